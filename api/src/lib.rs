@@ -1,0 +1,15 @@
+//! What Kubernetes' things are: kinds, schemas, encodings, patches, apply, selectors and field errors.
+//!
+//! Pure data and functions: no I/O, no async, no clock. Whoever needs the time passes it in.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod field_path;
+pub mod kind;
+pub mod kinds;
+pub mod meta;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod value;

@@ -1,0 +1,1 @@
+//! `resource.Quantity`: exact decimal and binary SI numbers.

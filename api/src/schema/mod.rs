@@ -1,0 +1,8 @@
+//! Structural schemas: what fields a type has, how lists merge, what is required, what protobuf calls them.
+//!
+//! Native types come from one generated table of facts; custom resources give the same `Types`. Never holds behaviour
+//! of a single kind.
+
+mod types;
+
+pub use types::{Field, ListKind, MapKind, PatchStrategy, SchemaRef, Shape, TypeDef, TypeId, Types};

@@ -1,0 +1,219 @@
+//! The shapes that a schema is made of.
+//!
+//! A `Types` is an arena: types refer to each other by `TypeId`, so recursive types need no reference counting and a
+//! custom resource can bring an arena of its own. Never decodes or validates by itself.
+
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Index of a `TypeDef` in its `Types` arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TypeId(pub u32);
+
+/// How a list is merged by server-side apply (`x-kubernetes-list-type`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListKind {
+    /// Replaced as a whole; one owner.
+    Atomic,
+    /// Scalars, each at most once; owned one by one.
+    Set,
+    /// Objects identified by the named key fields.
+    Map(Vec<String>),
+}
+
+/// How a map or struct is merged by server-side apply (`x-kubernetes-map-type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// Each entry has its own owner.
+    Granular,
+    /// Replaced as a whole.
+    Atomic,
+}
+
+/// What a value looks like on the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// A UTF-8 string.
+    String,
+    /// Base64 text in JSON, raw bytes in protobuf.
+    Bytes,
+    /// Signed integer of 32 bits.
+    Int32,
+    /// Signed integer of 64 bits.
+    Int64,
+    /// IEEE 754 double.
+    Float64,
+    /// `true` or `false`.
+    Bool,
+    /// `resource.Quantity`: a decimal or binary SI number, canonical text in JSON.
+    Quantity,
+    /// `intstr.IntOrString`.
+    IntOrString,
+    /// `metav1.Time`: RFC 3339, seconds, UTC.
+    Time,
+    /// `metav1.MicroTime`: RFC 3339, six digits, UTC.
+    MicroTime,
+    /// `metav1.Duration`: Go's duration text (`1m30s`).
+    Duration,
+    /// `runtime.RawExtension`, `apiextensions JSON`, `FieldsV1` and the like: kept as it came.
+    Any,
+    /// A list of `items`.
+    List {
+        /// Shape of each element.
+        items: Box<Shape>,
+        /// Merge behaviour under apply.
+        kind: ListKind,
+    },
+    /// A map from string to `values`.
+    Map {
+        /// Shape of each value.
+        values: Box<Shape>,
+        /// Merge behaviour under apply.
+        kind: MapKind,
+    },
+    /// A struct type of the same arena.
+    Struct(TypeId),
+}
+
+/// Strategic merge patch behaviour of a field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PatchStrategy {
+    /// `patchStrategy` contains `merge`.
+    pub merge: bool,
+    /// `patchStrategy` contains `retainKeys`.
+    pub retain_keys: bool,
+    /// `patchMergeKey`; absent for lists of scalars.
+    pub merge_key: Option<String>,
+}
+
+/// One field of a struct.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// JSON name.
+    pub name: String,
+    /// Protobuf field number; 0 where the type has no protobuf form.
+    pub number: u32,
+    /// What the value looks like.
+    pub shape: Shape,
+    /// Listed in OpenAPI's `required`.
+    pub required: bool,
+    /// Left out of JSON when it is Go's zero value (`omitempty`, `omitzero`).
+    pub omit_empty: bool,
+    /// A pointer in Go: absent and zero differ.
+    pub pointer: bool,
+    /// Strategic merge behaviour.
+    pub patch: PatchStrategy,
+    /// The map or struct under this field is replaced as a whole by apply even if its type is granular.
+    pub atomic: bool,
+    /// Constant default (`+default=`).
+    pub default: Option<Value>,
+    /// Permitted values of an enum (`+enum`); empty when any.
+    pub allowed: Vec<String>,
+}
+
+/// A struct type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TypeDef {
+    /// OpenAPI v2 name: `io.k8s.api.apps.v1.Deployment`.
+    pub name: String,
+    /// Group, version, kind; set on types that travel as objects of their own.
+    pub gvks: Vec<(String, String, String)>,
+    /// Fields in wire order.
+    pub fields: Vec<Field>,
+    /// `x-kubernetes-map-type: atomic` on the type.
+    pub atomic: bool,
+    /// Keeps fields it does not know (`x-kubernetes-preserve-unknown-fields`).
+    pub preserve_unknown: bool,
+    /// Position of each field by JSON name.
+    pub by_name: HashMap<String, usize>,
+}
+
+impl TypeDef {
+    /// The field with this JSON name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.by_name.get(name).and_then(|i| self.fields.get(*i))
+    }
+}
+
+/// An arena of types with lookup by name and by group, version, kind.
+#[derive(Debug, Default)]
+pub struct Types {
+    defs: Vec<TypeDef>,
+    by_name: HashMap<String, TypeId>,
+    by_gvk: HashMap<(String, String, String), TypeId>,
+}
+
+impl Types {
+    /// Adds a type; a later one with the same name wins in lookups.
+    pub fn add(&mut self, def: TypeDef) -> TypeId {
+        let id = TypeId(u32::try_from(self.defs.len()).unwrap_or(u32::MAX));
+        self.by_name.insert(def.name.clone(), id);
+        for gvk in &def.gvks {
+            self.by_gvk.entry(gvk.clone()).or_insert(id);
+        }
+        self.defs.push(def);
+        id
+    }
+
+    /// The type behind an id of this arena.
+    ///
+    /// # Panics
+    /// When the id came from another arena.
+    #[must_use]
+    pub fn get(&self, id: TypeId) -> &TypeDef {
+        self.defs.get(id.0 as usize).expect("a TypeId is used with the arena that made it")
+    }
+
+    /// Changes a type after it was added (two-pass loading of mutually recursive types).
+    pub fn get_mut(&mut self, id: TypeId) -> Option<&mut TypeDef> {
+        self.defs.get_mut(id.0 as usize)
+    }
+
+    /// The id of the type with this OpenAPI name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The schema of a struct type by OpenAPI name.
+    #[must_use]
+    pub fn schema(&self, name: &str) -> Option<SchemaRef<'_>> {
+        self.named(name).map(|id| SchemaRef { types: self, id })
+    }
+
+    /// The schema of a top-level object.
+    #[must_use]
+    pub fn of_gvk(&self, group: &str, version: &str, kind: &str) -> Option<SchemaRef<'_>> {
+        let key = (group.to_owned(), version.to_owned(), kind.to_owned());
+        self.by_gvk.get(&key).map(|id| SchemaRef { types: self, id: *id })
+    }
+
+    /// All types in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &TypeDef> {
+        self.defs.iter()
+    }
+}
+
+/// A struct type together with its arena.
+#[derive(Clone, Copy, Debug)]
+pub struct SchemaRef<'a> {
+    /// The arena.
+    pub types: &'a Types,
+    /// The type.
+    pub id: TypeId,
+}
+
+impl<'a> SchemaRef<'a> {
+    /// The type itself.
+    #[must_use]
+    pub fn def(self) -> &'a TypeDef {
+        self.types.get(self.id)
+    }
+
+    /// Another type of the same arena.
+    #[must_use]
+    pub fn at(self, id: TypeId) -> SchemaRef<'a> {
+        SchemaRef { types: self.types, id }
+    }
+}
