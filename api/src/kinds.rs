@@ -1,0 +1,82 @@
+//! THE TABLE of native kinds: one line per kind, in discovery's order of groups.
+//!
+//! A line declares the module `kinds/<group>/<kind>.rs` and puts its `KIND` into `ALL`. Nothing else lists kinds.
+
+use crate::kind::Kind;
+
+pub mod shared;
+
+macro_rules! kinds {
+    ($($group:ident { $($kind:ident,)* })*) => {
+        $(
+            #[allow(missing_docs)]
+            pub mod $group {
+                $(pub mod $kind;)*
+            }
+        )*
+
+        /// Every native kind.
+        pub static ALL: &[&Kind] = &[$($(&$group::$kind::KIND,)*)*];
+    };
+}
+
+kinds! {
+    core_v1 {
+        config_map,
+        endpoints,
+        event,
+        namespace,
+        node,
+        pod,
+        pod_template,
+        secret,
+        service_account,
+        service,
+    }
+    apps_v1 {
+        controller_revision,
+        daemon_set,
+        deployment,
+        replica_set,
+    }
+    events_v1 {
+        event,
+    }
+    authentication_v1 {
+        self_subject_review,
+        token_review,
+    }
+    authorization_v1 {
+        local_subject_access_review,
+        self_subject_access_review,
+        self_subject_rules_review,
+        subject_access_review,
+    }
+    rbac_v1 {
+        cluster_role_binding,
+        cluster_role,
+        role_binding,
+        role,
+    }
+    scheduling_v1 {
+        priority_class,
+    }
+    coordination_v1 {
+        lease,
+    }
+    discovery_v1 {
+        endpoint_slice,
+    }
+}
+
+/// The kind served under this group, version and resource name.
+#[must_use]
+pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    ALL.iter().copied().find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
+}
+
+/// The kind of this group, version and kind name.
+#[must_use]
+pub fn by_gvk(group: &str, version: &str, name: &str) -> Option<&'static Kind> {
+    ALL.iter().copied().find(|kind| kind.group == group && kind.version == version && kind.kind == name)
+}

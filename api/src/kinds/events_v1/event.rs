@@ -1,0 +1,22 @@
+//! `events` of events.k8s.io: the newer view of the events that core/v1 stores.
+//!
+//! Never does I/O; see `Hooks` for when each function runs.
+
+use crate::kind::{Hooks, Kind};
+
+/// The description.
+pub static KIND: Kind = Kind {
+    group: "events.k8s.io",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    create_on_update: true,
+    hooks: &Event,
+    ..Kind::BASE
+};
+
+struct Event;
+
+impl Hooks for Event {}
