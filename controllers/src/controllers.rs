@@ -1,0 +1,26 @@
+//! The table of controllers: one line each, one file each beside it. It decides nothing.
+
+use crate::controller::Controller;
+
+macro_rules! controllers {
+    ($($name:ident),+ $(,)?) => {
+        $(pub(crate) mod $name;)+
+        /// All controllers, in the order in which they start.
+        pub static CONTROLLERS: &[&Controller] = &[$(&$name::CONTROLLER),+];
+    };
+}
+
+controllers! {
+    namespace,
+    service_account,
+    root_ca_publisher,
+    deployment,
+    replica_set,
+    daemon_set,
+    //endpoint_slice,
+    //endpoints,
+    //garbage_collector,
+    //node_lifecycle,
+    //taint_eviction,
+    //pod_gc,
+}

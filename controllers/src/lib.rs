@@ -1,0 +1,19 @@
+//! What converges: the controllers of Kubernetes, each a pure `plan` and a thin shell around it, on shared informers.
+//!
+//! *Architecture invariant:* this crate talks to the API and to nothing else; it never opens the store.
+#![forbid(unsafe_code)]
+
+pub mod controller;
+pub mod controllers;
+pub mod discovery;
+pub mod events;
+pub mod informer;
+pub mod leader;
+pub mod object;
+pub mod pod;
+pub mod queue;
+pub mod rbac;
+pub mod selector;
+
+pub use controller::{COMPONENT, Clock, Context, Controller, Error, Options, Rule, run};
+pub use controllers::CONTROLLERS;
