@@ -1,0 +1,329 @@
+//! The table as a whole, with real keys and certificates.
+
+use super::tokens::{Bound, Claims, KubernetesClaim, ObjectRef, TokenFor, TokenSigner, VerifyKey};
+use super::*;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use std::collections::HashMap;
+
+const NOW: i64 = 1_800_000_000;
+
+#[derive(Default)]
+struct World {
+    identities: HashMap<(String, String, String), Identity>,
+    secrets: HashMap<(String, String), Secret>,
+}
+
+impl World {
+    fn with(mut self, (resource, namespace, name): (&str, &str, &str), uid: &str, deleted_at: Option<i64>) -> Self {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        self.identities.insert(key, Identity { uid: uid.to_owned(), deleted_at });
+        self
+    }
+}
+
+#[async_trait]
+impl Objects for World {
+    async fn identity(&self, resource: &str, namespace: &str, name: &str) -> Option<Identity> {
+        self.identities.get(&(resource.to_owned(), namespace.to_owned(), name.to_owned())).cloned()
+    }
+    async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        self.secrets.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+}
+
+fn object(name: &str, uid: &str) -> ObjectRef {
+    ObjectRef { name: name.to_owned(), uid: uid.to_owned() }
+}
+
+fn signer() -> TokenSigner {
+    TokenSigner::from_pem(&tokens::generate_es256().unwrap(), "https://issuer").unwrap()
+}
+
+fn settings(signer: &TokenSigner, world: World) -> Settings {
+    Settings {
+        token_file: Some("secret-token,jane,7,\"dev,ops\"".to_owned()),
+        service_accounts: Some(ServiceAccounts {
+            keys: vec![signer.public().clone()],
+            issuers: vec!["https://issuer".to_owned()],
+            audiences: vec!["https://issuer".to_owned()],
+        }),
+        anonymous: true,
+        bootstrap_tokens: true,
+        api_audiences: vec!["https://issuer".to_owned()],
+        objects: Some(Arc::new(world)),
+        ..Settings::default()
+    }
+}
+
+fn wanted(bound: Bound) -> TokenFor {
+    TokenFor {
+        namespace: "shop".to_owned(),
+        service_account: object("till", "u1"),
+        bound,
+        audiences: vec!["https://issuer".to_owned()],
+        seconds: 3600,
+        extend: true,
+        now: NOW,
+        jti: "id-1".to_owned(),
+    }
+}
+
+fn ask(authenticators: &Authenticators, authorization: Option<&str>, now: i64) -> Outcome {
+    futures::executor::block_on(authenticators.authenticate(&Credentials { authorization, ..Credentials::none(now) }))
+}
+
+#[test]
+fn headers_become_users() {
+    let authenticators = Authenticators::new(&settings(&signer(), World::default())).unwrap();
+    let check =
+        |header: Option<&str>, want: Result<(&str, &[&str]), &str>| match (ask(&authenticators, header, NOW), want) {
+            (Outcome::User(user), Ok((name, groups))) => {
+                assert_eq!(
+                    (user.name.as_str(), user.groups.as_slice()),
+                    (name, groups.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>().as_slice())
+                );
+            }
+            (Outcome::Rejected(got), Err(want)) => assert_eq!(got, want),
+            (got, want) => panic!("{header:?}: {got:?}, not {want:?}"),
+        };
+    check(None, Ok(("system:anonymous", &["system:unauthenticated"])));
+    check(Some("Basic eDp5"), Ok(("system:anonymous", &["system:unauthenticated"])));
+    check(Some("Bearer "), Ok(("system:anonymous", &["system:unauthenticated"])));
+    check(Some("Bearer secret-token"), Ok(("jane", &["dev", "ops", "system:authenticated"])));
+    check(Some("bearer secret-token"), Ok(("jane", &["dev", "ops", "system:authenticated"])));
+    check(Some("Bearer wrong"), Err("invalid bearer token"));
+    check(Some("Bearer abcdef.0123456789abcdef"), Err("invalid bearer token"));
+    check(Some("Bearer a.b.c"), Err("invalid bearer token"));
+    let websocket = tokens::base64url_encode("secret-token");
+    let credentials = Credentials { websocket_protocol_token: Some(&websocket), ..Credentials::none(NOW) };
+    assert!(
+        matches!(futures::executor::block_on(authenticators.authenticate(&credentials)), Outcome::User(u) if u.name == "jane")
+    );
+}
+
+#[test]
+fn bound_tokens_live_as_long_as_what_they_are_bound_to() {
+    let signer = signer();
+    let account = || World::default().with(("serviceaccounts", "shop", "till"), "u1", None);
+    let check = |world: World, bound: Bound, at: i64, want: Result<(), &str>| {
+        let authenticators = Authenticators::new(&settings(&signer, world)).unwrap();
+        let (claims, _) = signer.claims(&wanted(bound), &[]);
+        let header = format!("Bearer {}", signer.sign(&claims).unwrap());
+        for _ in 0..2 {
+            match (ask(&authenticators, Some(&header), at), want) {
+                (Outcome::User(user), Ok(())) => {
+                    assert_eq!(user.name, "system:serviceaccount:shop:till");
+                    assert_eq!(
+                        user.groups,
+                        ["system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"]
+                    );
+                    assert_eq!(user.extra[CREDENTIAL_ID], ["JTI=id-1"]);
+                }
+                (Outcome::Rejected(got), Err(want)) => assert_eq!(got, format!("service_account: {want}")),
+                (got, want) => panic!("{got:?}, not {want:?}"),
+            }
+        }
+    };
+    let pod = || Bound::Pod(object("web", "p1"), Some(object("node-1", "n1")));
+    check(account(), Bound::Nothing, NOW, Ok(()));
+    check(account(), Bound::Nothing, NOW + 3660, Ok(()));
+    check(account(), Bound::Nothing, NOW + 3661, Err("service account token has expired"));
+    check(account(), Bound::Nothing, NOW - 61, Err("service account token is not valid yet"));
+    check(World::default(), Bound::Nothing, NOW, Err("serviceaccounts \"till\" not found"));
+    check(
+        World::default().with(("serviceaccounts", "shop", "till"), "u2", None),
+        Bound::Nothing,
+        NOW,
+        Err("service account UID (u2) does not match claim (u1)"),
+    );
+    check(account(), pod(), NOW, Err("service account token has been invalidated"));
+    check(account().with(("pods", "shop", "web"), "p1", None), pod(), NOW, Ok(()));
+    check(account().with(("pods", "shop", "web"), "p1", Some(NOW + 30)), pod(), NOW + 60, Ok(()));
+    check(
+        account().with(("pods", "shop", "web"), "p1", Some(NOW - 61)),
+        pod(),
+        NOW,
+        Err("service account token has been invalidated"),
+    );
+    check(
+        account().with(("pods", "shop", "web"), "p2", None),
+        pod(),
+        NOW,
+        Err("pod UID (p2) does not match service account pod ref claim (p1)"),
+    );
+    check(account().with(("nodes", "", "n"), "1", None), Bound::Node(object("n", "1")), NOW, Ok(()));
+    check(account(), Bound::Secret(object("s", "1")), NOW, Err("service account token has been invalidated"));
+}
+
+#[test]
+fn a_token_is_judged_by_our_keys_alone() {
+    let (ours, theirs) = (signer(), signer());
+    let world = World::default().with(("serviceaccounts", "shop", "till"), "u1", None);
+    let authenticators = Authenticators::new(&settings(&ours, world)).unwrap();
+    let (claims, _) = ours.claims(&wanted(Bound::Nothing), &[]);
+    let good = ours.sign(&claims).unwrap();
+    let token = |token: &str, audiences: &[&str]| {
+        let audiences: Vec<_> = audiences.iter().map(|a| (*a).to_owned()).collect();
+        futures::executor::block_on(authenticators.token(token, &audiences, NOW))
+    };
+    assert_eq!(token(&good, &[]).unwrap().unwrap().audiences, ["https://issuer"]);
+    assert!(token(&good, &["vault"]).unwrap_err().contains("is invalid for the target audiences"));
+    assert_eq!(token(&theirs.sign(&claims).unwrap(), &[]).unwrap_err(), "invalid signature, no keys found");
+    // The same claims under another header or signature.
+    let mut parts: Vec<String> = good.split('.').map(str::to_owned).collect();
+    parts[0] = tokens::base64url_encode(r#"{"alg":"none"}"#);
+    assert_eq!(token(&parts.join("."), &[]).unwrap_err(), "invalid signature");
+    parts[2] = String::new();
+    assert_eq!(token(&parts.join("."), &[]).unwrap_err(), "invalid signature");
+    let other = Claims { iss: "https://elsewhere".to_owned(), ..claims.clone() };
+    assert_eq!(token(&ours.sign(&other).unwrap(), &[]).unwrap(), None);
+    // A token of another kind is good for the API server's audience only.
+    assert!(token("secret-token", &["https://issuer"]).unwrap().is_some());
+    assert_eq!(token("secret-token", &["vault"]).unwrap(), None);
+    let endless = Claims { exp: None, ..claims };
+    assert_eq!(token(&ours.sign(&endless).unwrap(), &[]).unwrap_err(), "service account token has no expiry");
+}
+
+#[test]
+fn legacy_tokens_match_their_secret() {
+    let signer = signer();
+    let claims = Claims {
+        iss: "kubernetes/serviceaccount".to_owned(),
+        sub: "system:serviceaccount:shop:till".to_owned(),
+        legacy_namespace: "shop".to_owned(),
+        legacy_secret: "till-token".to_owned(),
+        legacy_name: "till".to_owned(),
+        legacy_uid: "u1".to_owned(),
+        ..Claims::default()
+    };
+    let token = signer.sign(&claims).unwrap();
+    let check = |kept: Option<&str>, labels: serde_json::Value, want: Result<(), &str>| {
+        let mut world = World::default().with(("serviceaccounts", "shop", "till"), "u1", None);
+        if let Some(kept) = kept {
+            let secret = serde_json::from_value(serde_json::json!({
+                "metadata": {"labels": labels}, "data": {"token": tokens::base64_encode(kept.as_bytes())},
+            }));
+            world.secrets.insert(("shop".to_owned(), "till-token".to_owned()), secret.unwrap());
+        }
+        let authenticators = Authenticators::new(&settings(&signer, world)).unwrap();
+        let got = futures::executor::block_on(authenticators.token(&token, &[], NOW));
+        assert_eq!(got.map(|accepted| assert!(accepted.is_some())), want.map_err(str::to_owned));
+    };
+    check(Some(&token), serde_json::json!({}), Ok(()));
+    check(Some("other"), serde_json::json!({}), Err("Token does not match server's copy"));
+    check(None, serde_json::json!({}), Err("Token has been invalidated"));
+    check(
+        Some(&token),
+        serde_json::json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}),
+        Err("the token in secret shop/till-token has been marked invalid"),
+    );
+}
+
+#[test]
+fn keys_of_every_form_sign_and_verify() {
+    for pem in [tokens::generate_es256().unwrap(), tokens::generate_rsa().unwrap()] {
+        let signer = TokenSigner::from_pem(&pem, "i").unwrap();
+        let private = VerifyKey::all_from_pem(&pem).unwrap();
+        let public = VerifyKey::all_from_pem(&KeyPair::from_pem(&pem).unwrap().public_key_pem()).unwrap();
+        assert_eq!(
+            (private[0].id.as_str(), public[0].id.as_str()),
+            (signer.public().id.as_str(), signer.public().id.as_str())
+        );
+        for _ in 0..20 {
+            // ECDSA integers come in varying lengths.
+            let token = signer.sign(&Claims { sub: "x".to_owned(), ..Claims::default() }).unwrap();
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let key = &public[0];
+            assert!(jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, key.algorithm).unwrap());
+        }
+        let document = tokens::jwks(&public);
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(document["keys"][0].clone()).unwrap();
+        assert_eq!(jwk.common.key_id.as_deref(), Some(public[0].id.as_str()));
+        assert!(jsonwebtoken::DecodingKey::from_jwk(&jwk).is_ok());
+        let discovery = tokens::discovery("https://i", "https://i/openid/v1/jwks", &public);
+        assert_eq!(discovery["id_token_signing_alg_values_supported"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(VerifyKey::all_from_pem("nothing").unwrap_err(), tokens::KeyError::NoKey);
+    assert!(TokenSigner::from_pem("nothing", "i").is_err());
+}
+
+#[test]
+fn claims_as_upstream_writes_them() {
+    let signer = signer();
+    let audiences = ["https://issuer".to_owned()];
+    let request = TokenFor { seconds: 3607, ..wanted(Bound::Pod(object("web", "p1"), Some(object("node-1", "n1")))) };
+    let (claims, until) = signer.claims(&request, &audiences);
+    assert_eq!(until, NOW + 3607);
+    assert_eq!(
+        serde_json::to_value(&claims).unwrap(),
+        serde_json::json!({
+            "aud": ["https://issuer"], "exp": NOW + 31_536_000, "iat": NOW, "iss": "https://issuer", "jti": "id-1",
+            "kubernetes.io": {
+                "namespace": "shop", "node": {"name": "node-1", "uid": "n1"}, "pod": {"name": "web", "uid": "p1"},
+                "serviceaccount": {"name": "till", "uid": "u1"}, "warnafter": NOW + 3607,
+            },
+            "nbf": NOW, "sub": "system:serviceaccount:shop:till",
+        })
+    );
+    let (plain, _) = signer.claims(&wanted(Bound::Nothing), &audiences);
+    assert_eq!(plain.exp, Some(NOW + 3600));
+    let read: Claims =
+        serde_json::from_str(r#"{"aud":"one","exp":12.9,"iss":"i","kubernetes.io":{"namespace":"n"}}"#).unwrap();
+    assert_eq!((read.aud, read.exp), (vec!["one".to_owned()], Some(12)));
+    assert_eq!(read.kubernetes, Some(KubernetesClaim { namespace: "n".to_owned(), ..KubernetesClaim::default() }));
+}
+
+#[test]
+fn certificates_name_users_and_groups() {
+    let authority = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), Issuer::new(params, key))
+    };
+    let (ca_pem, ca) = authority("ours");
+    let (_, stranger) = authority("theirs");
+    let settings = Settings { client_ca: Some(ca_pem), anonymous: true, ..Settings::default() };
+    let authenticators = Authenticators::new(&settings).unwrap();
+    let now = 1_790_000_000;
+    let issue = |issuer: &Issuer<'_, KeyPair>, cn: &str, groups: &[&str], usage: ExtendedKeyUsagePurpose| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if !cn.is_empty() {
+            params.distinguished_name.push(DnType::CommonName, cn);
+        }
+        for group in groups {
+            params.distinguished_name.push(DnType::OrganizationName, *group);
+        }
+        params.extended_key_usages = vec![usage];
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        params.signed_by(&key, issuer).unwrap().der().clone()
+    };
+    let ask = |der: CertificateDer<'static>, now: i64| {
+        let chain = [der];
+        futures::executor::block_on(
+            authenticators.authenticate(&Credentials { client_certs: &chain, ..Credentials::none(now) }),
+        )
+    };
+    let good = issue(&ca, "system:node:n1", &["system:nodes"], ExtendedKeyUsagePurpose::ClientAuth);
+    for _ in 0..2 {
+        let Outcome::User(user) = ask(good.clone(), now) else { panic!("refused") };
+        assert_eq!(
+            (user.name.as_str(), user.groups.as_slice()),
+            ("system:node:n1", &["system:nodes".to_owned(), "system:authenticated".to_owned()][..])
+        );
+        assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
+    }
+    assert!(matches!(ask(good.clone(), 1_900_000_000), Outcome::Rejected(_)), "outdated");
+    let serving = issue(&ca, "x", &[], ExtendedKeyUsagePurpose::ServerAuth);
+    assert!(matches!(ask(serving, now), Outcome::Rejected(_)), "a serving certificate");
+    let foreign = issue(&stranger, "x", &[], ExtendedKeyUsagePurpose::ClientAuth);
+    assert!(matches!(ask(foreign, now), Outcome::Rejected(_)), "another authority");
+    let nameless = issue(&ca, "", &["system:masters"], ExtendedKeyUsagePurpose::ClientAuth);
+    assert_eq!(ask(nameless, now), Outcome::User(User::anonymous()));
+    assert!(Authenticators::new(&Settings { client_ca: Some("junk".to_owned()), ..Settings::default() }).is_err());
+}

@@ -1,0 +1,189 @@
+//! Role-based access control: rules from Roles and ClusterRoles, given to subjects by bindings.
+//!
+//! Rules only ever allow. The index over all bindings is rebuilt when the policy's generation has moved, so that a check looks
+//! only at the caller's own rules. Also here: the escalation check for writers of roles and bindings, and the aggregation of
+//! ClusterRoles. Nothing here writes.
+
+mod cover;
+mod index;
+mod matching;
+
+pub use cover::{aggregate, covers, escalation};
+pub use matching::allows;
+
+use super::{Attributes, Authorizer, Decision, ResourceAttributes, Settings, UserRules, quoted};
+use crate::authn::User;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use index::Index;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// The API group of roles and bindings.
+pub const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// The cluster's roles and bindings, read from wherever they are kept.
+pub trait Policy: Send + Sync {
+    /// A number that moves whenever any of the four lists has changed. Read before the lists, never after.
+    fn generation(&self) -> u64;
+    /// All ClusterRoles.
+    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>>;
+    /// All ClusterRoleBindings.
+    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>>;
+    /// All Roles of all namespaces.
+    fn roles(&self) -> Vec<Arc<Role>>;
+    /// All RoleBindings of all namespaces.
+    fn role_bindings(&self) -> Vec<Arc<RoleBinding>>;
+}
+
+/// The RBAC authorizer over a [`Policy`].
+pub struct Rbac {
+    policy: Arc<dyn Policy>,
+    index: ArcSwap<Index>,
+    rebuilding: Mutex<()>,
+}
+
+pub(super) fn build(settings: &Settings) -> Arc<dyn Authorizer> {
+    Arc::clone(&settings.rbac) as Arc<dyn Authorizer>
+}
+
+/// The rules of `cluster-admin`: every verb on everything.
+#[must_use]
+pub fn everything() -> [PolicyRule; 2] {
+    let all = || vec!["*".to_owned()];
+    [
+        PolicyRule { api_groups: Some(all()), resources: Some(all()), verbs: all(), ..PolicyRule::default() },
+        PolicyRule { non_resource_urls: Some(all()), verbs: all(), ..PolicyRule::default() },
+    ]
+}
+
+impl Rbac {
+    /// An authorizer over `policy`; the index is built at once.
+    #[must_use]
+    pub fn new(policy: Arc<dyn Policy>) -> Self {
+        let index = Index::build(policy.as_ref());
+        Self { policy, index: ArcSwap::from_pointee(index), rebuilding: Mutex::new(()) }
+    }
+
+    /// The index of the policy's present generation.
+    fn index(&self) -> Arc<Index> {
+        let index = self.index.load_full();
+        if index.generation == self.policy.generation() {
+            return index;
+        }
+        let _one = self.rebuilding.lock();
+        let index = self.index.load_full();
+        if index.generation == self.policy.generation() {
+            return index;
+        }
+        let index = Arc::new(Index::build(self.policy.as_ref()));
+        self.index.store(Arc::clone(&index));
+        index
+    }
+
+    /// The decision, without waiting for anything.
+    #[must_use]
+    pub fn decide(&self, attributes: &Attributes) -> Decision {
+        let index = self.index();
+        let namespace = attributes.resource.as_ref().map_or("", |about| about.namespace.as_str());
+        let mut broken = Vec::new();
+        for grant in index.grants(&attributes.user, namespace) {
+            match &grant.rules {
+                Ok(rules) if rules.iter().any(|rule| allows(rule, attributes)) => {
+                    return Decision::Allow(format!("RBAC: allowed by {}", grant.source));
+                }
+                Ok(_) => {}
+                Err(_) => broken.push(grant),
+            }
+        }
+        match index::errors(broken) {
+            errors if errors.is_empty() => Decision::NoOpinion(String::new()),
+            errors => Decision::NoOpinion(format!("RBAC: {}", aggregated(&errors))),
+        }
+    }
+
+    /// All rules of the user in `namespace` (empty: cluster-wide only), and one sentence per role that is missing.
+    #[must_use]
+    pub fn rules_of(&self, user: &User, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {
+        let index = self.index();
+        let mut grants: Vec<_> = index.grants(user, namespace).collect();
+        // A binding counts once, however many of its subjects the user matches.
+        grants.sort_by_key(|grant| grant.binding);
+        grants.dedup_by_key(|grant| grant.binding);
+        let rules = grants.iter().filter_map(|grant| grant.rules.as_ref().ok()).flat_map(|rules| rules.iter().cloned());
+        (rules.collect(), index::errors(grants.iter().copied()))
+    }
+
+    /// The rules behind a binding's `roleRef`.
+    ///
+    /// # Errors
+    /// The sentence of the missing role.
+    pub fn rules_of_role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<PolicyRule>, String> {
+        self.index().role(role, namespace).map(|rules| rules.to_vec())
+    }
+
+    /// Whether `user` may give away `wanted` in `namespace`: the message for the `Forbidden` status if not. Those with the
+    /// `escalate` or `bind` verb are the caller's to let through, see [`escalate_attributes`] and [`bind_attributes`].
+    #[must_use]
+    pub fn refuse_escalation(&self, user: &User, namespace: &str, wanted: &[PolicyRule]) -> Option<String> {
+        if user.is_in(super::MASTERS) {
+            return None;
+        }
+        let (own, errors) = self.rules_of(user, namespace);
+        escalation(user, &own, wanted, &errors)
+    }
+}
+
+/// The question whether `user` may write this role with rights beyond the own ones.
+#[must_use]
+pub fn escalate_attributes(user: &User, resource: &str, namespace: &str, name: &str) -> Attributes {
+    attributes(user, "escalate", resource, namespace, name)
+}
+
+/// The question whether `user` may bind this role in `namespace` (empty for a ClusterRoleBinding) without holding its rights.
+#[must_use]
+pub fn bind_attributes(user: &User, role: &RoleRef, namespace: &str) -> Attributes {
+    let resource = if role.kind == "ClusterRole" { "clusterroles" } else { "roles" };
+    attributes(user, "bind", resource, namespace, &role.name)
+}
+
+fn attributes(user: &User, verb: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
+    Attributes {
+        user: user.clone(),
+        verb: verb.to_owned(),
+        resource: Some(ResourceAttributes {
+            group: GROUP.to_owned(),
+            version: "*".to_owned(),
+            resource: resource.to_owned(),
+            subresource: String::new(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }),
+        path: String::new(),
+    }
+}
+
+/// Several sentences as upstream joins them: one stands alone, more in brackets, none twice.
+fn aggregated(errors: &[String]) -> String {
+    match errors {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+fn not_found(kind: &str, name: &str) -> String {
+    format!("{kind}.{GROUP} {} not found", quoted(name))
+}
+
+#[async_trait]
+impl Authorizer for Rbac {
+    async fn authorize(&self, attributes: &Attributes) -> Decision {
+        self.decide(attributes)
+    }
+
+    fn rules_for(&self, user: &User, namespace: &str) -> UserRules {
+        let (rules, errors) = self.rules_of(user, namespace);
+        UserRules { rules, incomplete: false, errors }
+    }
+}

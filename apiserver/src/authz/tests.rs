@@ -1,0 +1,501 @@
+//! Decisions, sentences and the bootstrap policy, as data.
+
+use super::bootstrap::{ControllerRole, Object, Write, node_rules, policy, reconcile};
+use super::rbac::{Policy, Rbac, aggregate, covers};
+use super::*;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Default)]
+struct Objects {
+    all: Mutex<Vec<Object>>,
+    generation: AtomicU64,
+}
+
+macro_rules! listed {
+    ($self:ident, $kind:ident) => {
+        $self
+            .all
+            .lock()
+            .iter()
+            .filter_map(|object| if let Object::$kind(object) = object { Some(Arc::new(object.clone())) } else { None })
+            .collect()
+    };
+}
+
+impl Policy for Objects {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>> {
+        listed!(self, ClusterRole)
+    }
+    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>> {
+        listed!(self, ClusterRoleBinding)
+    }
+    fn roles(&self) -> Vec<Arc<Role>> {
+        listed!(self, Role)
+    }
+    fn role_bindings(&self) -> Vec<Arc<RoleBinding>> {
+        listed!(self, RoleBinding)
+    }
+}
+
+impl Objects {
+    fn with(self, objects: impl IntoIterator<Item = Object>) -> Self {
+        self.all.lock().extend(objects);
+        self
+    }
+}
+
+fn object(value: Value) -> Object {
+    match value["kind"].as_str().unwrap() {
+        "ClusterRole" => Object::ClusterRole(serde_json::from_value(value).unwrap()),
+        "ClusterRoleBinding" => Object::ClusterRoleBinding(serde_json::from_value(value).unwrap()),
+        "Role" => Object::Role(serde_json::from_value(value).unwrap()),
+        _ => Object::RoleBinding(serde_json::from_value(value).unwrap()),
+    }
+}
+
+fn role(kind: &str, namespace: &str, name: &str, rules: impl Into<Value>) -> Object {
+    let mut value = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name}});
+    value["rules"] = rules.into();
+    if !namespace.is_empty() {
+        value["metadata"]["namespace"] = namespace.into();
+    }
+    object(value)
+}
+
+fn binding(kind: &str, namespace: &str, (role_kind, role): (&str, &str), subjects: impl Into<Value>) -> Object {
+    let mut value = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": format!("to-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role_kind, "name": role},
+    });
+    value["subjects"] = subjects.into();
+    if !namespace.is_empty() {
+        value["metadata"]["namespace"] = namespace.into();
+    }
+    object(value)
+}
+
+/// `verb group/resource/subresource namespace/name`, with `-` for what is empty, or `verb /path`.
+fn question(user: &User, text: &str) -> Attributes {
+    let words: Vec<&str> = text.split(' ').collect();
+    let plain = |word: &str| if word == "-" { String::new() } else { word.to_owned() };
+    let (resource, path) = match words[1].strip_prefix('/') {
+        Some(_) => (None, words[1].to_owned()),
+        None => {
+            let about: Vec<&str> = words[1].splitn(3, '/').collect();
+            let place: Vec<&str> = words.get(2).unwrap_or(&"-/-").splitn(2, '/').collect();
+            let resource = ResourceAttributes {
+                group: plain(about[0]),
+                version: "v1".to_owned(),
+                resource: plain(about[1]),
+                subresource: about.get(2).map(|s| plain(s)).unwrap_or_default(),
+                namespace: plain(place[0]),
+                name: plain(place[1]),
+            };
+            (Some(resource), String::new())
+        }
+    };
+    Attributes { user: user.clone(), verb: words[0].to_owned(), resource, path }
+}
+
+fn authorizers(objects: Objects, modes: &[&str]) -> (Authorizers, Arc<Rbac>) {
+    let rbac = Arc::new(Rbac::new(Arc::new(objects)));
+    (Authorizers::new(modes, &Settings { rbac: Arc::clone(&rbac) }).unwrap(), rbac)
+}
+
+fn decide(authorizers: &Authorizers, user: &User, text: &str) -> Decision {
+    futures::executor::block_on(authorizers.authorize(&question(user, text)))
+}
+
+#[test]
+fn rules_and_their_wildcards() {
+    let check = |rule: Value, yes: &[&str], no: &[&str]| {
+        let rule = serde_json::from_value(rule).unwrap();
+        let user = User::default();
+        for text in yes {
+            assert!(rbac::allows(&rule, &question(&user, text)), "{rule:?} must allow {text}");
+        }
+        for text in no {
+            assert!(!rbac::allows(&rule, &question(&user, text)), "{rule:?} must not allow {text}");
+        }
+    };
+    check(
+        json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"]}),
+        &["get -/pods shop/web", "get -/pods/log shop/web"],
+        &["list -/pods", "get -/pods/status shop/web", "get apps/pods shop/web", "get /pods"],
+    );
+    check(
+        json!({"verbs": ["*"], "apiGroups": ["apps"], "resources": ["*/scale"]}),
+        &["patch apps/deployments/scale shop/web", "get apps/anything/scale"],
+        &["get apps/deployments shop/web", "get apps/deployments/status shop/web"],
+    );
+    check(
+        json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}),
+        &["get -/pods", "bind x/y/z a/b"],
+        &["get /metrics"],
+    );
+    check(
+        json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"]}),
+        &["get -/secrets shop/one", "list -/secrets shop/one"],
+        &["get -/secrets shop/two", "list -/secrets shop/-"],
+    );
+    check(
+        json!({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/api/*", "/a*b"]}),
+        &["get /healthz", "get /api/", "get /api/v1/x", "get /a*b"],
+        &["get /healthz/etcd", "get /api", "post /healthz", "get /axb", "get -/pods"],
+    );
+    check(json!({"verbs": ["get"], "nonResourceURLs": ["*"]}), &["get /x"], &[]);
+    check(json!({"verbs": []}), &[], &["get /x", "get -/pods"]);
+}
+
+#[test]
+fn bindings_give_rules_to_their_subjects() {
+    let pods = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    let objects = Objects::default().with([
+        role("ClusterRole", "", "reader", pods.clone()),
+        role("Role", "shop", "local", pods),
+        binding("ClusterRoleBinding", "", ("ClusterRole", "reader"), json!([{"kind": "Group", "name": "dev"}])),
+        binding(
+            "RoleBinding",
+            "shop",
+            ("Role", "local"),
+            json!([{"kind": "ServiceAccount", "name": "till"}, {"kind": "User", "name": "jane"}]),
+        ),
+        binding("RoleBinding", "shop", ("Role", "gone"), json!([{"kind": "User", "name": "bob"}])),
+        binding("ClusterRoleBinding", "", ("ClusterRole", "lost"), json!([{"kind": "User", "name": "bob"}])),
+    ]);
+    let (all, rbac) = authorizers(objects, DEFAULT_MODES);
+    let check = |user: &User, text: &str, want: Decision| assert_eq!(decide(&all, user, text), want, "{text}");
+    let allow = |why: &str| Decision::Allow(format!("RBAC: allowed by {why}"));
+    let none = |why: &str| Decision::NoOpinion(why.to_owned());
+    let (dev, jane, till, bob) = (
+        User::new("joe", &["dev"]),
+        User::new("jane", &[]),
+        User::service_account("shop", "till", "1"),
+        User::new("bob", &[]),
+    );
+    let cluster = allow("ClusterRoleBinding \"to-reader\" of ClusterRole \"reader\" to Group \"dev\"");
+    check(&dev, "get -/pods shop/web", cluster.clone());
+    check(&dev, "get -/pods -/web", cluster);
+    check(&dev, "delete -/pods shop/web", none(""));
+    let local = allow("RoleBinding \"to-local/shop\" of Role \"local\" to User \"jane\"");
+    check(&jane, "get -/pods shop/web", local);
+    check(&jane, "get -/pods other/web", none(""));
+    check(&jane, "get -/pods -/web", none(""));
+    let account = allow("RoleBinding \"to-local/shop\" of Role \"local\" to ServiceAccount \"till/shop\"");
+    check(&till, "get -/pods shop/web", account);
+    check(&User::service_account("other", "till", "1"), "get -/pods shop/web", none(""));
+    let (role, lost) = (
+        "role.rbac.authorization.k8s.io \"gone\" not found",
+        "clusterrole.rbac.authorization.k8s.io \"lost\" not found",
+    );
+    check(&bob, "get -/pods shop/web", none(&format!("RBAC: [{lost}, {role}]")));
+    check(&bob, "get -/pods other/web", none(&format!("RBAC: {lost}")));
+    check(&User::new("root", &[MASTERS]), "delete x/y z/w", Decision::Allow(String::new()));
+    assert_eq!(rbac.rules_of(&bob, "shop").1, [lost, role]);
+    assert_eq!(rbac.rules_of(&dev, "shop").0.len(), 1);
+}
+
+#[test]
+fn a_moved_generation_rebuilds_the_index() {
+    let objects = Arc::new(Objects::default());
+    let rbac = Rbac::new(Arc::clone(&objects) as Arc<dyn Policy>);
+    let ask = || rbac.decide(&question(&User::new("jane", &[]), "get -/pods shop/web")).is_allowed();
+    assert!(!ask());
+    let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    objects.all.lock().push(role("ClusterRole", "", "r", rules));
+    let subjects = json!([{"kind": "User", "name": "jane"}]);
+    objects.all.lock().push(binding("ClusterRoleBinding", "", ("ClusterRole", "r"), subjects));
+    assert!(!ask());
+    objects.generation.fetch_add(1, Ordering::SeqCst);
+    assert!(ask());
+}
+
+#[test]
+fn forbidden_sentences() {
+    let check = |user: &str, text: &str, reason: &str, want: &str| {
+        assert_eq!(forbidden(&question(&User::new(user, &[]), text), reason), want);
+    };
+    check(
+        "x",
+        "list -/pods default/-",
+        "",
+        r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#,
+    );
+    check(
+        "x",
+        "get apps/deployments/scale default/web",
+        "",
+        r#"deployments.apps "web" is forbidden: User "x" cannot get resource "deployments/scale" in API group "apps" in the namespace "default""#,
+    );
+    check(
+        "x",
+        "list -/nodes",
+        "",
+        r#"nodes is forbidden: User "x" cannot list resource "nodes" in API group "" at the cluster scope"#,
+    );
+    check("x", "get /metrics", "", r#"forbidden: User "x" cannot get path "/metrics""#);
+    check("<b>", "get /metrics", "", r#"forbidden: User "&lt;b&gt;" cannot get path "/metrics""#);
+    check(
+        "x",
+        "list -/nodes",
+        "RBAC: clusterrole.rbac.authorization.k8s.io \"y\" not found",
+        r#"nodes is forbidden: User "x" cannot list resource "nodes" in API group "" at the cluster scope: RBAC: clusterrole.rbac.authorization.k8s.io "y" not found"#,
+    );
+}
+
+#[test]
+fn nodes_mind_their_own_business() {
+    let (all, _) = authorizers(Objects::default().with(policy(&[])), DEFAULT_MODES);
+    let node = User::new("system:node:n1", &["system:nodes", "system:authenticated"]);
+    let check = |user: &User, text: &str, want: Result<(), &str>| match (decide(&all, user, text), want) {
+        (Decision::Allow(_), Ok(())) => {}
+        (Decision::NoOpinion(got), Err(want)) => assert_eq!(got, want, "{text}"),
+        (got, want) => panic!("{text}: {got:?}, not {want:?}"),
+    };
+    check(&node, "get -/nodes -/n1", Ok(()));
+    check(&node, "create -/nodes", Ok(()));
+    check(&node, "patch -/nodes/status -/n1", Ok(()));
+    check(&node, "patch -/nodes/status -/n2", Err("node 'n1' cannot patch 'n2', only its own Node object"));
+    check(&node, "get -/nodes -/n2", Err("node 'n1' cannot read 'n2', only its own Node object"));
+    check(&node, "list -/nodes", Err("node 'n1' cannot read all nodes, only its own Node object"));
+    check(&node, "delete -/nodes -/n1", Err(""));
+    check(&node, "update coordination.k8s.io/leases kube-node-lease/n1", Ok(()));
+    check(&node, "create coordination.k8s.io/leases kube-node-lease/-", Ok(()));
+    check(
+        &node,
+        "update coordination.k8s.io/leases kube-node-lease/n2",
+        Err("can only access node lease with the same name as the requesting node"),
+    );
+    check(
+        &node,
+        "get coordination.k8s.io/leases kube-system/n1",
+        Err("can only access leases in the \"kube-node-lease\" system namespace"),
+    );
+    check(&node, "list -/pods", Ok(()));
+    check(&node, "patch -/pods/status shop/web", Ok(()));
+    check(&node, "create -/serviceaccounts/token shop/till", Ok(()));
+    check(&node, "list -/secrets shop/-", Err("No Object name found"));
+    check(&node, "create apps/deployments shop/-", Err(""));
+    check(&node, "get /healthz", Ok(()));
+    check(&User::new("system:node:n1", &[]), "get -/nodes -/n1", Err(""));
+    check(
+        &User::new("system:node:", &["system:nodes"]),
+        "get -/nodes -/n1",
+        Err("unknown node for user \"system:node:\""),
+    );
+    assert!(!node_rules().is_empty());
+}
+
+#[test]
+fn modes() {
+    let rbac = Arc::new(Rbac::new(Arc::new(Objects::default())));
+    let check = |modes: &[&str], want: Result<(), ModeError>| {
+        assert_eq!(Authorizers::new(modes, &Settings { rbac: Arc::clone(&rbac) }).map(|_| ()), want);
+    };
+    check(&["AlwaysAllow", "RBAC"], Ok(()));
+    check(&[], Err(ModeError::Nothing));
+    check(&["ABACUS"], Err(ModeError::Unknown("ABACUS".to_owned())));
+    check(&["RBAC", "RBAC"], Err(ModeError::Twice("RBAC".to_owned())));
+    let (all, _) = authorizers(Objects::default(), &["AlwaysDeny", "AlwaysAllow"]);
+    assert!(decide(&all, &User::anonymous(), "get /x").is_allowed());
+}
+
+#[test]
+fn nobody_gives_away_what_is_not_held() {
+    let rules = |value: Value| -> Vec<PolicyRule> { serde_json::from_value(value).unwrap() };
+    let check = |own: Value, wanted: Value, missing: Value| {
+        assert_eq!(covers(&rules(own), &rules(wanted)), rules(missing));
+    };
+    let one = |verb: &str, resource: &str| json!({"verbs": [verb], "apiGroups": [""], "resources": [resource]});
+    check(
+        json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}]),
+        json!([{"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods", "secrets"]}]),
+        json!([one("delete", "pods"), one("get", "secrets"), one("delete", "secrets")]),
+    );
+    check(json!([one("get", "*/log")]), json!([one("get", "pods/log")]), json!([]));
+    check(json!([one("get", "*/log")]), json!([one("get", "pods")]), json!([one("get", "pods")]));
+    check(json!([one("get", "pods")]), json!([one("*", "pods")]), json!([one("*", "pods")]));
+    check(
+        json!([{"verbs": ["get"], "nonResourceURLs": ["/a/*"]}]),
+        json!([{"verbs": ["get"], "nonResourceURLs": ["/a/b", "/a/*", "/b"]}]),
+        json!([{"verbs": ["get"], "nonResourceURLs": ["/b"]}]),
+    );
+    check(
+        json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"]}]),
+        json!([one("get", "secrets")]),
+        json!([one("get", "secrets")]),
+    );
+    check(
+        serde_json::to_value(rbac::everything()).unwrap(),
+        json!([one("get", "x"), {"verbs": ["x"], "nonResourceURLs": ["/y"]}]),
+        json!([]),
+    );
+
+    let user = User::new("jane", &["dev", "ops"]);
+    let wanted = rules(json!([
+        {"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["secrets"]},
+        {"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["web"]},
+    ]));
+    assert_eq!(
+        rbac::escalation(&user, &[], &wanted, &[]).unwrap(),
+        "user \"jane\" (groups=[\"dev\" \"ops\"]) is attempting to grant RBAC permissions not currently held:\n\
+         {APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\" \"delete\"]}\n\
+         {APIGroups:[\"apps\"], Resources:[\"deployments\"], ResourceNames:[\"web\"], Verbs:[\"get\"]}"
+    );
+    assert_eq!(rbac::escalation(&user, &wanted, &wanted, &[]), None);
+}
+
+#[test]
+fn aggregated_roles_are_the_sum_of_the_selected() {
+    let bootstrap = policy(&[]);
+    let roles: Vec<ClusterRole> =
+        bootstrap.iter().filter_map(|o| if let Object::ClusterRole(r) = o { Some(r.clone()) } else { None }).collect();
+    let find = |name: &str| roles.iter().find(|r| r.metadata.name.as_deref() == Some(name)).unwrap();
+    let rules = |name: &str| find(name).rules.clone().unwrap_or_default();
+    assert_eq!(aggregate(find("view"), &roles).unwrap(), rules("system:aggregate-to-view"));
+    assert_eq!(aggregate(find("system:node"), &roles), None);
+    // The index fills them in, over several steps of aggregation.
+    let jane = json!([{"kind": "User", "name": "jane"}]);
+    let objects = Objects::default().with(bootstrap.clone()).with([
+        binding("RoleBinding", "shop", ("ClusterRole", "view"), jane),
+        binding("RoleBinding", "shop", ("ClusterRole", "admin"), json!([{"kind": "User", "name": "boss"}])),
+    ]);
+    let (all, _) = authorizers(objects, DEFAULT_MODES);
+    assert!(decide(&all, &User::new("jane", &[]), "list -/pods shop/-").is_allowed());
+    assert!(!decide(&all, &User::new("jane", &[]), "get -/secrets shop/x").is_allowed());
+    for text in ["list -/pods shop/-", "get -/secrets shop/x", "create rbac.authorization.k8s.io/roles shop/-"] {
+        assert!(decide(&all, &User::new("boss", &[]), text).is_allowed(), "{text}");
+    }
+}
+
+#[test]
+fn reconciliation_only_adds() {
+    let wanted = policy(&[]).into_iter().find(|o| o.key().1 == "system:kube-dns").unwrap();
+    assert_eq!(reconcile(None, &wanted), Some(Write::Create(wanted.clone())));
+    assert_eq!(reconcile(Some(&wanted), &wanted), None);
+    let Object::ClusterRole(role) = &wanted else { panic!("not a role") };
+    let mut changed = role.clone();
+    changed.metadata.resource_version = Some("7".to_owned());
+    changed.metadata.labels = None;
+    let extra: PolicyRule = serde_json::from_value(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]})).unwrap();
+    changed.rules = Some(vec![extra.clone()]);
+    let Some(Write::Update(Object::ClusterRole(got))) = reconcile(Some(&Object::ClusterRole(changed.clone())), &wanted)
+    else {
+        panic!("no update")
+    };
+    assert_eq!((got.metadata.resource_version.as_deref(), &got.metadata.labels), (Some("7"), &role.metadata.labels));
+    let rules = got.rules.clone().unwrap();
+    assert_eq!((rules.first(), covers(&rules, role.rules.as_ref().unwrap()).len()), (Some(&extra), 0));
+    assert_eq!(reconcile(Some(&Object::ClusterRole(got)), &wanted), None);
+    changed.metadata.annotations.as_mut().unwrap().insert(bootstrap::AUTOUPDATE.to_owned(), "false".to_owned());
+    assert_eq!(reconcile(Some(&Object::ClusterRole(changed)), &wanted), None);
+
+    let wanted = policy(&[]).into_iter().find(|o| o.resource() == "clusterrolebindings").unwrap();
+    let Object::ClusterRoleBinding(binding) = &wanted else { panic!("not a binding") };
+    let mut other = binding.clone();
+    other.subjects = None;
+    assert!(matches!(reconcile(Some(&Object::ClusterRoleBinding(other.clone())), &wanted), Some(Write::Update(_))));
+    other.role_ref.name = "else".to_owned();
+    assert_eq!(reconcile(Some(&Object::ClusterRoleBinding(other)), &wanted), Some(Write::Recreate(wanted.clone())));
+}
+
+#[test]
+fn controllers_bring_their_own_roles() {
+    let rules: Vec<PolicyRule> =
+        serde_json::from_value(json!([{"verbs": ["list"], "apiGroups": ["apps"], "resources": ["replicasets"]}]))
+            .unwrap();
+    let all = policy(&[ControllerRole { service_account: "replicaset-controller", rules }]);
+    let own: Vec<Value> = all
+        .iter()
+        .filter(|o| o.key().1 == "system:controller:replicaset-controller")
+        .map(|o| o.to_json().unwrap())
+        .collect();
+    assert_eq!(own.len(), 2);
+    assert_eq!(
+        own[1]["subjects"],
+        json!([{"kind": "ServiceAccount", "name": "replicaset-controller", "namespace": "kube-system"}])
+    );
+}
+
+#[test]
+fn the_bootstrap_policy_is_upstreams() {
+    let folder = std::env::var_os("IRONKEEL_ORACLE")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle"), PathBuf::from);
+    let mut wanted = Vec::new();
+    for name in ["cluster-roles", "cluster-role-bindings", "namespace-roles", "namespace-role-bindings"] {
+        let Ok(text) = std::fs::read_to_string(folder.join(format!("rbac/{name}.yaml"))) else {
+            println!("left out: no oracle at {}", folder.display());
+            return;
+        };
+        wanted.extend(yaml(&text)["items"].as_array().unwrap().clone());
+    }
+    let own: Vec<Value> = policy(&[]).iter().map(|object| object.to_json().unwrap()).collect();
+    let key =
+        |value: &Value| format!("{} {} {}", value["kind"], value["metadata"]["namespace"], value["metadata"]["name"]);
+    for want in &wanted {
+        let mut got =
+            own.iter().find(|got| key(got) == key(want)).unwrap_or_else(|| panic!("{} is missing", key(want))).clone();
+        let mut want = want.clone();
+        for side in [&mut got, &mut want] {
+            // "rules: null" and no rules are the same.
+            if side["rules"].is_null() {
+                side.as_object_mut().unwrap().remove("rules");
+            }
+        }
+        assert_eq!(got, want);
+    }
+    assert_eq!(own.len(), wanted.len());
+}
+
+/// The block YAML that upstream's fixtures are written in: maps, lists at their key's indent, one-line scalars.
+fn yaml(text: &str) -> Value {
+    let mut lines: Vec<(usize, String)> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with("---"))
+        .map(|line| (line.len() - line.trim_start().len(), line.trim().to_owned()))
+        .collect();
+    lines.reverse();
+    block(&mut lines)
+}
+
+fn block(lines: &mut Vec<(usize, String)>) -> Value {
+    let (indent, first) = lines.last().unwrap().clone();
+    if first.starts_with("- ") {
+        let mut items = Vec::new();
+        while let Some((_, line)) = lines.last().filter(|(at, line)| *at == indent && line.starts_with("- ")).cloned() {
+            lines.pop();
+            let rest = line[2..].to_owned();
+            if rest.contains(": ") || rest.ends_with(':') {
+                lines.push((indent + 2, rest));
+                items.push(block(lines));
+            } else {
+                items.push(scalar(&rest));
+            }
+        }
+        return items.into();
+    }
+    let mut map = serde_json::Map::new();
+    while let Some((_, line)) = lines.last().filter(|(at, line)| *at == indent && !line.starts_with("- ")).cloned() {
+        lines.pop();
+        match line.split_once(": ") {
+            Some((key, value)) => map.insert(key.to_owned(), scalar(value)),
+            None => map.insert(line.trim_end_matches(':').to_owned(), block(lines)),
+        };
+    }
+    map.into()
+}
+
+fn scalar(text: &str) -> Value {
+    match text {
+        "null" => Value::Null,
+        "{}" => json!({}),
+        _ => text.trim_matches(|c| c == '"' || c == '\'').into(),
+    }
+}
