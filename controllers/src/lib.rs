@@ -14,6 +14,7 @@ pub mod pod;
 pub mod queue;
 pub mod rbac;
 pub mod selector;
+pub mod service;
 
 pub use controller::{COMPONENT, Clock, Context, Controller, Error, Options, Rule, run};
 pub use controllers::CONTROLLERS;
