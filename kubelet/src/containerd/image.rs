@@ -92,10 +92,14 @@ pub fn pause_archive() -> Vec<u8> {
         "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
     })
     .to_string();
-    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes());
-    entry["annotations"] = json!({
-        "io.containerd.image.name": PAUSE_IMAGE,
-        "org.opencontainers.image.ref.name": PAUSE_IMAGE.rsplit(':').next(),
+    let entry = json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": digest(manifest.as_bytes()),
+        "size": manifest.len(),
+        "annotations": {
+            "io.containerd.image.name": PAUSE_IMAGE,
+            "org.opencontainers.image.ref.name": PAUSE_IMAGE.rsplit(':').next(),
+        },
     });
     let index = json!({ "schemaVersion": 2, "manifests": [entry] }).to_string();
     let blob = |data: &[u8]| format!("blobs/sha256/{}", hex(data));

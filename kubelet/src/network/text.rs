@@ -25,7 +25,7 @@ impl PodCidr {
         let Some((network, length)) = parts.filter(|(_, length)| *length <= 32) else {
             return refuse("is not an IPv4 block such as 10.244.0.0/24");
         };
-        if length > 29 || length < 8 {
+        if !(8..=29).contains(&length) {
             return refuse("must have a length from 8 to 29");
         }
         if u32::from(network) & (u32::MAX >> length) != 0 {
