@@ -1,0 +1,230 @@
+//! The embedded engine: fjall on the local disk with group commit.
+//!
+//! One thread commits: it takes every transaction that waits, checks conflicts in memory, gives each its version, and writes
+//! all of them as one fjall batch with one fsync. While it syncs, the next group gathers; nobody waits on a timer. Readers use
+//! the picture published after each group and take no lock. Reads run on the caller's thread and may touch the disk.
+//!
+//! Never acknowledges before the fsync has returned, never shows a commit before it is durable, and never writes again after a
+//! failed write or fsync: what the disk holds then is known only to a fresh open.
+
+mod commit;
+mod dir;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use tokio::sync::oneshot;
+
+use crate::kv::{Kv, KvError, Transaction, Version};
+use crate::local::tx::Tx;
+use crate::local::watches::Watches;
+use crate::local::{Engine, Request, RowIter, View};
+use commit::{Committer, Job};
+
+/// Keys from here on belong to the engine.
+const RESERVED: u8 = 0xff;
+/// Holds the last version as 8 big-endian bytes; part of every batch.
+const VERSION_KEY: &[u8] = b"\xff/version";
+
+/// Tells how many bytes are free on the disk.
+pub type FreeSpace = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
+
+/// How the engine runs.
+#[derive(Clone)]
+pub struct Options {
+    /// Writes are refused below this many free bytes, so that flushes and compactions never meet a full disk; commits that free
+    /// space go on down to half of it.
+    pub reserve: u64,
+    /// Bytes of block cache.
+    pub cache: u64,
+    /// How free space is found; `None` asks the file system.
+    pub free_space: Option<FreeSpace>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { reserve: 256 << 20, cache: 64 << 20, free_space: None }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("reserve", &self.reserve).field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// The engine, open on a directory. Dropping it waits for running commits and closes the directory.
+#[derive(Debug, Clone)]
+pub struct Embedded(Arc<Inner>);
+
+/// What readers and the committer share.
+struct Published {
+    view: ArcSwap<FjallView>,
+    watches: Watches,
+}
+
+struct Inner {
+    path: PathBuf,
+    published: Arc<Published>,
+    queue: OnceLock<Sender<Job>>,
+    committer: OnceLock<JoinHandle<()>>,
+    // Last, so that the directory is unlocked after everything in it is closed.
+    lock: File,
+}
+
+impl Embedded {
+    /// Opens `path`, creating the directory and an empty store if there is none.
+    ///
+    /// # Errors
+    /// `Locked` when another process has it open, `WrongFormat` for data of another version, `Corrupt` for damaged data or a
+    /// directory that holds something else, `Unavailable` when the operating system refuses. Nothing is overwritten.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, KvError> {
+        let path = path.as_ref().to_owned();
+        let lock = dir::lock(&path)?;
+        let data = dir::prepare(&path, |new| open_database(new, &options).map(drop))?;
+        let (database, keyspace) = open_database(&data, &options)?;
+        let version = match keyspace.get(VERSION_KEY).map_err(|e| read_error(&e))? {
+            None => Version(0),
+            Some(bytes) => match bytes.as_ref().try_into() {
+                Ok(bytes) => Version(u64::from_be_bytes(bytes)),
+                Err(_) => return Err(KvError::Corrupt(format!("{}: the version record is damaged", path.display()))),
+            },
+        };
+        let view = FjallView { version, snapshot: database.snapshot(), keyspace: keyspace.clone() };
+        let published = Arc::new(Published { view: ArcSwap::from_pointee(view), watches: Watches::default() });
+        let free_space = options.free_space.clone().unwrap_or_else(|| dir::free_space(path.clone()));
+        let (queue, jobs) = mpsc::channel();
+        let committer = Committer::new(database, keyspace, published.clone(), free_space, options.reserve);
+        let thread = std::thread::Builder::new()
+            .name("storage-commit".to_owned())
+            .spawn(move || committer.run(&jobs))
+            .map_err(|e| KvError::Unavailable(format!("no thread for commits: {e}")))?;
+        Ok(Self(Arc::new(Inner { path, published, queue: queue.into(), committer: thread.into(), lock })))
+    }
+}
+
+fn open_database(path: &Path, options: &Options) -> Result<(Database, Keyspace), KvError> {
+    let open = || -> fjall::Result<(Database, Keyspace)> {
+        let database = Database::builder(path).cache_size(options.cache).open()?;
+        let keyspace = database.keyspace("kv", || KeyspaceCreateOptions::default().max_memtable_size(32 << 20))?;
+        Ok((database, keyspace))
+    };
+    // fjall panics on some kinds of damage.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)) {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(fjall::Error::Locked)) => Err(KvError::Locked(path.display().to_string())),
+        Ok(Err(fjall::Error::Io(e))) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Err(KvError::Unavailable(format!("cannot open {}: {e}", path.display())))
+        }
+        Ok(Err(fjall::Error::InvalidVersion(found))) => Err(KvError::WrongFormat {
+            found: found.map_or("of an unknown engine".to_owned(), |v| format!("of engine {v:?}")),
+            expected: format!("of engine {:?}", fjall::FormatVersion::V3),
+            place: path.display().to_string(),
+        }),
+        Ok(Err(e)) => Err(KvError::Corrupt(format!("{} is damaged ({e}); restore it from a backup", path.display()))),
+        Err(_) => Err(KvError::Corrupt(format!("{} is damaged; restore it from a backup", path.display()))),
+    }
+}
+
+fn read_error(e: &fjall::Error) -> KvError {
+    match e {
+        fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) => {
+            KvError::Unavailable(format!("the disk failed a read: {e}"))
+        }
+        e => KvError::Corrupt(format!("the data on disk are damaged: {e}")),
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The committer ends when its queue has no sender, after what was already queued.
+        self.queue.take();
+        if let Some(thread) = self.committer.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the commit thread had panicked");
+        }
+        if let Err(e) = self.lock.unlock() {
+            tracing::warn!(path = %self.path.display(), error = %e, "the data directory stays locked until the process ends");
+        }
+    }
+}
+
+/// All keys as of one version.
+pub(crate) struct FjallView {
+    version: Version,
+    snapshot: Snapshot,
+    keyspace: Keyspace,
+}
+
+impl View for FjallView {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        if key.is_empty() || key.first() == Some(&RESERVED) {
+            return Ok(None);
+        }
+        Ok(self.snapshot.get(&self.keyspace, key).map_err(|e| read_error(&e))?.map(Bytes::from))
+    }
+
+    fn range(&self, begin: &[u8], end: &[u8], reverse: bool) -> RowIter<'_> {
+        let end = end.min([RESERVED].as_slice());
+        if begin >= end {
+            return Box::new(std::iter::empty());
+        }
+        let rows = self.snapshot.range(&self.keyspace, begin..end);
+        let read = |guard: fjall::Guard| match guard.into_inner() {
+            Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
+            Err(e) => Err(read_error(&e)),
+        };
+        if reverse { Box::new(rows.rev().map(read)) } else { Box::new(rows.map(read)) }
+    }
+}
+
+#[async_trait]
+impl Engine for Inner {
+    type View = FjallView;
+
+    fn view(&self) -> Arc<FjallView> {
+        self.published.view.load_full()
+    }
+
+    fn watches(&self) -> &Watches {
+        &self.published.watches
+    }
+
+    async fn submit(&self, request: Request<FjallView>) -> Result<Version, KvError> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || KvError::Unavailable("the commit thread has ended; restart the server".to_owned());
+        self.queue.get().ok_or_else(ended)?.send(Job { request, reply }).map_err(|_| ended())?;
+        // A sender dropped without an answer: the thread died with the job in hand.
+        answer.await.unwrap_or_else(|_| Err(KvError::Unknown("the commit thread died during the commit".to_owned())))
+    }
+}
+
+#[async_trait]
+impl Kv for Embedded {
+    fn begin(&self) -> Box<dyn Transaction> {
+        Box::new(Tx::new(self.0.clone()))
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.0.published.view.load().get(key)
+    }
+}
