@@ -2,7 +2,11 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
+use crate::field_path::{Errors, FieldError, Path};
 use crate::kind::{Hooks, Kind, Verb};
+use crate::kinds::shared::review;
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -18,4 +22,43 @@ pub static KIND: Kind = Kind {
 
 struct LocalSubjectAccessReview;
 
-impl Hooks for LocalSubjectAccessReview {}
+impl Hooks for LocalSubjectAccessReview {
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = review::validate_spec(object);
+        errors.extend(review::validate_subject(object));
+        let detail = "must be empty except for namespace";
+        errors.extend(review::validate_no_metadata(object, &["namespace"], detail));
+        if value::get(object, "spec.resourceAttributes").is_some_and(|attributes| !attributes.is_null()) {
+            let namespace = value::text(object, "spec.resourceAttributes.namespace");
+            if namespace != crate::meta::namespace(object) {
+                let field = Path::new("spec.resourceAttributes.namespace");
+                errors.push(FieldError::invalid(&field, namespace, "must match metadata.namespace"));
+            }
+        }
+        if let Some(path) = value::get(object, "spec.nonResourceAttributes").filter(|path| !path.is_null()) {
+            let field = Path::new("spec.nonResourceAttributes");
+            errors.push(FieldError::invalid(&field, path.clone(), "disallowed on this kind of request"));
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn namespaces_agree() {
+        let fine = json!({"metadata": {"namespace": "a"},
+            "spec": {"user": "u", "resourceAttributes": {"namespace": "a", "verb": "get"}}});
+        testing::invalid(&KIND, &fine, &[]);
+        testing::invalid(
+            &KIND,
+            &json!({"metadata": {"namespace": "b"},
+                "spec": {"user": "u", "resourceAttributes": {"namespace": "a", "verb": "get"}}}),
+            &["spec.resourceAttributes.namespace: Invalid value: \"a\": must match metadata.namespace"],
+        );
+    }
+}

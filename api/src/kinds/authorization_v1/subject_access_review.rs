@@ -2,7 +2,10 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
+use crate::field_path::Errors;
 use crate::kind::{Hooks, Kind, Verb};
+use crate::kinds::shared::review;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -19,4 +22,33 @@ pub static KIND: Kind = Kind {
 
 struct SubjectAccessReview;
 
-impl Hooks for SubjectAccessReview {}
+impl Hooks for SubjectAccessReview {
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = review::validate_spec(object);
+        errors.extend(review::validate_subject(object));
+        errors.extend(review::validate_no_metadata(object, &[], "must be empty"));
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn one_question_at_a_time() {
+        testing::invalid(&KIND, &json!({"spec": {"user": "u", "resourceAttributes": {"verb": "get"}}}), &[]);
+        testing::invalid(
+            &KIND,
+            &json!({"metadata": {"name": "a"}, "spec": {}}),
+            &[
+                "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be \
+                 specified",
+                "spec.user: Invalid value: \"\": at least one of user or group must be specified",
+                "metadata: Invalid value: {\"name\":\"a\"}: must be empty",
+            ],
+        );
+    }
+}

@@ -2,10 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb};
+use crate::field_path::Errors;
+use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb};
 use crate::kinds::shared::parts;
+use crate::kinds::shared::{pod_defaults, pod_row, pod_update, pod_validation, resources};
 use crate::value;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -39,13 +41,70 @@ pub static KIND: Kind = Kind {
         Subresource { name: "status", gvk: core("Pod"), verbs: Verb::PART, part: Part::View { merge: with_status } },
     ],
     generation: true,
+    columns: pod_row::COLUMNS,
+    returns_deleted: true,
+    selectable: &[
+        Selectable { name: "spec.nodeName", value: |pod| text(pod, "spec.nodeName") },
+        Selectable { name: "spec.restartPolicy", value: |pod| text(pod, "spec.restartPolicy") },
+        Selectable { name: "spec.schedulerName", value: |pod| text(pod, "spec.schedulerName") },
+        Selectable { name: "spec.serviceAccountName", value: |pod| text(pod, "spec.serviceAccountName") },
+        Selectable { name: "spec.hostNetwork", value: |pod| value::flag(pod, "spec.hostNetwork").to_string() },
+        Selectable { name: "status.phase", value: |pod| text(pod, "status.phase") },
+        Selectable { name: "status.podIP", value: first_address },
+        Selectable { name: "status.podIPs", value: first_address },
+        Selectable { name: "status.nominatedNodeName", value: |pod| text(pod, "status.nominatedNodeName") },
+    ],
     hooks: &Pod,
     ..Kind::BASE
 };
 
 struct Pod;
 
-impl Hooks for Pod {}
+impl Hooks for Pod {
+    fn default(&self, object: &mut Value) {
+        pod_defaults::pod(object);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        let mut status = json!({"phase": "Pending", "qosClass": resources::qos_class(object)});
+        if !value::items(object, "spec.schedulingGates").is_empty() {
+            value::set(
+                &mut status,
+                "conditions",
+                json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                    "message": "Scheduling is blocked due to non-empty scheduling gates"}]),
+            );
+        }
+        value::set(object, "status", status);
+        merge_label_keys(object);
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        pod_validation::pod(object)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        pod_update::validate(new, old)
+    }
+
+    fn validate_part(&self, part: &str, new: &Value, old: &Value) -> Errors {
+        pod_update::validate_part(part, new, old)
+    }
+
+    /// Who has a node waits for its kubelet; who has none, or has ended, goes at once.
+    fn grace_period(&self, object: &Value, requested: Option<i64>) -> Option<i64> {
+        let period = requested.or_else(|| value::int(object, "spec.terminationGracePeriodSeconds")).unwrap_or_default();
+        let ended = matches!(value::text(object, "status.phase"), "Failed" | "Succeeded");
+        if value::text(object, "spec.nodeName").is_empty() || ended {
+            return Some(0);
+        }
+        Some(if period < 0 { 1 } else { period })
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        pod_row::row(object, now)
+    }
+}
 
 const STREAM: &[Verb] = &[Verb::Create, Verb::Get];
 
@@ -91,4 +150,110 @@ fn with_resources(new: Value, old: &Value) -> Value {
         }
     }
     pod
+}
+
+fn text(pod: &Value, path: &str) -> String {
+    value::text(pod, path).to_owned()
+}
+
+fn first_address(pod: &Value) -> String {
+    let first = value::items(pod, "status.podIPs").first().map(|address| value::text(address, "ip"));
+    first.unwrap_or_else(|| value::text(pod, "status.podIP")).to_owned()
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys` become requirements with the pod's own labels, fixed at creation.
+fn merge_label_keys(pod: &mut Value) {
+    let Some(Value::Object(labels)) = value::get(pod, "metadata.labels").cloned() else { return };
+    let merge = |term: &mut Value| {
+        if term.get("labelSelector").is_none_or(Value::is_null) {
+            return;
+        }
+        for (keys, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            let keys: Vec<String> =
+                value::items(term, keys).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            for key in keys {
+                if let Some(label) = labels.get(&key) {
+                    let requirement = json!({"key": key, "operator": operator, "values": [label]});
+                    let all =
+                        value::map_mut(term, "labelSelector").entry("matchExpressions").or_insert_with(|| json!([]));
+                    if let Some(all) = all.as_array_mut() {
+                        all.push(requirement);
+                    }
+                }
+            }
+        }
+    };
+    for side in ["podAffinity", "podAntiAffinity"] {
+        let path = format!("spec.affinity.{side}.requiredDuringSchedulingIgnoredDuringExecution");
+        value::items_mut(pod, &path).iter_mut().for_each(merge);
+        let path = format!("spec.affinity.{side}.preferredDuringSchedulingIgnoredDuringExecution");
+        value::items_mut(pod, &path).iter_mut().filter_map(|term| term.get_mut("podAffinityTerm")).for_each(merge);
+    }
+    value::items_mut(pod, "spec.topologySpreadConstraints").iter_mut().for_each(merge);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn born_pending_with_its_class() {
+        let mut pod = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"schedulingGates": [{"name": "g"}], "containers": [{}],
+            "topologySpreadConstraints": [{"matchLabelKeys": ["a", "b"], "labelSelector": {"matchLabels": {"x": "y"}}}]}});
+        KIND.hooks.prepare_create(&mut pod);
+        assert_eq!(pod["status"]["phase"], "Pending");
+        assert_eq!(pod["status"]["qosClass"], "BestEffort");
+        assert_eq!(pod["status"]["conditions"][0]["reason"], "SchedulingGated");
+        assert_eq!(
+            pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"],
+            json!([{"key": "a", "operator": "In", "values": ["1"]}])
+        );
+    }
+
+    #[test]
+    fn grace() {
+        let scheduled =
+            json!({"spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}, "status": {"phase": "Running"}});
+        let ended = json!({"spec": {"nodeName": "n"}, "status": {"phase": "Failed"}});
+        for (pod, requested, period) in [
+            (&scheduled, None, 30),
+            (&scheduled, Some(5), 5),
+            (&scheduled, Some(-1), 1),
+            (&ended, Some(5), 0),
+            (&json!({"spec": {}}), Some(5), 0),
+        ] {
+            assert_eq!(KIND.hooks.grace_period(pod, requested), Some(period));
+        }
+    }
+
+    #[test]
+    fn parts_touch_only_their_fields() {
+        let old = json!({"metadata": {"ownerReferences": [{"uid": "1"}], "labels": {}}, "status": {"qosClass": "Burstable"},
+            "spec": {"containers": [{"name": "a", "image": "x", "resources": {}}], "initContainers": [{"name": "i"}]}});
+        let mut new = old.clone();
+        value::set(&mut new, "spec.nodeName", "n");
+        value::set(&mut new, "metadata.ownerReferences", json!([]));
+        value::set(&mut new, "status", json!({"phase": "Running"}));
+        let pod = with_status(new.clone(), &old);
+        assert_eq!(pod["status"], json!({"phase": "Running", "qosClass": "Burstable"}));
+        assert_eq!((&pod["spec"], &pod["metadata"]), (&old["spec"], &old["metadata"]));
+
+        value::set(
+            &mut new,
+            "spec.containers",
+            json!([{"name": "a", "image": "y", "resources": {"limits": {"cpu": "1"}}}]),
+        );
+        value::set(&mut new, "spec.initContainers", json!([{"name": "i", "resources": {"limits": {"cpu": "1"}}}]));
+        let pod = with_resources(new.clone(), &old);
+        assert_eq!(
+            pod["spec"]["containers"][0],
+            json!({"name": "a", "image": "x", "resources": {"limits": {"cpu": "1"}}})
+        );
+        assert_eq!(pod["spec"]["initContainers"], old["spec"]["initContainers"]);
+
+        value::set(&mut new, "spec.ephemeralContainers", json!([{"name": "e"}]));
+        let pod = with_ephemeral_containers(new, &old);
+        assert_eq!(pod["spec"]["ephemeralContainers"], json!([{"name": "e"}]));
+        assert_eq!(pod["spec"]["containers"], old["spec"]["containers"]);
+    }
 }

@@ -2,7 +2,11 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Column, Hooks, Kind};
+use crate::kinds::shared::{cells, labels, names, rules};
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -12,10 +16,198 @@ pub static KIND: Kind = Kind {
     plural: "endpointslices",
     singular: "endpointslice",
     generation: true,
+    columns: &[
+        Column::NAME,
+        Column::text("AddressType"),
+        Column::text("Ports"),
+        Column::text("Endpoints"),
+        Column::AGE,
+    ],
     hooks: &EndpointSlice,
     ..Kind::BASE
 };
 
 struct EndpointSlice;
 
-impl Hooks for EndpointSlice {}
+impl Hooks for EndpointSlice {
+    fn default(&self, object: &mut Value) {
+        for port in value::items_mut(object, "ports") {
+            value::set_default(port, "name", "");
+            value::set_default(port, "protocol", "TCP");
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let whole = Path::new("");
+        rules::required_one_of(&mut errors, object, "addressType", &whole, &["FQDN", "IPv4", "IPv6"]);
+        validate_ports(&mut errors, value::items(object, "ports"));
+        let endpoints = value::items(object, "endpoints");
+        let field = Path::new("endpoints");
+        if endpoints.len() > 1000 {
+            errors.push(FieldError::too_many(&field, endpoints.len(), 1000));
+            return errors;
+        }
+        for (i, endpoint) in endpoints.iter().enumerate() {
+            validate_endpoint(&mut errors, endpoint, value::text(object, "addressType"), &field.index(i));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        rules::unchanged(&mut errors, new, old, "addressType");
+        errors
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let port = |port: &Value| match (value::int(port, "port"), port.get("name").and_then(Value::as_str)) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.to_owned(),
+            (None, None) => "*".to_owned(),
+        };
+        let ports: Vec<String> = value::items(object, "ports").iter().map(port).collect();
+        let endpoints = value::items(object, "endpoints").iter();
+        let addresses = endpoints.flat_map(|endpoint| value::items(endpoint, "addresses"));
+        let addresses: Vec<String> = addresses.filter_map(Value::as_str).map(str::to_owned).collect();
+        vec![
+            cells::name(object),
+            cells::text(object, "addressType"),
+            cells::first_three(&ports, "<unset>").into(),
+            cells::first_three(&addresses, "<unset>").into(),
+            cells::age(object, now),
+        ]
+    }
+}
+
+fn validate_ports(errors: &mut Errors, ports: &[Value]) {
+    let field = Path::new("ports");
+    if ports.len() > 20_000 {
+        errors.push(FieldError::too_many(&field, ports.len(), 20_000));
+        return;
+    }
+    let mut seen = Vec::new();
+    for (i, port) in ports.iter().enumerate() {
+        let field = field.index(i);
+        let name = value::text(port, "name");
+        if !name.is_empty() {
+            labels::invalid(errors, &field.child("name"), name, names::dns_label(name));
+        }
+        if seen.contains(&name) {
+            errors.push(FieldError::duplicate(&field.child("name"), name));
+        }
+        seen.push(name);
+        rules::required_one_of(errors, port, "protocol", &field, rules::PROTOCOLS);
+        rules::text(errors, port, "appProtocol", &field, names::qualified_name);
+    }
+}
+
+fn validate_endpoint(errors: &mut Errors, endpoint: &Value, kind: &str, field: &Path) {
+    let at = field.child("addresses");
+    let addresses = value::items(endpoint, "addresses");
+    match addresses.len() {
+        0 => errors.push(FieldError::required(&at, "must contain at least 1 address")),
+        1..=100 => {}
+        many => errors.push(FieldError::too_many(&at, many, 100)),
+    }
+    for (i, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
+        validate_address(errors, address, kind, &at, i);
+    }
+    rules::text(errors, endpoint, "nodeName", field, names::dns_subdomain);
+    let topology = field.child("deprecatedTopology");
+    let labels = endpoint.get("deprecatedTopology");
+    if let Some(count) = labels.and_then(Value::as_object).map(serde_json::Map::len).filter(|count| *count > 16) {
+        errors.push(FieldError::too_many(&topology, count, 16));
+    }
+    errors.extend(labels::validate(labels, &topology));
+    rules::text(errors, endpoint, "hostname", field, names::dns_label);
+    for (list, rule) in [("forZones", names::label_value as fn(&str) -> _), ("forNodes", names::dns_subdomain)] {
+        let hints = value::items(endpoint.get("hints").unwrap_or(&Value::Null), list);
+        let field = field.child("hints").child(list);
+        if hints.len() > 8 {
+            errors.push(FieldError::too_many(&field, hints.len(), 8));
+            continue;
+        }
+        for (i, hint) in hints.iter().enumerate() {
+            let name = value::text(hint, "name");
+            let at = field.index(i).child("name");
+            if hints.iter().take(i).any(|other| value::text(other, "name") == name) {
+                errors.push(FieldError::duplicate(&at, name));
+            }
+            labels::invalid(errors, &at, name, rule(name));
+        }
+    }
+}
+
+fn validate_address(errors: &mut Errors, address: &str, kind: &str, list: &Path, i: usize) {
+    let field = list.index(i);
+    if kind == "FQDN" {
+        let name = names::without_final_dot(address);
+        match names::dns_subdomain(name) {
+            bad if !bad.is_empty() => errors.push(FieldError::invalid(&field, name, bad.join(","))),
+            _ if !name.contains('.') => errors.push(FieldError::invalid(
+                &field,
+                name,
+                "should be a domain with at least two segments separated by dots",
+            )),
+            _ => {}
+        }
+        return;
+    }
+    match names::ip(address) {
+        None => errors.push(FieldError::invalid(&field, address, names::NOT_AN_IP)),
+        Some(ip) => {
+            let right = match kind {
+                "IPv4" => ip.is_ipv4(),
+                "IPv6" => ip.is_ipv6(),
+                _ => return,
+            };
+            if !right {
+                errors.push(FieldError::invalid(list, address, format!("must be an {kind} address")));
+            }
+            labels::invalid(errors, &field, address, names::not_special(ip));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn addresses_are_of_the_type() {
+        testing::defaults(
+            &KIND,
+            json!({"ports": [{"port": 80}]}),
+            &json!({"ports": [{"port": 80, "name": "", "protocol": "TCP"}]}),
+        );
+        testing::invalid(
+            &KIND,
+            &json!({"addressType": "IPv4", "ports": [{"name": "", "protocol": "TCP"}, {"name": "", "protocol": "X"}],
+                "endpoints": [{"addresses": ["::2"]}, {"addresses": []}]}),
+            &[
+                "ports[1].name: Duplicate value: \"\"",
+                "ports[1].protocol: Unsupported value: \"X\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+                "endpoints[0].addresses: Invalid value: \"::2\": must be an IPv4 address",
+                "endpoints[1].addresses: Required value: must contain at least 1 address",
+            ],
+        );
+        testing::invalid(&KIND, &json!({}), &["addressType: Required value"]);
+        testing::invalid_update(
+            &KIND,
+            &json!({"addressType": "IPv6"}),
+            &json!({"addressType": "IPv4"}),
+            &["addressType: Invalid value: \"IPv6\": field is immutable"],
+        );
+    }
+
+    #[test]
+    fn row() {
+        let object = json!({"metadata": {"name": "a"}, "addressType": "IPv4", "ports": [{"name": "x", "port": 80}],
+            "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]});
+        testing::row(&KIND, &object, &json!(["a", "IPv4", "80", "10.0.0.1,10.0.0.2", "<unknown>"]));
+        testing::row(&KIND, &json!({}), &json!(["", "", "<unset>", "<unset>", "<unknown>"]));
+    }
+}

@@ -2,7 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Hooks, Kind, NameRule};
+use crate::kinds::shared::labels;
+use crate::kinds::shared::rbac;
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -13,10 +18,57 @@ pub static KIND: Kind = Kind {
     singular: "clusterrole",
     namespaced: false,
     create_on_update: true,
+    columns: rbac::ROLE_COLUMNS,
     hooks: &ClusterRole,
     ..Kind::BASE
 };
 
 struct ClusterRole;
 
-impl Hooks for ClusterRole {}
+impl Hooks for ClusterRole {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = rbac::validate_rules(object, false);
+        if let Some(aggregation) = object.get("aggregationRule").filter(|rule| !rule.is_null()) {
+            let field = Path::new("aggregationRule.clusterRoleSelectors");
+            let selectors = value::items(aggregation, "clusterRoleSelectors");
+            if selectors.is_empty() {
+                let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+                errors.push(FieldError::required(&field, detail));
+            }
+            for (i, selector) in selectors.iter().enumerate() {
+                errors.extend(labels::validate_selector(Some(selector), &field.index(i)));
+            }
+        }
+        errors
+    }
+
+    fn row(&self, object: &Value, _now: i64) -> Vec<Value> {
+        rbac::role_row(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn paths_and_aggregation() {
+        testing::invalid(&KIND, &json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}), &[]);
+        testing::invalid(
+            &KIND,
+            &json!({"aggregationRule": {}, "rules": [{"verbs": ["get"]}]}),
+            &[
+                "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
+                "rules[0].resources: Required value: resource rules must supply at least one resource",
+                "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if \
+                 aggregationRule is non-nil",
+            ],
+        );
+    }
+}

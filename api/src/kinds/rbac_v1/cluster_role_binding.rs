@@ -2,7 +2,10 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::Errors;
+use crate::kind::{Hooks, Kind, NameRule};
+use crate::kinds::shared::rbac;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -13,10 +16,82 @@ pub static KIND: Kind = Kind {
     singular: "clusterrolebinding",
     namespaced: false,
     create_on_update: true,
+    columns: rbac::BINDING_COLUMNS,
     hooks: &ClusterRoleBinding,
     ..Kind::BASE
 };
 
 struct ClusterRoleBinding;
 
-impl Hooks for ClusterRoleBinding {}
+impl Hooks for ClusterRoleBinding {
+    fn default(&self, object: &mut Value) {
+        rbac::default_binding(object);
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        rbac::validate_binding(object, false)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        rbac::validate_binding_update(new, old)
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        rbac::binding_row(object, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    const KINDS: &str = "roleRef.kind: Unsupported value: \"X\": supported values: \"ClusterRole\"";
+
+    #[test]
+    fn groups_are_filled_in() {
+        testing::defaults(
+            &KIND,
+            json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [
+                {"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
+            &json!({"roleRef": {"apiGroup": rbac::GROUP, "kind": "ClusterRole", "name": "r"}, "subjects": [
+                {"apiGroup": rbac::GROUP, "kind": "User", "name": "u"},
+                {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
+        );
+    }
+
+    #[test]
+    fn reference_and_subjects_are_checked() {
+        let group = rbac::GROUP;
+        let fine = json!({"roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "a:b"}});
+        testing::invalid(&KIND, &fine, &[]);
+        testing::invalid(
+            &KIND,
+            &json!({"roleRef": {"apiGroup": group, "kind": "X", "name": ""}, "subjects": [{"kind": "Y", "name": "u"}]}),
+            &[
+                KINDS,
+                "roleRef.name: Required value",
+                "subjects[0].kind: Unsupported value: \"Y\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
+            ],
+        );
+        testing::invalid_update(
+            &KIND,
+            &json!({"roleRef": {"name": "b"}}),
+            &json!({"roleRef": {"name": "a"}}),
+            &["roleRef: Invalid value: {\"name\":\"b\"}: cannot change roleRef"],
+        );
+    }
+
+    #[test]
+    fn row() {
+        let object = json!({"metadata": {"name": "a"}, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [
+            {"kind": "User", "name": "u"}, {"kind": "User", "name": "v"},
+            {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]});
+        testing::row(&KIND, &object, &json!(["a", "ClusterRole/r", "<unknown>", "u, v", "", "n/s"]));
+    }
+}

@@ -2,7 +2,10 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::Errors;
+use crate::kind::{Hooks, Kind, NameRule};
+use crate::kinds::shared::rbac;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -12,10 +15,45 @@ pub static KIND: Kind = Kind {
     plural: "roles",
     singular: "role",
     create_on_update: true,
+    columns: rbac::ROLE_COLUMNS,
     hooks: &Role,
     ..Kind::BASE
 };
 
 struct Role;
 
-impl Hooks for Role {}
+impl Hooks for Role {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        rbac::validate_rules(object, true)
+    }
+
+    fn row(&self, object: &Value, _now: i64) -> Vec<Value> {
+        rbac::role_row(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn rules_say_verbs_and_resources() {
+        testing::invalid(&KIND, &json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}), &[]);
+        testing::invalid(
+            &KIND,
+            &json!({"rules": [{"nonResourceURLs": ["/x"]}]}),
+            &[
+                "rules[0].verbs: Required value: verbs must contain at least one value",
+                "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+            ],
+        );
+        let object = json!({"metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        testing::row(&KIND, &object, &json!(["a", "2026-01-01T00:00:00Z"]));
+    }
+}

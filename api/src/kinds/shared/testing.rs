@@ -1,0 +1,41 @@
+//! How kinds are tested: data in, data out.
+//!
+//! Compiled for tests alone.
+
+use crate::field_path::Errors;
+use crate::kind::Kind;
+use serde_json::Value;
+
+/// Half past midnight on 2026-01-01, in Unix seconds: the `now` of rows.
+pub(crate) const NOW: i64 = 1_767_225_600 + 1800;
+
+/// The defaults turn `before` into `after`, and change nothing when run again.
+pub(crate) fn defaults(kind: &Kind, before: Value, after: &Value) {
+    let mut object = before;
+    kind.hooks.default(&mut object);
+    assert_eq!(&object, after, "{kind:?}");
+    kind.hooks.default(&mut object);
+    assert_eq!(&object, after, "{kind:?}: run twice");
+}
+
+/// Validation says these sentences.
+pub(crate) fn invalid(kind: &Kind, object: &Value, sentences: &[&str]) {
+    assert_eq!(shown(&kind.hooks.validate(object)), sentences, "{kind:?} {object}");
+}
+
+/// Validation of a change says these sentences.
+pub(crate) fn invalid_update(kind: &Kind, new: &Value, old: &Value, sentences: &[&str]) {
+    assert_eq!(shown(&kind.hooks.validate_update(new, old)), sentences, "{kind:?} {new}");
+}
+
+/// The row has these cells, one per column.
+pub(crate) fn row(kind: &Kind, object: &Value, cells: &Value) {
+    let row = kind.hooks.row(object, NOW);
+    assert_eq!(&Value::from(row.clone()), cells, "{kind:?}");
+    assert_eq!(row.len(), kind.columns.len(), "{kind:?}");
+}
+
+/// The sentences of errors.
+pub(crate) fn shown(errors: &Errors) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
