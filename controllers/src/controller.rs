@@ -1,6 +1,8 @@
 //! What a controller says about itself, what it is given, and how the table is run. It knows no controller by name.
 
-use std::{collections::BTreeSet, fmt::Debug, future::Future, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, fmt::Debug, future::Future, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
@@ -333,8 +335,7 @@ pub async fn delete<K: Clone + DeserializeOwned + Debug>(
 
 /// Chooses controllers by upstream's `--controllers` syntax.
 fn chosen<'a>(table: &[&'a Controller], enabled: &[String]) -> Result<Vec<&'a Controller>, Error> {
-    let known: BTreeSet<&str> =
-        table.iter().flat_map(|one| one.aliases.iter().copied().chain([one.name])).collect();
+    let known: BTreeSet<&str> = table.iter().flat_map(|one| one.aliases.iter().copied().chain([one.name])).collect();
     for word in enabled {
         let name = word.strip_prefix('-').unwrap_or(word);
         if word != "*" && !known.contains(name) {
@@ -379,12 +380,7 @@ pub async fn run(
     for controller in controllers {
         let client = client_for(controller.service_account);
         let context = Context {
-            events: Recorder::start(
-                client.clone(),
-                controller.service_account,
-                options.clock.clone(),
-                leading.clone(),
-            ),
+            events: Recorder::start(client.clone(), controller.service_account, options.clock.clone(), leading.clone()),
             client: Handle(client),
             informers: informers.clone(),
             options: options.clone(),
@@ -420,7 +416,9 @@ mod tests {
         assert_eq!(count("* -deployment-controller"), CONTROLLERS.len() - 1);
         assert_eq!(count("-deployment *"), CONTROLLERS.len() - 1);
         assert_eq!(count("deployment replicaset-controller"), 2);
-        assert!(matches!(chosen(CONTROLLERS, &words("* -nonsense")), Err(Error::UnknownController(name)) if name == "nonsense"));
+        assert!(
+            matches!(chosen(CONTROLLERS, &words("* -nonsense")), Err(Error::UnknownController(name)) if name == "nonsense")
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ controllers! {
     daemon_set,
     endpoint_slice,
     endpoints,
-    //garbage_collector,
+    garbage_collector,
     node_lifecycle,
     taint_eviction,
     pod_gc,

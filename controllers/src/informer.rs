@@ -290,9 +290,10 @@ impl<K: Watched> Informer<K> {
         let (key, revision) = (Key::of(written), object::revision(written));
         self.until(|store| {
             store.seen >= revision
-                || store.objects.get(&key).is_some_and(|held| {
-                    held.meta().uid == written.uid && object::revision(held.meta()) >= revision
-                })
+                || store
+                    .objects
+                    .get(&key)
+                    .is_some_and(|held| held.meta().uid == written.uid && object::revision(held.meta()) >= revision)
         })
         .await
     }

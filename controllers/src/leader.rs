@@ -73,9 +73,9 @@ fn plan(election: &Election, observed: &Observed, now: Instant, wall: Timestamp)
     let held = observed.spec.clone().unwrap_or_default();
     let holder = held.holder_identity.clone().unwrap_or_default();
     let mine = holder == election.identity;
-    let term = held.lease_duration_seconds.map_or(election.duration, |seconds| {
-        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
-    });
+    let term = held
+        .lease_duration_seconds
+        .map_or(election.duration, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or_default()));
     let expired = observed.at.is_none_or(|at| at + term < now);
     if !mine && !holder.is_empty() && !expired {
         return Step::Wait;

@@ -114,7 +114,12 @@ mod tests {
                     let rules: Vec<_> = rules
                         .iter()
                         .map(|rule| {
-                            format!("[{}] {}: {}", rule.groups.join(" "), rule.resources.join(" "), rule.verbs.join(" "))
+                            format!(
+                                "[{}] {}: {}",
+                                rule.groups.join(" "),
+                                rule.resources.join(" "),
+                                rule.verbs.join(" ")
+                            )
                         })
                         .collect();
                     ((*account).to_owned(), rules)
@@ -133,10 +138,8 @@ mod tests {
 
     #[test]
     fn roles_grant_what_upstream_grants() {
-        let root = std::env::var_os("IRONKEEL_ORACLE").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle"),
-            PathBuf::from,
-        );
+        let root = std::env::var_os("IRONKEEL_ORACLE")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracle"), PathBuf::from);
         let Ok(text) = std::fs::read_to_string(root.join("rbac/controller-roles.yaml")) else {
             println!("left out: no oracle at {}", root.display());
             return;
@@ -152,11 +155,7 @@ mod tests {
         for role in cluster_roles() {
             let name = role.metadata.name.clone().unwrap();
             let expected = upstream.get(&name).unwrap_or_else(|| panic!("upstream has no {name}"));
-            assert_eq!(
-                grants(role.rules.as_deref().unwrap()),
-                grants(expected.rules.as_deref().unwrap()),
-                "{name}"
-            );
+            assert_eq!(grants(role.rules.as_deref().unwrap()), grants(expected.rules.as_deref().unwrap()), "{name}");
             assert_eq!(role.metadata.labels, expected.metadata.labels);
             assert_eq!(role.metadata.annotations, expected.metadata.annotations);
         }

@@ -1,10 +1,6 @@
 //! Which pods stand behind a Service and on which ports, for both kinds of endpoints. Pure.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort},
@@ -102,16 +98,19 @@ pub fn port_on(one: &Pod, port: &ServicePort) -> Option<i32> {
         Some(IntOrString::String(name)) if name.is_empty() => Some(port.port),
         Some(IntOrString::String(name)) => containers(one)
             .flat_map(|container| container.ports.iter().flatten())
-            .find(|held| {
-                held.name.as_ref() == Some(name) && held.protocol.as_deref().unwrap_or("TCP") == protocol
-            })
+            .find(|held| held.name.as_ref() == Some(name) && held.protocol.as_deref().unwrap_or("TCP") == protocol)
             .map(|held| held.container_port),
     }
 }
 
 /// The pods behind a Service in one family. Ended pods and those without an address are left out.
 #[must_use]
-pub fn backends(service: &Service, pods: &[Arc<Pod>], family: &str, zone_of: impl Fn(&str) -> Option<String>) -> Vec<Backend> {
+pub fn backends(
+    service: &Service,
+    pods: &[Arc<Pod>],
+    family: &str,
+    zone_of: impl Fn(&str) -> Option<String>,
+) -> Vec<Backend> {
     let spec = service.spec.clone().unwrap_or_default();
     let mut found = Vec::new();
     for one in pods.iter().filter(|one| !pod::is_terminal(one)) {

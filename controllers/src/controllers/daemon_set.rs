@@ -20,7 +20,10 @@ use serde_json::json;
 
 use self::plan::{Observed, Plan};
 use crate::{
-    controller::{self, Context, Controller, EVENTS, Error, Next, Rule, is_already_exists, is_namespace_terminating, is_not_found, message},
+    controller::{
+        self, Context, Controller, EVENTS, Error, Next, Rule, is_already_exists, is_namespace_terminating,
+        is_not_found, message,
+    },
     events::Note,
     informer::{Change, Key, Watched},
     object, pod,
@@ -85,9 +88,11 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
                 let one = change.object();
                 if !wake_owner(&queue, &one.metadata) && matches!(change, Change::Applied { .. }) {
                     for set in sets.in_namespace(object::namespace(&one.metadata)) {
-                        if set.spec.as_ref().is_some_and(|spec| {
-                            selector::matches(&spec.selector, one.metadata.labels.as_ref())
-                        }) {
+                        if set
+                            .spec
+                            .as_ref()
+                            .is_some_and(|spec| selector::matches(&spec.selector, one.metadata.labels.as_ref()))
+                        {
                             queue.add(Key::of(&set.metadata));
                         }
                     }
@@ -171,8 +176,11 @@ async fn claim(context: &Context, set: &DaemonSet, key: &Key) -> Result<Vec<Arc<
         if ending || selector::matches(&spec.selector, one.metadata.labels.as_ref()) {
             owned.push(one);
         } else if !pod::is_terminating(&one) {
-            let patch = json!({"metadata": {"uid": one.metadata.uid, "ownerReferences": [{"$patch": "delete", "uid": uid}]}});
-            ignore_absent(api.patch(object::name(&one.metadata), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
+            let patch =
+                json!({"metadata": {"uid": one.metadata.uid, "ownerReferences": [{"$patch": "delete", "uid": uid}]}});
+            ignore_absent(
+                api.patch(object::name(&one.metadata), &PatchParams::default(), &Patch::Strategic(patch)).await,
+            )?;
         }
     }
     let mut checked = false;
@@ -182,12 +190,15 @@ async fn claim(context: &Context, set: &DaemonSet, key: &Key) -> Result<Vec<Arc<
         }
         if !checked {
             let live = context.api::<DaemonSet>(&key.namespace).get_opt(&key.name).await?;
-            if live.is_none_or(|live| live.metadata.uid != set.metadata.uid || live.metadata.deletion_timestamp.is_some()) {
+            if live
+                .is_none_or(|live| live.metadata.uid != set.metadata.uid || live.metadata.deletion_timestamp.is_some())
+            {
                 return Err(Error::NotYet(format!("{key} is deleted or another now")));
             }
             checked = true;
         }
-        let patch = json!({"metadata": {"uid": one.metadata.uid, "ownerReferences": [object::controller_reference(set)]}});
+        let patch =
+            json!({"metadata": {"uid": one.metadata.uid, "ownerReferences": [object::controller_reference(set)]}});
         let answer = api.patch(object::name(&one.metadata), &PatchParams::default(), &Patch::Strategic(patch)).await;
         if let Some(adopted) = ignore_absent(answer)? {
             pods.saw(&adopted.metadata).await;
@@ -227,7 +238,11 @@ async fn reconcile(context: Context, key: Key, failures: Arc<Failures>) -> Resul
     plan.failed.retain(|(node, one)| {
         let delay = failures.wait(object::uid(&set.metadata), node);
         if delay.is_zero() {
-            let text = format!("Found failed daemon pod {}/{} on node {node}, will try to kill it", key.namespace, object::name(&one.metadata));
+            let text = format!(
+                "Found failed daemon pod {}/{} on node {node}, will try to kill it",
+                key.namespace,
+                object::name(&one.metadata)
+            );
             context.events.record(&*set, Note::warning("FailedDaemonPod", text));
             return true;
         }

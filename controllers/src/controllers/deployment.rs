@@ -205,7 +205,8 @@ async fn act(context: &Context, key: &Key, deployment: &Deployment, write: Write
             }
             Err(error) if is_already_exists(&error) => return collided(context, key, deployment, &set).await,
             Err(error) => {
-                let text = format!("Failed to create new replica set {:?}: {}", object::name(&set.metadata), message(&error));
+                let text =
+                    format!("Failed to create new replica set {:?}: {}", object::name(&set.metadata), message(&error));
                 context.events.record(deployment, Note::warning("ReplicaSetCreateError", text.clone()));
                 if let Some(failed) = plan::creation_failed(deployment, &message(&error), context.now()) {
                     let _ = api.replace_status(&key.name, &PostParams::default(), &failed).await;
@@ -221,15 +222,13 @@ async fn act(context: &Context, key: &Key, deployment: &Deployment, write: Write
             controller::delete(&set_api, &name, Some(&uid)).await?;
             sets.saw_deleted(&Key::new(&key.namespace, &name), Some(&uid)).await;
         }
-        Write::Status(deployment) => {
-            match api.replace_status(&key.name, &PostParams::default(), &deployment).await {
-                Ok(written) => {
-                    deployments.saw(&written.metadata).await;
-                }
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => return Err(error.into()),
+        Write::Status(deployment) => match api.replace_status(&key.name, &PostParams::default(), &deployment).await {
+            Ok(written) => {
+                deployments.saw(&written.metadata).await;
             }
-        }
+            Err(error) if is_not_found(&error) => {}
+            Err(error) => return Err(error.into()),
+        },
         Write::Event(note) => context.events.record(deployment, note),
     }
     Ok(())

@@ -14,7 +14,9 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 
 use crate::{
-    controller::{self, Context, Controller, EVENTS, Error, Next, Rule, is_namespace_terminating, is_not_found, message},
+    controller::{
+        self, Context, Controller, EVENTS, Error, Next, Rule, is_namespace_terminating, is_not_found, message,
+    },
     events::Note,
     informer::{Change, Key, Watched},
     object,
@@ -32,11 +34,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     rules: &[
         Rule::new(&[""], &["nodes", "pods", "services"], &["get", "list", "watch"]),
         Rule::new(&[""], &["services/finalizers"], &["update"]),
-        Rule::new(
-            &["discovery.k8s.io"],
-            &["endpointslices"],
-            &["create", "delete", "get", "list", "update", "watch"],
-        ),
+        Rule::new(&["discovery.k8s.io"], &["endpointslices"], &["create", "delete", "get", "list", "update", "watch"]),
         Rule::new(&["discovery.k8s.io"], &["endpointslices/restricted"], &["create"]),
         EVENTS,
     ],

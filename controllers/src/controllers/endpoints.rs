@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, 
 use kube::{Api, api::PostParams};
 
 use crate::{
-    controller::{self, Context, Controller, EVENTS, Error, Next, Rule, is_already_exists, is_namespace_terminating, is_not_found},
+    controller::{
+        self, Context, Controller, EVENTS, Error, Next, Rule, is_already_exists, is_namespace_terminating, is_not_found,
+    },
     informer::{Change, Key, Watched},
     object,
     queue::Queue,
@@ -207,7 +209,12 @@ mod tests {
     fn ready_and_unready_addresses_stand_apart() {
         let mut service = Service::default();
         service.metadata.name = Some("web".into());
-        let backends = [backend("10.0.0.2", true, false), backend("10.0.0.1", true, false), backend("10.0.0.3", false, false), backend("10.0.0.4", false, true)];
+        let backends = [
+            backend("10.0.0.2", true, false),
+            backend("10.0.0.1", true, false),
+            backend("10.0.0.3", false, false),
+            backend("10.0.0.4", false, true),
+        ];
         let next = plan(&service, None, &backends).unwrap();
         assert_eq!(
             serde_json::to_value(&next).unwrap()["subsets"],
@@ -222,7 +229,8 @@ mod tests {
 
     #[test]
     fn too_many_addresses_are_cut() {
-        let many: Vec<_> = (0..1001).map(|at| backend(&format!("10.0.{}.{}", at / 250, at % 250), true, false)).collect();
+        let many: Vec<_> =
+            (0..1001).map(|at| backend(&format!("10.0.{}.{}", at / 250, at % 250), true, false)).collect();
         let (all, cut) = subsets(&many);
         assert!(cut);
         assert_eq!(all[0].addresses.as_ref().unwrap().len(), 1000);

@@ -55,7 +55,8 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
             move |change| {
                 if let Change::Deleted(pod) = change {
                     let name = object::namespace(&pod.metadata);
-                    if namespaces.get(&Key::new("", name)).is_some_and(|one| one.metadata.deletion_timestamp.is_some()) {
+                    if namespaces.get(&Key::new("", name)).is_some_and(|one| one.metadata.deletion_timestamp.is_some())
+                    {
                         queue.add(name.to_owned());
                     }
                 }
@@ -122,7 +123,11 @@ async fn reconcile(context: Context, name: String) -> Result<Next, Error> {
 async fn empty(client: &Client, namespace: &str) -> Result<Content, Error> {
     let discovered = discovery::discover(client).await?;
     let mut content = Content {
-        discovery_failures: discovered.failures.into_iter().map(|(version, error)| format!("{version}: {error}")).collect(),
+        discovery_failures: discovered
+            .failures
+            .into_iter()
+            .map(|(version, error)| format!("{version}: {error}"))
+            .collect(),
         ..Content::default()
     };
     let deletable = discovered.resources.into_iter().filter(|found| found.namespaced && found.has(verbs::DELETE));
@@ -188,7 +193,9 @@ async fn empty_resource(client: &Client, namespace: &str, found: &Found, content
         Ok(()) => {}
         // A resource that vanished, or that does not take this verb after all, holds nothing of the namespace.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405) => {}
-        Err(error) => content.deletion_failures.push(format!("{}: {}", found.group_resource(), controller::message(&error))),
+        Err(error) => {
+            content.deletion_failures.push(format!("{}: {}", found.group_resource(), controller::message(&error)))
+        }
     }
 }
 
@@ -198,7 +205,8 @@ fn conditions_of(content: &Content) -> Vec<(&'static str, bool, &'static str, St
         if bad { (type_, true, reasons.1, message) } else { (type_, false, reasons.0, fine.to_owned()) }
     };
     let list = |counts: &BTreeMap<String, usize>, verb: &str| {
-        let words: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {verb} {count} resource instances")).collect();
+        let words: Vec<_> =
+            counts.iter().map(|(name, count)| format!("{name} {verb} {count} resource instances")).collect();
         words.join(", ")
     };
     vec![
@@ -299,7 +307,15 @@ mod tests {
         assert!(!merge(&mut held, conditions_of(&content), now), "nothing changed");
         let words: Vec<_> = held
             .iter()
-            .map(|one| format!("{}={} {}: {}", one.type_, one.status, one.reason.clone().unwrap(), one.message.clone().unwrap()))
+            .map(|one| {
+                format!(
+                    "{}={} {}: {}",
+                    one.type_,
+                    one.status,
+                    one.reason.clone().unwrap(),
+                    one.message.clone().unwrap()
+                )
+            })
             .collect();
         assert_eq!(
             words,

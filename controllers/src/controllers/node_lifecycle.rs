@@ -74,7 +74,10 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
                 match change {
                     Change::Applied { old: None, .. } => events.record(
                         &**node,
-                        Note::normal("RegisteredNode", format!("Node {name} event: Registered Node {name} in Controller")),
+                        Note::normal(
+                            "RegisteredNode",
+                            format!("Node {name} event: Registered Node {name} in Controller"),
+                        ),
                     ),
                     Change::Applied { .. } => {}
                     Change::Deleted(_) => {
@@ -188,9 +191,8 @@ fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     // Without any Ready condition nothing is known yet: the taint the node was registered with stays.
     let silent = condition(node, "Ready").is_none();
     let ours = |taint: &Taint| {
-        let no_schedule = NO_SCHEDULE.iter().any(|(type_, _, key)| {
-            *key == taint.key && !(silent && *type_ == "Ready")
-        }) || taint.key == UNSCHEDULABLE;
+        let no_schedule = NO_SCHEDULE.iter().any(|(type_, _, key)| *key == taint.key && !(silent && *type_ == "Ready"))
+            || taint.key == UNSCHEDULABLE;
         (taint.effect == "NoSchedule" && no_schedule)
             || (taint.effect == "NoExecute" && !silent && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()))
     };
@@ -214,10 +216,7 @@ fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 
 /// Labels that older clients select by, from the current ones.
 fn legacy_labels(node: &Node) -> Vec<(&'static str, String)> {
-    let pairs = [
-        ("kubernetes.io/os", "beta.kubernetes.io/os"),
-        ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
-    ];
+    let pairs = [("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arch", "beta.kubernetes.io/arch")];
     pairs
         .into_iter()
         .filter_map(|(from, to)| {
@@ -241,7 +240,8 @@ async fn reconcile(context: Context, name: String, health: Arc<Mutex<HashMap<Str
     let api: Api<Node> = context.cluster_api();
     let mut node = Node::clone(&node);
     let never = known.renewed.is_none() && known.heartbeat.is_none();
-    let grace = if never { context.options.node_startup_grace_period } else { context.options.node_monitor_grace_period };
+    let grace =
+        if never { context.options.node_startup_grace_period } else { context.options.node_monitor_grace_period };
     let quiet = object::seconds_between(known.heard, now);
     if quiet > i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)
         && let Some(conditions) = silence(&node, now)
@@ -261,7 +261,8 @@ async fn reconcile(context: Context, name: String, health: Arc<Mutex<HashMap<Str
     }
     let labels = legacy_labels(&node);
     if !labels.is_empty() {
-        let labels: serde_json::Map<_, _> = labels.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let labels: serde_json::Map<_, _> =
+            labels.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
         let patch = json!({"metadata": {"labels": labels}});
         let written = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         nodes.saw(&written.metadata).await;
@@ -312,8 +313,10 @@ mod tests {
     }
 
     fn node(conditions: &Value, taints: &Value) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": conditions}}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": conditions}}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -328,13 +331,21 @@ mod tests {
             (
                 ready("False"),
                 json!([mine]),
-                vec!["mine:NoSchedule", "node.kubernetes.io/not-ready:NoSchedule", "node.kubernetes.io/not-ready:NoExecute"],
+                vec![
+                    "mine:NoSchedule",
+                    "node.kubernetes.io/not-ready:NoSchedule",
+                    "node.kubernetes.io/not-ready:NoExecute",
+                ],
             ),
             (ready("False"), all(NOT_READY), vec![]),
             (
                 ready("Unknown"),
                 all(NOT_READY),
-                vec!["mine:NoSchedule", "node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"],
+                vec![
+                    "mine:NoSchedule",
+                    "node.kubernetes.io/unreachable:NoSchedule",
+                    "node.kubernetes.io/unreachable:NoExecute",
+                ],
             ),
             (json!([]), json!([taint(NOT_READY, "NoSchedule")]), vec![]),
             (
@@ -364,8 +375,12 @@ mod tests {
     #[test]
     fn silence_is_measured_by_our_own_clock() {
         let at = |text: &str| -> Timestamp { text.parse().unwrap() };
-        let lease = |renewed: &str| -> Lease { serde_json::from_value(json!({"spec": {"renewTime": renewed}})).unwrap() };
-        let one = node(&json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": "2020-01-01T00:00:00Z"}]), &json!([]));
+        let lease =
+            |renewed: &str| -> Lease { serde_json::from_value(json!({"spec": {"renewTime": renewed}})).unwrap() };
+        let one = node(
+            &json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": "2020-01-01T00:00:00Z"}]),
+            &json!([]),
+        );
         let first = Health::look(None, &one, Some(&lease("2020-01-01T00:00:00.000000Z")), now());
         assert_eq!(first.heard, now());
         let later = at("2026-01-01T01:00:30Z");
@@ -377,7 +392,8 @@ mod tests {
 
     #[test]
     fn ready_pods_of_a_lost_node_stop_being_ready() {
-        let one: Pod = serde_json::from_value(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})).unwrap();
+        let one: Pod =
+            serde_json::from_value(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})).unwrap();
         assert_eq!(unready(&one, now()).unwrap()[0].status, "False");
         assert_eq!(unready(&Pod::default(), now()), None);
     }

@@ -76,7 +76,12 @@ enum Why {
     OutOfService,
 }
 
-fn plan(pods: &[Arc<Pod>], gone: &HashSet<String>, out_of_service: &HashSet<String>, threshold: usize) -> Vec<(Why, Arc<Pod>)> {
+fn plan(
+    pods: &[Arc<Pod>],
+    gone: &HashSet<String>,
+    out_of_service: &HashSet<String>,
+    threshold: usize,
+) -> Vec<(Why, Arc<Pod>)> {
     let mut plan = Vec::new();
     let mut ended: Vec<_> = Vec::new();
     for one in pods {
@@ -116,7 +121,8 @@ async fn sweep(context: Context, missing: Arc<parking_lot::Mutex<Missing>>) -> R
         })
         .filter_map(|node| node.metadata.name.clone())
         .collect();
-    let absent = pods.iter().filter_map(|one| pod::node_of(one)).filter(|node| !known.contains(*node)).map(str::to_owned);
+    let absent =
+        pods.iter().filter_map(|one| pod::node_of(one)).filter(|node| !known.contains(*node)).map(str::to_owned);
     let long = missing.lock().see(absent.collect(), context.now());
     let mut gone = HashSet::new();
     for node in long {

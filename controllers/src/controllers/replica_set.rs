@@ -21,7 +21,9 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    controller::{self, Context, Controller, EVENTS, Error, Next, Rule, is_namespace_terminating, is_not_found, message},
+    controller::{
+        self, Context, Controller, EVENTS, Error, Next, Rule, is_namespace_terminating, is_not_found, message,
+    },
     events::Note,
     informer::{Change, Key, Watched},
     object, pod,
@@ -189,10 +191,10 @@ fn by_usefulness(a: &Pod, b: &Pod, related: &HashMap<String, usize>, now: Timest
 fn status(set: &ReplicaSet, owned: &[Arc<Pod>], failure: Option<(&str, String)>, now: Timestamp) -> ReplicaSetStatus {
     let spec = set.spec.clone().unwrap_or_default();
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels = spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.clone()).unwrap_or_default();
-    let count = |holds: &dyn Fn(&Pod) -> bool| {
-        i32::try_from(owned.iter().filter(|one| holds(one)).count()).unwrap_or(i32::MAX)
-    };
+    let template_labels =
+        spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.clone()).unwrap_or_default();
+    let count =
+        |holds: &dyn Fn(&Pod) -> bool| i32::try_from(owned.iter().filter(|one| holds(one)).count()).unwrap_or(i32::MAX);
     let labelled = |one: &Pod| {
         template_labels.iter().all(|(name, value)| object::label(&one.metadata, name) == Some(value.as_str()))
     };
@@ -368,7 +370,8 @@ async fn create(context: &Context, api: &Api<Pod>, set: &ReplicaSet, count: usiz
     let Some(template) = set.spec.as_ref().and_then(|spec| spec.template.as_ref()) else { return Ok(()) };
     let name = object::name(&set.metadata);
     let prefix: String = name.chars().take(57).collect();
-    let wanted = pod::from_template(template, object::namespace(&set.metadata), &prefix, object::controller_reference(set));
+    let wanted =
+        pod::from_template(template, object::namespace(&set.metadata), &prefix, object::controller_reference(set));
     let pods = context.informers.of::<Pod>();
     let (mut left, mut batch) = (count, 1);
     let mut made = Vec::new();
@@ -533,7 +536,11 @@ mod tests {
         ] {
             for (a, b) in [("a", "b"), ("b", "a")] {
                 let (first_pod, second_pod) = (pod_of(a, first), pod_of(b, second));
-                assert_eq!(by_usefulness(&first_pod, &second_pod, &crowds, now()), Ordering::Less, "{first} before {second}");
+                assert_eq!(
+                    by_usefulness(&first_pod, &second_pod, &crowds, now()),
+                    Ordering::Less,
+                    "{first} before {second}"
+                );
             }
         }
     }

@@ -91,11 +91,8 @@ pub(super) fn surplus(
     pods: &[Arc<Pod>],
 ) -> Vec<Arc<ControllerRevision>> {
     let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
-    let live: BTreeSet<_> = pods
-        .iter()
-        .filter(|one| !pod::is_terminal(one))
-        .filter_map(|one| object::label(&one.metadata, HASH))
-        .collect();
+    let live: BTreeSet<_> =
+        pods.iter().filter(|one| !pod::is_terminal(one)).filter_map(|one| object::label(&one.metadata, HASH)).collect();
     let mut idle: Vec<_> = old
         .iter()
         .filter(|one| object::label(&one.metadata, HASH).is_none_or(|hash| !live.contains(hash)))

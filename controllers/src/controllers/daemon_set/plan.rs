@@ -10,7 +10,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, DaemonSetStatus},
         core::v1::{
-            Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
+            Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec,
+            Toleration,
         },
     },
     apimachinery::pkg::util::intstr::IntOrString,
@@ -58,7 +59,8 @@ const BORNE: &[(&str, &str)] = &[
 
 fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
     let mut all = spec.tolerations.clone().unwrap_or_default();
-    let network = Some(("node.kubernetes.io/network-unavailable", "NoSchedule")).filter(|_| spec.host_network == Some(true));
+    let network =
+        Some(("node.kubernetes.io/network-unavailable", "NoSchedule")).filter(|_| spec.host_network == Some(true));
     for (key, effect) in BORNE.iter().copied().chain(network) {
         let wanted = Toleration {
             key: Some(key.to_owned()),
@@ -66,7 +68,9 @@ fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
             effect: Some(effect.to_owned()),
             ..Toleration::default()
         };
-        all.retain(|held| !(held.key == wanted.key && held.effect == wanted.effect && held.operator == wanted.operator));
+        all.retain(|held| {
+            !(held.key == wanted.key && held.effect == wanted.effect && held.operator == wanted.operator)
+        });
         all.push(wanted);
     }
     all
@@ -92,7 +96,8 @@ pub(super) fn pod_for(set: &DaemonSet, node: &str, hash: &str) -> Pod {
         operator: "In".to_owned(),
         values: Some(vec![node.to_owned()]),
     };
-    let affinity = spec.affinity.get_or_insert_with(Affinity::default).node_affinity.get_or_insert_with(NodeAffinity::default);
+    let affinity =
+        spec.affinity.get_or_insert_with(Affinity::default).node_affinity.get_or_insert_with(NodeAffinity::default);
     let terms = affinity.required_during_scheduling_ignored_during_execution.take();
     let terms = terms.map(|selector| selector.node_selector_terms).filter(|terms| !terms.is_empty());
     let mut terms = terms.unwrap_or_else(|| vec![NodeSelectorTerm::default()]);
@@ -133,11 +138,11 @@ pub(super) fn fits(set: &DaemonSet, node: &Node) -> (bool, bool) {
     if spec.node_name.as_ref().is_some_and(|name| !name.is_empty() && Some(name) != node.metadata.name.as_ref()) {
         return (false, false);
     }
-    let selected = spec.node_selector.iter().flatten().all(|(name, value)| object::label(&node.metadata, name) == Some(value));
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref());
+    let selected =
+        spec.node_selector.iter().flatten().all(|(name, value)| object::label(&node.metadata, name) == Some(value));
+    let required = spec.affinity.as_ref().and_then(|affinity| {
+        affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
+    });
     let affine = required.is_none_or(|selector| selector.node_selector_terms.iter().any(|term| term_holds(term, node)));
     if !selected || !affine {
         return (false, false);
@@ -151,8 +156,15 @@ pub(super) fn fits(set: &DaemonSet, node: &Node) -> (bool, bool) {
 /// The node a daemon pod runs on or is meant for.
 fn target(one: &Pod) -> Option<&str> {
     pod::node_of(one).or_else(|| {
-        let required =
-            one.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+        let required = one
+            .spec
+            .as_ref()?
+            .affinity
+            .as_ref()?
+            .node_affinity
+            .as_ref()?
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()?;
         let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
         let names = fields.filter(|one| one.key == "metadata.name").flat_map(|one| one.values.iter().flatten());
         names.map(String::as_str).next()
@@ -485,12 +497,7 @@ mod tests {
             (&plain, vec![old("a", "n1"), pod_on("b", "n2", "old"), old("c", "n3")], vec![], vec!["b"]),
             (&plain, vec![pod_on("a", "n1", "old ready deleted"), old("b", "n2"), old("c", "n3")], vec![], vec![]),
             (&surge, vec![old("a", "n1"), old("b", "n2"), old("c", "n3")], vec!["n1"], vec![]),
-            (
-                &surge,
-                vec![old("a", "n1"), pod_on("a2", "n1", "new"), old("b", "n2"), old("c", "n3")],
-                vec![],
-                vec![],
-            ),
+            (&surge, vec![old("a", "n1"), pod_on("a2", "n1", "new"), old("b", "n2"), old("c", "n3")], vec![], vec![]),
             (
                 &surge,
                 vec![old("a", "n1"), pod_on("a2", "n1", "new ready"), old("b", "n2"), old("c", "n3")],
@@ -499,8 +506,12 @@ mod tests {
             ),
         ] {
             let (created, deleted, _) = decide(strategy, &nodes, &pods);
-            assert_eq!((created, deleted), (create.iter().map(ToString::to_string).collect(), delete.iter().map(ToString::to_string).collect()), "{strategy} {:?}",
-                pods.iter().map(|one| object::name(&one.metadata)).collect::<Vec<_>>());
+            assert_eq!(
+                (created, deleted),
+                (create.iter().map(ToString::to_string).collect(), delete.iter().map(ToString::to_string).collect()),
+                "{strategy} {:?}",
+                pods.iter().map(|one| object::name(&one.metadata)).collect::<Vec<_>>()
+            );
         }
     }
 
@@ -513,10 +524,11 @@ mod tests {
     #[test]
     fn a_pod_names_its_node_and_bears_with_pressure() {
         let mut set = set(&json!({}));
-        set.spec.as_mut().unwrap().template.spec.as_mut().unwrap().affinity = serde_json::from_value(json!({"nodeAffinity": {
+        set.spec.as_mut().unwrap().template.spec.as_mut().unwrap().affinity =
+            serde_json::from_value(json!({"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
                 {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["z"]}]}]}}}))
-        .unwrap();
+            .unwrap();
         let made = pod_for(&set, "n1", "new");
         assert_eq!(target(&made), Some("n1"));
         let spec = serde_json::to_value(made.spec.unwrap()).unwrap();

@@ -103,7 +103,9 @@ pub(super) fn bounds(spec: &DeploymentSpec) -> (i32, i32) {
         return (0, 0);
     }
     let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
-    let share = |value: Option<&_>, up| value.map_or(Some(wanted.saturating_add(3) / 4).filter(|_| up), |value| object::scaled(value, wanted, up));
+    let share = |value: Option<&_>, up| {
+        value.map_or(Some(wanted.saturating_add(3) / 4).filter(|_| up), |value| object::scaled(value, wanted, up))
+    };
     let surge = share(rolling.and_then(|rolling| rolling.max_surge.as_ref()), true).unwrap_or(0);
     let mut unavailable =
         share(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), false).unwrap_or(wanted / 4);
@@ -355,13 +357,15 @@ impl<'a> Draft<'a> {
 
     fn recreate(&mut self) {
         self.find_new(false);
-        let doomed: Vec<_> = self.old.iter().filter(|set| replicas(set) > 0).filter_map(|set| set.metadata.uid.clone()).collect();
+        let doomed: Vec<_> =
+            self.old.iter().filter(|set| replicas(set) > 0).filter_map(|set| set.metadata.uid.clone()).collect();
         for uid in &doomed {
             self.scale(Some(uid), 0, false);
         }
-        let still = self.old.iter().any(|set| {
-            current(set) > 0 || self.seen.running.get(object::uid(&set.metadata)).copied().unwrap_or(0) > 0
-        });
+        let still = self
+            .old
+            .iter()
+            .any(|set| current(set) > 0 || self.seen.running.get(object::uid(&set.metadata)).copied().unwrap_or(0) > 0);
         if !doomed.is_empty() || still {
             return;
         }
@@ -447,8 +451,7 @@ pub(super) fn plan(seen: &Observed<'_>) -> Plan {
     });
     let at = sets.iter().position(|set| same_template(set, seen.deployment));
     let new = at.map(|at| sets.remove(at));
-    let mut draft =
-        Draft { deployment: seen.deployment.clone(), spec, seen, new, old: sets, writes: Vec::new() };
+    let mut draft = Draft { deployment: seen.deployment.clone(), spec, seen, new, old: sets, writes: Vec::new() };
     if seen.deployment.metadata.deletion_timestamp.is_some() {
         return progress::finish(draft, false);
     }
