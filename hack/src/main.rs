@@ -1,0 +1,42 @@
+//! `cargo xtask`: the project's own checks and measurements. Never part of what is shipped.
+
+#![allow(clippy::print_stdout)] // a command's answer goes to standard output
+
+mod figures;
+mod fmt;
+mod repo;
+mod tidy;
+mod verify;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+  tidy               check what the compiler cannot see: tables, crate graph, file sizes, banned words
+  fmt [--check]      format every Rust file, those that macros declare included
+  verify [--update]  run the tests that compare with golden files; rewrite the files with --update or UPDATE=1
+  figures [--write]  measure the release binary and print a table; --write puts it into docs/figures.md";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["tidy"] => tidy::tidy(),
+        ["fmt"] => fmt::fmt(false),
+        ["fmt", "--check"] => fmt::fmt(true),
+        ["verify"] => verify::verify(std::env::var_os("UPDATE").is_some()),
+        ["verify", "--update"] => verify::verify(true),
+        ["figures"] => figures::figures(false),
+        ["figures", "--write"] => figures::figures(true),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
