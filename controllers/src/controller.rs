@@ -61,6 +61,8 @@ pub struct Controller {
     pub aliases: &'static [&'static str],
     /// The service account in kube-system under which it writes.
     pub service_account: &'static str,
+    /// Under which name its events are reported.
+    pub reporter: &'static str,
     /// The kinds it watches, as `<group/version>.<Kind>`; `*` for all that discovery names.
     pub watches: &'static [&'static str],
     /// What its service account may do.
@@ -203,7 +205,11 @@ impl Context {
             let (context, queue, reconcile) = (self.clone(), queue.clone(), reconcile.clone());
             running.spawn(async move {
                 while let Some(key) = queue.next(&context.stop).await {
-                    let outcome = AssertUnwindSafe(reconcile(context.clone(), key.clone())).catch_unwind().await;
+                    // Ending in the midst is as good as a crash, and must be: nothing is held in memory.
+                    let outcome = tokio::select! {
+                        () = context.stop.cancelled() => return,
+                        outcome = AssertUnwindSafe(reconcile(context.clone(), key.clone())).catch_unwind() => outcome,
+                    };
                     match outcome {
                         Ok(Ok(next)) => {
                             queue.forget(&key);
@@ -380,7 +386,7 @@ pub async fn run(
     for controller in controllers {
         let client = client_for(controller.service_account);
         let context = Context {
-            events: Recorder::start(client.clone(), controller.service_account, options.clock.clone(), leading.clone()),
+            events: Recorder::start(client.clone(), controller.reporter, options.clock.clone(), leading.clone()),
             client: Handle(client),
             informers: informers.clone(),
             options: options.clone(),

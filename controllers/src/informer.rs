@@ -135,8 +135,7 @@ impl<K: Watched> Store<K> {
         }
     }
 
-    fn insert(&mut self, key: Key, object: Arc<K>) -> Option<Arc<K>> {
-        self.seen = self.seen.max(object::revision(object.meta()));
+    fn insert(&mut self, key: Key, object: &Arc<K>) -> Option<Arc<K>> {
         let old = self.objects.insert(key.clone(), object.clone());
         if let Some(old) = &old {
             self.unindex(&key, old);
@@ -309,11 +308,21 @@ impl<K: Watched> Informer<K> {
     }
 
     /// Puts an object in, as the watch would; tests feed caches with it.
-    pub fn apply(&self, mut object: K) {
+    pub fn apply(&self, object: K) {
+        let revision = object::revision(object.meta());
+        self.put(object, revision);
+    }
+
+    /// Puts an object in that came with everything up to `seen`: with 0, as a list in progress, it proves nothing.
+    fn put(&self, mut object: K, seen: u64) {
         object.meta_mut().managed_fields = None;
         let new = Arc::new(object);
         let subscribers = self.subscribers.lock();
-        let old = self.store.write().insert(Key::of(new.meta()), new.clone());
+        let old = {
+            let mut store = self.store.write();
+            store.seen = store.seen.max(seen);
+            store.insert(Key::of(new.meta()), &new)
+        };
         for subscriber in subscribers.iter() {
             subscriber(&Change::Applied { old: old.as_ref(), new: &new });
         }
@@ -346,6 +355,11 @@ impl<K: Watched> Informer<K> {
         for object in gone {
             self.delete(K::clone(&object));
         }
+        {
+            let mut store = self.store.write();
+            let newest = store.objects.values().map(|object| object::revision(object.meta())).max();
+            store.seen = store.seen.max(newest.unwrap_or(0));
+        }
         self.progress.send_modify(|(synced, count)| {
             *synced = true;
             *count += 1;
@@ -372,7 +386,7 @@ impl<K: Watched> Informer<K> {
                             let known = self.get(&key);
                             listed.insert(key);
                             if known.is_none_or(|held| held.meta().resource_version != object.meta().resource_version) {
-                                self.apply(object);
+                                self.put(object, 0);
                             }
                         }
                         watcher::Event::InitDone => self.complete(&std::mem::take(&mut listed)),

@@ -39,6 +39,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "daemonset-controller",
     aliases: &["daemonset"],
     service_account: "daemon-set-controller",
+    reporter: "daemonset-controller",
     watches: &["apps/v1.DaemonSet", "apps/v1.ControllerRevision", "v1.Pod", "v1.Node"],
     rules: &[
         Rule::new(&["apps", "extensions"], &["daemonsets"], &["get", "list", "watch"]),

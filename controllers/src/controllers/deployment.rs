@@ -33,6 +33,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "deployment-controller",
     aliases: &["deployment"],
     service_account: "deployment-controller",
+    reporter: "deployment-controller",
     watches: &["apps/v1.Deployment", "apps/v1.ReplicaSet", "v1.Pod"],
     rules: &[
         Rule::new(&["apps", "extensions"], &["deployments"], &["get", "list", "update", "watch"]),

@@ -30,6 +30,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "endpointslice-controller",
     aliases: &["endpointslice"],
     service_account: "endpointslice-controller",
+    reporter: "endpoint-slice-controller",
     watches: &["v1.Service", "v1.Pod", "v1.Node", "discovery.k8s.io/v1.EndpointSlice"],
     rules: &[
         Rule::new(&[""], &["nodes", "pods", "services"], &["get", "list", "watch"]),

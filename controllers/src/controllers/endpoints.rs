@@ -23,6 +23,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "endpoints-controller",
     aliases: &["endpoint"],
     service_account: "endpoint-controller",
+    reporter: "endpoint-controller",
     watches: &["v1.Service", "v1.Pod", "v1.Endpoints"],
     rules: &[
         Rule::new(&[""], &["pods", "services"], &["get", "list", "watch"]),

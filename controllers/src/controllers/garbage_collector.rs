@@ -34,6 +34,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
     aliases: &["garbagecollector"],
     service_account: "generic-garbage-collector",
+    reporter: "garbage-collector-controller",
     watches: &["*"],
     rules: &[Rule::new(&["*"], &["*"], &["delete", "get", "list", "patch", "update", "watch"]), EVENTS],
     start,
@@ -52,7 +53,7 @@ const IGNORED: &[&str] = &["events", "events.events.k8s.io"];
 
 struct Collector {
     graph: Mutex<Graph>,
-    queue: Queue<Work>,
+    queue: Arc<Queue<Work>>,
     /// Resources by group and kind.
     kinds: Mutex<HashMap<(String, String), Arc<Found>>>,
 }
@@ -72,8 +73,7 @@ struct Monitor {
 
 fn start(context: Context) -> BoxFuture<'static, ()> {
     async move {
-        let collector =
-            Arc::new(Collector { graph: Mutex::default(), queue: Queue::default(), kinds: Mutex::default() });
+        let collector = Arc::new(Collector { graph: Mutex::default(), queue: Arc::default(), kinds: Mutex::default() });
         let mut monitors: HashMap<String, Monitor> = HashMap::new();
         loop {
             match refresh(&context, &collector, &mut monitors).await {
@@ -110,43 +110,14 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
                 }
             }
         };
-        let running = run(&context, collector);
+        let reconcile = {
+            let collector = collector.clone();
+            move |context, work| reconcile(context, collector.clone(), work)
+        };
+        let running = context.work(CONTROLLER.name, collector.queue.clone(), WORKERS, reconcile);
         futures::future::join(discovering, running).await;
     }
     .boxed()
-}
-
-async fn run(context: &Context, collector: Arc<Collector>) {
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..WORKERS {
-        let (context, collector) = (context.clone(), collector.clone());
-        workers.spawn(async move {
-            while let Some(work) = collector.queue.next(&context.stop).await {
-                let outcome = match &work {
-                    Work::Look(uid) => look(&context, &collector, uid).await,
-                    Work::Orphan(uid) => orphan(&context, &collector, uid).await,
-                };
-                match outcome {
-                    Ok(next) => {
-                        collector.queue.forget(&work);
-                        if let Next::After(delay) = next {
-                            collector.queue.add_after(work.clone(), delay);
-                        }
-                    }
-                    Err(error) => {
-                        if error.is_ordinary() {
-                            tracing::debug!(?work, %error, "again");
-                        } else {
-                            tracing::warn!(?work, %error, "not collected");
-                        }
-                        collector.queue.add_rate_limited(work.clone());
-                    }
-                }
-                collector.queue.done(&work);
-            }
-        });
-    }
-    while workers.join_next().await.is_some() {}
 }
 
 /// Starts a watch for each new resource and ends those of resources that are gone.
@@ -255,7 +226,7 @@ fn see(collector: &Collector, found: &Arc<Found>, held: &mut HashSet<String>, me
         return Vec::new();
     }
     held.insert(uid.to_owned());
-    collector.graph.lock().apply(uid, Node::new(found.clone(), meta))
+    collector.graph.lock().apply(uid, &Node::new(found.clone(), meta))
 }
 
 fn api_of(context: &Context, found: &Found, namespace: &str) -> Api<DynamicObject> {
@@ -270,6 +241,13 @@ fn api_of(context: &Context, found: &Found, namespace: &str) -> Api<DynamicObjec
 async fn live(api: &Api<DynamicObject>, name: &str, uid: &str) -> Result<Option<ObjectMeta>, kube::Error> {
     let found = api.get_metadata_opt(name).await?;
     Ok(found.map(|one| one.metadata).filter(|meta| meta.uid.as_deref() == Some(uid)))
+}
+
+async fn reconcile(context: Context, collector: Arc<Collector>, work: Work) -> Result<Next, Error> {
+    match work {
+        Work::Look(uid) => look(&context, &collector, &uid).await,
+        Work::Orphan(uid) => orphan(&context, &collector, &uid).await,
+    }
 }
 
 async fn look(context: &Context, collector: &Collector, uid: &str) -> Result<Next, Error> {

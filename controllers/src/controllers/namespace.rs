@@ -26,6 +26,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "namespace-controller",
     aliases: &["namespace"],
     service_account: "namespace-controller",
+    reporter: "namespace-controller",
     watches: &["v1.Namespace", "v1.Pod"],
     rules: &[
         Rule::new(&[""], &["namespaces"], &["delete", "get", "list", "watch"]),
@@ -194,7 +195,7 @@ async fn empty_resource(client: &Client, namespace: &str, found: &Found, content
         // A resource that vanished, or that does not take this verb after all, holds nothing of the namespace.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405) => {}
         Err(error) => {
-            content.deletion_failures.push(format!("{}: {}", found.group_resource(), controller::message(&error)))
+            content.deletion_failures.push(format!("{}: {}", found.group_resource(), controller::message(&error)));
         }
     }
 }

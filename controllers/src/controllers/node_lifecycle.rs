@@ -30,6 +30,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "node-lifecycle-controller",
     aliases: &["nodelifecycle"],
     service_account: "node-controller",
+    reporter: "node-controller",
     watches: &["v1.Node", "coordination.k8s.io/v1.Lease", "v1.Pod"],
     rules: &[
         Rule::new(&[""], &["nodes"], &["delete", "get", "list", "patch", "update", "watch"]),
@@ -79,7 +80,12 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
                             format!("Node {name} event: Registered Node {name} in Controller"),
                         ),
                     ),
-                    Change::Applied { .. } => {}
+                    Change::Applied { old: Some(old), .. } => {
+                        if pod::node_is_ready(old) && !pod::node_is_ready(node) {
+                            let text = format!("Node {name} status is now: NodeNotReady");
+                            events.record(&**node, Note::normal("NodeNotReady", text));
+                        }
+                    }
                     Change::Deleted(_) => {
                         health.lock().remove(name);
                         let text = format!("Node {name} event: Removing Node {name} from Controller");

@@ -22,6 +22,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "pod-garbage-collector-controller",
     aliases: &["podgc"],
     service_account: "pod-garbage-collector",
+    reporter: "pod-garbage-collector-controller",
     watches: &["v1.Pod", "v1.Node"],
     rules: &[
         Rule::new(&[""], &["pods"], &["delete", "list", "watch"]),
@@ -145,11 +146,12 @@ async fn collect(context: &Context, why: Why, one: &Pod) -> Result<(), kube::Err
     let api: Api<Pod> = context.api(object::namespace(&one.metadata));
     let name = object::name(&one.metadata);
     if why != Why::Ended && !pod::is_terminal(one) {
-        let mut status = json!({"phase": "Failed"});
-        if why == Why::Orphaned {
-            status["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-                "message": "PodGC: node no longer exists", "lastTransitionTime": object::time(context.now())}]);
-        }
+        let condition = json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists", "lastTransitionTime": object::time(context.now())}]);
+        let status = match why {
+            Why::Orphaned => json!({"phase": "Failed", "conditions": condition}),
+            Why::Ended | Why::Unscheduled | Why::OutOfService => json!({"phase": "Failed"}),
+        };
         let patch = Patch::Strategic(json!({"metadata": {"uid": one.metadata.uid}, "status": status}));
         match api.patch_status(name, &PatchParams::default(), &patch).await {
             Ok(_) => {}

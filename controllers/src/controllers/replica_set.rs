@@ -37,6 +37,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "replicaset-controller",
     aliases: &["replicaset"],
     service_account: "replicaset-controller",
+    reporter: "replicaset-controller",
     watches: &["apps/v1.ReplicaSet", "v1.Pod"],
     rules: &[
         Rule::new(&["apps", "extensions"], &["replicasets"], &["get", "list", "update", "watch"]),

@@ -22,6 +22,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "root-ca-certificate-publisher-controller",
     aliases: &["root-ca-cert-publisher"],
     service_account: "root-ca-cert-publisher",
+    reporter: "root-ca-cert-publisher",
     watches: &["v1.Namespace", "v1.ConfigMap"],
     rules: &[Rule::new(&[""], &["configmaps"], &["create", "update"]), EVENTS],
     start,

@@ -21,6 +21,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "serviceaccount-controller",
     aliases: &["serviceaccount"],
     service_account: "service-account-controller",
+    reporter: "serviceaccount-controller",
     watches: &["v1.Namespace", "v1.ServiceAccount"],
     rules: &[Rule::new(&[""], &["serviceaccounts"], &["create"]), EVENTS],
     start,

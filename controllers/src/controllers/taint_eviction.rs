@@ -23,6 +23,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "taint-eviction-controller",
     aliases: &["taint-eviction"],
     service_account: "node-controller",
+    reporter: "taint-eviction-controller",
     watches: &["v1.Node", "v1.Pod"],
     rules: &[
         Rule::new(&[""], &["nodes"], &["delete", "get", "list", "patch", "update", "watch"]),

@@ -175,8 +175,11 @@ fn is_new(one: &Pod, hash: &str) -> bool {
     object::label(&one.metadata, HASH) == Some(hash)
 }
 
+/// A pod of the new template and one of the old.
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
 /// The one pod of the new and the one of the old template on a node; `None` if there are more.
-fn pair(pods: &[Arc<Pod>], hash: &str) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+fn pair(pods: &[Arc<Pod>], hash: &str) -> Option<Pair> {
     let (mut new, mut old) = (None, None);
     for one in pods.iter().filter(|one| !pod::is_terminating(one)) {
         let slot = if is_new(one, hash) { &mut new } else { &mut old };

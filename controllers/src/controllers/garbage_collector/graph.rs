@@ -109,7 +109,7 @@ impl Graph {
     }
 
     /// An object was added or changed.
-    pub(super) fn apply(&mut self, uid: &str, node: Node) -> Vec<Work> {
+    pub(super) fn apply(&mut self, uid: &str, node: &Node) -> Vec<Work> {
         let mut work = BTreeSet::new();
         let owners: BTreeSet<_> = node.owners.iter().map(|one| one.uid.clone()).collect();
         let old = self.nodes.insert(uid.to_owned(), node.clone());
@@ -261,7 +261,7 @@ mod tests {
             let work = match *uid {
                 "!" => graph.complete(),
                 uid if uid.starts_with('-') => graph.remove(&uid[1..]),
-                uid => graph.apply(uid, node(state)),
+                uid => graph.apply(uid, &node(state)),
             };
             assert_eq!(words(&work), *expected, "at {uid}: {state}");
         }
@@ -314,9 +314,9 @@ mod tests {
     #[test]
     fn only_dependents_that_block_are_waited_for() {
         let mut graph = Graph::default();
-        graph.apply("set", node("deleting foreground"));
-        graph.apply("a", node("block=set"));
-        graph.apply("b", node("owner=set"));
+        graph.apply("set", &node("deleting foreground"));
+        graph.apply("a", &node("block=set"));
+        graph.apply("b", &node("owner=set"));
         assert_eq!(graph.blocking("set"), ["a"]);
         assert_eq!(graph.dependents("set"), ["a", "b"]);
     }
