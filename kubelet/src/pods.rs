@@ -1,0 +1,254 @@
+//! The pods of this node: follows the API's list, has one worker per pod, wakes it when the runtime's state moves, and
+//! finds what the runtime holds of pods that the API no longer knows.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube_runtime::WatchStreamExt;
+use kube_runtime::watcher::{self, Event};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cri::Fingerprint;
+use crate::node_context::SharedNode;
+use crate::worker::{Desired, Worker};
+use crate::{model, names};
+
+/// How often the runtime is looked at while something can change.
+const RELIST: Duration = Duration::from_millis(300);
+/// How often it is looked at when nothing is there.
+const IDLE: Duration = Duration::from_secs(3);
+
+struct Handle {
+    desired: watch::Sender<Desired>,
+    wake: Arc<Notify>,
+}
+
+/// The workers of all pods.
+pub(crate) struct Pods {
+    node: SharedNode,
+    handles: Mutex<HashMap<String, Handle>>,
+    known: AtomicBool,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Pods {
+    pub(crate) fn new(node: SharedNode, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            handles: Mutex::default(),
+            known: AtomicBool::new(false),
+            stop,
+            tracker: TaskTracker::new(),
+        })
+    }
+
+    /// All pods of this node, as the API server last said.
+    pub(crate) fn all(&self) -> Vec<Arc<core::Pod>> {
+        let handles = self.handles.lock();
+        let mut pods: Vec<Arc<core::Pod>> =
+            handles.values().map(|handle| handle.desired.borrow().clone()).filter(|d| !d.gone).map(|d| d.pod).collect();
+        pods.sort_by(|a, b| (model::namespace(a), model::name(a)).cmp(&(model::namespace(b), model::name(b))));
+        pods
+    }
+
+    /// A pod by name.
+    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<core::Pod>> {
+        self.all().into_iter().find(|pod| model::namespace(pod) == namespace && model::name(pod) == name)
+    }
+
+    /// Waits until all workers have ended after a stop.
+    pub(crate) async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn apply(self: &Arc<Self>, pod: core::Pod) {
+        let uid = model::uid(&pod).to_owned();
+        let desired = Desired { pod: Arc::new(pod), gone: false };
+        let mut handles = self.handles.lock();
+        if let Some(handle) = handles.get(&uid) {
+            handle.desired.send_replace(desired);
+            return;
+        }
+        let refusal = self.refusal(&desired.pod, &handles);
+        let handle = self.spawn(uid.clone(), desired, refusal);
+        handles.insert(uid, handle);
+    }
+
+    /// Why the node will not run a pod that it has not seen before.
+    fn refusal(&self, pod: &core::Pod, handles: &HashMap<String, Handle>) -> Option<(&'static str, String)> {
+        let began = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if began || model::is_terminal(pod) || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let others: Vec<Arc<core::Pod>> = handles
+            .values()
+            .map(|handle| handle.desired.borrow().clone())
+            .filter(|desired| !desired.gone && !model::is_terminal(&desired.pod))
+            .map(|desired| desired.pod)
+            .collect();
+        crate::admit::refusal(pod, &others, &self.node.allocatable, &self.node.config)
+    }
+
+    fn gone(&self, uid: &str) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.desired.send_modify(|desired| desired.gone = true);
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, uid: String, desired: Desired, refusal: Option<(&'static str, String)>) -> Handle {
+        let (sender, receiver) = watch::channel(desired);
+        let wake = Arc::new(Notify::new());
+        let mut worker = Worker::new(self.node.clone(), receiver, wake.clone(), self.stop.clone());
+        if let Some((reason, message)) = refusal {
+            let about = crate::events::about_pod(&sender.borrow().pod, None);
+            self.node.events.warning(about, reason, message.clone());
+            worker.refuse(reason, &message);
+        }
+        let pods = self.clone();
+        self.tracker.spawn(async move {
+            worker.run().await;
+            if !pods.stop.is_cancelled() {
+                pods.handles.lock().remove(&uid);
+            }
+        });
+        Handle { desired: sender, wake }
+    }
+
+    /// Follows the pods that the API server binds to this node, until stopped.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let api: Api<core::Pod> = Api::all(self.node.config.client.clone());
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node.config.node_name));
+        let mut stream = Box::pin(watcher::watcher(api, config).default_backoff());
+        let mut listed: HashSet<String> = HashSet::new();
+        loop {
+            let event = tokio::select! {
+                () = self.stop.cancelled() => return,
+                event = stream.try_next() => event,
+            };
+            match event {
+                Ok(Some(Event::Init)) => listed.clear(),
+                Ok(Some(Event::InitApply(pod))) => {
+                    listed.insert(model::uid(&pod).to_owned());
+                    self.apply(pod);
+                }
+                Ok(Some(Event::InitDone)) => {
+                    let missing: Vec<String> =
+                        self.handles.lock().keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                    for uid in missing {
+                        self.gone(&uid);
+                    }
+                    self.known.store(true, Ordering::Release);
+                }
+                Ok(Some(Event::Apply(pod))) => self.apply(pod),
+                Ok(Some(Event::Delete(pod))) => self.gone(model::uid(&pod)),
+                Ok(None) => return,
+                Err(error) => tracing::debug!(%error, "pods not watched"),
+            }
+        }
+    }
+
+    /// Looks at the runtime again and again and wakes whom it concerns, until stopped.
+    pub(crate) async fn relist(self: Arc<Self>) {
+        let mut before: HashMap<String, Vec<Fingerprint>> = HashMap::new();
+        loop {
+            let busy = !before.is_empty() || !self.handles.lock().is_empty();
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(if busy { RELIST } else { IDLE }) => {}
+            }
+            let now = match self.node.cri.fingerprints().await {
+                Ok(now) => now,
+                Err(error) => {
+                    tracing::debug!(%error, "runtime not listed");
+                    continue;
+                }
+            };
+            let uids: HashSet<&String> = before.keys().chain(now.keys()).collect();
+            let mut strangers = Vec::new();
+            {
+                let handles = self.handles.lock();
+                for uid in uids {
+                    match handles.get(uid) {
+                        Some(handle) if before.get(uid) != now.get(uid) => handle.wake.notify_one(),
+                        None if now.contains_key(uid) => strangers.push(uid.clone()),
+                        _ => {}
+                    }
+                }
+            }
+            if self.known.load(Ordering::Acquire) && !strangers.is_empty() {
+                self.adopt(&strangers).await;
+            }
+            before = now;
+        }
+    }
+
+    /// Gives workers to pods that only the runtime knows, so that they end.
+    async fn adopt(self: &Arc<Self>, uids: &[String]) {
+        let Ok(sandboxes) = self.node.cri.list_sandboxes(None).await else { return };
+        for sandbox in sandboxes {
+            let label = |name: &str| sandbox.labels.get(name).cloned();
+            let Some(uid) = label(names::POD_UID).filter(|uid| uids.contains(uid)) else { continue };
+            let pod = core::Pod {
+                metadata: ObjectMeta {
+                    name: label(names::POD_NAME),
+                    namespace: label(names::POD_NAMESPACE),
+                    uid: Some(uid.clone()),
+                    ..ObjectMeta::default()
+                },
+                ..core::Pod::default()
+            };
+            let mut handles = self.handles.lock();
+            if !handles.contains_key(&uid) {
+                tracing::info!(pod = model::full_name(&pod), "ending a pod that the API server does not know");
+                let handle = self.spawn(uid.clone(), Desired { pod: Arc::new(pod), gone: true }, None);
+                handles.insert(uid, handle);
+            }
+        }
+    }
+}
+
+/// Follows the services of all namespaces, until stopped.
+pub(crate) async fn follow_services(node: SharedNode, stop: CancellationToken) {
+    let api: Api<core::Service> = Api::all(node.config.client.clone());
+    let mut stream = Box::pin(watcher::watcher(api, watcher::Config::default()).default_backoff());
+    let key = |service: &core::Service| {
+        let metadata = &service.metadata;
+        (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+    };
+    let mut fresh: BTreeMap<(String, String), core::Service> = BTreeMap::new();
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = stream.try_next() => event,
+        };
+        match event {
+            Ok(Some(Event::Init)) => fresh.clear(),
+            Ok(Some(Event::InitApply(service))) => {
+                fresh.insert(key(&service), service);
+            }
+            Ok(Some(Event::InitDone)) => {
+                *node.services.lock() = std::mem::take(&mut fresh);
+                node.services_known.store(true, Ordering::Release);
+            }
+            Ok(Some(Event::Apply(service))) => {
+                node.services.lock().insert(key(&service), service);
+            }
+            Ok(Some(Event::Delete(service))) => {
+                node.services.lock().remove(&key(&service));
+            }
+            Ok(None) => return,
+            Err(error) => tracing::debug!(%error, "services not watched"),
+        }
+    }
+}
