@@ -2,8 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Column, Hooks, Kind};
 use crate::kinds::shared::parts;
+use crate::kinds::shared::{cells, labels, pod_defaults, rules, workload};
+use crate::{meta, value};
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -16,10 +20,184 @@ pub static KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[parts::status("apps", "v1", "DaemonSet")],
     generation: true,
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired"),
+        Column::integer("Current"),
+        Column::integer("Ready"),
+        Column::integer("Up-to-date"),
+        Column::integer("Available"),
+        Column::text("Node Selector"),
+        Column::AGE,
+        cells::CONTAINERS,
+        cells::IMAGES,
+        cells::SELECTOR,
+    ],
     hooks: &DaemonSet,
     ..Kind::BASE
 };
 
 struct DaemonSet;
 
-impl Hooks for DaemonSet {}
+impl Hooks for DaemonSet {
+    fn default(&self, object: &mut Value) {
+        pod_defaults::template(object, "spec.template");
+        let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+        if value::text(spec, "updateStrategy.type").is_empty() {
+            value::set(spec, "updateStrategy.type", "RollingUpdate");
+        }
+        if value::text(spec, "updateStrategy.type") == "RollingUpdate" {
+            value::set_default(spec, "updateStrategy.rollingUpdate.maxUnavailable", 1);
+            value::set_default(spec, "updateStrategy.rollingUpdate.maxSurge", 0);
+        }
+        value::set_default(spec, "revisionHistoryLimit", 10);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        if template_generation(object) < 1 {
+            set_template_generation(object, 1);
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        let changed = value::get(new, "spec.template") != value::get(old, "spec.template");
+        set_template_generation(new, template_generation(old) + i64::from(changed));
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let field = Path::new("spec");
+        let spec = object.get("spec").unwrap_or(&Value::Null);
+        workload::selector(&mut errors, spec, "daemonset", &field);
+        workload::template(&mut errors, spec, "DaemonSet", &field);
+        rules::not_negative(&mut errors, spec, "minReadySeconds", &field);
+        let strategy = spec.get("updateStrategy").unwrap_or(&Value::Null);
+        validate_strategy(&mut errors, strategy, &field.child("updateStrategy"));
+        rules::not_negative(&mut errors, spec, "revisionHistoryLimit", &field);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        rules::unchanged(&mut errors, new, old, "spec.selector");
+        errors
+    }
+
+    fn validate_part(&self, _part: &str, new: &Value, old: &Value) -> Errors {
+        let mut errors = workload::status(
+            new,
+            &[
+                "currentNumberScheduled",
+                "numberMisscheduled",
+                "desiredNumberScheduled",
+                "numberReady",
+                "observedGeneration",
+                "updatedNumberScheduled",
+                "numberAvailable",
+                "numberUnavailable",
+                "collisionCount",
+            ],
+            &[],
+        );
+        rules::not_decremented(&mut errors, new, old, "status.collisionCount");
+        errors
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let [containers, images, selector] = workload::wide_cells(object);
+        vec![
+            cells::name(object),
+            cells::count(object, "status.desiredNumberScheduled"),
+            cells::count(object, "status.currentNumberScheduled"),
+            cells::count(object, "status.numberReady"),
+            cells::count(object, "status.updatedNumberScheduled"),
+            cells::count(object, "status.numberAvailable"),
+            labels::shown(value::get(object, "spec.template.spec.nodeSelector")).into(),
+            cells::age(object, now),
+            containers,
+            images,
+            selector,
+        ]
+    }
+}
+
+/// Counts changes of the template; an annotation in apps/v1.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(object: &Value) -> i64 {
+    meta::annotation(object, TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn set_template_generation(object: &mut Value, generation: i64) {
+    value::map_mut(object, "metadata.annotations").insert(TEMPLATE_GENERATION.into(), generation.to_string().into());
+}
+
+fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
+    let at = field.child("rollingUpdate");
+    match (value::text(strategy, "type"), strategy.get("rollingUpdate").filter(|update| update.is_object())) {
+        ("OnDelete", _) => {}
+        ("RollingUpdate", None) => errors.push(FieldError::required(&at, "")),
+        ("RollingUpdate", Some(update)) => {
+            workload::rolling_update(errors, update, &at);
+            rules::at_most_all(errors, update, "maxUnavailable", &at);
+            rules::at_most_all(errors, update, "maxSurge", &at);
+            match (workload::amount(update, "maxUnavailable") != 0, workload::amount(update, "maxSurge") != 0) {
+                (true, true) => {
+                    let shown = update.get("maxSurge").cloned().unwrap_or_default();
+                    let detail = "may not be set when maxUnavailable is non-zero";
+                    errors.push(FieldError::invalid(&at.child("maxSurge"), shown, detail));
+                }
+                (false, false) => {
+                    let detail = "cannot be 0 when maxSurge is 0";
+                    errors.push(FieldError::required(&at.child("maxUnavailable"), detail));
+                }
+                _ => {}
+            }
+        }
+        _ => errors.push(FieldError::not_supported(field, strategy.clone(), &["RollingUpdate", "OnDelete"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+    fn sound() -> Value {
+        let mut object = json!({"metadata": {"name": "w", "namespace": "n"}, "spec": {"selector": {"matchLabels": {"a": "1"}},
+            "template": {"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+        KIND.hooks.default(&mut object);
+        object
+    }
+
+    #[test]
+    fn template_generation_counts() {
+        let mut old = sound();
+        KIND.hooks.prepare_create(&mut old);
+        assert_eq!(meta::annotation(&old, TEMPLATE_GENERATION), Some("1"));
+        let mut new = old.clone();
+        value::set(&mut new, "spec.template.spec.nodeName", "x");
+        KIND.hooks.prepare_update(&mut new, &old);
+        assert_eq!(meta::annotation(&new, TEMPLATE_GENERATION), Some("2"));
+    }
+
+    #[test]
+    fn validation_and_row() {
+        let mut object = sound();
+        testing::defaults(&KIND, object.clone(), &object);
+        testing::invalid(&KIND, &object, &[]);
+        assert_eq!(object["spec"]["updateStrategy"]["rollingUpdate"], json!({"maxUnavailable": 1, "maxSurge": 0}));
+        value::set(&mut object, "status", json!({"desiredNumberScheduled": 2}));
+        value::set(&mut object, "spec.template.spec.nodeSelector", json!({"x": "y"}));
+        testing::row(&KIND, &object, &json!(["w", 2, 0, 0, 0, 0, "x=y", "<unknown>", "c", "i", "a=1"]));
+        value::set(&mut object, "spec.updateStrategy.rollingUpdate.maxSurge", "101%");
+        testing::invalid(
+            &KIND,
+            &object,
+            &[
+                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: \"101%\": must not be greater than 100%",
+                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: \"101%\": may not be set when maxUnavailable is non-zero",
+            ],
+        );
+    }
+}

@@ -2,8 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::{Errors, Path};
+use crate::kind::{Column, Hooks, Kind, Selectable};
 use crate::kinds::shared::parts;
+use crate::kinds::shared::{cells, pod_defaults, rules, workload};
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -16,10 +20,110 @@ pub static KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[parts::SCALE, parts::status("apps", "v1", "ReplicaSet")],
     generation: true,
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired"),
+        Column::integer("Current"),
+        Column::integer("Ready"),
+        Column::AGE,
+        cells::CONTAINERS,
+        cells::IMAGES,
+        cells::SELECTOR,
+    ],
+    selectable: &[Selectable {
+        name: "status.replicas",
+        value: |set| value::int(set, "status.replicas").unwrap_or_default().to_string(),
+    }],
     hooks: &ReplicaSet,
     ..Kind::BASE
 };
 
 struct ReplicaSet;
 
-impl Hooks for ReplicaSet {}
+impl Hooks for ReplicaSet {
+    fn default(&self, object: &mut Value) {
+        pod_defaults::template(object, "spec.template");
+        if let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) {
+            value::set_default(spec, "replicas", 1);
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let field = Path::new("spec");
+        let spec = object.get("spec").unwrap_or(&Value::Null);
+        rules::not_negative(&mut errors, spec, "replicas", &field);
+        rules::not_negative(&mut errors, spec, "minReadySeconds", &field);
+        // "deployment" is upstream's word here too.
+        workload::selector(&mut errors, spec, "deployment", &field);
+        workload::template(&mut errors, spec, "ReplicaSet", &field);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        rules::unchanged(&mut errors, new, old, "spec.selector");
+        errors
+    }
+
+    fn validate_part(&self, _part: &str, new: &Value, _old: &Value) -> Errors {
+        workload::status(
+            new,
+            &[
+                "replicas",
+                "fullyLabeledReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "terminatingReplicas",
+            ],
+            &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        )
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let [containers, images, selector] = workload::wide_cells(object);
+        vec![
+            cells::name(object),
+            cells::count(object, "spec.replicas"),
+            cells::count(object, "status.replicas"),
+            cells::count(object, "status.readyReplicas"),
+            cells::age(object, now),
+            containers,
+            images,
+            selector,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+    fn sound() -> Value {
+        let mut object = json!({"metadata": {"name": "w", "namespace": "n"}, "spec": {"selector": {"matchLabels": {"a": "1"}},
+            "template": {"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+        KIND.hooks.default(&mut object);
+        object
+    }
+
+    #[test]
+    fn validation_and_row() {
+        let mut object = sound();
+        testing::defaults(&KIND, object.clone(), &object);
+        testing::invalid(&KIND, &object, &[]);
+        value::set(&mut object, "status", json!({"replicas": 3, "readyReplicas": 2}));
+        testing::row(&KIND, &object, &json!(["w", 1, 3, 2, "<unknown>", "c", "i", "a=1"]));
+        value::remove(&mut object, "spec.selector");
+        value::set(&mut object, "spec.template.spec.activeDeadlineSeconds", 5);
+        testing::invalid(
+            &KIND,
+            &object,
+            &[
+                "spec.selector: Required value",
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
+            ],
+        );
+    }
+}

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, Selectable};
+use crate::kind::{Hooks, Kind, NameRule, Selectable};
 use crate::kinds::shared::events;
 use serde_json::Value;
 
@@ -39,6 +39,10 @@ struct Event;
 impl Hooks for Event {
     fn validate(&self, object: &Value) -> Errors {
         events::validate(object, "reportingComponent")
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {

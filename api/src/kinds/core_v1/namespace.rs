@@ -33,6 +33,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "status.phase", value: |object| value::text(object, "status.phase").to_owned() },
         Selectable { name: "name", value: |object| meta::name(object).to_owned() },
     ],
+    returns_deleted: true,
     hooks: &Namespace,
     ..Kind::BASE
 };

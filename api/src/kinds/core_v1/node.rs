@@ -2,8 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Column, Hooks, Kind, Selectable};
 use crate::kinds::shared::parts;
+use crate::kinds::shared::{cells, labels, pod_scheduling, resources};
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -16,10 +20,240 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     subresources: &[parts::proxy("NodeProxyOptions"), parts::status("", "v1", "Node")],
     create_with_status: true,
+    columns: &[
+        Column::NAME,
+        Column::text("Status"),
+        Column::text("Roles"),
+        Column::AGE,
+        Column::text("Version"),
+        Column::text("Internal-IP").wide(),
+        Column::text("External-IP").wide(),
+        Column::text("OS-Image").wide(),
+        Column::text("Kernel-Version").wide(),
+        Column::text("Container-Runtime").wide(),
+    ],
+    selectable: &[Selectable {
+        name: "spec.unschedulable",
+        value: |node| value::flag(node, "spec.unschedulable").to_string(),
+    }],
     hooks: &Node,
     ..Kind::BASE
 };
 
 struct Node;
 
-impl Hooks for Node {}
+impl Hooks for Node {
+    /// What a node has, it can allocate, unless it says otherwise; its first CIDR has an older, singular field.
+    fn default(&self, object: &mut Value) {
+        if let (None, Some(capacity)) =
+            (value::get(object, "status.allocatable"), value::get(object, "status.capacity").cloned())
+        {
+            value::set(object, "status.allocatable", capacity);
+        }
+        let one = value::text(object, "spec.podCIDR").to_owned();
+        let first = value::items(object, "spec.podCIDRs").first().and_then(Value::as_str).map(str::to_owned);
+        match (one.as_str(), first) {
+            ("", Some(first)) => value::set(object, "spec.podCIDR", first),
+            ("", None) => {}
+            (_, None) => value::set(object, "spec.podCIDRs", vec![one]),
+            (_, Some(_)) => {}
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors =
+            pod_scheduling::taints(object.get("spec").unwrap_or(&Value::Null), &Path::new("metadata.taints"));
+        errors.extend(validate_status(object));
+        let ranges = value::items(object, "spec.podCIDRs");
+        let field = Path::new("spec.podCIDRs");
+        let mut families = Vec::new();
+        for (i, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
+            match range.parse::<ipnet::IpNet>() {
+                Ok(net) => families.push(net.addr().is_ipv4()),
+                Err(_) => errors.push(FieldError::invalid(
+                    &field.index(i),
+                    range,
+                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+                )),
+            }
+        }
+        if ranges.len() > 2 || (families.len() == 2 && families.first() == families.last()) {
+            let detail = "may specify no more than one CIDR for each IP family";
+            errors.push(FieldError::invalid(&field, ranges.to_vec(), detail));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let field = Path::new("spec");
+        let before = value::items(old, "spec.podCIDRs");
+        if !before.is_empty() && before != value::items(new, "spec.podCIDRs") {
+            let detail = "node updates may not change podCIDR except from \"\" to valid";
+            errors.push(FieldError::forbidden(&field.child("podCIDRs"), detail));
+        }
+        let provider = |node| value::text(node, "spec.providerID");
+        if !provider(old).is_empty() && provider(new) != provider(old) {
+            let detail = "node updates may not change providerID except from \"\" to valid";
+            errors.push(FieldError::forbidden(&field.child("providerID"), detail));
+        }
+        errors
+    }
+
+    fn validate_part(&self, _part: &str, new: &Value, _old: &Value) -> Errors {
+        let mut errors = validate_status(new);
+        let addresses = value::items(new, "status.addresses");
+        for (i, address) in addresses.iter().enumerate() {
+            if addresses.iter().take(i).any(|other| other == address) {
+                let field = Path::new("status.addresses").index(i);
+                errors.push(FieldError::duplicate(&field, address.clone()));
+            }
+        }
+        errors
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let ready = value::items(object, "status.conditions").iter().find(|c| value::text(c, "type") == "Ready");
+        let mut status = match ready.map(|condition| value::text(condition, "status")) {
+            None => "Unknown",
+            Some("True") => "Ready",
+            Some(_) => "NotReady",
+        }
+        .to_owned();
+        if value::flag(object, "spec.unschedulable") {
+            status.push_str(",SchedulingDisabled");
+        }
+        let address = |kind: &str| {
+            let addresses = value::items(object, "status.addresses");
+            let found = addresses.iter().find(|address| value::text(address, "type") == kind);
+            Value::from(found.map_or("<none>", |address| value::text(address, "address")))
+        };
+        let mut kernel = match value::text(object, "status.nodeInfo.kernelVersion") {
+            "" => "<unknown>",
+            version => version,
+        }
+        .to_owned();
+        let architecture = value::text(object, "status.nodeInfo.architecture");
+        if !architecture.is_empty() {
+            kernel = format!("{kernel} ({architecture})");
+        }
+        vec![
+            cells::name(object),
+            status.into(),
+            roles(object).into(),
+            cells::age(object, now),
+            cells::text(object, "status.nodeInfo.kubeletVersion"),
+            address("InternalIP"),
+            address("ExternalIP"),
+            cells::text_or(object, "status.nodeInfo.osImage", "<unknown>"),
+            kernel.into(),
+            cells::text_or(object, "status.nodeInfo.containerRuntimeVersion", "<unknown>"),
+        ]
+    }
+}
+
+/// Roles by label: `node-role.kubernetes.io/<role>`, or the value of `kubernetes.io/role`.
+fn roles(node: &Value) -> String {
+    let mut roles: Vec<&str> = labels::map(node, "metadata.labels")
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str(),
+            None => None,
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
+}
+
+fn validate_status(node: &Value) -> Errors {
+    let mut errors = Errors::new();
+    for list in ["capacity", "allocatable"] {
+        let field = Path::new("status").child(list);
+        for (name, amount) in labels::map(node, &format!("status.{list}")).into_iter().flatten() {
+            resources::validate_amount(&mut errors, name, amount, &field.child(name));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn defaults() {
+        testing::defaults(
+            &KIND,
+            json!({"spec": {"podCIDR": "10.0.0.0/24"}, "status": {"capacity": {"cpu": "1"}}}),
+            &json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]},
+                "status": {"capacity": {"cpu": "1"}, "allocatable": {"cpu": "1"}}}),
+        );
+        assert!(KIND.create_with_status);
+    }
+
+    #[test]
+    fn validation() {
+        testing::invalid(
+            &KIND,
+            &json!({"spec": {"podCIDRs": ["10.0.0.0/24", "10.1.0.0/24"], "taints": [{"key": "a"}]},
+                "status": {"capacity": {"cpu": "-1"}}}),
+            &[
+                "metadata.taints[0].effect: Required value",
+                "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+                "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.1.0.0/24\"]: may specify no more than one CIDR for each IP family",
+            ],
+        );
+        testing::invalid_update(
+            &KIND,
+            &json!({"spec": {"providerID": "b"}}),
+            &json!({"spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "a"}}),
+            &[
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+            ],
+        );
+    }
+
+    #[test]
+    fn row() {
+        let node = json!({"metadata": {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "x"}},
+            "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
+            "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+            "nodeInfo": {"kubeletVersion": "v1.36.0", "kernelVersion": "6.1", "architecture": "amd64"}}});
+        let cells = json!([
+            "n",
+            "Ready,SchedulingDisabled",
+            "control-plane,x",
+            "<unknown>",
+            "v1.36.0",
+            "10.0.0.1",
+            "<none>",
+            "<unknown>",
+            "6.1 (amd64)",
+            "<unknown>"
+        ]);
+        testing::row(&KIND, &node, &cells);
+        testing::row(
+            &KIND,
+            &json!({"metadata": {"name": "n"}}),
+            &json!([
+                "n",
+                "Unknown",
+                "<none>",
+                "<unknown>",
+                "",
+                "<none>",
+                "<none>",
+                "<unknown>",
+                "<unknown>",
+                "<unknown>"
+            ]),
+        );
+    }
+}

@@ -2,7 +2,11 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::{Errors, Path};
+use crate::kind::{Column, Hooks, Kind};
+use crate::kinds::shared::{cells, labels, pod_defaults, pod_validation};
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -12,10 +16,50 @@ pub static KIND: Kind = Kind {
     plural: "podtemplates",
     singular: "podtemplate",
     generation: true,
+    columns: &[Column::NAME, Column::text("Containers"), Column::text("Images"), Column::text("Pod Labels")],
+    returns_deleted: true,
     hooks: &PodTemplate,
     ..Kind::BASE
 };
 
 struct PodTemplate;
 
-impl Hooks for PodTemplate {}
+impl Hooks for PodTemplate {
+    fn default(&self, object: &mut Value) {
+        pod_defaults::template(object, "template");
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let template = object.get("template").unwrap_or(&Value::Null);
+        pod_validation::template(template, &Path::new("template"))
+    }
+
+    fn row(&self, object: &Value, _now: i64) -> Vec<Value> {
+        let containers = value::items(object, "template.spec.containers");
+        vec![
+            cells::name(object),
+            cells::joined(containers, "name").into(),
+            cells::joined(containers, "image").into(),
+            labels::shown(value::get(object, "template.metadata.labels")).into(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn the_template_is_completed_and_checked() {
+        let mut object = json!({"metadata": {"name": "t"}, "template": {"metadata": {"labels": {"a": "1"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        KIND.hooks.default(&mut object);
+        assert_eq!(object["template"]["spec"]["restartPolicy"], "Always");
+        testing::invalid(&KIND, &object, &[]);
+        testing::row(&KIND, &object, &json!(["t", "c", "i", "a=1"]));
+        value::set(&mut object, "template.spec.containers", json!([]));
+        testing::invalid(&KIND, &object, &["template.spec.containers: Required value"]);
+    }
+}

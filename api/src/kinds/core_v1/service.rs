@@ -2,8 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind};
+use crate::field_path::Errors;
+use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable};
 use crate::kinds::shared::parts;
+use crate::kinds::shared::{cells, labels, service_prepare, service_validation};
+use crate::value;
+use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -16,10 +20,126 @@ pub static KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[parts::proxy("ServiceProxyOptions"), parts::status("", "v1", "Service")],
     create_on_update: true,
+    columns: &[
+        Column::NAME,
+        Column::text("Type"),
+        Column::text("Cluster-IP"),
+        Column::text("External-IP"),
+        Column::text("Port(s)"),
+        Column::AGE,
+        cells::SELECTOR,
+    ],
+    returns_deleted: true,
+    selectable: &[
+        Selectable { name: "spec.clusterIP", value: |service| value::text(service, "spec.clusterIP").to_owned() },
+        Selectable { name: "spec.type", value: |service| value::text(service, "spec.type").to_owned() },
+    ],
     hooks: &Service,
     ..Kind::BASE
 };
 
 struct Service;
 
-impl Hooks for Service {}
+impl Hooks for Service {
+    fn default(&self, object: &mut Value) {
+        service_prepare::default(object);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        service_prepare::create(object);
+        value::set(object, "status", serde_json::json!({"loadBalancer": {}}));
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        service_prepare::update(new, old);
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        service_validation::validate(object)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        service_validation::validate_update(new, old)
+    }
+
+    fn validate_part(&self, _part: &str, new: &Value, _old: &Value) -> Errors {
+        service_validation::validate_status(new)
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Label
+    }
+
+    fn needs(&self, new: &Value, _old: Option<&Value>) -> Vec<Need> {
+        service_prepare::needs(new)
+    }
+
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        let ports = value::items(object, "spec.ports").iter().map(|port| {
+            let number = value::int(port, "port").unwrap_or_default();
+            let protocol = value::text(port, "protocol");
+            match value::int(port, "nodePort").unwrap_or_default() {
+                0 => format!("{number}/{protocol}"),
+                node => format!("{number}:{node}/{protocol}"),
+            }
+        });
+        let ports = ports.collect::<Vec<_>>().join(",");
+        let address = service_prepare::addresses(object).first().map_or("<none>", |ip| *ip).to_owned();
+        vec![
+            cells::name(object),
+            cells::text(object, "spec.type"),
+            address.into(),
+            external(object).into(),
+            if ports.is_empty() { "<none>".into() } else { ports.into() },
+            cells::age(object, now),
+            labels::shown(value::get(object, "spec.selector")).into(),
+        ]
+    }
+}
+
+/// The addresses by which a service is reached from outside.
+fn external(service: &Value) -> String {
+    let given: Vec<&str> = value::items(service, "spec.externalIPs").iter().filter_map(Value::as_str).collect();
+    match value::text(service, "spec.type") {
+        "ClusterIP" | "NodePort" if given.is_empty() => "<none>".to_owned(),
+        "ClusterIP" | "NodePort" => given.join(","),
+        "LoadBalancer" => {
+            let mut all: Vec<&str> = value::items(service, "status.loadBalancer.ingress")
+                .iter()
+                .map(|ingress| match value::text(ingress, "ip") {
+                    "" => value::text(ingress, "hostname"),
+                    ip => ip,
+                })
+                .filter(|text| !text.is_empty())
+                .collect();
+            all.sort_unstable();
+            all.dedup();
+            all.extend(given);
+            if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
+        }
+        "ExternalName" => value::text(service, "spec.externalName").to_owned(),
+        _ => "<unknown>".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn row() {
+        let object = json!({"metadata": {"name": "a"}, "spec": {"type": "NodePort", "clusterIPs": ["10.0.0.1"],
+            "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}],
+            "selector": {"b": "2", "a": "1"}}});
+        let cells = json!(["a", "NodePort", "10.0.0.1", "<none>", "80:30080/TCP,53/UDP", "<unknown>", "a=1,b=2"]);
+        testing::row(&KIND, &object, &cells);
+        let object = json!({"metadata": {"name": "a"}, "spec": {"type": "ExternalName", "externalName": "x.y"}});
+        testing::row(&KIND, &object, &json!(["a", "ExternalName", "<none>", "x.y", "<none>", "<unknown>", "<none>"]));
+        let object = json!({"metadata": {"name": "a"}, "spec": {"type": "LoadBalancer", "clusterIPs": ["10.0.0.1"]},
+            "status": {"loadBalancer": {"ingress": [{"hostname": "h"}, {"ip": "1.2.3.4"}]}}});
+        assert_eq!(external(&object), "1.2.3.4,h");
+        assert_eq!(external(&json!({"spec": {"type": "LoadBalancer"}})), "<pending>");
+    }
+}

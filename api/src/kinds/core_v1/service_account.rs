@@ -18,6 +18,7 @@ pub static KIND: Kind = Kind {
         verbs: Verb::CREATE,
         part: Part::Token,
     }],
+    returns_deleted: true,
     hooks: &ServiceAccount,
     ..Kind::BASE
 };

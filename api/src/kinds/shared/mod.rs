@@ -22,5 +22,8 @@ pub mod rbac;
 pub mod resources;
 pub mod review;
 pub mod rules;
+pub mod service_prepare;
+pub mod service_validation;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod workload;

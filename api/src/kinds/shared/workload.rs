@@ -1,0 +1,92 @@
+//! What deployments, replica sets and daemon sets have in common: selectors, templates, cells.
+//!
+//! Never creates pods.
+
+use super::rules::{self, int_or_percent, not_negative};
+use super::{cells, labels, pod_validation};
+use crate::field_path::{Errors, FieldError, Path};
+use crate::value;
+use serde_json::Value;
+
+/// The selector selects the template's labels, and something at all; `what` names the kind in the sentence.
+pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) {
+    let at = field.child("selector");
+    let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
+        errors.push(FieldError::required(&at, ""));
+        return;
+    };
+    errors.extend(labels::validate_selector(Some(selector), &at));
+    if labels::is_empty(Some(selector)) {
+        errors.push(FieldError::invalid(&at, selector.clone(), format!("empty selector is invalid for {what}")));
+    }
+    let own = value::get(spec, "template.metadata.labels");
+    if !labels::is_empty(Some(selector)) && !labels::matches(selector, own) {
+        errors.push(FieldError::invalid(
+            &field.child("template.metadata.labels"),
+            own.cloned().unwrap_or_default(),
+            "`selector` does not match template `labels`",
+        ));
+    }
+}
+
+/// The template runs for ever; `what` names the kind in the sentence.
+pub fn template(errors: &mut Errors, spec: &Value, what: &str, field: &Path) {
+    let field = field.child("template");
+    let template = spec.get("template").unwrap_or(&Value::Null);
+    errors.extend(pod_validation::template(template, &field));
+    let policy = value::text(template, "spec.restartPolicy");
+    if policy != "Always" {
+        errors.push(FieldError::not_supported(&field.child("spec.restartPolicy"), policy, &["Always"]));
+    }
+    if value::int(template, "spec.activeDeadlineSeconds").is_some() {
+        let detail = format!("activeDeadlineSeconds in {what} is not Supported");
+        errors.push(FieldError::forbidden(&field.child("spec.activeDeadlineSeconds"), detail));
+    }
+}
+
+/// `maxUnavailable` and `maxSurge` are numbers or percentages.
+pub fn rolling_update(errors: &mut Errors, update: &Value, field: &Path) {
+    int_or_percent(errors, update, "maxUnavailable", field);
+    int_or_percent(errors, update, "maxSurge", field);
+}
+
+/// The number in `maxUnavailable` or `maxSurge`, without its unit.
+#[must_use]
+pub fn amount(update: &Value, name: &str) -> i64 {
+    update.get(name).and_then(rules::IntOrPercent::read).map_or(0, rules::IntOrPercent::number)
+}
+
+/// Counts in a status are not negative, those listed second are not above `status.replicas`, nor is what is available
+/// above what is ready.
+#[must_use]
+pub fn status(object: &Value, counts: &[&str], within: &[&str]) -> Errors {
+    let mut errors = Errors::new();
+    let field = Path::new("status");
+    let status = object.get("status").unwrap_or(&Value::Null);
+    for name in counts {
+        not_negative(&mut errors, status, name, &field);
+    }
+    let count = |name: &str| value::int(status, name).unwrap_or_default();
+    for name in within {
+        if count(name) > count("replicas") {
+            let detail = "cannot be greater than status.replicas";
+            errors.push(FieldError::invalid(&field.child(name), count(name), detail));
+        }
+    }
+    if !within.is_empty() && count("availableReplicas") > count("readyReplicas") {
+        let at = field.child("availableReplicas");
+        errors.push(FieldError::invalid(&at, count("availableReplicas"), "cannot be greater than readyReplicas"));
+    }
+    errors
+}
+
+/// Containers, images and selector of a workload.
+#[must_use]
+pub fn wide_cells(object: &Value) -> [Value; 3] {
+    let containers = value::items(object, "spec.template.spec.containers");
+    [
+        cells::joined(containers, "name").into(),
+        cells::joined(containers, "image").into(),
+        labels::selector_text(value::get(object, "spec.selector")).into(),
+    ]
+}
