@@ -80,3 +80,6 @@ pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static 
 pub fn by_gvk(group: &str, version: &str, name: &str) -> Option<&'static Kind> {
     ALL.iter().copied().find(|kind| kind.group == group && kind.version == version && kind.kind == name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,12 +61,13 @@ pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
     errors.extend(common(object));
     errors.extend(finalizers(object));
     errors.extend(managed_fields(object));
+    errors.extend(standard_finalizers(object, kind));
     errors
 }
 
 /// A change of metadata.
 #[must_use]
-pub fn validate_update(new: &Value, old: &Value, _kind: &Kind) -> Errors {
+pub fn validate_update(new: &Value, old: &Value, kind: &Kind) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("metadata");
     if crate::meta::is_deleting(old) {
@@ -105,6 +106,7 @@ pub fn validate_update(new: &Value, old: &Value, _kind: &Kind) -> Errors {
     }
     errors.extend(common(new));
     errors.extend(managed_fields(new));
+    errors.extend(standard_finalizers(new, kind));
     errors
 }
 
@@ -176,6 +178,22 @@ fn finalizers(object: &Value) -> Errors {
     errors
 }
 
+/// Native kinds allow names without a domain to Kubernetes' own finalizers alone. Leases are as free as custom resources.
+fn standard_finalizers(object: &Value, kind: &Kind) -> Errors {
+    let mut errors = Errors::new();
+    if kind.group == "coordination.k8s.io" || crate::kinds::by_gvk(kind.group, kind.version, kind.kind).is_none() {
+        return errors;
+    }
+    for (i, finalizer) in crate::meta::finalizers(object).into_iter().enumerate() {
+        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+            let field = Path::new("metadata.finalizers").index(i);
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&field, finalizer, detail));
+        }
+    }
+    errors
+}
+
 fn managed_fields(object: &Value) -> Errors {
     let mut errors = Errors::new();
     for (i, entry) in value::items(object, "metadata.managedFields").iter().enumerate() {
@@ -230,6 +248,12 @@ mod tests {
                 "configmaps",
                 json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
                 "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty",
+            ),
+            (
+                "configmaps",
+                json!({"name": "a", "namespace": "b", "finalizers": ["orphan", "mine"]}),
+                "metadata.finalizers[1]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully \
+                 qualified",
             ),
             (
                 "configmaps",

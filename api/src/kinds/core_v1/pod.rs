@@ -63,6 +63,9 @@ struct Pod;
 impl Hooks for Pod {
     fn default(&self, object: &mut Value) {
         pod_defaults::pod(object);
+        for (one, all) in [("status.podIP", "status.podIPs"), ("status.hostIP", "status.hostIPs")] {
+            first_of_all(object, one, all);
+        }
     }
 
     fn prepare_create(&self, object: &mut Value) {
@@ -156,6 +159,17 @@ fn text(pod: &Value, path: &str) -> String {
     value::text(pod, path).to_owned()
 }
 
+/// The singular address is the first of the plural ones; where they disagree, the singular wins.
+fn first_of_all(pod: &mut Value, one: &str, all: &str) {
+    let single = text(pod, one);
+    let first = value::items(pod, all).first().map(|address| text(address, "ip")).unwrap_or_default();
+    if single.is_empty() && !first.is_empty() {
+        value::set(pod, one, first);
+    } else if single != first {
+        value::set(pod, all, json!([{ "ip": single }]));
+    }
+}
+
 fn first_address(pod: &Value) -> String {
     let first = value::items(pod, "status.podIPs").first().map(|address| value::text(address, "ip"));
     first.unwrap_or_else(|| value::text(pod, "status.podIP")).to_owned()
@@ -207,6 +221,16 @@ mod tests {
         assert_eq!(
             pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"],
             json!([{"key": "a", "operator": "In", "values": ["1"]}])
+        );
+    }
+
+    #[test]
+    fn addresses_agree() {
+        let mut pod = json!({"status": {"podIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.1.1"}]}});
+        KIND.hooks.default(&mut pod);
+        assert_eq!(
+            pod["status"],
+            json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.0.1.1", "hostIPs": [{"ip": "10.0.1.1"}]})
         );
     }
 
