@@ -10,6 +10,8 @@ pub mod clock;
 pub mod embedded;
 pub mod engines;
 pub mod kv;
+#[cfg(feature = "laws")]
+pub mod laws;
 mod local;
 pub mod sim;
 pub mod store;

@@ -1,0 +1,152 @@
+//! What only the embedded engine has: a directory, a lock, a format, a disk that fills up, a clean end.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use storage::clock::ManualClock;
+use storage::embedded::{Embedded, Options};
+use storage::engines;
+use storage::kv::{Kv, KvError, Mutation, Read};
+use storage::store::{Commit, Expect, Key, Op, Retention, Store, StoreError};
+use tempfile::TempDir;
+
+fn dir() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn open(path: &Path) -> Result<Embedded, KvError> {
+    Embedded::open(path, Options { reserve: 0, ..Options::default() })
+}
+
+async fn set(kv: &dyn Kv, key: &'static str, value: &'static str) -> Result<(), KvError> {
+    let mut tx = kv.begin();
+    tx.mutate(Mutation::Set(key.into(), value.into()));
+    tx.commit().await.map(drop)
+}
+
+#[tokio::test]
+async fn data_and_versions_go_on_after_a_reopen() {
+    let dir = dir();
+    let path = dir.path().join("deep/er");
+    let mut last = None;
+    for turn in 0..4 {
+        let kv = open(&path).unwrap();
+        let tx = kv.begin();
+        let value = tx.get(b"k", Read::Snapshot).await.unwrap();
+        assert_eq!(value.is_some(), turn > 0, "what was written before the reopen");
+        assert_eq!(tx.read_version().await.unwrap(), last.unwrap_or_default());
+        let mut tx = kv.begin();
+        tx.mutate(Mutation::Set("k".into(), "v".into()));
+        last = Some(tx.commit().await.unwrap());
+        // Commits still on their way when the engine is dropped are finished first.
+        let waiting: Vec<_> = (0..10)
+            .map(|_| {
+                tokio::spawn({
+                    let kv = kv.clone();
+                    async move { set(&kv, "n", "x").await }
+                })
+            })
+            .collect();
+        drop(kv);
+        for task in waiting {
+            task.await.unwrap().unwrap();
+        }
+        last = last.map(|v| storage::kv::Version(v.0 + 10));
+    }
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused_until_the_first_is_gone() {
+    let dir = dir();
+    let first = open(dir.path()).unwrap();
+    let refused = open(dir.path()).unwrap_err();
+    assert_eq!(refused, KvError::Locked(dir.path().display().to_string()));
+    assert!(refused.to_string().ends_with("is in use by another process"), "{refused}");
+    // A transaction that is still open keeps the engine open.
+    let tx = first.begin();
+    drop(first);
+    assert!(matches!(open(dir.path()), Err(KvError::Locked(_))));
+    drop(tx);
+    open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn other_directories_are_refused_and_left_alone() {
+    let dir = dir();
+    let path = dir.path().join("d");
+    drop(open(&path).unwrap());
+    fs::write(path.join("data/FORMAT"), "ironkeel storage 2\n").unwrap();
+    let wanted = format!("{} holds storage format 2, and this version of ironkeel reads format 1", path.display());
+    assert_eq!(open(&path).unwrap_err().to_string(), wanted);
+    fs::remove_file(path.join("data/FORMAT")).unwrap();
+    assert!(matches!(open(&path), Err(KvError::Corrupt(_))));
+
+    let foreign = dir.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("precious"), "keep").unwrap();
+    let refused = open(&foreign).unwrap_err().to_string();
+    assert!(refused.contains("precious") && refused.contains("empty directory"), "{refused}");
+    assert_eq!(fs::read(foreign.join("precious")).unwrap(), b"keep");
+
+    // A creation that was interrupted is begun again.
+    let half = dir.path().join("half");
+    fs::create_dir_all(half.join("data.new/keyspaces")).unwrap();
+    fs::write(half.join("data.new/0.jnl"), "torn").unwrap();
+    let kv = open(&half).unwrap();
+    set(&kv, "k", "v").await.unwrap();
+    assert!(!half.join("data.new").exists());
+
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(matches!(open(&file), Err(KvError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_still_reads_and_cleans_up() {
+    let dir = dir();
+    let free = Arc::new(AtomicU64::new(1000));
+    let asked = free.clone();
+    let options = Options {
+        reserve: 100,
+        free_space: Some(Arc::new(move || Ok(asked.load(Ordering::Relaxed)))),
+        ..Options::default()
+    };
+    let kv = Arc::new(Embedded::open(dir.path(), options).unwrap());
+    let store = Store::open(kv, Arc::new(ManualClock::new(1))).await.unwrap();
+    let key = |name: &str| Key::new("pods", "n", name);
+    let put = |name: &str| Commit {
+        ops: vec![Op::Put { key: key(name), bytes: "x".into(), expect: Expect::Any, expires: None }],
+        ..Commit::default()
+    };
+    store.commit(put("a")).await.unwrap();
+    let delete = Commit {
+        ops: vec![Op::Delete { key: key("a"), last: "x".into(), expect: Expect::Present }],
+        ..Commit::default()
+    };
+    free.store(99, Ordering::Relaxed);
+    let refused = store.commit(put("b")).await.unwrap_err();
+    assert_eq!(refused, StoreError::Full("the disk of the data directory is full; free some space".to_owned()));
+    assert!(store.get(&key("a")).await.unwrap().is_some(), "reads go on");
+    store.commit(delete.clone()).await.unwrap();
+    store.compact("pods", Retention { max_entries: Some(0), ..Retention::default() }).await.unwrap();
+    free.store(49, Ordering::Relaxed);
+    assert!(matches!(store.commit(delete).await, Err(StoreError::Expectation { .. })), "an expectation is only a read");
+    assert!(matches!(store.commit(put("b")).await, Err(StoreError::Full(_))));
+    free.store(100, Ordering::Relaxed);
+    store.commit(put("b")).await.unwrap();
+}
+
+#[test]
+fn the_table_opens_engines_by_name() {
+    let dir = dir();
+    let path = format!("embedded:{}", dir.path().display());
+    assert!(format!("{:?}", engines::open(&path).unwrap()).starts_with("Embedded"));
+    assert!(format!("{:?}", engines::open("sim:7").unwrap()).starts_with("Sim"));
+    for wrong in ["", "embedded", "embedded:", "etcd:/x", "sim:x"] {
+        engines::open(wrong).expect_err(wrong);
+    }
+    let told = engines::open("etcd:/x").unwrap_err().to_string();
+    assert_eq!(told, "\"etcd:/x\" names no storage; known are embedded:PATH, sim:SEED");
+}
