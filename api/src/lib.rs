@@ -3,11 +3,14 @@
 //! Pure data and functions: no I/O, no async, no clock. Whoever needs the time passes it in.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod codec;
 pub mod field_path;
 pub mod kind;
 pub mod kinds;
 pub mod meta;
+pub mod meta_validation;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

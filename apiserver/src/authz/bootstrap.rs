@@ -108,6 +108,19 @@ impl Object {
         }
     }
 
+    /// An object of the same kind as `like`, from its JSON.
+    ///
+    /// # Errors
+    /// When the value is not of that kind.
+    pub fn from_json(like: &Object, value: serde_json::Value) -> Result<Object, serde_json::Error> {
+        Ok(match like {
+            Self::ClusterRole(_) => Self::ClusterRole(serde_json::from_value(value)?),
+            Self::ClusterRoleBinding(_) => Self::ClusterRoleBinding(serde_json::from_value(value)?),
+            Self::Role(_) => Self::Role(serde_json::from_value(value)?),
+            Self::RoleBinding(_) => Self::RoleBinding(serde_json::from_value(value)?),
+        })
+    }
+
     fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::ClusterRole(object) => &object.metadata,

@@ -1,0 +1,9 @@
+//! What may enter: plugins that change or refuse a write before it reaches the store.
+//!
+//! Plugins see objects and look up others through `Lookup`; they never write and never talk to the network by themselves.
+#![forbid(unsafe_code)]
+
+pub mod plugin;
+pub mod plugins;
+
+pub use plugin::{Chain, Lookup, Operation, Plugin, Refusal, Request};

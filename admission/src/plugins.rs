@@ -1,0 +1,23 @@
+//! THE TABLE of admission plugins, in upstream's order, because the order has meaning.
+//!
+//! One line per plugin: the module `plugins/<name>.rs` and its `PLUGIN`.
+
+use crate::plugin::Plugin;
+
+macro_rules! plugins {
+    ($($name:ident,)*) => {
+        $(#[allow(missing_docs)] pub mod $name;)*
+
+        /// Every plugin, in order.
+        pub static ALL: &[&dyn Plugin] = &[$(&$name::PLUGIN,)*];
+    };
+}
+
+plugins! {
+    namespace_lifecycle,
+    taint_nodes_by_condition,
+    service_account,
+    node_restriction,
+    priority,
+    default_toleration_seconds,
+}

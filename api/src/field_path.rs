@@ -1,0 +1,247 @@
+//! Where in an object something is wrong, and what: upstream's field errors with their exact sentences.
+//!
+//! Never decides what is wrong; validation does. Source: the sentences that `kubectl` users see in a 422's causes.
+
+use serde_json::Value;
+use std::fmt;
+
+/// A path to a field: `spec.containers[0].name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    /// A path that starts at this field; `""` is the object itself.
+    #[must_use]
+    pub fn new(root: &str) -> Path {
+        Path(root.to_owned())
+    }
+
+    /// A field below this one; dots in `name` descend.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Path {
+        if self.0.is_empty() { Path(name.to_owned()) } else { Path(format!("{}.{name}", self.0)) }
+    }
+
+    /// An element of a list.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Path {
+        Path(format!("{}[{index}]", self.0))
+    }
+
+    /// An entry of a map.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Path {
+        Path(format!("{}[{key}]", self.0))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+    }
+}
+
+/// The class of a field error; becomes the `reason` of a status cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    /// The value breaks a rule.
+    Invalid,
+    /// The field must be set.
+    Required,
+    /// The value is not one of a fixed set.
+    NotSupported,
+    /// The field must not be set here.
+    Forbidden,
+    /// The same value occurs twice.
+    Duplicate,
+    /// The value names something that does not exist.
+    NotFound,
+    /// Longer than allowed.
+    TooLong,
+    /// More elements than allowed.
+    TooMany,
+    /// Not of the expected type.
+    TypeInvalid,
+    /// The server failed while it looked.
+    Internal,
+}
+
+impl ErrorType {
+    /// The `reason` of `StatusCause` (`metav1.CauseType`).
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            ErrorType::Invalid => "FieldValueInvalid",
+            ErrorType::Required => "FieldValueRequired",
+            ErrorType::NotSupported => "FieldValueNotSupported",
+            ErrorType::Forbidden => "FieldValueForbidden",
+            ErrorType::Duplicate => "FieldValueDuplicate",
+            ErrorType::NotFound => "FieldValueNotFound",
+            ErrorType::TooLong => "FieldValueTooLong",
+            ErrorType::TooMany => "FieldValueTooMany",
+            ErrorType::TypeInvalid => "FieldValueTypeInvalid",
+            ErrorType::Internal => "InternalError",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            ErrorType::Invalid | ErrorType::TypeInvalid => "Invalid value",
+            ErrorType::Required => "Required value",
+            ErrorType::NotSupported => "Unsupported value",
+            ErrorType::Forbidden => "Forbidden",
+            ErrorType::Duplicate => "Duplicate value",
+            ErrorType::NotFound => "Not found",
+            ErrorType::TooLong => "Too long",
+            ErrorType::TooMany => "Too many",
+            ErrorType::Internal => "Internal error",
+        }
+    }
+}
+
+/// One thing that is wrong with one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldError {
+    /// Its class.
+    pub kind: ErrorType,
+    /// The field.
+    pub field: Path,
+    /// The offending value; not shown for required, forbidden, too long and internal.
+    pub value: Value,
+    /// What is wrong, in upstream's words.
+    pub detail: String,
+}
+
+/// All that is wrong with an object, in the order it was found.
+pub type Errors = Vec<FieldError>;
+
+impl FieldError {
+    fn new(kind: ErrorType, field: &Path, value: Value, detail: impl Into<String>) -> FieldError {
+        FieldError { kind, field: field.clone(), value, detail: detail.into() }
+    }
+
+    /// `x: Invalid value: v: detail`.
+    #[must_use]
+    pub fn invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
+        FieldError::new(ErrorType::Invalid, field, value.into(), detail)
+    }
+
+    /// `x: Required value: detail`.
+    #[must_use]
+    pub fn required(field: &Path, detail: impl Into<String>) -> FieldError {
+        FieldError::new(ErrorType::Required, field, Value::Null, detail)
+    }
+
+    /// `x: Unsupported value: "v": supported values: "a", "b"`; the values are sorted as upstream does.
+    #[must_use]
+    pub fn not_supported(field: &Path, value: impl Into<Value>, supported: &[&str]) -> FieldError {
+        let mut sorted = supported.to_vec();
+        sorted.sort_unstable();
+        let quoted: Vec<String> = sorted.iter().map(|value| format!("{value:?}")).collect();
+        FieldError::new(
+            ErrorType::NotSupported,
+            field,
+            value.into(),
+            format!("supported values: {}", quoted.join(", ")),
+        )
+    }
+
+    /// `x: Forbidden: detail`.
+    #[must_use]
+    pub fn forbidden(field: &Path, detail: impl Into<String>) -> FieldError {
+        FieldError::new(ErrorType::Forbidden, field, Value::Null, detail)
+    }
+
+    /// `x: Duplicate value: v`.
+    #[must_use]
+    pub fn duplicate(field: &Path, value: impl Into<Value>) -> FieldError {
+        FieldError::new(ErrorType::Duplicate, field, value.into(), "")
+    }
+
+    /// `x: Not found: v`.
+    #[must_use]
+    pub fn not_found(field: &Path, value: impl Into<Value>) -> FieldError {
+        FieldError::new(ErrorType::NotFound, field, value.into(), "")
+    }
+
+    /// `x: Too long: may not be more than N bytes`.
+    #[must_use]
+    pub fn too_long(field: &Path, max: usize) -> FieldError {
+        FieldError::new(ErrorType::TooLong, field, Value::Null, format!("may not be more than {max} bytes"))
+    }
+
+    /// `x: Too many: N: must have at most M items`.
+    #[must_use]
+    pub fn too_many(field: &Path, actual: usize, max: usize) -> FieldError {
+        let items = if max == 1 { "item" } else { "items" };
+        FieldError::new(ErrorType::TooMany, field, actual.into(), format!("must have at most {max} {items}"))
+    }
+
+    /// `x: Internal error: detail`.
+    #[must_use]
+    pub fn internal(field: &Path, detail: impl Into<String>) -> FieldError {
+        FieldError::new(ErrorType::Internal, field, Value::Null, detail)
+    }
+
+    /// The sentence without the field: the `message` of a status cause.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let label = self.kind.label();
+        let mut out = match self.kind {
+            ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal => label.to_owned(),
+            _ => format!("{label}: {}", Shown(&self.value)),
+        };
+        if !self.detail.is_empty() {
+            out.push_str(": ");
+            out.push_str(&self.detail);
+        }
+        out
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.body())
+    }
+}
+
+/// A value as upstream prints it in a field error: strings quoted, objects as JSON.
+struct Shown<'a>(&'a Value);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::Null => f.write_str("null"),
+            Value::String(text) => write!(f, "{text:?}"),
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_upstreams() {
+        let replicas = Path::new("spec").child("replicas");
+        let cases = [
+            (
+                FieldError::invalid(&replicas, -1, "must be greater than or equal to 0"),
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (FieldError::required(&Path::new("spec").child("containers"), ""), "spec.containers: Required value"),
+            (
+                FieldError::not_supported(&Path::new("type"), "x", &["b", "a"]),
+                "type: Unsupported value: \"x\": supported values: \"a\", \"b\"",
+            ),
+            (
+                FieldError::duplicate(&Path::new("a").index(1).key("k"), "v"),
+                "a[1][k]: Duplicate value: \"v\"",
+            ),
+        ];
+        for (error, sentence) in cases {
+            assert_eq!(error.to_string(), sentence);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! What a kind says about itself: one static description and a set of hooks, each with a harmless default.
+//!
+//! Routes, discovery, OpenAPI, the watch cache, table columns and the write path derive from this description. Never
+//! lists kinds: that is `kinds.rs`.
+
+use crate::field_path::{Errors, Path};
+use crate::schema::{SchemaRef, native};
+use serde_json::Value;
+
+/// The verbs of a resource, as discovery names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Verb {
+    Create,
+    Delete,
+    DeleteCollection,
+    Get,
+    List,
+    Patch,
+    Update,
+    Watch,
+}
+
+impl Verb {
+    /// The name in RBAC rules, discovery and audit.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Create => "create",
+            Verb::Delete => "delete",
+            Verb::DeleteCollection => "deletecollection",
+            Verb::Get => "get",
+            Verb::List => "list",
+            Verb::Patch => "patch",
+            Verb::Update => "update",
+            Verb::Watch => "watch",
+        }
+    }
+
+    /// What an ordinary stored kind offers.
+    pub const ALL: &'static [Verb] = &[
+        Verb::Create,
+        Verb::Delete,
+        Verb::DeleteCollection,
+        Verb::Get,
+        Verb::List,
+        Verb::Patch,
+        Verb::Update,
+        Verb::Watch,
+    ];
+    /// What a review offers: it is answered and forgotten.
+    pub const CREATE: &'static [Verb] = &[Verb::Create];
+    /// What a part of an object offers.
+    pub const PART: &'static [Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+}
+
+/// Group, version and kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct Gvk {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+}
+
+/// What a subresource does. The API server has one handler per variant.
+#[derive(Clone, Copy)]
+pub enum Part {
+    /// Reads and writes some fields of the object. `merge(new, old)` turns what the client sent into the whole object:
+    /// it takes from `new` what this part may change and everything else from `old`.
+    View {
+        /// See above.
+        merge: fn(new: Value, old: &Value) -> Value,
+    },
+    /// `autoscaling/v1 Scale` over the fields at these dotted paths.
+    Scale {
+        /// Desired count, as a path below the object.
+        replicas: &'static str,
+        /// Observed count.
+        observed: &'static str,
+        /// A `LabelSelector`, or a map of labels.
+        selector: &'static str,
+    },
+    /// `pods/binding`: sets `spec.nodeName` once.
+    Binding,
+    /// `pods/eviction`: deletes where disruption budgets allow.
+    Eviction,
+    /// `serviceaccounts/token`: signs a bound token.
+    Token,
+    /// Talks to the kubelet of the pod's node (`log`, `exec`, `attach`, `portforward`).
+    Node,
+    /// Forwards to the pod, service or node (`proxy`).
+    Proxy,
+}
+
+/// One subresource.
+#[derive(Clone, Copy)]
+pub struct Subresource {
+    /// Last path element: `status`.
+    pub name: &'static str,
+    /// Kind of the body.
+    pub gvk: Gvk,
+    /// Verbs in discovery's order.
+    pub verbs: &'static [Verb],
+    /// What it does.
+    pub part: Part,
+}
+
+/// A printer column of `kubectl get`.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Heading, as in `Up-To-Date`; kubectl prints it in capitals.
+    pub name: &'static str,
+    /// `string`, `integer`, `boolean`, `number` or `date`.
+    pub kind: &'static str,
+    /// OpenAPI format; `name` marks the name column.
+    pub format: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+impl Column {
+    /// A text column that is always shown.
+    #[must_use]
+    pub const fn text(name: &'static str) -> Column {
+        Column { name, kind: "string", format: "", priority: 0 }
+    }
+
+    /// An integer column that is always shown.
+    #[must_use]
+    pub const fn integer(name: &'static str) -> Column {
+        Column { name, kind: "integer", format: "", priority: 0 }
+    }
+
+    /// The same column, shown only with `-o wide`.
+    #[must_use]
+    pub const fn wide(self) -> Column {
+        Column { priority: 1, ..self }
+    }
+
+    /// The name column.
+    pub const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0 };
+    /// The age column.
+    pub const AGE: Column = Column::text("Age");
+}
+
+/// A field that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`.
+#[derive(Clone, Copy)]
+pub struct Selectable {
+    /// As the client writes it: `spec.nodeName`.
+    pub name: &'static str,
+    /// Its value; empty when unset.
+    pub value: fn(&Value) -> String,
+}
+
+/// Another served version whose objects are stored as this kind, or the reverse: how to get there.
+#[derive(Clone, Copy)]
+pub struct StoredAs {
+    /// The kind under which objects are stored.
+    pub kind: &'static Kind,
+    /// From the served to the stored version, in place.
+    pub to: fn(&mut Value),
+    /// From the stored to the served version, in place.
+    pub from: fn(&mut Value),
+}
+
+/// What a pool hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Addresses of Services, IPv4.
+    ClusterIpV4,
+    /// Addresses of Services, IPv6.
+    ClusterIpV6,
+    /// Node ports, per protocol (`TCP`, `UDP`, `SCTP`).
+    NodePort(&'static str),
+    /// Health check node ports are node ports of TCP.
+    HealthCheckNodePort,
+}
+
+/// A number or address that an object holds for itself alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Where from.
+    pub pool: Pool,
+    /// The one the object already names; `None`: any free one.
+    pub want: Option<String>,
+    /// RFC 6901 pointers where the result is written (addresses as text, ports as numbers).
+    pub set: Vec<String>,
+    /// The field named in an error.
+    pub field: Path,
+}
+
+/// The static description of a kind.
+pub struct Kind {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// Version within the group.
+    pub version: &'static str,
+    /// Kind: `Deployment`.
+    pub kind: &'static str,
+    /// Resource: `deployments`.
+    pub plural: &'static str,
+    /// `deployment`.
+    pub singular: &'static str,
+    /// `deploy`.
+    pub short_names: &'static [&'static str],
+    /// `all`.
+    pub categories: &'static [&'static str],
+    /// Lives in a namespace.
+    pub namespaced: bool,
+    /// Served verbs; a kind with only `create` is never stored.
+    pub verbs: &'static [Verb],
+    /// Subresources in discovery's order.
+    pub subresources: &'static [Subresource],
+    /// `metadata.generation` counts changes outside metadata and status.
+    pub generation: bool,
+    /// PUT on an absent object creates it.
+    pub create_on_update: bool,
+    /// PUT without a resourceVersion overwrites.
+    pub unconditional_update: bool,
+    /// The creator may set `status` (nodes register with theirs).
+    pub create_with_status: bool,
+    /// A finished deletion answers with the object instead of a `Status`.
+    pub returns_deleted: bool,
+    /// Printer columns; `Hooks::row` gives the cells.
+    pub columns: &'static [Column],
+    /// Selectable fields beside name and namespace.
+    pub selectable: &'static [Selectable],
+    /// Stored under another version.
+    pub stored_as: Option<StoredAs>,
+    /// Behaviour.
+    pub hooks: &'static dyn Hooks,
+}
+
+impl Kind {
+    /// A description to start from: `Kind { kind: "ConfigMap", ..Kind::BASE }`.
+    pub const BASE: Kind = Kind {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        verbs: Verb::ALL,
+        subresources: &[],
+        generation: false,
+        create_on_update: false,
+        unconditional_update: true,
+        create_with_status: false,
+        returns_deleted: false,
+        columns: &[Column::NAME, Column::AGE],
+        selectable: &[],
+        stored_as: None,
+        hooks: &NoHooks,
+    };
+
+    /// `apps/v1`, or `v1` for core.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The name that RBAC, statuses and the store use: `deployments.apps`, `pods`.
+    #[must_use]
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The schema of the kind's objects.
+    ///
+    /// # Panics
+    /// When the fact table lacks the type: a test over all kinds excludes it.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef<'static> {
+        native().of_gvk(self.group, self.version, self.kind).expect("every kind of the table has its type in the facts")
+    }
+
+    /// The kind under which objects are stored.
+    #[must_use]
+    pub fn stored(&'static self) -> &'static Kind {
+        self.stored_as.as_ref().map_or(self, |stored| stored.kind)
+    }
+
+    /// The subresource of this name.
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|part| part.name == name)
+    }
+
+    /// Objects are kept (reviews are not).
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&Verb::Get)
+    }
+
+    /// Has `status` of its own.
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.api_version(), self.kind)
+    }
+}
+
+/// Behaviour of a kind. Objects are JSON values that were decoded by the kind's schema, in the kind's own version.
+///
+/// The order of a write is fixed elsewhere: decode, constant defaults, `default`, `prepare_*`, admission, `validate*`.
+pub trait Hooks: Sync {
+    /// Defaults that a constant table cannot express. Must change nothing when run twice.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Clears what a creator may not set; `status` is already gone where the kind has the subresource.
+    fn prepare_create(&self, _object: &mut Value) {}
+
+    /// Keeps what an updater may not change; `status` is already the old one.
+    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
+
+    /// What is wrong with an object on its own. Metadata is validated elsewhere, names by `name_rule`.
+    fn validate(&self, _object: &Value) -> Errors {
+        Errors::new()
+    }
+
+    /// What is wrong with the change; `validate` has run on `new`.
+    fn validate_update(&self, _new: &Value, _old: &Value) -> Errors {
+        Errors::new()
+    }
+
+    /// What is wrong with a change through a subresource (`status`, `ephemeralcontainers`).
+    fn validate_part(&self, _part: &str, _new: &Value, _old: &Value) -> Errors {
+        Errors::new()
+    }
+
+    /// Which names are allowed.
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
+
+    /// `Some(seconds)` when deletion waits for somebody (a pod's kubelet); `requested` is the client's wish.
+    fn grace_period(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Something other than `metadata.finalizers` keeps a deleted object (a namespace's `spec.finalizers`).
+    fn holds_on(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// What changes in an object when its deletion begins but cannot finish yet; the timestamps are set already.
+    fn begin_deletion(&self, _object: &mut Value) {}
+
+    /// Numbers and addresses the object must hold for itself; `old` names those it holds already.
+    fn needs(&self, _new: &Value, _old: Option<&Value>) -> Vec<Need> {
+        Vec::new()
+    }
+
+    /// Warnings for the client (`Warning` headers), such as deprecated fields.
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The cells of the kind's columns. `now` is in Unix seconds.
+    fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        vec![crate::meta::name(object).into(), crate::meta::age(object, now).into()]
+    }
+}
+
+/// Hooks of a kind that needs none.
+pub struct NoHooks;
+
+impl Hooks for NoHooks {}
+
+/// Which names a kind allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain: most kinds.
+    Subdomain,
+    /// RFC 1123 label: namespaces.
+    Label,
+    /// RFC 1035 label: services.
+    Label1035,
+    /// Anything that fits in one path segment: RBAC.
+    PathSegment,
+}

@@ -1,0 +1,101 @@
+//! Reading and writing objects as JSON values by dotted paths.
+//!
+//! Never panics on a value of the wrong shape: reads answer `None`, writes replace what is in the way.
+
+use serde_json::{Map, Value};
+
+/// The value at a dotted path (`spec.template.spec`), `None` where a step is absent.
+#[must_use]
+pub fn get<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |at, step| at.get(step))
+}
+
+/// The value at a dotted path, for changing in place.
+pub fn get_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    path.split('.').try_fold(value, |at, step| at.get_mut(step))
+}
+
+/// The string at a path; empty when absent.
+#[must_use]
+pub fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    get(value, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The integer at a path.
+#[must_use]
+pub fn int(value: &Value, path: &str) -> Option<i64> {
+    get(value, path).and_then(Value::as_i64)
+}
+
+/// The boolean at a path; `false` when absent.
+#[must_use]
+pub fn flag(value: &Value, path: &str) -> bool {
+    get(value, path).and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// The elements of the list at a path; none when absent.
+#[must_use]
+pub fn items<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    get(value, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The elements of the list at a path, for changing in place.
+pub fn items_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut [Value] {
+    get_mut(value, path).and_then(Value::as_array_mut).map_or(&mut [], Vec::as_mut_slice)
+}
+
+/// The map at a path, made when absent; whatever else was there is replaced.
+pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
+    let mut at = value;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        at = object(at).entry(step).or_insert_with(|| Value::Object(Map::new()));
+    }
+    object(at)
+}
+
+/// Sets the value at a path and makes what is missing on the way.
+pub fn set(value: &mut Value, path: &str, new: impl Into<Value>) {
+    let (parent, last) = path.rsplit_once('.').unwrap_or(("", path));
+    map_mut(value, parent).insert(last.to_owned(), new.into());
+}
+
+/// Sets the value at a path unless something is there already.
+pub fn set_default(value: &mut Value, path: &str, new: impl Into<Value>) {
+    if get(value, path).is_none_or(Value::is_null) {
+        set(value, path, new);
+    }
+}
+
+/// Removes what is at a path and returns it.
+pub fn remove(value: &mut Value, path: &str) -> Option<Value> {
+    match path.rsplit_once('.') {
+        Some((parent, last)) => get_mut(value, parent)?.as_object_mut()?.remove(last),
+        None => value.as_object_mut()?.remove(path),
+    }
+}
+
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().expect("made an object just above")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_are_made_read_and_removed() {
+        let mut object = json!({"spec": 1});
+        set(&mut object, "spec.template.name", "a");
+        set_default(&mut object, "spec.template.name", "b");
+        set_default(&mut object, "kind", "Pod");
+        assert_eq!(object, json!({"kind": "Pod", "spec": {"template": {"name": "a"}}}));
+        assert_eq!(text(&object, "spec.template.name"), "a");
+        assert_eq!(remove(&mut object, "spec.template"), Some(json!({"name": "a"})));
+        assert_eq!(remove(&mut object, "spec.absent.x"), None);
+        assert!(items(&object, "spec.list").is_empty());
+    }
+}

@@ -1,0 +1,238 @@
+//! Answers: bytes, headers, and the only place where an error becomes a `metav1.Status`.
+//!
+//! Never decides what to answer.
+
+use crate::road::received::Trace;
+use actix_web::HttpResponse;
+use actix_web::body::SizedStream;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use api::status::{ResourceName, Status};
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::LocalBoxStream;
+use std::io::Write as _;
+use storage::store::StoreError;
+
+/// The body of an answer.
+pub enum Body {
+    /// Whole.
+    Bytes(Bytes),
+    /// Whole, in pieces that are shared with the cache; the number is their total length.
+    Chunks(Vec<Bytes>, u64),
+    /// As it comes.
+    Stream(LocalBoxStream<'static, Result<Bytes, std::io::Error>>),
+}
+
+/// What a verb answers.
+pub struct Answer {
+    /// HTTP status.
+    pub code: u16,
+    /// `Content-Type`; empty for none.
+    pub content_type: &'static str,
+    /// Body.
+    pub body: Body,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// A whole body.
+    #[must_use]
+    pub fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+        Answer { code, content_type, body: Body::Bytes(body.into()), headers: Vec::new() }
+    }
+
+    /// JSON as it is.
+    ///
+    /// Field order is the map's; objects with a schema are encoded by it instead.
+    #[must_use]
+    pub fn json(code: u16, value: &serde_json::Value) -> Answer {
+        Answer::bytes(code, "application/json", value.to_string())
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Adds `Warning` headers, quoted as upstream does.
+    #[must_use]
+    pub fn warn(mut self, warnings: impl IntoIterator<Item = String>) -> Answer {
+        for warning in warnings {
+            let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+            self.headers.push(("warning".to_owned(), format!("299 - \"{text}\"")));
+        }
+        self
+    }
+}
+
+/// Why a request fails, by what is known where it fails.
+#[derive(Debug)]
+pub enum Failure {
+    /// Said already in the client's terms.
+    Status(Status),
+    /// The store refused.
+    Store {
+        /// Why.
+        error: StoreError,
+        /// Group and plural of what was touched.
+        resource: (&'static str, &'static str),
+        /// Its name.
+        name: String,
+    },
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Failure {
+        Failure::Status(status)
+    }
+}
+
+/// The sentence of a 410 for a watch or list from a compacted version.
+fn too_old(oldest: u64) -> String {
+    format!("too old resource version: the oldest kept is {oldest}")
+}
+
+/// The one place where an error becomes a `Status`.
+#[must_use]
+pub fn status(failure: Failure) -> Status {
+    let (error, (group, plural), name) = match failure {
+        Failure::Status(status) => return status,
+        Failure::Store { error, resource, name } => (error, resource, name),
+    };
+    let resource = ResourceName { group, plural };
+    match error {
+        StoreError::Expectation { found: None, .. } => Status::not_found(resource, &name),
+        StoreError::Expectation { found: Some(_), .. } => Status::conflict(resource, &name, Status::STALE),
+        StoreError::Claimed { item, .. } => {
+            Status::conflict(resource, &name, &format!("{item} was allocated by another request"))
+        }
+        StoreError::Compacted { oldest } => Status::expired(too_old(oldest.0)),
+        StoreError::Future { latest } => {
+            let mut status = Status::timeout(format!("Too large resource version, current: {latest}"), 1);
+            status.details = serde_json::json!({"retryAfterSeconds": 1, "causes": [
+                {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
+            status
+        }
+        StoreError::TooLarge { size, limit, .. } => {
+            Status::too_large(format!("Request entity too large: the object has {size} bytes, at most {limit} are stored"))
+        }
+        StoreError::Invalid(why) => Status::bad_request(why),
+        StoreError::Unavailable(why) => Status::unavailable(why),
+        StoreError::Full(why) => Status::unavailable(format!("the store takes no writes: {why}")),
+        StoreError::MaybeCommitted(why) => {
+            Status::timeout(format!("the write may or may not have happened: {why}"), 0)
+        }
+        error @ (StoreError::Corrupt(_) | StoreError::WrongFormat { .. } | StoreError::Locked(_)) => {
+            tracing::error!(%error, "the store failed");
+            Status::internal(error)
+        }
+    }
+}
+
+/// Answers below this size are not worth compressing (upstream's threshold).
+const GZIP_FROM: usize = 128 * 1024;
+
+/// Turns the outcome of a request into bytes and headers.
+#[must_use]
+pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpResponse {
+    let answer = outcome.unwrap_or_else(|failure| {
+        let status = status(failure);
+        let schema = api::schema::native().schema("io.k8s.apimachinery.pkg.apis.meta.v1.Status");
+        let value = status.to_value();
+        let body = schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
+        let mut answer = Answer::bytes(status.code, "application/json", body);
+        if status.code == 429 || status.code == 503 {
+            answer = answer.with("retry-after", "1");
+        }
+        if status.code == 401 {
+            answer = answer.with("www-authenticate", "Bearer realm=\"kubernetes\"");
+        }
+        answer
+    });
+    let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(code);
+    if !answer.content_type.is_empty() {
+        response.insert_header(("content-type", answer.content_type));
+    }
+    response.insert_header(("cache-control", "no-cache, private"));
+    if let Some(trace) = trace {
+        response.insert_header(("audit-id", trace.id.as_str()));
+    }
+    for (name, value) in &answer.headers {
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) if name == "cache-control" || name == "content-type" => {
+                response.insert_header((name, value));
+            }
+            (Ok(name), Ok(value)) => {
+                response.append_header((name, value));
+            }
+            _ => tracing::warn!(name, "a header could not be sent"),
+        }
+    }
+    match answer.body {
+        Body::Bytes(bytes) if bytes.len() >= GZIP_FROM && trace.is_some_and(|trace| trace.gzip) => {
+            gzip(&mut response, &[bytes])
+        }
+        Body::Bytes(bytes) => response.body(bytes),
+        Body::Chunks(chunks, length) if length >= GZIP_FROM as u64 && trace.is_some_and(|trace| trace.gzip) => {
+            gzip(&mut response, &chunks)
+        }
+        Body::Chunks(chunks, length) => {
+            let chunks = futures::stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>));
+            response.body(SizedStream::new(length, chunks))
+        }
+        Body::Stream(stream) if code == StatusCode::SWITCHING_PROTOCOLS => {
+            drop(stream);
+            response.finish()
+        }
+        Body::Stream(stream) => response.streaming(stream),
+    }
+}
+
+fn gzip(response: &mut actix_web::HttpResponseBuilder, chunks: &[Bytes]) -> HttpResponse {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let packed = chunks.iter().try_for_each(|chunk| encoder.write_all(chunk)).and_then(|()| encoder.finish());
+    match packed {
+        Ok(packed) => {
+            response.insert_header(("content-encoding", "gzip")).insert_header(("vary", "Accept-Encoding"));
+            response.body(packed)
+        }
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// A stream as a body.
+#[must_use]
+pub fn stream(
+    content_type: &'static str,
+    stream: impl Stream<Item = Result<Bytes, std::io::Error>> + 'static,
+) -> Answer {
+    Answer { code: 200, content_type, body: Body::Stream(Box::pin(stream)), headers: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::store::{Key, Revision};
+
+    #[test]
+    fn store_errors_become_upstreams_statuses() {
+        let key = Key::new("pods", "ns", "a");
+        let store = |error| status(Failure::Store { error, resource: ("", "pods"), name: "a".into() });
+        let found = storage::store::Versioned { revision: Revision(3), bytes: Bytes::new() };
+        for (error, code, reason) in [
+            (StoreError::Expectation { key: key.clone(), found: None }, 404, "NotFound"),
+            (StoreError::Expectation { key: key.clone(), found: Some(found) }, 409, "Conflict"),
+            (StoreError::Compacted { oldest: Revision(9) }, 410, "Expired"),
+            (StoreError::Unavailable("x".into()), 503, "ServiceUnavailable"),
+            (StoreError::MaybeCommitted("x".into()), 504, "Timeout"),
+        ] {
+            let status = store(error);
+            assert_eq!((status.code, status.reason), (code, reason));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What every cluster has: system namespaces, roles, the `kubernetes` Service, system priority classes.
+//!
+//! Run at every start; creates what is missing and repairs roles, as upstream's post-start hooks do. Never deletes.
+
+use crate::answer::Failure;
+use crate::authz::bootstrap as roles;
+use crate::registry::write::{self, Change, DeleteOptions, Options};
+use crate::registry::{Target, read};
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use api::kind::Kind;
+use api::kinds;
+use api::status::Status;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+/// Brings the cluster's own objects into being.
+///
+/// # Errors
+/// The first write that fails for another reason than being done already.
+pub async fn run(server: &Server) -> Result<(), Failure> {
+    let permit = Permit::without_request("bootstrap");
+    for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ensure(server, &permit, object).await?;
+    }
+    for (name, value) in [("system-node-critical", 2_000_001_000_i64), ("system-cluster-critical", 2_000_000_000)] {
+        let object = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": name}, "value": value});
+        ensure(server, &permit, object).await?;
+    }
+    for wanted in roles::policy(&server.config.controller_roles) {
+        reconcile(server, &permit, &wanted).await?;
+    }
+    service(server, &permit).await
+}
+
+fn target(object: &Value) -> Result<Target, Failure> {
+    let api_version = api::value::text(object, "apiVersion");
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kind: &'static Kind = kinds::by_gvk(group, version, api::value::text(object, "kind"))
+        .ok_or_else(|| Status::internal(format!("no kind for {object}")))?;
+    Ok(Target {
+        kind,
+        namespace: api::meta::namespace(object).to_owned(),
+        name: api::meta::name(object).to_owned(),
+    })
+}
+
+fn options() -> Options {
+    Options { manager: "ironkeel-apiserver".to_owned(), ..Options::default() }
+}
+
+/// Creates an object unless it is there.
+async fn ensure(server: &Server, permit: &Permit, object: Value) -> Result<(), Failure> {
+    let target = target(&object)?;
+    if read::find(server, permit, &target).await?.is_some() {
+        return Ok(());
+    }
+    let collection = target.named("");
+    match write::create(server, permit, &collection, object, &options(), false).await {
+        Err(Failure::Status(status)) if status.reason == "AlreadyExists" => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Creates a role or binding, adds what it lacks, or makes it anew when it refers to another role.
+async fn reconcile(server: &Server, permit: &Permit, wanted: &roles::Object) -> Result<(), Failure> {
+    let json = |object: &roles::Object| object.to_json().map_err(Status::internal);
+    let target = target(&json(wanted)?)?;
+    let existing = match read::find(server, permit, &target).await? {
+        Some(entry) => Some(roles::Object::from_json(wanted, entry.value()).map_err(Status::internal)?),
+        None => None,
+    };
+    match roles::reconcile(existing.as_ref(), wanted) {
+        None => Ok(()),
+        Some(roles::Write::Create(object)) => ensure(server, permit, json(&object)?).await,
+        Some(roles::Write::Update(object)) => {
+            let object = json(&object)?;
+            let change = |_: Option<&Value>| Ok(Change { object: object.clone(), applied: false });
+            write::update(server, permit, &target, &options(), change).await.map(drop)
+        }
+        Some(roles::Write::Recreate(object)) => {
+            write::delete(server, permit, &target, &DeleteOptions::default()).await?;
+            ensure(server, permit, json(&object)?).await
+        }
+    }
+}
+
+/// The Service through which pods find the API server, with this server as its endpoint.
+async fn service(server: &Server, permit: &Permit) -> Result<(), Failure> {
+    let Some(net) = server.config.service_cidrs.first() else {
+        return Ok(());
+    };
+    let first = match net.network() {
+        IpAddr::V4(address) => IpAddr::from((u32::from(address) + 1).to_be_bytes()),
+        IpAddr::V6(address) => IpAddr::from((u128::from(address) + 1).to_be_bytes()),
+    };
+    let port = server.config.listen.port();
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": first.to_string(), "clusterIPs": [first.to_string()],
+            "sessionAffinity": "None", "ipFamilyPolicy": "SingleStack",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]}});
+    ensure(server, permit, service).await?;
+    let advertise = server.config.advertise;
+    // Loopback addresses may not stand in Endpoints; such a server is for its own machine.
+    if advertise.is_loopback() || advertise.is_unspecified() {
+        return Ok(());
+    }
+    let mirror = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": mirror},
+        "subsets": [{"addresses": [{"ip": advertise.to_string()}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]});
+    put(server, permit, endpoints, "subsets").await?;
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertise.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
+    put(server, permit, slice, "endpoints").await
+}
+
+/// Creates an object, or sets one of its fields.
+async fn put(server: &Server, permit: &Permit, wanted: Value, field: &str) -> Result<(), Failure> {
+    let target = target(&wanted)?;
+    if read::find(server, permit, &target).await?.is_none() {
+        return ensure(server, permit, wanted).await;
+    }
+    write::update(server, permit, &target, &options(), |old| {
+        let mut object = old.cloned().unwrap_or_else(|| wanted.clone());
+        for field in [field, "ports"] {
+            if let Some(value) = wanted.get(field) {
+                api::value::set(&mut object, field, value.clone());
+            }
+        }
+        Ok(Change { object, applied: false })
+    })
+    .await
+    .map(drop)
+}

@@ -1,0 +1,279 @@
+//! The watch cache: every stored object of a kind in memory as the bytes that clients get, and its latest events.
+//!
+//! Fed by the store's log alone, in the log's order, so that all API servers over one store agree. Snapshots are
+//! persistent maps and cost nothing. Never writes.
+
+mod entry;
+mod watcher;
+
+pub use entry::{Entry, Key};
+pub use watcher::{Change, Watcher};
+
+use api::kind::Kind;
+use imbl::OrdMap;
+use parking_lot::RwLock;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::store::{EventKind, Revision, Store, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Events kept for watchers that are a little behind; older ones are read from the store's log.
+const RING: usize = 4096;
+
+/// What happened to one object.
+#[derive(Clone)]
+pub struct Event {
+    /// Created, updated or deleted.
+    pub kind: EventKind,
+    /// The object after the event; for a deletion, as it was when it went, at the revision of the deletion.
+    pub object: Arc<Entry>,
+    /// The object before the event.
+    pub previous: Option<Arc<Entry>>,
+}
+
+struct State {
+    objects: OrdMap<Key, Arc<Entry>>,
+    revision: u64,
+    ring: VecDeque<Arc<Event>>,
+    /// Number of the first event in the ring, counted from the start of the process.
+    first: u64,
+    /// Every event after this revision is in the ring.
+    floor: u64,
+}
+
+/// The cache of one stored kind.
+pub struct Cache {
+    kind: &'static Kind,
+    resource: String,
+    store: Store,
+    state: RwLock<State>,
+    moved: watch::Sender<u64>,
+}
+
+/// A consistent picture of a kind.
+pub struct Snapshot {
+    /// By namespace and name.
+    pub objects: OrdMap<Key, Arc<Entry>>,
+    /// Every change up to this revision is in it, none after.
+    pub revision: u64,
+}
+
+impl Cache {
+    /// An empty cache that knows nothing yet; `fill` and `follow` bring it to life.
+    #[must_use]
+    pub fn new(kind: &'static Kind, store: Store) -> Arc<Cache> {
+        Arc::new(Cache {
+            kind,
+            resource: kind.group_resource(),
+            store,
+            state: RwLock::new(State {
+                objects: OrdMap::new(),
+                revision: 0,
+                ring: VecDeque::new(),
+                first: 0,
+                floor: 0,
+            }),
+            moved: watch::Sender::new(0),
+        })
+    }
+
+    /// The stored kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static Kind {
+        self.kind
+    }
+
+    /// Reads all objects of the kind from one snapshot of the store.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn fill(&self) -> Result<(), StoreError> {
+        let page = self.store.list(&self.resource, None, None, usize::MAX).await?;
+        let mut objects = OrdMap::new();
+        for (key, object) in page.items {
+            let entry = Arc::new(Entry::new(self.kind, &key, object.revision.0, &object.bytes));
+            objects.insert(entry.key.clone(), entry);
+        }
+        let mut state = self.state.write();
+        state.first += u64::try_from(state.ring.len()).unwrap_or(0);
+        state.ring.clear();
+        state.objects = objects;
+        state.revision = page.revision.0;
+        state.floor = page.revision.0;
+        drop(state);
+        self.moved.send_replace(page.revision.0);
+        Ok(())
+    }
+
+    /// Follows the store's log until `stop`; fills again when the log no longer reaches back far enough.
+    pub async fn follow(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let at = self.state.read().revision;
+            let mut tail = self.store.tail(&self.resource, Revision(at));
+            let error = loop {
+                let next = tokio::select! {
+                    () = stop.cancelled() => return,
+                    next = tail.next() => next,
+                };
+                match next {
+                    Ok(events) => self.apply(events),
+                    Err(error) => break error,
+                }
+            };
+            tracing::warn!(resource = self.resource, %error, "the watch cache lost the log");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if matches!(error, StoreError::Compacted { .. }) {
+                if let Err(error) = self.fill().await {
+                    tracing::warn!(resource = self.resource, %error, "the watch cache could not be filled");
+                }
+            }
+        }
+    }
+
+    fn apply(&self, events: Vec<storage::store::Event>) {
+        let Some(last) = events.last().map(|event| event.revision.0) else {
+            return;
+        };
+        // Decoded outside the lock.
+        let entries: Vec<_> = events
+            .into_iter()
+            .map(|event| (event.op, Arc::new(Entry::new(self.kind, &event.key, event.revision.0, &event.bytes))))
+            .collect();
+        let mut state = self.state.write();
+        for (kind, entry) in entries {
+            let previous = match kind {
+                EventKind::Deleted => state.objects.remove(&entry.key),
+                EventKind::Created | EventKind::Updated => {
+                    state.objects.insert(entry.key.clone(), Arc::clone(&entry))
+                }
+            };
+            state.ring.push_back(Arc::new(Event { kind, object: entry, previous }));
+        }
+        while state.ring.len() > RING {
+            if let Some(gone) = state.ring.pop_front() {
+                state.first += 1;
+                state.floor = gone.object.revision;
+            }
+        }
+        state.revision = last;
+        drop(state);
+        self.moved.send_replace(last);
+    }
+
+    /// What the cache holds now, however old.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state.read();
+        Snapshot { objects: state.objects.clone(), revision: state.revision }
+    }
+
+    /// The revision up to which the cache has followed its kind.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        *self.moved.borrow()
+    }
+
+    /// One object as the cache holds it now.
+    #[must_use]
+    pub fn peek(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        self.state.read().objects.get(&Key::new(namespace, name)).cloned()
+    }
+
+    /// Waits until everything up to `revision` that touches this kind is in the cache.
+    ///
+    /// # Errors
+    /// `Unavailable` when the log does not catch up in time.
+    pub async fn wait_for(&self, revision: u64) -> Result<(), StoreError> {
+        let mut moved = self.moved.subscribe();
+        let reached = tokio::time::timeout(Duration::from_secs(3), moved.wait_for(|at| *at >= revision)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(StoreError::Unavailable("the watch cache is behind the store".into())),
+        }
+    }
+
+    /// A picture that holds every write acknowledged before the call; its revision is the store's.
+    ///
+    /// # Errors
+    /// Those of the store, and `Unavailable` when the cache does not catch up.
+    pub async fn consistent(&self) -> Result<Snapshot, StoreError> {
+        let last = self.store.last_change(&self.resource).await?;
+        self.wait_for(last.changed.0).await?;
+        let snapshot = self.snapshot();
+        let revision = snapshot.revision.max(last.read.0);
+        Ok(Snapshot { revision, ..snapshot })
+    }
+
+    /// The picture at exactly `revision`: the current one with the events since then taken back.
+    ///
+    /// # Errors
+    /// `Future` for a revision that has not happened, `Compacted` when the ring no longer reaches back that far.
+    pub async fn at(&self, revision: u64) -> Result<Snapshot, StoreError> {
+        let current = self.consistent().await?;
+        if revision > current.revision {
+            return Err(StoreError::Future { latest: Revision(current.revision) });
+        }
+        let state = self.state.read();
+        if revision < state.floor {
+            return Err(StoreError::Compacted { oldest: Revision(state.floor) });
+        }
+        let mut objects = state.objects.clone();
+        for event in state.ring.iter().rev().take_while(|event| event.object.revision > revision) {
+            match &event.previous {
+                Some(previous) => objects.insert(previous.key.clone(), Arc::clone(previous)),
+                None => objects.remove(&event.object.key),
+            };
+        }
+        Ok(Snapshot { objects, revision })
+    }
+
+    /// A watcher that sees every event after `revision`, oldest first.
+    #[must_use]
+    pub fn watch(self: &Arc<Self>, revision: u64) -> Watcher {
+        Watcher::new(Arc::clone(self), revision)
+    }
+
+    /// A revision up to which a watcher that has seen all events in the ring has seen everything.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn progress(&self) -> Result<u64, StoreError> {
+        Ok(self.consistent().await?.revision)
+    }
+}
+
+/// All caches, by `group_resource` of the stored kind.
+#[derive(Clone)]
+pub struct Caches(Arc<HashMap<String, Arc<Cache>>>);
+
+impl Caches {
+    /// Fills a cache for every stored kind of the table, then follows the log in the background.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn start(store: &Store, stop: &CancellationToken) -> Result<Caches, StoreError> {
+        let mut caches = HashMap::new();
+        for kind in api::kinds::ALL.iter().filter(|kind| kind.is_stored() && kind.stored_as.is_none()) {
+            let cache = Cache::new(kind, store.clone());
+            cache.fill().await?;
+            caches.insert(kind.group_resource(), Arc::clone(&cache));
+            let stop = stop.clone();
+            tokio::spawn(async move { cache.follow(stop).await });
+        }
+        Ok(Caches(Arc::new(caches)))
+    }
+
+    /// The cache in which a kind's objects are.
+    #[must_use]
+    pub fn of(&self, kind: &'static Kind) -> Option<&Arc<Cache>> {
+        self.0.get(&kind.stored().group_resource())
+    }
+
+    /// The cache of a resource, `pods` or `deployments.apps`.
+    #[must_use]
+    pub fn named(&self, group_resource: &str) -> Option<&Arc<Cache>> {
+        self.0.get(group_resource)
+    }
+}

@@ -1,0 +1,133 @@
+//! One object in the cache: the JSON bytes that clients get, and what selectors look at.
+//!
+//! Never changes after it was made.
+
+use api::kind::Kind;
+use bytes::{Bytes, BytesMut};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Place of an object within its kind; ordered as lists are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// From texts.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Key {
+        Key { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// One object at one revision.
+pub struct Entry {
+    /// Place.
+    pub key: Key,
+    /// Its `resourceVersion`.
+    pub revision: u64,
+    /// The object as JSON, `resourceVersion` included.
+    pub json: Bytes,
+    /// `metadata.labels`.
+    pub labels: Map<String, Value>,
+    /// Values of the kind's selectable fields, in the kind's order.
+    pub fields: Vec<String>,
+}
+
+impl Entry {
+    /// From the store's bytes, which carry no `resourceVersion`.
+    #[must_use]
+    pub fn new(kind: &Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
+        let value: Value = serde_json::from_slice(stored).unwrap_or_default();
+        let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
+            Some(Value::Object(labels)) => labels.clone(),
+            _ => Map::new(),
+        };
+        Entry {
+            key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
+            revision,
+            json: splice(stored, revision),
+            labels,
+            fields: kind.selectable.iter().map(|field| (field.value)(&value)).collect(),
+        }
+    }
+
+    /// An object that was never saved (dry run): it has no `resourceVersion`.
+    #[must_use]
+    pub fn unsaved(kind: &Kind, key: &storage::store::Key, bytes: &Bytes) -> Entry {
+        Entry { json: bytes.clone(), ..Entry::new(kind, key, 0, bytes) }
+    }
+
+    /// The object as a value, in the stored version.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+
+    /// The value of a field that `fieldSelector` names; `None` when the kind does not offer it.
+    #[must_use]
+    pub fn field(&self, kind: &Kind, name: &str) -> Option<&str> {
+        match name {
+            "metadata.name" => Some(&self.key.name),
+            "metadata.namespace" => Some(&self.key.namespace),
+            _ => {
+                let index = kind.selectable.iter().position(|field| field.name == name)?;
+                self.fields.get(index).map(String::as_str)
+            }
+        }
+    }
+}
+
+/// Writes `resourceVersion` behind `uid`, where upstream's field order has it.
+///
+/// The bytes come from our own encoder: `metadata` is the first object in them, and the fields before `uid` (names and
+/// namespace) cannot hold a quotation mark.
+fn splice(stored: &Bytes, revision: u64) -> Bytes {
+    const METADATA: &[u8] = b"\"metadata\":{";
+    const UID: &[u8] = b"\"uid\":\"";
+    let position = find(stored, METADATA, 0).and_then(|meta| {
+        let uid = find(stored, UID, meta + METADATA.len())? + UID.len();
+        Some(find(stored, b"\"", uid)? + 1)
+    });
+    let Some((head, tail)) = position.and_then(|position| stored.split_at_checked(position)) else {
+        return stored.clone();
+    };
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(revision);
+    let mut out = BytesMut::with_capacity(stored.len() + digits.len() + 21);
+    out.extend_from_slice(head);
+    out.extend_from_slice(b",\"resourceVersion\":\"");
+    out.extend_from_slice(digits.as_bytes());
+    out.extend_from_slice(b"\"");
+    out.extend_from_slice(tail);
+    out.freeze()
+}
+
+fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
+    let rest = haystack.get(from..)?;
+    rest.windows(needle.len()).position(|window| window == needle).map(|at| at + from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_follows_the_uid() {
+        let stored = Bytes::from_static(
+            br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","uid":"u-1","labels":{"a":"b"}},"data":{"uid":"x"}}"#,
+        );
+        let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
+        let entry = Entry::new(kind, &storage::store::Key::new("configmaps", "ns", "a"), 42, &stored);
+        assert_eq!(
+            std::str::from_utf8(&entry.json).unwrap(),
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","uid":"u-1","resourceVersion":"42","labels":{"a":"b"}},"data":{"uid":"x"}}"#
+        );
+        assert_eq!(entry.field(kind, "metadata.name"), Some("a"));
+        assert_eq!(entry.labels["a"], "b");
+    }
+}

@@ -1,0 +1,148 @@
+//! Paths that are no resources: discovery, OpenAPI, health, version, metrics, keys.
+//!
+//! Never builds a document; `documents.rs` keeps them.
+
+use crate::answer::{Answer, Failure};
+use crate::authn::tokens;
+use crate::documents::Document;
+use crate::road::received::Received;
+use crate::server::Server;
+use api::status::Status;
+use std::sync::atomic::Ordering;
+
+/// Named health checks: name, and whether it holds.
+type Check = (&'static str, fn(&Server) -> bool);
+
+/// What `/livez` asks; `/readyz` asks more.
+const ALIVE: &[Check] = &[("ping", |_| true), ("log", |_| true)];
+const READY: &[Check] =
+    &[("poststarthook/bootstrap", |server| server.ready.load(Ordering::Acquire)), ("shutdown", |server| !server.stop.is_cancelled())];
+
+/// Answers a request for a path that is no resource.
+///
+/// # Errors
+/// 404 for a path that nothing serves, 405 for methods other than GET and HEAD.
+pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Failure> {
+    if !matches!(received.method.as_str(), "GET" | "HEAD") {
+        return Err(Status::method_not_allowed(api::status::ResourceName { group: "", plural: "" }, received.method.as_str()).into());
+    }
+    let path = received.path.trim_end_matches('/');
+    match path {
+        "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths()}))),
+        "/version" => Ok(Answer::json(200, &server.documents.version)),
+        "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
+        "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')),
+        "/openid/v1/jwks" => {
+            let body = tokens::jwks(&server.keys).to_string();
+            Ok(Answer::bytes(200, "application/jwk-set+json", body).with("cache-control", "public, max-age=3600"))
+        }
+        "/.well-known/openid-configuration" => {
+            let issuer = server.signer.issuer();
+            let uri = format!("https://{}:{}/openid/v1/jwks", server.config.advertise, server.config.listen.port());
+            let body = tokens::discovery(issuer, &uri, &server.keys);
+            Ok(Answer::json(200, &body).with("cache-control", "public, max-age=3600"))
+        }
+        "/api" | "/apis" => {
+            if let Some(version) = aggregated_version(received.header("accept").unwrap_or_default()) {
+                if let Some(document) = server.documents.aggregated(path, version) {
+                    let media = match version {
+                        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+                    };
+                    return Ok(conditional(received, document, media));
+                }
+            }
+            if path == "/api" {
+                let address = format!("{}:{}", server.config.advertise, server.config.listen.port());
+                return Ok(Answer::json(200, &openapi::discovery::core_versions(&address)));
+            }
+            plain(server, received, path)
+        }
+        _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(server, received, path),
+        _ => {
+            for root in ["healthz", "livez", "readyz"] {
+                if let Some(name) = path.strip_prefix(&format!("/{root}/")) {
+                    return one_check(server, root, name);
+                }
+            }
+            Err(Status::no_such_path().into())
+        }
+    }
+}
+
+fn plain(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
+    let document = server.documents.plain(path).ok_or_else(Status::no_such_path)?;
+    Ok(conditional(received, document, "application/json"))
+}
+
+fn conditional(received: &Received, document: &Document, media: &'static str) -> Answer {
+    let etag = format!("\"{}\"", document.etag);
+    let same = received.header("if-none-match").is_some_and(|header| header.contains(&document.etag));
+    let answer = if same {
+        Answer::bytes(304, "", "")
+    } else {
+        Answer::bytes(200, media, document.bytes.clone())
+    };
+    answer.with("etag", etag).with("vary", "Accept").with("cache-control", "public")
+}
+
+/// The version of aggregated discovery that the client prefers, if any.
+fn aggregated_version(accept: &str) -> Option<&'static str> {
+    accept.split(',').find_map(|clause| {
+        let clause: String = clause.chars().filter(|c| !c.is_whitespace()).collect();
+        let aggregated = clause.starts_with("application/json") && clause.contains("as=APIGroupDiscoveryList");
+        match aggregated {
+            true if clause.contains("v=v2beta1") => Some("v2beta1"),
+            true if clause.contains("v=v2") => Some("v2"),
+            _ => None,
+        }
+    })
+}
+
+fn paths() -> Vec<String> {
+    let mut out: Vec<String> =
+        ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+            .map(str::to_owned)
+            .to_vec();
+    for kind in api::kinds::ALL {
+        let root = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
+        out.push(format!("{root}/{}", kind.version));
+        out.push(root);
+    }
+    out.sort();
+    out.dedup();
+    out
+}
+
+fn checks(root: &str) -> impl Iterator<Item = &'static Check> {
+    ALIVE.iter().chain(READY.iter().filter(move |_| root != "livez"))
+}
+
+fn one_check(server: &Server, root: &str, name: &str) -> Result<Answer, Failure> {
+    let (_, check) = checks(root).find(|(known, _)| *known == name).ok_or_else(Status::no_such_path)?;
+    if check(server) {
+        return Ok(Answer::bytes(200, "text/plain; charset=utf-8", "ok"));
+    }
+    Ok(Answer::bytes(500, "text/plain; charset=utf-8", format!("internal server error: {name} failed\n")))
+}
+
+fn health(server: &Server, received: &Received, root: &str) -> Result<Answer, Failure> {
+    let excluded: Vec<&str> = received.query.all("exclude").collect();
+    let mut lines = String::new();
+    let mut failed = false;
+    for (name, check) in checks(root) {
+        if excluded.contains(name) {
+            lines.push_str(&format!("[+]{name} excluded: ok\n"));
+        } else if check(server) {
+            lines.push_str(&format!("[+]{name} ok\n"));
+        } else {
+            failed = true;
+            lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
+        }
+    }
+    if failed {
+        return Ok(Answer::bytes(500, "text/plain; charset=utf-8", format!("{lines}{root} check failed\n")));
+    }
+    let text = if received.query.flag("verbose") { format!("{lines}{root} check passed\n") } else { "ok".to_owned() };
+    Ok(Answer::bytes(200, "text/plain; charset=utf-8", text))
+}

@@ -1,0 +1,22 @@
+//! The API server: the road from a request to the store and back.
+//!
+//! Start with `road.rs`: every stage that a request passes is a line there. Never converges anything by itself; that is
+//! the controllers' work, and they talk to this API like everybody else.
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod authn;
+pub mod authz;
+pub mod bootstrap;
+pub mod cache;
+pub mod discovery;
+pub mod metrics;
+pub mod documents;
+pub mod registry;
+pub mod road;
+pub mod server;
+pub mod state;
+pub mod transport;
+pub mod verb;
+
+pub use server::{Config, Running, Server, StartError, start};

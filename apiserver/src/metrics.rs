@@ -1,0 +1,89 @@
+//! `/metrics`: counters and histograms by upstream's names.
+//!
+//! Never decides anything. Source: upstream's list of stable metrics.
+
+use crate::answer::{Answer, Failure};
+use crate::road::received::Trace;
+use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+
+/// The server's metrics.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Panics
+    /// When two metrics share a name: a mistake in this file.
+    #[must_use]
+    pub fn new() -> Metrics {
+        let registry = Registry::new();
+        let labels = ["verb", "group", "version", "resource", "subresource", "scope", "code"];
+        let requests = IntCounterVec::new(
+            Opts::new("apiserver_request_total", "Requests by verb, resource and code."),
+            &labels,
+        )
+        .expect("a constant name is valid");
+        let buckets = vec![0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+        let durations = HistogramVec::new(
+            HistogramOpts::new("apiserver_request_duration_seconds", "Time to answer, in seconds.").buckets(buckets),
+            &["verb", "group", "version", "resource", "subresource", "scope"],
+        )
+        .expect("a constant name is valid");
+        registry.register(Box::new(requests.clone())).expect("names are distinct");
+        registry.register(Box::new(durations.clone())).expect("names are distinct");
+        Metrics { registry, requests, durations }
+    }
+
+    /// Counts a finished request. Only resources that exist are named, so that clients cannot make label values.
+    pub fn observe(&self, trace: &Trace, outcome: &Result<Answer, Failure>) {
+        let info = &trace.info;
+        let code = match outcome {
+            Ok(answer) => answer.code,
+            Err(Failure::Status(status)) => status.code,
+            Err(Failure::Store { .. }) => 500,
+        };
+        let known = info.is_resource && api::kinds::by_resource(&info.group, &info.version, &info.resource).is_some();
+        let scope = match (info.name.is_empty(), info.namespace.is_empty()) {
+            (false, _) => "resource",
+            (true, false) => "namespace",
+            (true, true) => "cluster",
+        };
+        let pick = |text: &'_ str| if known { text.to_owned() } else { String::new() };
+        let labels = [
+            info.verb.to_ascii_uppercase(),
+            pick(&info.group),
+            pick(&info.version),
+            pick(&info.resource),
+            pick(&info.subresource),
+            if known { scope } else { "" }.to_owned(),
+        ];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let mut counted = labels.clone();
+        let code = code.to_string();
+        counted.push(&code);
+        self.requests.with_label_values(&counted).inc();
+        if info.verb != "watch" {
+            self.durations.with_label_values(&labels).observe(trace.start.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The exposition text.
+    #[must_use]
+    pub fn text(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        out
+    }
+}

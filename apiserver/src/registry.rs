@@ -1,0 +1,52 @@
+//! Objects between the verbs and the store: one order of steps for every kind.
+//!
+//! A kind supplies hooks; what happens when is written here once. Never speaks HTTP.
+
+pub mod allocate;
+pub mod columns;
+pub mod finalize;
+pub mod guard;
+pub mod read;
+pub mod write;
+
+use crate::answer::Failure;
+use api::kind::Kind;
+use api::status::ResourceName;
+use storage::store::{Key, StoreError};
+
+/// The object or collection that a request is about.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// As served; may be stored as another.
+    pub kind: &'static Kind,
+    /// Empty for cluster-scoped kinds and requests over all namespaces.
+    pub namespace: String,
+    /// Empty for collections.
+    pub name: String,
+}
+
+impl Target {
+    /// The store's key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(&self.kind.stored().group_resource(), &self.namespace, &self.name)
+    }
+
+    /// The name that statuses use.
+    #[must_use]
+    pub fn resource(&self) -> ResourceName<'static> {
+        ResourceName { group: self.kind.group, plural: self.kind.plural }
+    }
+
+    /// An error of the store about this target.
+    #[must_use]
+    pub fn failure(&self, error: StoreError) -> Failure {
+        Failure::Store { error, resource: (self.kind.group, self.kind.plural), name: self.name.clone() }
+    }
+
+    /// The same with another name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Target {
+        Target { name: name.to_owned(), ..self.clone() }
+    }
+}

@@ -1,0 +1,95 @@
+//! Tables and metadata-only forms of objects (KEP-555, server-side printing).
+//!
+//! Cells come from the kind; this file only arranges them.
+
+use crate::cache::Entry;
+use crate::registry::read::served;
+use api::kind::Kind;
+use serde_json::{Value, json};
+
+/// What a table row carries of its object (`includeObject`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    /// Nothing.
+    None,
+    /// Metadata.
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+/// Fields of a list's metadata.
+#[derive(Clone, Debug, Default)]
+pub struct ListMeta {
+    /// The list's version.
+    pub revision: String,
+    /// Token of the next page.
+    pub next: Option<String>,
+    /// Objects after this page.
+    pub remaining: Option<usize>,
+}
+
+impl ListMeta {
+    /// As `metadata` of a list.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        let mut out = json!({"resourceVersion": self.revision});
+        if let Some(next) = &self.next {
+            api::value::set(&mut out, "continue", next.clone());
+        }
+        if let Some(remaining) = self.remaining {
+            api::value::set(&mut out, "remainingItemCount", remaining);
+        }
+        out
+    }
+}
+
+/// A `Table` of objects. `now` is in Unix seconds; `headed` adds the column definitions.
+#[must_use]
+pub fn table<'a>(
+    kind: &'static Kind,
+    version: &str,
+    meta: &ListMeta,
+    entries: impl Iterator<Item = &'a Entry>,
+    include: Include,
+    now: i64,
+    headed: bool,
+) -> Value {
+    let rows: Vec<Value> = entries.map(|entry| row(kind, version, entry, include, now)).collect();
+    let columns: Vec<Value> = kind
+        .columns
+        .iter()
+        .filter(|_| headed)
+        .map(|column| {
+            json!({"name": column.name, "type": column.kind, "format": column.format,
+                   "description": "", "priority": column.priority})
+        })
+        .collect();
+    json!({
+        "kind": "Table",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": meta.value(),
+        "columnDefinitions": columns,
+        "rows": rows,
+    })
+}
+
+fn row(kind: &'static Kind, version: &str, entry: &Entry, include: Include, now: i64) -> Value {
+    let object = served(kind, entry);
+    let cells = kind.hooks.row(&object, now);
+    match include {
+        Include::None => json!({"cells": cells}),
+        Include::Metadata => json!({"cells": cells, "object": metadata(&object, version)}),
+        Include::Object => json!({"cells": cells, "object": object}),
+    }
+}
+
+/// `PartialObjectMetadata` of an object.
+#[must_use]
+pub fn metadata(object: &Value, version: &str) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": object.get("metadata").cloned().unwrap_or_default(),
+    })
+}

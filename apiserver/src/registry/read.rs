@@ -1,0 +1,242 @@
+//! Reading: one object from the store, many from the cache.
+//!
+//! Never writes, never encodes for clients.
+
+use super::Target;
+use crate::answer::Failure;
+use crate::cache::{Cache, Entry};
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use api::kind::Kind;
+use api::selector::{FieldSelector, LabelSelector};
+use api::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// One object as the store has it now, or `None`.
+///
+/// # Errors
+/// Those of the store.
+pub async fn find(server: &Server, _permit: &Permit, target: &Target) -> Result<Option<Arc<Entry>>, Failure> {
+    let key = target.key();
+    let found = server.store.get(&key).await.map_err(|error| target.failure(error))?;
+    Ok(found.map(|found| Arc::new(Entry::new(target.kind.stored(), &key, found.revision.0, &found.bytes))))
+}
+
+/// One object as the store has it now.
+///
+/// # Errors
+/// 404 when it is absent; those of the store.
+pub async fn get(server: &Server, permit: &Permit, target: &Target) -> Result<Arc<Entry>, Failure> {
+    let found = find(server, permit, target).await?;
+    found.ok_or_else(|| Status::not_found(target.resource(), &target.name).into())
+}
+
+/// An object in the version in which it is served.
+#[must_use]
+pub fn served(kind: &'static Kind, entry: &Entry) -> Value {
+    let mut value = entry.value();
+    if let Some(stored) = &kind.stored_as {
+        (stored.from)(&mut value);
+    }
+    value
+}
+
+/// What of a collection is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Empty for all.
+    pub namespace: String,
+    /// Empty for all.
+    pub name: String,
+    /// By labels.
+    pub labels: LabelSelector,
+    /// By fields.
+    pub fields: FieldSelector,
+}
+
+impl Filter {
+    /// Reads `labelSelector` and `fieldSelector`.
+    ///
+    /// # Errors
+    /// 400 for one that cannot be parsed or names a field that the kind does not offer.
+    pub fn parse(target: &Target, labels: Option<&str>, fields: Option<&str>) -> Result<Filter, Failure> {
+        let labels = LabelSelector::parse(labels.unwrap_or_default())
+            .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
+        let fields = FieldSelector::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
+        let kind = target.kind;
+        for term in fields.terms() {
+            let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
+                || kind.selectable.iter().any(|field| field.name == term.field);
+            if !known {
+                let group_version = kind.api_version();
+                return Err(Status::bad_request(format!(
+                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {}",
+                    format!("{group_version}, Resource={}", kind.plural),
+                    fields.to_string(),
+                    term.field
+                ))
+                .into());
+            }
+        }
+        Ok(Filter { namespace: target.namespace.clone(), name: target.name.clone(), labels, fields })
+    }
+
+    /// The object is wanted. `kind` is the served one.
+    #[must_use]
+    pub fn matches(&self, kind: &'static Kind, entry: &Entry) -> bool {
+        (self.namespace.is_empty() || self.namespace == *entry.key.namespace)
+            && (self.name.is_empty() || self.name == *entry.key.name)
+            && self.labels.matches(&entry.labels)
+            && (self.fields.is_empty() || self.fields_match(kind, entry))
+    }
+
+    fn fields_match(&self, kind: &'static Kind, entry: &Entry) -> bool {
+        if kind.stored_as.is_none() {
+            return self.fields.matches(|name| entry.field(kind, name).map(str::to_owned));
+        }
+        // Fields of another served version are read from the converted object.
+        let value = served(kind, entry);
+        self.fields.matches(|name| match name {
+            "metadata.name" => Some(entry.key.name.to_string()),
+            "metadata.namespace" => Some(entry.key.namespace.to_string()),
+            _ => kind.selectable.iter().find(|field| field.name == name).map(|field| (field.value)(&value)),
+        })
+    }
+}
+
+/// Part of a collection.
+pub struct Page {
+    /// In order of namespace and name.
+    pub entries: Vec<Arc<Entry>>,
+    /// The list's `resourceVersion`.
+    pub revision: u64,
+    /// Where to go on.
+    pub next: Option<Continue>,
+    /// How many are left, when no selector hides some.
+    pub remaining: Option<usize>,
+}
+
+/// The place where the next page begins. Opaque to clients.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Continue {
+    /// The revision of the first page.
+    #[serde(rename = "rv")]
+    pub revision: u64,
+    /// Last namespace given.
+    #[serde(rename = "ns")]
+    pub namespace: String,
+    /// Last name given.
+    pub name: String,
+}
+
+impl Continue {
+    /// As a token.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// From a token.
+    ///
+    /// # Errors
+    /// 400 for anything that `encode` did not make.
+    pub fn decode(token: &str) -> Result<Continue, Failure> {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(token)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .ok_or_else(|| Status::bad_request("continue key is not valid").into())
+    }
+}
+
+/// Which version a list must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Every write acknowledged before the request.
+    Consistent,
+    /// Anything, even old.
+    Any,
+    /// This one or newer.
+    NotOlderThan(u64),
+    /// Just this one.
+    Exact(u64),
+}
+
+/// A page of a collection.
+///
+/// # Errors
+/// 410 for a version that is gone; those of the store.
+pub async fn list(
+    server: &Server,
+    _permit: &Permit,
+    target: &Target,
+    filter: &Filter,
+    version: Version,
+    limit: usize,
+    from: Option<&Continue>,
+) -> Result<Page, Failure> {
+    let cache = cache(server, target)?;
+    let version = from.map_or(version, |from| Version::Exact(from.revision));
+    let snapshot = match version {
+        Version::Any => cache.snapshot(),
+        Version::Consistent => cache.consistent().await.map_err(|error| target.failure(error))?,
+        Version::NotOlderThan(revision) => {
+            let snapshot = cache.consistent().await.map_err(|error| target.failure(error))?;
+            if snapshot.revision < revision {
+                let latest = storage::store::Revision(snapshot.revision);
+                return Err(target.failure(storage::store::StoreError::Future { latest }));
+            }
+            snapshot
+        }
+        Version::Exact(revision) => cache.at(revision).await.map_err(|error| match (error, from) {
+            (storage::store::StoreError::Compacted { .. }, Some(from)) => expired_token(from),
+            (error, _) => target.failure(error),
+        })?,
+    };
+    let mut entries = Vec::new();
+    let mut next = None;
+    let mut visited = 0;
+    for (key, entry) in &snapshot.objects {
+        let after = from.is_none_or(|from| (&*key.namespace, &*key.name) > (from.namespace.as_str(), from.name.as_str()));
+        if !after {
+            visited += 1;
+            continue;
+        }
+        if !filter.matches(target.kind, entry) {
+            continue;
+        }
+        if entries.len() == limit {
+            next = entries.last().map(|last: &Arc<Entry>| Continue {
+                revision: snapshot.revision,
+                namespace: last.key.namespace.to_string(),
+                name: last.key.name.to_string(),
+            });
+            break;
+        }
+        entries.push(Arc::clone(entry));
+    }
+    let unfiltered = filter.labels.is_empty() && filter.fields.is_empty() && filter.namespace.is_empty();
+    let remaining =
+        (next.is_some() && unfiltered).then(|| snapshot.objects.len().saturating_sub(visited + entries.len()));
+    Ok(Page { entries, revision: snapshot.revision, next, remaining })
+}
+
+fn expired_token(from: &Continue) -> Failure {
+    tracing::debug!(revision = from.revision, "a continue token is too old");
+    Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. \
+         You can start a new list without the continue parameter.",
+    )
+    .into()
+}
+
+/// The cache of a target's kind.
+///
+/// # Errors
+/// 405 for kinds that are not stored.
+pub fn cache<'a>(server: &'a Server, target: &Target) -> Result<&'a Arc<Cache>, Failure> {
+    server.caches.of(target.kind).ok_or_else(|| Status::method_not_allowed(target.resource(), "list").into())
+}

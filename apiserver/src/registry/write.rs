@@ -1,0 +1,159 @@
+//! Writing: the order of steps of create, update and delete, once, for every kind.
+//!
+//! Create: fill metadata, clear status, default, admit (mutating), default, prepare, own fields, validate, admit
+//! (validating), allocate, commit. Update does the same against the stored object and again when another writer was
+//! faster. Never speaks HTTP and never encodes for clients.
+
+mod create;
+mod delete;
+mod update;
+
+pub use create::create;
+pub use delete::{DeleteOptions, delete, delete_collection};
+pub use update::{Change, update};
+
+use super::Target;
+use crate::answer::Failure;
+use crate::cache::Entry;
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use admission::{Operation, Request};
+use api::apply::{FieldSet, Manager};
+use api::kind::Kind;
+use api::status::Status;
+use api::{meta, value};
+use bytes::Bytes;
+use serde_json::Value;
+use std::sync::Arc;
+use storage::store::{Check, Commit, Expect, Key, StoreError};
+
+/// How often a write is tried again when another writer was faster.
+const ATTEMPTS: usize = 12;
+
+/// What a client says about a write beside the object.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Do everything but write.
+    pub dry_run: bool,
+    /// Who owns the fields; derived from the user agent when the client says nothing.
+    pub manager: String,
+    /// The subresource through which the write comes.
+    pub subresource: String,
+}
+
+/// A finished write.
+pub struct Written {
+    /// The object as stored.
+    pub entry: Arc<Entry>,
+    /// It was not there before.
+    pub created: bool,
+    /// For the client.
+    pub warnings: Vec<String>,
+}
+
+/// The constant defaults of the schema, then those of the kind.
+pub(super) fn default(kind: &'static Kind, object: &mut Value) {
+    api::schema::defaults::apply(object, kind.schema());
+    kind.hooks.default(object);
+}
+
+/// Runs `act` on an admission request for this write.
+pub(super) fn admission_request<'a>(
+    operation: Operation,
+    target: &'a Target,
+    options: &'a Options,
+    permit: &'a Permit,
+    old: &'a Value,
+) -> Request<'a> {
+    let user = permit.user();
+    Request {
+        operation,
+        kind: target.kind,
+        namespace: &target.namespace,
+        name: &target.name,
+        subresource: &options.subresource,
+        user: &user.name,
+        groups: &user.groups,
+        extra: &user.extra,
+        old,
+    }
+}
+
+/// Who owns the fields of this write.
+pub(super) fn manager<'a>(target: &'a Target, options: &'a Options, time: &'a str, version: &'a str) -> Manager<'a> {
+    let _ = target;
+    Manager {
+        manager: if options.manager.is_empty() { "unknown" } else { &options.manager },
+        operation: api::apply::Operation::Update,
+        api_version: version,
+        time,
+        subresource: &options.subresource,
+    }
+}
+
+/// Fields that a write through this subresource cannot own, because it cannot change them.
+pub(super) fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet {
+    let mut out = FieldSet::default();
+    match subresource {
+        "" if kind.has_status() => out.insert_subtree(&["status"]),
+        "status" => out.insert_subtree(&["spec"]),
+        _ => {}
+    }
+    out
+}
+
+/// 422 when there are errors.
+pub(super) fn refuse(target: &Target, object: &Value, errors: &api::field_path::Errors) -> Result<(), Failure> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = meta::name(object);
+    let shown = if name.is_empty() { value::text(object, "metadata.generateName") } else { name };
+    Err(Status::invalid(target.kind.group, target.kind.kind, shown, errors).into())
+}
+
+/// The bytes that the store keeps: in the stored version, encoded by its schema, without `resourceVersion`.
+pub(super) fn bytes(kind: &'static Kind, object: &Value) -> Bytes {
+    let mut object = object.clone();
+    value::remove(&mut object, "metadata.resourceVersion");
+    if let Some(stored) = &kind.stored_as {
+        (stored.to)(&mut object);
+    }
+    api::codec::json::encode(&object, kind.stored().schema()).into()
+}
+
+/// When the object is due to vanish by itself, in Unix seconds.
+pub(super) fn expires(server: &Server, kind: &'static Kind) -> Option<u64> {
+    let stored = kind.stored();
+    (stored.group.is_empty() && stored.kind == "Event").then(|| server.clock.unix_seconds() + server.config.event_ttl.as_secs())
+}
+
+/// The namespace that a new object enters must exist and not be terminating, in the same transaction.
+pub(super) async fn namespace_check(server: &Server, target: &Target) -> Result<Vec<Check>, Failure> {
+    if target.namespace.is_empty() || !target.kind.namespaced {
+        return Ok(Vec::new());
+    }
+    let key = Key::new("namespaces", "", &target.namespace);
+    let found = server.store.get(&key).await.map_err(|error| target.failure(error))?;
+    match found {
+        Some(found) => Ok(vec![Check { key, expect: Expect::At(found.revision) }]),
+        None => {
+            let resource = api::status::ResourceName { group: "", plural: "namespaces" };
+            Err(Status::not_found(resource, &target.namespace).into())
+        }
+    }
+}
+
+/// Commits and returns the object at its new revision.
+///
+/// # Errors
+/// Those of the store, untranslated: the caller decides what to try again.
+pub(super) async fn commit(
+    server: &Server,
+    target: &Target,
+    commit: Commit,
+    bytes: &Bytes,
+) -> Result<Arc<Entry>, StoreError> {
+    let revision = server.store.commit(commit).await?;
+    Ok(Arc::new(Entry::new(target.kind.stored(), &target.key(), revision.0, bytes)))
+}

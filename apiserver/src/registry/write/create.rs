@@ -1,0 +1,147 @@
+//! Create. See `write.rs` for the order of steps.
+
+use super::{ATTEMPTS, Options, Written, admission_request, bytes, commit, default, expires, manager, namespace_check};
+use super::{refuse, reset_fields};
+use crate::answer::Failure;
+use crate::cache::Entry;
+use crate::registry::{Target, allocate, guard};
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use admission::Operation;
+use api::status::Status;
+use api::{apply, meta, meta_validation, value};
+use serde_json::Value;
+use std::sync::Arc;
+use storage::store::{Commit, Expect, Op, StoreError};
+
+/// Letters of generated names: no vowels, no digits that look like letters.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Creates an object. `applied` keeps the managed fields that server-side apply has computed.
+///
+/// # Errors
+/// 409 when the name is taken, 422 when validation fails, refusals of admission, those of the store.
+pub async fn create(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    mut object: Value,
+    options: &Options,
+    applied: bool,
+) -> Result<Written, Failure> {
+    let kind = target.kind;
+    if !meta::resource_version(&object).is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
+    }
+    let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
+    let namespaces = namespace_check(server, target).await?;
+    fill(server, target, &mut object)?;
+    let target = &target.named(meta::name(&object));
+    if kind.has_status() {
+        value::remove(&mut object, "status");
+    }
+    default(kind, &mut object);
+    let request = admission_request(Operation::Create, target, options, permit, &Value::Null);
+    server.admission.mutate(&request, &mut object, server).await.map_err(|refusal| refusal.0)?;
+    default(kind, &mut object);
+    if kind.generation {
+        value::set(&mut object, "metadata.generation", 1);
+    }
+    kind.hooks.prepare_create(&mut object);
+    if !applied {
+        let (time, version) = (server.now_text(), kind.api_version());
+        let who = manager(target, options, &time, &version);
+        object = apply::update(None, &object, kind.schema(), &who, &reset_fields(kind, &options.subresource));
+    }
+    let mut errors = meta_validation::validate_create(&object, kind);
+    errors.extend(kind.hooks.validate(&object));
+    refuse(target, &object, &errors)?;
+    server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
+    guard::escalation(server, permit, target, &object).await?;
+    let warnings = kind.hooks.warnings(&object, None);
+
+    for attempt in 0..ATTEMPTS {
+        let claims = allocate::claim(server, target, &mut object, None).await?;
+        let stored = bytes(kind, &object);
+        if options.dry_run {
+            return dry_run(server, target, &stored, warnings).await;
+        }
+        let op = Op::Put { key: target.key(), bytes: stored.clone(), expect: Expect::Absent, expires: expires(server, kind) };
+        let write = Commit {
+            who: permit.user().name.as_str().into(),
+            ops: vec![op],
+            checks: if attempt == 0 { namespaces.clone() } else { namespace_check(server, target).await? },
+            claims: claims.claims.clone(),
+        };
+        match commit(server, target, write, &stored).await {
+            Ok(entry) => return Ok(Written { entry, created: true, warnings }),
+            Err(StoreError::Expectation { key, .. }) if key == target.key() => {
+                let mut status = Status::already_exists(target.resource(), &target.name);
+                if generated {
+                    status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
+                }
+                return Err(status.into());
+            }
+            // The namespace changed meanwhile: look again whether it still takes objects.
+            Err(StoreError::Expectation { .. }) => {
+                server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
+            }
+            Err(StoreError::Claimed { .. }) if claims.chosen => allocate::forget(&mut object, &claims),
+            Err(StoreError::Claimed { item, .. }) => return Err(allocate::taken(target, &object, &item)),
+            Err(error) => return Err(target.failure(error)),
+        }
+    }
+    Err(Status::conflict(target.resource(), &target.name, "too many writers").into())
+}
+
+/// System fields of a new object.
+fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Failure> {
+    let meta = value::map_mut(object, "metadata");
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+        meta.remove(field);
+    }
+    let named = meta.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if target.kind.namespaced {
+        if !named.is_empty() && named != target.namespace {
+            return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request").into());
+        }
+        meta.insert("namespace".into(), target.namespace.clone().into());
+    } else if !named.is_empty() {
+        return Err(Status::bad_request("namespace is not allowed on this type").into());
+    }
+    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    meta.insert("creationTimestamp".into(), server.now_text().into());
+    let name = meta.get("name").and_then(Value::as_str).unwrap_or_default();
+    if name.is_empty() {
+        let prefix = meta.get("generateName").and_then(Value::as_str).unwrap_or_default();
+        if !prefix.is_empty() {
+            let name = format!("{}{}", prefix.get(..prefix.len().min(58)).unwrap_or(prefix), suffix());
+            meta.insert("name".into(), name.into());
+        }
+    }
+    Ok(())
+}
+
+/// Five random letters.
+fn suffix() -> String {
+    use rand::Rng as _;
+    let mut random = rand::rng();
+    (0..5)
+        .filter_map(|_| ALPHABET.get(random.random_range(0..ALPHABET.len())).map(|byte| char::from(*byte)))
+        .collect()
+}
+
+/// What a create would have answered.
+async fn dry_run(
+    server: &Server,
+    target: &Target,
+    stored: &bytes::Bytes,
+    warnings: Vec<String>,
+) -> Result<Written, Failure> {
+    let there = server.store.get(&target.key()).await.map_err(|error| target.failure(error))?;
+    if there.is_some() {
+        return Err(Status::already_exists(target.resource(), &target.name).into());
+    }
+    let entry = Entry::unsaved(target.kind.stored(), &target.key(), stored);
+    Ok(Written { entry: Arc::new(entry), created: true, warnings })
+}

@@ -1,0 +1,125 @@
+//! Delete and deletecollection. What a deletion means is decided in `finalize.rs`.
+
+use super::{ATTEMPTS, Options, admission_request, bytes, commit};
+use crate::answer::Failure;
+use crate::cache::Entry;
+use crate::registry::finalize::{self, Deletion, Propagation};
+use crate::registry::read::{self, Filter, Version};
+use crate::registry::{Target, allocate};
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use admission::Operation;
+use api::meta;
+use api::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+use storage::store::{Commit, Expect, Op, Revision, StoreError};
+
+/// What a client says about a deletion.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// Seconds; `None` for the kind's default.
+    pub grace: Option<i64>,
+    /// What becomes of the dependents; `None` for what the object says.
+    pub propagation: Option<Propagation>,
+    /// Only this object.
+    pub uid: Option<String>,
+    /// Only this version of it.
+    pub version: Option<String>,
+    /// Do everything but write.
+    pub dry_run: bool,
+}
+
+/// A deletion's outcome.
+pub struct Deleted {
+    /// The object as it is now, or as it was when it went.
+    pub entry: Arc<Entry>,
+    /// It is gone.
+    pub gone: bool,
+}
+
+/// Deletes an object, or begins to.
+///
+/// # Errors
+/// 404, 409 for preconditions, refusals of admission, those of the store.
+pub async fn delete(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    options: &DeleteOptions,
+) -> Result<Deleted, Failure> {
+    for _ in 0..ATTEMPTS {
+        let entry = read::get(server, permit, target).await?;
+        let old = read::served(target.kind, &entry);
+        preconditions(target, options, &old)?;
+        let write_options = Options::default();
+        let request = admission_request(Operation::Delete, target, &write_options, permit, &old);
+        server.admission.validate(&request, &old, server).await.map_err(|refusal| refusal.0)?;
+        let now = i64::try_from(server.clock.unix_seconds()).unwrap_or(i64::MAX);
+        let decision = finalize::decide(target.kind, &old, options.propagation, options.grace, now);
+        let expect = Expect::At(Revision(entry.revision));
+        let (op, stored, gone, claims) = match &decision {
+            Deletion::Unchanged => return Ok(Deleted { entry, gone: false }),
+            Deletion::Pending(new) => {
+                let stored = bytes(target.kind, new);
+                let op = Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: None };
+                (op, stored, false, Vec::new())
+            }
+            Deletion::Gone => {
+                let stored = bytes(target.kind, &old);
+                let op = Op::Delete { key: target.key(), last: stored.clone(), expect };
+                (op, stored, true, allocate::release(target, &old))
+            }
+        };
+        if options.dry_run {
+            let entry = Arc::new(Entry::new(target.kind.stored(), &target.key(), entry.revision, &stored));
+            return Ok(Deleted { entry, gone });
+        }
+        let write = Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims };
+        match commit(server, target, write, &stored).await {
+            Ok(entry) => return Ok(Deleted { entry, gone }),
+            Err(StoreError::Expectation { .. }) => tokio::task::yield_now().await,
+            Err(error) => return Err(target.failure(error)),
+        }
+    }
+    Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
+}
+
+fn preconditions(target: &Target, options: &DeleteOptions, old: &Value) -> Result<(), Failure> {
+    let check = |what: &str, wanted: Option<&String>, found: &str| match wanted {
+        Some(wanted) if wanted != found => {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+            Err(Failure::from(Status::conflict(target.resource(), &target.name, &why)))
+        }
+        _ => Ok(()),
+    };
+    check("UID", options.uid.as_ref(), meta::uid(old))?;
+    check("ResourceVersion", options.version.as_ref(), meta::resource_version(old))
+}
+
+/// Deletes every object of a collection that the filter selects; returns them as they were.
+///
+/// # Errors
+/// The first one that is not a 404.
+pub async fn delete_collection(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    filter: &Filter,
+    options: &DeleteOptions,
+) -> Result<read::Page, Failure> {
+    let page = read::list(server, permit, target, filter, Version::Consistent, usize::MAX, None).await?;
+    for entry in &page.entries {
+        let one = Target {
+            kind: target.kind,
+            namespace: entry.key.namespace.to_string(),
+            name: entry.key.name.to_string(),
+        };
+        match delete(server, permit, &one, options).await {
+            Ok(_) => {}
+            Err(Failure::Status(status)) if status.code == 404 => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(page)
+}

@@ -1,0 +1,204 @@
+//! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
+
+use super::{ATTEMPTS, Options, Written, admission_request, bytes, commit, create, default, expires, manager};
+use super::{refuse, reset_fields};
+use crate::answer::Failure;
+use crate::cache::Entry;
+use crate::registry::{Target, allocate, finalize, guard, read};
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use admission::Operation;
+use api::kind::Part;
+use api::status::Status;
+use api::{apply, meta, meta_validation, value};
+use serde_json::Value;
+use std::sync::Arc;
+use storage::store::{Commit, Expect, Op, StoreError};
+
+/// What a client wants an object to become.
+pub struct Change {
+    /// The new object, in the served version.
+    pub object: Value,
+    /// Managed fields are computed already (server-side apply).
+    pub applied: bool,
+}
+
+/// Changes an object. `change` is called with the stored object (`None` when absent), in the served version, and again
+/// when another writer was faster.
+///
+/// # Errors
+/// 404, 409, 422, refusals of admission, those of the store and of `change`.
+pub async fn update(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    options: &Options,
+    mut change: impl FnMut(Option<&Value>) -> Result<Change, Failure>,
+) -> Result<Written, Failure> {
+    for _ in 0..ATTEMPTS {
+        let found = read::find(server, permit, target).await?;
+        let Some(entry) = found else {
+            let Change { object, applied } = change(None)?;
+            return create(server, permit, target, object, options, applied).await;
+        };
+        let old = read::served(target.kind, &entry);
+        let wanted = change(Some(&old))?;
+        match attempt(server, permit, target, options, &entry, &old, wanted).await? {
+            Some(written) => return Ok(written),
+            None => tokio::task::yield_now().await,
+        }
+    }
+    Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
+}
+
+/// One try; `None` when another writer was faster and the client did not insist on a version.
+async fn attempt(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    options: &Options,
+    entry: &Arc<Entry>,
+    old: &Value,
+    Change { object, applied }: Change,
+) -> Result<Option<Written>, Failure> {
+    let kind = target.kind;
+    let insists = precondition(target, options, &object, old)?;
+    let mut new = match kind.subresource(&options.subresource).map(|subresource| subresource.part) {
+        Some(Part::View { merge }) => {
+            let fields = value::get(&object, "metadata.managedFields").cloned();
+            let mut merged = merge(object, old);
+            if let (true, Some(fields)) = (applied, fields) {
+                value::set(&mut merged, "metadata.managedFields", fields);
+            }
+            merged
+        }
+        _ => object,
+    };
+    keep_system_fields(&mut new, old);
+    if options.subresource.is_empty() && kind.has_status() {
+        match old.get("status") {
+            Some(status) => value::set(&mut new, "status", status.clone()),
+            None => drop(value::remove(&mut new, "status")),
+        }
+    }
+    default(kind, &mut new);
+    let request = admission_request(Operation::Update, target, options, permit, old);
+    server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)?;
+    default(kind, &mut new);
+    if options.subresource.is_empty() {
+        kind.hooks.prepare_update(&mut new, old);
+    }
+    if kind.generation && differs(&new, old) {
+        value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
+    }
+    if !applied {
+        let (time, version) = (server.now_text(), kind.api_version());
+        let who = manager(target, options, &time, &version);
+        new = apply::update(Some(old), &new, kind.schema(), &who, &reset_fields(kind, &options.subresource));
+    }
+    let mut errors = meta_validation::validate_update(&new, old, kind);
+    if options.subresource.is_empty() {
+        errors.extend(kind.hooks.validate(&new));
+        errors.extend(kind.hooks.validate_update(&new, old));
+    } else {
+        errors.extend(kind.hooks.validate_part(&options.subresource, &new, old));
+    }
+    refuse(target, &new, &errors)?;
+    server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
+    guard::escalation(server, permit, target, &new).await?;
+    let warnings = kind.hooks.warnings(&new, Some(old));
+    let unchanged = Written { entry: Arc::clone(entry), created: false, warnings: warnings.clone() };
+    let finished = finalize::is_finished(kind, &new);
+    if new == *old && !finished {
+        return Ok(Some(unchanged));
+    }
+    let claims = allocate::claim(server, target, &mut new, Some(old)).await?;
+    let stored = bytes(kind, &new);
+    if options.dry_run {
+        let entry = Arc::new(Entry::new(kind.stored(), &target.key(), entry.revision, &stored));
+        return Ok(Some(Written { entry, created: false, warnings }));
+    }
+    let expect = Expect::At(storage::store::Revision(entry.revision));
+    let (op, claims_now) = if finished {
+        let all = allocate::release(target, &new);
+        (Op::Delete { key: target.key(), last: stored.clone(), expect }, all)
+    } else {
+        (Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: expires(server, kind) }, claims.claims.clone())
+    };
+    let write =
+        Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims: claims_now };
+    match commit(server, target, write, &stored).await {
+        Ok(entry) => Ok(Some(Written { entry, created: false, warnings })),
+        Err(StoreError::Expectation { .. }) if insists => {
+            Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
+        }
+        Err(StoreError::Expectation { .. }) => Ok(None),
+        Err(StoreError::Claimed { .. }) if claims.chosen => Ok(None),
+        Err(StoreError::Claimed { item, .. }) => Err(allocate::taken(target, &new, &item)),
+        Err(error) => Err(target.failure(error)),
+    }
+}
+
+/// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version.
+fn precondition(target: &Target, options: &Options, object: &Value, old: &Value) -> Result<bool, Failure> {
+    let name = meta::name(object);
+    if !name.is_empty() && name != target.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        ))
+        .into());
+    }
+    let namespace = meta::namespace(object);
+    if !namespace.is_empty() && namespace != target.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request: {namespace} {}",
+            target.namespace
+        ))
+        .into());
+    }
+    let uid = meta::uid(object);
+    if !uid.is_empty() && uid != meta::uid(old) {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old));
+        return Err(Status::conflict(target.resource(), &target.name, &why).into());
+    }
+    let version = meta::resource_version(object);
+    if version.is_empty() {
+        if !target.kind.unconditional_update && options.subresource.is_empty() {
+            let field = api::field_path::Path::new("metadata").child("resourceVersion");
+            let error = api::field_path::FieldError::invalid(&field, 0, "must be specified for an update");
+            return Err(Status::invalid(target.kind.group, target.kind.kind, &target.name, &vec![error]).into());
+        }
+        return Ok(false);
+    }
+    if version != meta::resource_version(old) {
+        return Err(Status::conflict(target.resource(), &target.name, Status::STALE).into());
+    }
+    Ok(true)
+}
+
+/// What only the server writes is what it was.
+fn keep_system_fields(new: &mut Value, old: &Value) {
+    for field in
+        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "name", "namespace", "resourceVersion"]
+    {
+        let path = format!("metadata.{field}");
+        match value::get(old, &path) {
+            Some(kept) => value::set(new, &path, kept.clone()),
+            None => drop(value::remove(new, &path)),
+        }
+    }
+}
+
+/// Something outside metadata and status changed.
+fn differs(new: &Value, old: &Value) -> bool {
+    let body = |object: &Value| -> Vec<(String, Value)> {
+        object.as_object().map_or_else(Vec::new, |map| {
+            map.iter()
+                .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        })
+    };
+    body(new) != body(old)
+}

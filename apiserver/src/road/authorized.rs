@@ -1,0 +1,88 @@
+//! Stage 6: may this user do this? Afterwards there is an `Authorized`, which verbs and the registry demand.
+//!
+//! ```compile_fail
+//! // Nobody outside this stage can make one.
+//! let forged = apiserver::road::authorized::Permit { user: Default::default(), private: () };
+//! ```
+
+use super::seated::Seated;
+use crate::answer::Failure;
+use crate::authn::User;
+use crate::authz::{Attributes, Decision, ResourceAttributes, forbidden};
+use crate::road::received::{Received, RequestInfo};
+use crate::server::Server;
+use api::status::{ResourceName, Status};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Evidence that an action was authorized, and for whom.
+#[derive(Clone)]
+pub struct Permit {
+    user: User,
+    internal: bool,
+}
+
+impl Permit {
+    /// For work that no request asked for. `reason` says why it may be done without one; it is logged with the write.
+    #[must_use]
+    pub fn without_request(reason: &'static str) -> Permit {
+        let user = User { name: format!("system:apiserver:{reason}"), ..User::default() };
+        Permit { user, internal: true }
+    }
+
+    /// No request asked for this.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.internal
+    }
+
+    /// As whom the action is done.
+    #[must_use]
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+}
+
+/// A request that may go ahead.
+pub struct Authorized {
+    /// The request.
+    pub received: Received,
+    /// Evidence for the layers below.
+    pub permit: Permit,
+    _seat: Option<OwnedSemaphorePermit>,
+}
+
+/// What a request wants, in authorization's terms.
+#[must_use]
+pub fn attributes(user: &User, info: &RequestInfo, path: &str) -> Attributes {
+    Attributes {
+        user: user.clone(),
+        verb: info.verb.clone(),
+        resource: info.is_resource.then(|| ResourceAttributes {
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+        }),
+        path: path.to_owned(),
+    }
+}
+
+/// Stage 6.
+///
+/// # Errors
+/// 403 with upstream's sentence.
+pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Failure> {
+    let Seated { received, user, seat } = seated;
+    let attributes = attributes(&user, &received.info, &received.path);
+    match server.authz.authorize(&attributes).await {
+        Decision::Allow(_) => Ok(Authorized { received, permit: Permit { user, internal: false }, _seat: seat }),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            let why = forbidden(&attributes, &reason);
+            let info = &received.info;
+            let resource = ResourceName { group: &info.group, plural: &info.resource };
+            Err(Failure::Status(Status::refused(resource, &info.name, why)))
+        }
+    }
+}

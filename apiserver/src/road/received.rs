@@ -1,0 +1,257 @@
+//! Stage 1: what is asked. Path and method become a `RequestInfo`; limits on the target are enforced.
+//!
+//! Never reads the body and never looks at who asks. Source: upstream's request info (`apiserver/pkg/endpoints/request`).
+
+use crate::answer::Failure;
+use crate::authn::User;
+use crate::transport::{Peer, Trusted};
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+use actix_web::dev::Payload;
+use actix_web::{HttpMessage as _, HttpRequest, web};
+use api::status::Status;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The query string, decoded.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Query {
+        Query(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// The first value of a parameter.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A boolean parameter as upstream reads it: present and neither `0` nor `false`.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false"))
+    }
+}
+
+/// What a request asks for, from path, method and query alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// The path below `/api` or `/apis` names a resource.
+    pub is_resource: bool,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the lower-case method otherwise.
+    pub verb: String,
+    /// API group; empty for core.
+    pub group: String,
+    /// Version.
+    pub version: String,
+    /// Namespace; empty for cluster-wide requests.
+    pub namespace: String,
+    /// Plural.
+    pub resource: String,
+    /// `status`, `log`, ...
+    pub subresource: String,
+    /// Object; empty for collections.
+    pub name: String,
+    /// What follows the subresource, for `proxy`.
+    pub rest: Vec<String>,
+}
+
+impl RequestInfo {
+    /// Reads method, path and query.
+    #[must_use]
+    pub fn parse(method: &str, path: &str, query: &Query) -> RequestInfo {
+        let mut info = RequestInfo { verb: method.to_ascii_lowercase(), ..RequestInfo::default() };
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned())
+            .collect();
+        let mut rest = match parts.split_first() {
+            Some((first, rest)) if first == "api" && rest.len() >= 2 => rest,
+            Some((first, rest)) if first == "apis" && rest.len() >= 3 => {
+                if let Some((group, rest)) = rest.split_first() {
+                    info.group.clone_from(group);
+                    rest
+                } else {
+                    return info;
+                }
+            }
+            _ => return info,
+        };
+        info.is_resource = true;
+        if let Some((version, tail)) = rest.split_first() {
+            info.version.clone_from(version);
+            rest = tail;
+        }
+        let mut watching = false;
+        if let (Some(first), true) = (rest.first(), rest.len() > 1) {
+            if first == "watch" {
+                watching = true;
+                rest = rest.get(1..).unwrap_or_default();
+            }
+        }
+        info.verb = match method {
+            "POST" => "create",
+            "GET" | "HEAD" => "get",
+            "PUT" => "update",
+            "PATCH" => "patch",
+            "DELETE" => "delete",
+            _ => "",
+        }
+        .to_owned();
+        if let [first, namespace, tail @ ..] = rest {
+            if first == "namespaces" {
+                info.namespace.clone_from(namespace);
+                let own = tail.first().is_none_or(|part| part == "status" || part == "finalize");
+                if !own {
+                    rest = tail;
+                }
+            }
+        }
+        let mut tail = rest.iter();
+        info.resource = tail.next().cloned().unwrap_or_default();
+        info.name = tail.next().cloned().unwrap_or_default();
+        info.subresource = tail.next().cloned().unwrap_or_default();
+        info.rest = tail.cloned().collect();
+        if info.name.is_empty() {
+            if info.verb == "get" {
+                info.verb = if watching || query.flag("watch") { "watch" } else { "list" }.to_owned();
+                // A collection narrowed to one name is authorized like that object.
+                if let Some(selector) = query.get("fieldSelector") {
+                    if let Ok(selector) = api::selector::FieldSelector::parse(selector) {
+                        if let Some(name) = selector.required("metadata.name") {
+                            info.name = name.to_owned();
+                        }
+                    }
+                }
+            } else if info.verb == "delete" {
+                info.verb = "deletecollection".to_owned();
+            }
+        } else if info.verb == "get" && watching {
+            info.verb = "watch".to_owned();
+        }
+        info
+    }
+}
+
+/// For the log line and the metrics of one request.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// `Audit-ID`.
+    pub id: String,
+    /// See `RequestInfo`.
+    pub info: RequestInfo,
+    /// When the request arrived.
+    pub start: Instant,
+    /// `gzip` is acceptable to the client.
+    pub gzip: bool,
+}
+
+/// A request whose meaning is known, and nothing else.
+pub struct Received {
+    /// HTTP method.
+    pub method: Method,
+    /// Path as sent.
+    pub path: String,
+    /// Path and query as sent.
+    pub target: String,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Decoded query.
+    pub query: Query,
+    /// What is asked.
+    pub info: RequestInfo,
+    /// The body, unread.
+    pub body: Payload,
+    /// Other end.
+    pub peer: Rc<Peer>,
+    /// For taking over the connection.
+    pub request: HttpRequest,
+    pub(super) trusted: Option<User>,
+    id: String,
+}
+
+impl Received {
+    /// What the log needs after the request is gone.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        Trace {
+            id: self.id.clone(),
+            info: self.info.clone(),
+            start: Instant::now(),
+            gzip: self.header("accept-encoding").is_some_and(|value| value.contains("gzip")),
+        }
+    }
+
+    /// A header as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Stage 1.
+///
+/// # Errors
+/// 400 for a target that cannot be read.
+pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Failure> {
+    let peer = request.extensions().get::<Rc<Peer>>().map(Rc::clone);
+    let Some(peer) = peer else {
+        return Err(Failure::Status(Status::internal("a request came without a connection")));
+    };
+    let query = Query::parse(request.query_string());
+    let path = request.uri().path().to_owned();
+    let id = request.headers().get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| id.len() <= 64);
+    Ok(Received {
+        method: request.method().clone(),
+        target: request.uri().to_string(),
+        headers: request.headers().clone(),
+        info: RequestInfo::parse(request.method().as_str(), &path, &query),
+        id: id.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
+        trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
+        request: request.clone(),
+        path,
+        query,
+        body: body.into_inner(),
+        peer,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: &str, target: &str, expected: &str) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let info = RequestInfo::parse(method, path, &Query::parse(query));
+        let shown = format!(
+            "{} {}/{} ns={} {}/{} name={} rest={}",
+            info.verb, info.group, info.version, info.namespace, info.resource, info.subresource, info.name,
+            info.rest.join("/")
+        );
+        assert_eq!(shown, expected, "{method} {target}");
+    }
+
+    #[test]
+    fn paths_become_what_they_ask_for() {
+        check("GET", "/api/v1/namespaces", "list /v1 ns= namespaces/ name= rest=");
+        check("GET", "/api/v1/namespaces/a", "get /v1 ns=a namespaces/ name=a rest=");
+        check("PUT", "/api/v1/namespaces/a/finalize", "update /v1 ns=a namespaces/finalize name=a rest=");
+        check("GET", "/api/v1/namespaces/a/pods?watch=true", "watch /v1 ns=a pods/ name= rest=");
+        check("GET", "/api/v1/watch/namespaces/a/pods", "watch /v1 ns=a pods/ name= rest=");
+        check("GET", "/api/v1/namespaces/a/pods/p/log", "get /v1 ns=a pods/log name=p rest=");
+        check("POST", "/apis/apps/v1/namespaces/a/deployments", "create apps/v1 ns=a deployments/ name= rest=");
+        check("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 ns=a deployments/ name= rest=");
+        check("GET", "/api/v1/nodes/n/proxy/stats/summary", "get /v1 ns= nodes/proxy name=n rest=stats/summary");
+        check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list /v1 ns= pods/ name=x rest=");
+        check("GET", "/version", "get / ns= / name= rest=");
+        check("GET", "/apis/apps/v1", "get / ns= / name= rest=");
+    }
+}

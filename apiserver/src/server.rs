@@ -1,0 +1,287 @@
+//! The server as a whole: what it is configured with, how it starts and how it stops.
+//!
+//! Never handles a request; `road.rs` does.
+
+use crate::authn::tokens::{self, TokenSigner, VerifyKey};
+use crate::authn::{self, Authenticators, User};
+use crate::authz::rbac::Rbac;
+use crate::authz::{self, Authorizers};
+use crate::cache::Caches;
+use crate::metrics::Metrics;
+use crate::state::State;
+use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
+use crate::{bootstrap, documents::Documents};
+use admission::Chain;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// What flags and files say.
+#[derive(Clone)]
+pub struct Config {
+    /// `--bind-address` and `--secure-port`.
+    pub listen: SocketAddr,
+    /// `--advertise-address`: where others reach this server.
+    pub advertise: IpAddr,
+    /// `--tls-cert-file`, `--tls-private-key-file`.
+    pub identity: Identity,
+    /// `--client-ca-file`, PEM.
+    pub client_ca: Option<String>,
+    /// Content of `--token-auth-file`.
+    pub token_file: Option<String>,
+    /// `--anonymous-auth`.
+    pub anonymous: bool,
+    /// `--authorization-mode`.
+    pub authorization_modes: Vec<String>,
+    /// `--service-account-issuer`, the first one signs.
+    pub issuers: Vec<String>,
+    /// `--api-audiences`; the issuers when empty.
+    pub audiences: Vec<String>,
+    /// `--service-account-signing-key-file`, PEM.
+    pub signing_key: String,
+    /// `--service-account-key-file`, further public keys, PEM.
+    pub verify_keys: Vec<String>,
+    /// `--service-cluster-ip-range`, at most one of each family.
+    pub service_cidrs: Vec<IpNet>,
+    /// `--service-node-port-range`, both ends included.
+    pub node_ports: (u16, u16),
+    /// `--event-ttl`.
+    pub event_ttl: Duration,
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
+    pub max_in_flight: usize,
+    /// `--enable-admission-plugins`.
+    pub enable_admission: Vec<String>,
+    /// `--disable-admission-plugins`.
+    pub disable_admission: Vec<String>,
+    /// `--kubelet-client-certificate` and its key.
+    pub kubelet_client: Option<Identity>,
+    /// `--kubelet-certificate-authority`, PEM.
+    pub kubelet_ca: Option<String>,
+    /// Roles of the controllers, bound to their service accounts in `kube-system`.
+    pub controller_roles: Vec<authz::bootstrap::ControllerRole>,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// `gitVersion` of `/version`.
+    pub version: String,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port cannot be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Certificates.
+    #[error("the TLS settings cannot be used")]
+    Tls(#[from] TlsError),
+    /// Credentials files.
+    #[error("the authentication settings cannot be used")]
+    Authentication(#[from] authn::SettingsError),
+    /// Token keys.
+    #[error("a service-account key cannot be used")]
+    Key(#[from] tokens::KeyError),
+    /// `--authorization-mode`.
+    #[error("the authorization settings cannot be used")]
+    Authorization(#[from] authz::ModeError),
+    /// Admission flags.
+    #[error("unknown admission plugin {0:?}")]
+    Admission(String),
+    /// The store.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+    /// Threads.
+    #[error("the workers cannot be started")]
+    Workers(#[source] std::io::Error),
+    /// What every cluster has could not be created.
+    #[error("the cluster could not be set up: {0}")]
+    Bootstrap(api::status::Status),
+}
+
+/// Everything that stages and verbs use.
+pub struct Server {
+    /// Flags.
+    pub config: Config,
+    /// Where objects are.
+    pub store: Store,
+    /// Where they are fast.
+    pub caches: Caches,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Stage 2.
+    pub authn: Authenticators,
+    /// Stage 6.
+    pub authz: Authorizers,
+    /// Roles, for escalation checks.
+    pub rbac: Arc<Rbac>,
+    /// Admission.
+    pub admission: Chain,
+    /// Tokens.
+    pub signer: TokenSigner,
+    /// Keys whose tokens are accepted.
+    pub keys: Vec<VerifyKey>,
+    /// Stage 5.
+    pub seats: Arc<Semaphore>,
+    /// `/metrics`.
+    pub metrics: Metrics,
+    /// Discovery and OpenAPI.
+    pub documents: Documents,
+    /// Ends watches.
+    pub stop: CancellationToken,
+    /// Bootstrap is done.
+    pub ready: std::sync::atomic::AtomicBool,
+}
+
+impl Server {
+    /// Unix seconds.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX)
+    }
+
+    /// Now, as `metav1.Time`.
+    #[must_use]
+    pub fn now_text(&self) -> String {
+        api::meta::time(self.now())
+    }
+
+    /// `--api-audiences`, or the issuers.
+    #[must_use]
+    pub fn audiences(&self) -> &[String] {
+        if self.config.audiences.is_empty() { &self.config.issuers } else { &self.config.audiences }
+    }
+}
+
+/// A server that serves.
+pub struct Running {
+    server: Arc<Server>,
+    workers: Workers,
+    address: SocketAddr,
+    tls: Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// A client inside the process that acts as `user`. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(InProcess::new(self.workers.clone(), user.authenticated()), "default")
+    }
+
+    /// Serves new connections with another certificate from now on.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used; the old one stays.
+    pub fn renew(&self, identity: Identity) -> Result<(), TlsError> {
+        let settings = TlsSettings { identity, client_ca: self.server.config.client_ca.clone() };
+        self.tls.store(Arc::new(server_config(&settings)?));
+        Ok(())
+    }
+}
+
+/// Starts the server over a store: fills the caches, listens, sets up what every cluster has. Serves until `stop`.
+///
+/// # Errors
+/// See `StartError`; nothing listens afterwards.
+pub async fn start(
+    config: Config,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> Result<Running, StartError> {
+    let settings = TlsSettings { identity: config.identity.clone(), client_ca: config.client_ca.clone() };
+    let tls = Arc::new(arc_swap::ArcSwap::from_pointee(server_config(&settings)?));
+    // First of all the port: a second server must fail before it touches anything.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+
+    let caches = Caches::start(&store, &stop).await?;
+    let state = Arc::new(State::new(caches.clone()));
+    let issuer = config.issuers.first().cloned().unwrap_or_default();
+    let signer = TokenSigner::from_pem(&config.signing_key, issuer)?;
+    let mut keys = vec![signer.public().clone()];
+    for pem in &config.verify_keys {
+        keys.extend(VerifyKey::all_from_pem(pem)?);
+    }
+    let audiences = if config.audiences.is_empty() { config.issuers.clone() } else { config.audiences.clone() };
+    let authn = Authenticators::new(&authn::Settings {
+        client_ca: config.client_ca.clone(),
+        token_file: config.token_file.clone(),
+        service_accounts: Some(authn::ServiceAccounts {
+            keys: keys.clone(),
+            issuers: config.issuers.clone(),
+            audiences: audiences.clone(),
+        }),
+        bootstrap_tokens: true,
+        anonymous: config.anonymous,
+        api_audiences: audiences,
+        objects: Some(Arc::clone(&state) as _),
+    })?;
+    let rbac = Arc::new(Rbac::new(Arc::clone(&state) as _));
+    let authz = Authorizers::new(&config.authorization_modes, &authz::Settings { rbac: Arc::clone(&rbac) })?;
+    let admission = Chain::new(&config.enable_admission, &config.disable_admission)
+        .map_err(|unknown| StartError::Admission(unknown.0))?;
+    let workers = config.workers.max(1);
+    let server = Arc::new(Server {
+        seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
+        metrics: Metrics::new(),
+        documents: Documents::new(&config.version),
+        ready: std::sync::atomic::AtomicBool::new(false),
+        stop: stop.clone(),
+        config,
+        store,
+        caches,
+        clock,
+        authn,
+        authz,
+        rbac,
+        admission,
+        signer,
+        keys,
+    });
+    let workers = Workers::start(workers, &server, &tls, &stop).map_err(StartError::Workers)?;
+    tokio::spawn(accept(listener, workers.clone(), stop.clone()));
+    bootstrap::run(&server).await.map_err(|failure| StartError::Bootstrap(crate::answer::status(failure)))?;
+    server.ready.store(true, std::sync::atomic::Ordering::Release);
+    tokio::spawn(expire(Arc::clone(&server), stop));
+    Ok(Running { server, workers, address, tls })
+}
+
+/// Removes what is due and trims the log, now and then.
+async fn expire(server: Arc<Server>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(10));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        if let Err(error) = server.store.expire().await {
+            tracing::warn!(%error, "expired objects could not be removed");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The cluster's own objects as authentication, authorization and admission ask for them, out of the caches.
+//!
+//! Never waits for the store: what these stages see may lag behind by the time an event takes.
+
+use crate::authn::{Identity, Objects};
+use crate::authz::rbac::Policy;
+use crate::cache::Caches;
+use crate::server::Server;
+use admission::Lookup;
+use api::{meta, value};
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::Arc;
+use storage::store::Key;
+
+/// See the file.
+pub struct State {
+    caches: Caches,
+}
+
+/// The four RBAC kinds.
+const RBAC: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+
+impl State {
+    pub(crate) fn new(caches: Caches) -> State {
+        State { caches }
+    }
+
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        Some(self.caches.named(resource)?.peek(namespace, name)?.value())
+    }
+
+    fn all<T: DeserializeOwned>(&self, resource: &str) -> Vec<Arc<T>> {
+        let Some(cache) = self.caches.named(&format!("{resource}.rbac.authorization.k8s.io")) else {
+            return Vec::new();
+        };
+        let snapshot = cache.snapshot();
+        snapshot.objects.values().filter_map(|entry| serde_json::from_slice(&entry.json).ok()).map(Arc::new).collect()
+    }
+}
+
+#[async_trait]
+impl Objects for State {
+    async fn identity(&self, resource: &str, namespace: &str, name: &str) -> Option<Identity> {
+        let object = self.get(resource, namespace, name)?;
+        let deleted_at = meta::seconds(value::text(&object, "metadata.deletionTimestamp"));
+        Some(Identity { uid: meta::uid(&object).to_owned(), deleted_at })
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        serde_json::from_value(self.get("secrets", namespace, name)?).ok()
+    }
+}
+
+impl Policy for State {
+    fn generation(&self) -> u64 {
+        // Revisions only grow, so the sum moves whenever one of them does.
+        RBAC.iter()
+            .filter_map(|resource| self.caches.named(&format!("{resource}.rbac.authorization.k8s.io")))
+            .fold(0, |sum, cache| sum.wrapping_add(cache.revision()))
+    }
+
+    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>> {
+        self.all("clusterroles")
+    }
+
+    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>> {
+        self.all("clusterrolebindings")
+    }
+
+    fn roles(&self) -> Vec<Arc<Role>> {
+        self.all("roles")
+    }
+
+    fn role_bindings(&self) -> Vec<Arc<RoleBinding>> {
+        self.all("rolebindings")
+    }
+}
+
+/// Admission reads the store, so that it sees what the client has just written.
+#[async_trait]
+impl Lookup for Server {
+    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        let resource = crate::authz::group_resource(group, plural);
+        let found = self.store.get(&Key::new(&resource, namespace, name)).await.ok()??;
+        serde_json::from_slice(&found.bytes).ok()
+    }
+
+    async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
+        let Some(cache) = self.caches.named(&crate::authz::group_resource(group, plural)) else {
+            return Vec::new();
+        };
+        let snapshot = cache.snapshot();
+        snapshot
+            .objects
+            .iter()
+            .filter(|(key, _)| namespace.is_empty() || *key.namespace == *namespace)
+            .map(|(_, entry)| entry.value())
+            .collect()
+    }
+}

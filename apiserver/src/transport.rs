@@ -1,0 +1,196 @@
+//! Connections: TLS, HTTP/1.1 and HTTP/2 by hyper, requests handed to an actix-web `App` on a fixed set of workers.
+//!
+//! Each worker is one thread with a current-thread runtime, so handlers need not be `Send`. Calls from inside the process
+//! enter the same `App` through a channel, without a socket. Never looks into a request.
+
+mod bridge;
+mod local;
+mod tls;
+
+pub use bridge::{Peer, Trusted, Upgrade};
+pub use local::{InProcess, LocalCall};
+pub use tls::{Identity, TlsError, TlsSettings, client_config, server_config};
+
+use crate::road;
+use crate::server::Server;
+use actix_service::{IntoServiceFactory as _, Service as _, ServiceFactory as _};
+use actix_web::dev::AppConfig;
+use actix_web::{App, web};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// What a worker is given to do.
+pub(crate) enum Work {
+    /// A fresh TCP connection.
+    Connection(TcpStream, SocketAddr),
+    /// A call from inside the process.
+    Call(LocalCall),
+}
+
+/// Senders to the workers, one each.
+#[derive(Clone)]
+pub(crate) struct Workers(Vec<mpsc::UnboundedSender<Work>>);
+
+impl Workers {
+    /// Starts `count` worker threads that serve until `stop`.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub(crate) fn start(
+        count: usize,
+        server: &Arc<Server>,
+        tls: &Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
+        stop: &CancellationToken,
+    ) -> std::io::Result<Workers> {
+        let mut senders = Vec::with_capacity(count);
+        for index in 0..count {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let (server, tls, stop) = (Arc::clone(server), Arc::clone(tls), stop.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            std::thread::Builder::new().name(format!("api-{index}")).spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, work(receiver, server, tls, stop));
+            })?;
+            senders.push(sender);
+        }
+        Ok(Workers(senders))
+    }
+
+    /// Hands work to the worker whose turn it is; dropped after the workers have stopped.
+    pub(crate) fn give(&self, turn: usize, work: Work) {
+        if let Some(worker) = self.0.get(turn % self.0.len().max(1)) {
+            // After shutdown nobody listens; the caller sees its channel or socket close.
+            let _ = worker.send(work);
+        }
+    }
+}
+
+/// Accepts connections until `stop` and spreads them over the workers.
+pub(crate) async fn accept(listener: TcpListener, workers: Workers, stop: CancellationToken) {
+    let mut turn = 0_usize;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                turn = turn.wrapping_add(1);
+                workers.give(turn, Work::Connection(stream, peer));
+            }
+            // Out of descriptors: the backlog holds the clients until some are closed.
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn work(
+    mut receiver: mpsc::UnboundedReceiver<Work>,
+    server: Arc<Server>,
+    tls: Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
+    stop: CancellationToken,
+) {
+    let app = App::new()
+        .app_data(web::Data::from(Arc::clone(&server)))
+        .default_service(web::route().to(road::travel));
+    let service = match app.into_factory().new_service(AppConfig::default()).await {
+        Ok(service) => Rc::new(service),
+        Err(()) => {
+            tracing::error!("the router could not be built");
+            return;
+        }
+    };
+    let mut open = tokio::task::JoinSet::new();
+    loop {
+        let work = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = open.join_next(), if !open.is_empty() => continue,
+            work = receiver.recv() => match work { Some(work) => work, None => break },
+        };
+        let service = Rc::clone(&service);
+        match work {
+            Work::Connection(stream, peer) => {
+                let (acceptor, stop) = (TlsAcceptor::from(tls.load_full()), stop.clone());
+                open.spawn_local(async move {
+                    if let Err(error) = connection(stream, peer, acceptor, service, stop).await {
+                        tracing::debug!(%peer, %error, "connection ended");
+                    }
+                });
+            }
+            Work::Call(call) => {
+                open.spawn_local(async move {
+                    let LocalCall { request, user, reply } = call;
+                    let request = bridge::from_local(request, user);
+                    match service.call(request).await {
+                        Ok(response) => local::answer(response, reply).await,
+                        Err(error) => tracing::error!(%error, "a handler failed outside the road"),
+                    }
+                });
+            }
+        }
+    }
+    // Running requests get a moment to finish; watches end with their connection.
+    let _ = tokio::time::timeout(Duration::from_secs(2), async { while open.join_next().await.is_some() {} }).await;
+}
+
+async fn connection<S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    service: Rc<S>,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: actix_service::Service<
+            actix_http::Request,
+            Response = actix_web::dev::ServiceResponse<B>,
+            Error = actix_web::Error,
+        > + 'static,
+    B: actix_web::body::MessageBody + 'static,
+{
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await??;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let peer = Rc::new(Peer { address: Some(peer), certificates });
+    let serve = hyper::service::service_fn(move |request| {
+        let (service, peer) = (Rc::clone(&service), Rc::clone(&peer));
+        async move { bridge::to_hyper(service.call(bridge::from_hyper(request, &peer)).await) }
+    });
+    let mut builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(32));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1000)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve);
+    tokio::pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Runs hyper's tasks on the worker's own `LocalSet`.
+#[derive(Clone, Copy)]
+struct LocalExec;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}

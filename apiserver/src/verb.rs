@@ -1,0 +1,146 @@
+//! What happens to an authorized request: one file per verb, chosen here.
+//!
+//! Never checks rights; an `Authorized` is proof that they were checked.
+
+pub mod apply;
+pub mod connect;
+pub mod create;
+pub mod delete;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod review;
+pub mod scale;
+pub mod shown;
+pub mod token;
+pub mod update;
+pub mod watch;
+
+use crate::answer::{Answer, Failure};
+use crate::discovery;
+use crate::registry::Target;
+use crate::registry::write::Options;
+use crate::road::authorized::Authorized;
+use crate::road::negotiated::{self, Medium};
+use crate::road::received::Received;
+use crate::server::Server;
+use api::kind::{Kind, Part, Subresource};
+use api::kinds;
+use api::status::Status;
+
+/// An authorized request about a resource, ready for its verb.
+pub struct Call {
+    /// The request and its permit.
+    pub authorized: Authorized,
+    /// What it is about.
+    pub target: Target,
+    /// Through which subresource.
+    pub part: Option<&'static Subresource>,
+    /// What the client accepts.
+    pub medium: Medium,
+}
+
+impl Call {
+    /// The request.
+    #[must_use]
+    pub fn received(&self) -> &Received {
+        &self.authorized.received
+    }
+
+    /// `dryRun`, `fieldManager` and the subresource of a write.
+    ///
+    /// # Errors
+    /// 400 for another `dryRun` than `All`, or a field manager that is too long.
+    pub fn write_options(&self) -> Result<Options, Failure> {
+        let query = &self.received().query;
+        let dry_run = match query.get("dryRun") {
+            None | Some("") => false,
+            Some("All") => true,
+            Some(other) => {
+                return Err(Status::bad_request(format!(
+                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+                ))
+                .into());
+            }
+        };
+        let manager = match query.get("fieldManager") {
+            Some(manager) if manager.len() > 128 => {
+                return Err(Status::bad_request("fieldManager: Too long: may not be more than 128 bytes").into());
+            }
+            Some(manager) if !manager.is_empty() => manager.to_owned(),
+            // Upstream's rule: the user agent up to its first slash.
+            _ => {
+                let agent = self.received().header("user-agent").unwrap_or_default();
+                agent.split('/').next().unwrap_or_default().chars().take(128).collect()
+            }
+        };
+        let subresource = self.part.map_or("", |part| part.name).to_owned();
+        Ok(Options { dry_run, manager, subresource })
+    }
+}
+
+/// Answers an authorized request.
+///
+/// # Errors
+/// Whatever the verb fails with.
+pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, Failure> {
+    let received = &authorized.received;
+    if !received.info.is_resource {
+        return discovery::answer(server, received).await;
+    }
+    let info = received.info.clone();
+    let kind = kinds::by_resource(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    let part = match info.subresource.as_str() {
+        "" => None,
+        name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
+    };
+    check_scope(kind, &info.namespace, &info.name, &info.verb)?;
+    let pretty = received.query.flag("pretty");
+    let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
+    let medium = if streaming {
+        Medium::JSON
+    } else {
+        negotiated::negotiate(received.header("accept"), pretty)?
+    };
+    // `namespaces/x` is authorized in x, but stored in no namespace.
+    let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
+    let target = Target { kind, namespace, name: info.name.clone() };
+    let call = Call { authorized, target, part, medium };
+    match (part.map(|part| part.part), info.verb.as_str()) {
+        (Some(Part::Node | Part::Proxy), _) => connect::answer(server, call).await,
+        (Some(Part::Binding), "create") => create::bind(server, call).await,
+        (Some(Part::Eviction), "create") => delete::evict(server, call).await,
+        (Some(Part::Token), "create") => token::answer(server, call).await,
+        (Some(Part::Scale { .. }), "get" | "update" | "patch") => scale::answer(server, call).await,
+        (Some(Part::View { .. }), "get") => get::answer(server, call).await,
+        (Some(Part::View { .. }), "update") => update::answer(server, call).await,
+        (Some(Part::View { .. }), "patch") => patch::answer(server, call).await,
+        (Some(_), verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
+        (None, verb) if !offers(kind, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
+        (None, "create") if !kind.is_stored() => review::answer(server, call).await,
+        (None, "create") => create::answer(server, call).await,
+        (None, "get") => get::answer(server, call).await,
+        (None, "list") => list::answer(server, call).await,
+        (None, "watch") => watch::answer(server, call).await,
+        (None, "update") => update::answer(server, call).await,
+        (None, "patch") => patch::answer(server, call).await,
+        (None, "delete") => delete::answer(server, call).await,
+        (None, "deletecollection") => delete::collection(server, call).await,
+        (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
+    }
+}
+
+fn offers(kind: &Kind, verb: &str) -> bool {
+    kind.verbs.iter().any(|offered| offered.name() == verb)
+}
+
+/// Namespaced kinds are written in a namespace, others in none.
+fn check_scope(kind: &Kind, namespace: &str, name: &str, verb: &str) -> Result<(), Failure> {
+    let across = matches!(verb, "list" | "watch") || (verb == "create" && !kind.is_stored());
+    let misplaced = !kind.namespaced && !namespace.is_empty() && kind.plural != "namespaces";
+    let homeless = kind.namespaced && namespace.is_empty() && !across;
+    if misplaced || homeless || (homeless && !name.is_empty()) {
+        return Err(Status::no_such_path().into());
+    }
+    Ok(())
+}

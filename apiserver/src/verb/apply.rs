@@ -1,0 +1,59 @@
+//! PATCH with `application/apply-patch+yaml`: server-side apply (KEP-555).
+
+use super::{Call, shown};
+use crate::answer::{Answer, Failure};
+use crate::registry::write::{self, Change};
+use crate::road::decoded;
+use crate::server::Server;
+use api::apply::{self, ApplyError, Manager, Operation};
+use api::status::Status;
+
+/// Answers an apply.
+///
+/// # Errors
+/// 400 without a field manager or with managed fields in the body, 409 with one cause per conflicting field; those of
+/// the write.
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let kind = call.target.kind;
+    let strictness = decoded::strictness(call.received())?;
+    let force = call.received().query.flag("force");
+    if call.received().query.get("fieldManager").is_none_or(str::is_empty) {
+        return Err(Status::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        )
+        .into());
+    }
+    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let mut decoded = decoded::object("application/yaml", &body, kind.schema(), strictness)?;
+    if api::value::text(&decoded.value, "apiVersion").is_empty() {
+        return Err(Status::bad_request("apiVersion must be set").into());
+    }
+    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let options = call.write_options()?;
+    let (time, version) = (server.now_text(), kind.api_version());
+    let who = Manager {
+        manager: &options.manager,
+        operation: Operation::Apply,
+        api_version: &version,
+        time: &time,
+        subresource: &options.subresource,
+    };
+    if call.target.kind.namespaced {
+        api::value::set_default(&mut decoded.value, "metadata.namespace", call.target.namespace.clone());
+    }
+    api::value::set_default(&mut decoded.value, "metadata.name", call.target.name.clone());
+    let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
+        if old.is_none() && call.part.is_some() {
+            return Err(Status::not_found(call.target.resource(), &call.target.name).into());
+        }
+        match apply::apply(old, &decoded.value, kind.schema(), &who, force) {
+            Ok(object) => Ok(Change { object, applied: true }),
+            Err(error @ ApplyError::Conflicts(_)) => Err(error.status().into()),
+            Err(ApplyError::Invalid(why)) => Err(Status::bad_request(why).into()),
+        }
+    })
+    .await?;
+    let code = if written.created { 201 } else { 200 };
+    let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
+    Ok(answer.warn(decoded.warnings).warn(written.warnings))
+}

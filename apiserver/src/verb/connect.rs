@@ -1,0 +1,355 @@
+//! `log`, `exec`, `attach`, `portforward` and `proxy`: a request handed on to a kubelet, a pod or a service.
+//!
+//! The connection is a tunnel: after an upgrade bytes pass untouched in both directions. Never interprets streams.
+
+use super::Call;
+use crate::answer::{Answer, Body, Failure, stream};
+use crate::registry::{Target, read};
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use crate::transport::{Upgrade, client_config};
+use actix_web::HttpMessage as _;
+use actix_web::dev::Payload;
+use api::kind::Part;
+use api::status::{ResourceName, Status};
+use api::{kinds, meta, value};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Time to reach a backend.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Headers that belong to one hop.
+const HOP: [&str; 7] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "host", "content-length"];
+
+/// Where a request goes on.
+struct Backend {
+    host: String,
+    port: u16,
+    tls: bool,
+    /// Path and query.
+    target: String,
+}
+
+/// Answers a request that somebody else has to answer.
+///
+/// # Errors
+/// 404 and 400 for what cannot be reached, 502-like 503 when the connection fails, the backend's own refusal.
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let proxy = matches!(call.part.map(|part| part.part), Some(Part::Proxy));
+    let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
+    let upgrading = call.received().header("upgrade").is_some();
+    let mut request = http::Request::builder().method(call.received().method.as_str()).uri(&backend.target);
+    request = request.header("host", format!("{}:{}", backend.host, backend.port));
+    for (name, value) in &call.received().headers {
+        let keep = !HOP.contains(&name.as_str()) || (upgrading && name == "connection");
+        if keep && !name.as_str().starts_with("impersonate-") {
+            request = request.header(name.as_str(), value.as_bytes());
+        }
+    }
+    let body = std::mem::replace(&mut call.authorized.received.body, Payload::None);
+    let frames = body.map(|chunk| chunk.map(Frame::data).map_err(|error| std::io::Error::other(error.to_string())));
+    let request = request.body(StreamBody::new(frames)).map_err(Status::internal)?;
+    let mut response = send(server, &backend, request).await?;
+    let code = response.status().as_u16();
+
+    if code == 101 {
+        let upgrade = call.received().request.extensions().get::<Upgrade>().and_then(Upgrade::take);
+        let Some(client) = upgrade else {
+            return Err(Status::bad_request("the connection cannot be upgraded").into());
+        };
+        let server_side = hyper::upgrade::on(&mut response);
+        tokio::task::spawn_local(async move {
+            let (Ok(client), Ok(backend)) = (client.await, server_side.await) else {
+                return;
+            };
+            // Either side may hang up at any time; that is how sessions end.
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await;
+        });
+        let mut answer = stream("", futures::stream::empty());
+        answer.code = 101;
+        return Ok(with_headers(answer, &response, true));
+    }
+    // A kubelet's refusal is text; clients expect a Status.
+    if code >= 400 && !proxy {
+        let text = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        return Err(backend_status(code, text).into());
+    }
+    let body: futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>> = Box::pin(
+        futures::stream::unfold(response, |mut response| async move {
+            loop {
+                match response.body_mut().frame().await? {
+                    Ok(frame) => match frame.into_data() {
+                        Ok(data) => return Some((Ok(data), response)),
+                        Err(_) => continue,
+                    },
+                    Err(error) => return Some((Err(std::io::Error::other(error)), response)),
+                }
+            }
+        }),
+    );
+    // Streams of text: the type that upstream gives to logs.
+    let content_type = if proxy { "" } else { "text/plain" };
+    Ok(Answer { code, content_type, body: Body::Stream(body), headers: Vec::new() })
+}
+
+fn backend_status(code: u16, message: String) -> Status {
+    let reason = match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        _ => "InternalError",
+    };
+    Status { code, reason, message, details: Value::Null }
+}
+
+fn with_headers<B>(mut answer: Answer, response: &http::Response<B>, upgraded: bool) -> Answer {
+    for (name, value) in response.headers() {
+        let hop = HOP.contains(&name.as_str()) && !(upgraded && name == "connection");
+        if let (false, Ok(text)) = (hop, value.to_str()) {
+            answer = answer.with(name.as_str(), text);
+        }
+    }
+    answer
+}
+
+async fn send<B>(
+    server: &Server,
+    backend: &Backend,
+    request: http::Request<B>,
+) -> Result<http::Response<hyper::body::Incoming>, Failure>
+where
+    B: hyper::body::Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let unreachable = |why: String| Status::internal(format!("error dialing backend: {why}"));
+    let address = (backend.host.trim_matches(['[', ']']), backend.port);
+    let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address))
+        .await
+        .map_err(|_| unreachable(format!("dial tcp {}:{}: i/o timeout", backend.host, backend.port)))?
+        .map_err(|error| unreachable(format!("dial tcp {}:{}: {error}", backend.host, backend.port)))?;
+    tcp.set_nodelay(true).map_err(Status::internal)?;
+    if !backend.tls {
+        return exchange(TokioIo::new(tcp), request).await.map_err(|error| unreachable(error.to_string()).into());
+    }
+    let config = client_config(server.config.kubelet_client.as_ref(), server.config.kubelet_ca.as_deref());
+    let config = config.map_err(|error| unreachable(error.to_string()))?;
+    let name = rustls_pki_types::ServerName::try_from(backend.host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| unreachable(error.to_string()))?;
+    let tls = tokio::time::timeout(CONNECT, TlsConnector::from(Arc::new(config)).connect(name, tcp))
+        .await
+        .map_err(|_| unreachable("TLS handshake timeout".to_owned()))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    exchange(TokioIo::new(tls), request).await.map_err(|error| unreachable(error.to_string()).into())
+}
+
+async fn exchange<I, B>(io: I, request: http::Request<B>) -> Result<http::Response<hyper::body::Incoming>, hyper::Error>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: hyper::body::Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a backend connection ended");
+        }
+    });
+    sender.send_request(request).await
+}
+
+/// A pod's subresource goes to the kubelet of its node.
+async fn node(server: &Server, call: &Call) -> Result<Backend, Failure> {
+    let pod = read::get(server, &call.authorized.permit, &call.target).await?.value();
+    let (namespace, name) = (&call.target.namespace, &call.target.name);
+    let node = value::text(&pod, "spec.nodeName");
+    let part = call.part.map_or("", |part| part.name);
+    if node.is_empty() {
+        if part == "log" {
+            // Nothing has run yet: an empty log, as upstream answers.
+            let container = container(call, &pod)?;
+            return Err(Status::bad_request(format!("container {container:?} in pod {name:?} is not available: pod is not scheduled to a node")).into());
+        }
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")).into());
+    }
+    let (host, port) = kubelet(server, &call.authorized.permit, node).await?;
+    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let path = match part {
+        "log" => format!("/containerLogs/{namespace}/{name}/{}", encode(&container(call, &pod)?)),
+        "portforward" => format!("/portForward/{namespace}/{name}"),
+        other => format!("/{other}/{namespace}/{name}/{}", encode(&container(call, &pod)?)),
+    };
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let given = &call.received().query;
+    match part {
+        "log" => {
+            for name in ["previous", "follow", "timestamps"] {
+                if given.flag(name) {
+                    query.append_pair(name, "true");
+                }
+            }
+            for name in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"] {
+                if let Some(text) = given.get(name).filter(|text| !text.is_empty()) {
+                    query.append_pair(name, text);
+                }
+            }
+        }
+        "portforward" => {
+            for port in given.all("ports") {
+                query.append_pair("port", port);
+            }
+        }
+        _ => {
+            for (name, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+                if given.flag(name) {
+                    query.append_pair(theirs, "1");
+                }
+            }
+            for word in given.all("command") {
+                query.append_pair("command", word);
+            }
+        }
+    }
+    let query = query.finish();
+    let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+    Ok(Backend { host, port, tls: true, target })
+}
+
+/// The container that the client means.
+fn container(call: &Call, pod: &Value) -> Result<String, Failure> {
+    let names = |list: &str| -> Vec<String> {
+        value::items(pod, list).iter().map(|container| value::text(container, "name").to_owned()).collect()
+    };
+    let (main, init, ephemeral) =
+        (names("spec.containers"), names("spec.initContainers"), names("spec.ephemeralContainers"));
+    let pod_name = &call.target.name;
+    match call.received().query.get("container").filter(|name| !name.is_empty()) {
+        Some(wanted) => {
+            if main.iter().chain(&init).chain(&ephemeral).any(|name| name == wanted) {
+                Ok(wanted.to_owned())
+            } else {
+                Err(Status::bad_request(format!("container {wanted} is not valid for pod {pod_name}")).into())
+            }
+        }
+        None => match (main.as_slice(), meta::annotation(pod, "kubectl.kubernetes.io/default-container")) {
+            ([only], _) => Ok(only.clone()),
+            (_, Some(default)) if main.iter().any(|name| name == default) => Ok(default.to_owned()),
+            _ => {
+                let mut why = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", main.join(" "));
+                if !init.is_empty() {
+                    why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                }
+                Err(Status::bad_request(why).into())
+            }
+        },
+    }
+}
+
+/// Address and port of a node's kubelet.
+async fn kubelet(server: &Server, permit: &Permit, node: &str) -> Result<(String, u16), Failure> {
+    let kind = kinds::by_gvk("", "v1", "Node").ok_or_else(Status::no_such_path)?;
+    let target = Target { kind, namespace: String::new(), name: node.to_owned() };
+    let object = read::get(server, permit, &target).await?.value();
+    let addresses = value::items(&object, "status.addresses");
+    let address = ["InternalIP", "Hostname", "ExternalIP"].iter().find_map(|wanted| {
+        addresses.iter().find(|address| value::text(address, "type") == *wanted).map(|a| value::text(a, "address"))
+    });
+    let Some(address) = address else {
+        return Err(Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")).into());
+    };
+    let port = value::int(&object, "status.daemonEndpoints.kubeletEndpoint.Port").unwrap_or(10250);
+    let port = u16::try_from(port).map_err(|_| Status::internal("the node names no port of its kubelet"))?;
+    Ok((address.to_owned(), port))
+}
+
+/// `proxy` of a node, pod or service. Names may be `scheme:name:port`.
+async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
+    let given: Vec<&str> = call.target.name.split(':').collect();
+    let (scheme, name, port) = match given.as_slice() {
+        [name] => ("", *name, ""),
+        [name, port] => ("", *name, *port),
+        [scheme, name, port] => (*scheme, *name, *port),
+        _ => return Err(Status::bad_request(format!("invalid proxy request {:?}", call.target.name)).into()),
+    };
+    let marker = format!("/{}/{}/proxy", call.target.kind.plural, call.target.name);
+    let path = call.received().target.split_once(&marker).map_or("", |(_, rest)| rest);
+    let path = path.find('/').map_or_else(|| format!("/{path}"), |at| if at == 0 { path.to_owned() } else { format!("/{path}") });
+    let permit = &call.authorized.permit;
+    let target = call.target.named(name);
+    if call.target.kind.plural == "nodes" {
+        let (host, known) = kubelet(server, permit, name).await?;
+        let port = if port.is_empty() { known } else { number(port)? };
+        return Ok(Backend { host, port, tls: port == known, target: path });
+    }
+    let object = read::get(server, permit, &target).await?.value();
+    let (host, port) = if call.target.kind.plural == "pods" {
+        let ip = value::text(&object, "status.podIP").to_owned();
+        let first = value::items(&object, "spec.containers")
+            .iter()
+            .flat_map(|container| value::items(container, "ports"))
+            .find_map(|port| value::int(port, "containerPort"));
+        let port = if port.is_empty() { u16::try_from(first.unwrap_or(80)).unwrap_or(80) } else { number(port)? };
+        (ip, port)
+    } else {
+        endpoint(server, &target, &object, port)?
+    };
+    if host.is_empty() {
+        return Err(Status::unavailable("address not allowed: the pod has no address yet").into());
+    }
+    if scheme == "https" {
+        return Err(Status::bad_request("https backends of proxy are not offered: their certificates cannot be judged").into());
+    }
+    Ok(Backend { host, port, tls: false, target: path })
+}
+
+fn number(port: &str) -> Result<u16, Failure> {
+    port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?}")).into())
+}
+
+/// A ready endpoint of a service's port, by name or number.
+fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> Result<(String, u16), Failure> {
+    let none = || {
+        let resource = ResourceName { group: "", plural: "services" };
+        let mut status = Status::unavailable(format!("no endpoints available for service {:?}", service.name));
+        status.details = serde_json::json!({"name": service.name, "kind": resource.plural});
+        Failure::from(status)
+    };
+    let ports = value::items(object, "spec.ports");
+    let port = match wanted {
+        "" => ports.first(),
+        _ => ports.iter().find(|port| {
+            value::text(port, "name") == wanted || value::int(port, "port").is_some_and(|n| n.to_string() == wanted)
+        }),
+    };
+    let name = port.map_or("", |port| value::text(port, "name"));
+    let slices = server.caches.named("endpointslices.discovery.k8s.io").ok_or_else(none)?.snapshot();
+    slices
+        .objects
+        .iter()
+        .filter(|(key, entry)| {
+            *key.namespace == *service.namespace
+                && entry.labels.get("kubernetes.io/service-name").is_some_and(|label| *label == service.name)
+        })
+        .find_map(|(_, entry)| {
+            let slice = entry.value();
+            let ports = value::items(&slice, "ports");
+            let port = ports.iter().find(|port| value::text(port, "name") == name)?;
+            let port = u16::try_from(value::int(port, "port")?).ok()?;
+            let ready = value::items(&slice, "endpoints").iter().find(|endpoint| {
+                value::get(endpoint, "conditions.ready").and_then(Value::as_bool).unwrap_or(true)
+            })?;
+            let address = value::items(ready, "addresses").first()?.as_str()?.to_owned();
+            Some((address, port))
+        })
+        .ok_or_else(none)
+}

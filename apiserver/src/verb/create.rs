@@ -1,0 +1,92 @@
+//! POST to a collection, and binding a pod to a node.
+
+use super::{Call, shown};
+use crate::answer::{Answer, Failure};
+use crate::registry::write::{self, Change};
+use crate::road::decoded;
+use crate::server::Server;
+use api::schema::native;
+use api::status::Status;
+use api::{meta, value};
+use serde_json::json;
+
+/// Answers a create.
+///
+/// # Errors
+/// Those of decoding and of the write.
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let kind = call.target.kind;
+    let strictness = decoded::strictness(call.received())?;
+    let media = decoded::content_type(call.received());
+    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let mut decoded = decoded::object(&media, &body, kind.schema(), strictness)?;
+    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let options = call.write_options()?;
+    let permit = &call.authorized.permit;
+    let written = write::create(server, permit, &call.target, decoded.value, &options, false).await?;
+    let answer = shown::object(call.received(), call.medium, kind, &written.entry, 201, server.now())?;
+    Ok(answer.warn(decoded.warnings).warn(written.warnings))
+}
+
+/// `pods/binding`: writes the node into the pod, once.
+///
+/// # Errors
+/// 400 for another target than a node, 409 when the pod has a node already; those of the write.
+pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let media = decoded::content_type(call.received());
+    let strictness = decoded::strictness(call.received())?;
+    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let schema = native().of_gvk("", "v1", "Binding").ok_or_else(|| Status::internal("no schema for Binding"))?;
+    let mut binding = decoded::object(&media, &body, schema, strictness)?.value;
+    decoded::expect_kind(&mut binding, "v1", "Binding")?;
+    let kind = value::text(&binding, "target.kind");
+    if !kind.is_empty() && kind != "Node" {
+        let field = api::field_path::Path::new("target").child("kind");
+        let error = api::field_path::FieldError::not_supported(&field, kind, &["Node", "<empty>"]);
+        return Err(Status::invalid("", "Binding", &call.target.name, &vec![error]).into());
+    }
+    let node = value::text(&binding, "target.name").to_owned();
+    if node.is_empty() {
+        let field = api::field_path::Path::new("target").child("name");
+        let error = api::field_path::FieldError::required(&field, "");
+        return Err(Status::invalid("", "Binding", &call.target.name, &vec![error]).into());
+    }
+    let options = call.write_options()?;
+    let (resource, name) = (call.target.resource(), call.target.name.clone());
+    let uid = meta::uid(&binding).to_owned();
+    let now = server.now_text();
+    write::update(server, &call.authorized.permit, &call.target, &options, |pod| {
+        let pod = pod.ok_or_else(|| Status::not_found(resource, &name))?;
+        let conflict = |why: &str| Failure::from(Status::conflict(resource, &name, why));
+        if !uid.is_empty() && uid != meta::uid(pod) {
+            return Err(conflict(&format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::uid(pod)
+            )));
+        }
+        if meta::is_deleting(pod) {
+            return Err(conflict(&format!("pod {name} is being deleted, cannot be assigned to a host")));
+        }
+        let bound = value::text(pod, "spec.nodeName");
+        if !bound.is_empty() {
+            return Err(conflict(&format!("pod {name} is already assigned to node {bound:?}")));
+        }
+        if !value::items(pod, "spec.schedulingGates").is_empty() {
+            return Err(conflict(&format!("pod {name} has non-empty .spec.schedulingGates")));
+        }
+        let mut pod = pod.clone();
+        value::set(&mut pod, "spec.nodeName", node.clone());
+        if let Some(annotations) = value::get(&binding, "metadata.annotations").and_then(|map| map.as_object()) {
+            let own = value::map_mut(&mut pod, "metadata.annotations");
+            own.extend(annotations.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        let mut conditions = value::items(&pod, "status.conditions").to_vec();
+        conditions.retain(|condition| value::text(condition, "type") != "PodScheduled");
+        conditions.push(json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now}));
+        value::set(&mut pod, "status.conditions", conditions);
+        Ok(Change { object: pod, applied: false })
+    })
+    .await?;
+    let done = Status { code: 201, reason: "", message: String::new(), details: serde_json::Value::Null };
+    shown::value(call.medium, &done.to_value(), shown::meta_schema("Status")?, 201)
+}

@@ -1,0 +1,167 @@
+//! Reviews: questions about tokens and rights, answered and forgotten.
+//!
+//! One line per review in `TABLE`. Source: upstream's `authentication.k8s.io` and `authorization.k8s.io` groups.
+
+use super::{Call, shown};
+use crate::answer::{Answer, Failure};
+use crate::authn::User;
+use crate::authz::{Attributes, Decision, ResourceAttributes};
+use crate::road::decoded;
+use crate::server::Server;
+use api::status::Status;
+use api::value;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+type Review = for<'a> fn(&'a Server, &'a Call, &'a Value) -> LocalBoxFuture<'a, Result<Value, Failure>>;
+
+/// Every review, by kind; each gives the `status`.
+const TABLE: &[(&str, Review)] = &[
+    ("TokenReview", |server, _, review| token(server, review).boxed_local()),
+    ("SelfSubjectReview", |_, call, _| who_am_i(call).boxed_local()),
+    ("SubjectAccessReview", |server, _, review| subject(server, review).boxed_local()),
+    ("LocalSubjectAccessReview", |server, call, review| local(server, call, review).boxed_local()),
+    ("SelfSubjectAccessReview", |server, call, review| myself(server, call, review).boxed_local()),
+    ("SelfSubjectRulesReview", |server, call, review| rules(server, call, review).boxed_local()),
+];
+
+/// Answers a review.
+///
+/// # Errors
+/// Those of decoding, and 422 for a review that asks nothing.
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let kind = call.target.kind;
+    let strictness = decoded::strictness(call.received())?;
+    let media = decoded::content_type(call.received());
+    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let mut decoded = decoded::object(&media, &body, kind.schema(), strictness)?;
+    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let mut review = decoded.value;
+    let errors = kind.hooks.validate(&review);
+    if !errors.is_empty() {
+        return Err(Status::invalid(kind.group, kind.kind, "", &errors).into());
+    }
+    let (_, handler) = TABLE.iter().find(|(name, _)| *name == kind.kind).ok_or_else(Status::no_such_path)?;
+    let status = handler(server, &call, &review).await?;
+    value::set(&mut review, "status", status);
+    Ok(shown::value(call.medium, &review, kind.schema(), 201)?.warn(decoded.warnings))
+}
+
+fn strings(object: &Value, path: &str) -> Vec<String> {
+    value::items(object, path).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn user_value(user: &User) -> Value {
+    let mut out = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        value::set(&mut out, "uid", user.uid.clone());
+    }
+    if !user.extra.is_empty() {
+        value::set(&mut out, "extra", json!(user.extra));
+    }
+    out
+}
+
+async fn token(server: &Server, review: &Value) -> Result<Value, Failure> {
+    let audiences = strings(review, "spec.audiences");
+    let outcome = server.authn.token(value::text(review, "spec.token"), &audiences, server.now()).await;
+    Ok(match outcome {
+        Ok(Some(accepted)) => {
+            json!({"authenticated": true, "user": user_value(&accepted.user), "audiences": accepted.audiences})
+        }
+        Ok(None) => json!({"user": {}}),
+        Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+    })
+}
+
+async fn who_am_i(call: &Call) -> Result<Value, Failure> {
+    Ok(json!({"userInfo": user_value(call.authorized.permit.user())}))
+}
+
+/// What a review's `spec` asks.
+fn question(review: &Value, user: User) -> Attributes {
+    let text = |path: &str| value::text(review, path).to_owned();
+    if value::get(review, "spec.resourceAttributes").is_some() {
+        let at = |field: &str| text(&format!("spec.resourceAttributes.{field}"));
+        return Attributes {
+            user,
+            verb: at("verb"),
+            resource: Some(ResourceAttributes {
+                group: at("group"),
+                version: at("version"),
+                resource: at("resource"),
+                subresource: at("subresource"),
+                namespace: at("namespace"),
+                name: at("name"),
+            }),
+            path: String::new(),
+        };
+    }
+    Attributes {
+        user,
+        verb: text("spec.nonResourceAttributes.verb"),
+        resource: None,
+        path: text("spec.nonResourceAttributes.path"),
+    }
+}
+
+async fn decide(server: &Server, attributes: &Attributes) -> Value {
+    let (allowed, denied, reason) = match server.authz.authorize(attributes).await {
+        Decision::Allow(reason) => (true, false, reason),
+        Decision::Deny(reason) => (false, true, reason),
+        Decision::NoOpinion(reason) => (false, false, reason),
+    };
+    let mut out = json!({"allowed": allowed});
+    if denied {
+        value::set(&mut out, "denied", true);
+    }
+    if !reason.is_empty() {
+        value::set(&mut out, "reason", reason);
+    }
+    out
+}
+
+async fn subject(server: &Server, review: &Value) -> Result<Value, Failure> {
+    let extra: BTreeMap<String, Vec<String>> =
+        value::get(review, "spec.extra").and_then(|extra| serde_json::from_value(extra.clone()).ok()).unwrap_or_default();
+    let user = User {
+        name: value::text(review, "spec.user").to_owned(),
+        uid: value::text(review, "spec.uid").to_owned(),
+        groups: strings(review, "spec.groups"),
+        extra,
+    };
+    Ok(decide(server, &question(review, user)).await)
+}
+
+async fn local(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
+    let asked = value::text(review, "spec.resourceAttributes.namespace");
+    if asked != call.target.namespace {
+        return Err(Status::bad_request("spec.resourceAttributes.namespace must match metadata.namespace").into());
+    }
+    subject(server, review).await
+}
+
+async fn myself(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
+    let user = call.authorized.permit.user().clone();
+    Ok(decide(server, &question(review, user)).await)
+}
+
+async fn rules(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
+    let namespace = value::text(review, "spec.namespace");
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request").into());
+    }
+    let found = server.authz.rules_for(call.authorized.permit.user(), namespace);
+    let (mut resource, mut path) = (Vec::new(), Vec::new());
+    for rule in found.rules {
+        let rule = serde_json::to_value(rule).map_err(Status::internal)?;
+        if rule.get("nonResourceURLs").is_some() { path.push(rule) } else { resource.push(rule) }
+    }
+    let mut out = json!({"resourceRules": resource, "nonResourceRules": path, "incomplete": found.incomplete});
+    if !found.errors.is_empty() {
+        value::set(&mut out, "evaluationError", found.errors.join(", "));
+    }
+    Ok(out)
+}

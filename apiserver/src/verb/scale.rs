@@ -1,0 +1,107 @@
+//! `scale` of any kind that has one: `autoscaling/v1 Scale` over the kind's own fields.
+
+use super::{Call, patch::Patch, shown};
+use crate::answer::{Answer, Failure};
+use crate::registry::read::{self, served};
+use crate::registry::write::{self, Change};
+use crate::road::decoded;
+use crate::server::Server;
+use api::field_path::{FieldError, Path};
+use api::kind::Part;
+use api::schema::{SchemaRef, native};
+use api::selector::LabelSelector;
+use api::status::Status;
+use api::{meta, value};
+use serde_json::{Value, json};
+
+/// Paths of a kind's scale.
+#[derive(Clone, Copy)]
+struct Paths {
+    replicas: &'static str,
+    observed: &'static str,
+    selector: &'static str,
+}
+
+/// Answers get, update and patch of a scale.
+///
+/// # Errors
+/// 404, 409, 422; those of decoding and of the write.
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let Some(Part::Scale { replicas, observed, selector }) = call.part.map(|part| part.part) else {
+        return Err(Status::no_such_path().into());
+    };
+    let paths = Paths { replicas, observed, selector };
+    let schema = native().of_gvk("autoscaling", "v1", "Scale").ok_or_else(|| Status::internal("no schema for Scale"))?;
+    let kind = call.target.kind;
+    if call.received().info.verb == "get" {
+        let entry = read::get(server, &call.authorized.permit, &call.target).await?;
+        return shown::value(call.medium, &scale(&served(kind, &entry), paths), schema, 200);
+    }
+    let media = decoded::content_type(call.received());
+    let strictness = decoded::strictness(call.received())?;
+    let options = call.write_options()?;
+    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let wanted = if call.received().info.verb == "update" {
+        let mut decoded = decoded::object(&media, &body, schema, strictness)?;
+        decoded::expect_kind(&mut decoded.value, "autoscaling/v1", "Scale")?;
+        Wanted::Object(decoded.value)
+    } else {
+        Wanted::Patch(Patch::read(&media, body)?)
+    };
+    let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
+        let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
+        let new = match &wanted {
+            Wanted::Object(object) => object.clone(),
+            Wanted::Patch(patch) => patch.apply(&scale(old, paths), schema, strictness)?.0,
+        };
+        rescaled(old, &new, paths, schema, &call)
+    })
+    .await?;
+    shown::value(call.medium, &scale(&served(kind, &written.entry), paths), schema, 200)
+}
+
+enum Wanted {
+    Object(Value),
+    Patch(Patch),
+}
+
+fn rescaled(old: &Value, new: &Value, paths: Paths, _: SchemaRef<'_>, call: &Call) -> Result<Change, Failure> {
+    let count = value::int(new, "spec.replicas").unwrap_or(0);
+    if count < 0 {
+        let field = Path::new("spec").child("replicas");
+        let error = FieldError::invalid(&field, count, "must be greater than or equal to 0");
+        return Err(Status::invalid("autoscaling", "Scale", &call.target.name, &vec![error]).into());
+    }
+    let mut object = old.clone();
+    value::set(&mut object, paths.replicas, count);
+    match meta::resource_version(new) {
+        "" => drop(value::remove(&mut object, "metadata.resourceVersion")),
+        version => value::set(&mut object, "metadata.resourceVersion", version),
+    }
+    Ok(Change { object, applied: false })
+}
+
+/// The scale of an object.
+fn scale(object: &Value, paths: Paths) -> Value {
+    let mut meta = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(found) = value::get(object, &format!("metadata.{field}")) {
+            value::set(&mut meta, field, found.clone());
+        }
+    }
+    let selector = value::get(object, paths.selector).and_then(|found| {
+        let labels = found.get("matchLabels").is_some() || found.get("matchExpressions").is_some();
+        let selector = if labels { found.clone() } else { json!({"matchLabels": found}) };
+        LabelSelector::from_value(&selector).ok().map(|selector| selector.to_string())
+    });
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": meta,
+        "spec": {"replicas": value::int(object, paths.replicas).unwrap_or(0)},
+        "status": {
+            "replicas": value::int(object, paths.observed).unwrap_or(0),
+            "selector": selector.unwrap_or_default(),
+        },
+    })
+}

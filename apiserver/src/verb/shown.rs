@@ -1,0 +1,252 @@
+//! Encoding objects and lists in the form that the client accepts.
+//!
+//! The common case, whole objects as JSON, sends the cache's bytes; everything else is decoded and encoded again.
+
+use crate::answer::{Answer, Body, Failure};
+use crate::cache::Entry;
+use crate::registry::columns::{self, Include, ListMeta};
+use crate::registry::read::served;
+use crate::road::negotiated::{Encoding, Form, Medium};
+use crate::road::received::Received;
+use api::codec;
+use api::kind::Kind;
+use api::schema::{SchemaRef, native};
+use api::status::Status;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+
+/// The schema of a `meta/v1` type.
+///
+/// # Errors
+/// 500 when the fact table lacks it.
+pub fn meta_schema(name: &str) -> Result<SchemaRef<'static>, Failure> {
+    let schema = native().schema(&format!("{META}{name}"));
+    schema.ok_or_else(|| Status::internal(format!("no schema for {name}")).into())
+}
+
+/// A value in the encoding of a medium.
+///
+/// # Errors
+/// 500 when it does not fit its schema.
+pub fn encode(medium: Medium, value: &Value, schema: SchemaRef<'_>) -> Result<Bytes, Failure> {
+    let bytes = match medium.encoding {
+        Encoding::Json if medium.pretty => {
+            let compact = codec::json::encode(value, schema);
+            pretty(&compact)
+        }
+        Encoding::Json => codec::json::encode(value, schema),
+        Encoding::Yaml => codec::yaml::encode(value, schema),
+        Encoding::Protobuf => codec::protobuf::encode(value, schema).map_err(Status::internal)?,
+    };
+    Ok(bytes.into())
+}
+
+/// Indents JSON without touching the order of its fields.
+fn pretty(compact: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(compact.len() * 2);
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let newline = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.extend(std::iter::repeat_n(b' ', depth * 2));
+    };
+    let mut bytes = compact.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if quoted {
+            out.push(byte);
+            quoted = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'"' => {
+                quoted = true;
+                escaped = false;
+                out.push(byte);
+            }
+            b'{' | b'[' => {
+                out.push(byte);
+                if matches!(bytes.peek(), Some(b'}' | b']')) {
+                    out.extend(bytes.next());
+                } else {
+                    depth += 1;
+                    newline(&mut out, depth);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                newline(&mut out, depth);
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                newline(&mut out, depth);
+            }
+            b':' => out.extend_from_slice(b": "),
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
+/// `includeObject` of a table request.
+///
+/// # Errors
+/// 400 for another word.
+pub fn include(received: &Received) -> Result<Include, Failure> {
+    match received.query.get("includeObject") {
+        None | Some("" | "Metadata") => Ok(Include::Metadata),
+        Some("None") => Ok(Include::None),
+        Some("Object") => Ok(Include::Object),
+        Some(other) => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}")).into()),
+    }
+}
+
+/// One object.
+///
+/// # Errors
+/// Those of encoding.
+pub fn object(
+    received: &Received,
+    medium: Medium,
+    kind: &'static Kind,
+    entry: &Entry,
+    code: u16,
+    now: i64,
+) -> Result<Answer, Failure> {
+    let content_type = medium.encoding.content_type();
+    if medium.form == Form::Whole && medium.encoding == Encoding::Json && !medium.pretty && kind.stored_as.is_none() {
+        return Ok(Answer::bytes(code, content_type, entry.json.clone()));
+    }
+    let body = match medium.form {
+        Form::Whole => encode(medium, &served(kind, entry), kind.schema())?,
+        Form::Metadata(version) => {
+            encode(medium, &columns::metadata(&served(kind, entry), version), meta_schema("PartialObjectMetadata")?)?
+        }
+        Form::Table(version) => {
+            let meta = ListMeta { revision: entry.revision.to_string(), ..ListMeta::default() };
+            let include = include(received)?;
+            let table = columns::table(kind, version, &meta, std::iter::once(entry), include, now, true);
+            encode(medium, &table, meta_schema("Table")?)?
+        }
+    };
+    Ok(Answer::bytes(code, content_type, body))
+}
+
+/// A value that is not stored: a review, a scale, a status.
+///
+/// # Errors
+/// Those of encoding.
+pub fn value(medium: Medium, value: &Value, schema: SchemaRef<'_>, code: u16) -> Result<Answer, Failure> {
+    let medium = Medium { form: Form::Whole, ..medium };
+    Ok(Answer::bytes(code, medium.encoding.content_type(), encode(medium, value, schema)?))
+}
+
+/// A list.
+///
+/// # Errors
+/// Those of encoding.
+pub fn list(
+    received: &Received,
+    medium: Medium,
+    kind: &'static Kind,
+    meta: &ListMeta,
+    entries: &[Arc<Entry>],
+    now: i64,
+) -> Result<Answer, Failure> {
+    let content_type = medium.encoding.content_type();
+    let list_kind = format!("{}List", kind.kind);
+    let body = match medium.form {
+        Form::Whole if medium.encoding == Encoding::Json && !medium.pretty && kind.stored_as.is_none() => {
+            return Ok(chained(kind, &list_kind, meta, entries, content_type));
+        }
+        Form::Whole => {
+            let items: Vec<Value> = entries
+                .iter()
+                .map(|entry| {
+                    let mut value = served(kind, entry);
+                    api::value::remove(&mut value, "kind");
+                    api::value::remove(&mut value, "apiVersion");
+                    value
+                })
+                .collect();
+            let list = json!({"kind": list_kind, "apiVersion": kind.api_version(), "metadata": meta.value(), "items": items});
+            let schema = native()
+                .of_gvk(kind.group, kind.version, &list_kind)
+                .ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
+            encode(medium, &list, schema)?
+        }
+        Form::Metadata(version) => {
+            let items: Vec<Value> = entries.iter().map(|entry| columns::metadata(&served(kind, entry), version)).collect();
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": meta.value(), "items": items});
+            encode(medium, &list, meta_schema("PartialObjectMetadataList")?)?
+        }
+        Form::Table(version) => {
+            let include = include(received)?;
+            let entries = entries.iter().map(AsRef::as_ref);
+            let table = columns::table(kind, version, meta, entries, include, now, true);
+            encode(medium, &table, meta_schema("Table")?)?
+        }
+    };
+    Ok(Answer::bytes(200, content_type, body))
+}
+
+/// A list as the cache's own buffers, joined. Items carry no `kind` and `apiVersion` in a list, as upstream's do not.
+fn chained(
+    kind: &Kind,
+    list_kind: &str,
+    meta: &ListMeta,
+    entries: &[Arc<Entry>],
+    content_type: &'static str,
+) -> Answer {
+    let prefix = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version());
+    // Continue tokens are base64: nothing in them needs escaping.
+    let mut head = format!(
+        "{{\"kind\":\"{list_kind}\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{}\"",
+        kind.api_version(),
+        meta.revision
+    );
+    if let Some(next) = &meta.next {
+        head.push_str(&format!(",\"continue\":\"{next}\""));
+    }
+    if let Some(remaining) = meta.remaining {
+        head.push_str(&format!(",\"remainingItemCount\":{remaining}"));
+    }
+    head.push_str("},\"items\":[");
+    let mut length = head.len();
+    let mut chunks = Vec::with_capacity(entries.len() * 2 + 2);
+    chunks.push(Bytes::from(head));
+    for (index, entry) in entries.iter().enumerate() {
+        let open = Bytes::from_static(if index == 0 { b"{" } else { b",{" });
+        let item = if entry.json.starts_with(prefix.as_bytes()) {
+            entry.json.slice(prefix.len()..)
+        } else {
+            entry.json.slice(1.min(entry.json.len())..)
+        };
+        length += open.len() + item.len();
+        chunks.push(open);
+        chunks.push(item);
+    }
+    length += 2;
+    chunks.push(Bytes::from_static(b"]}"));
+    let body = Body::Chunks(chunks, u64::try_from(length).unwrap_or(u64::MAX));
+    Answer { code: 200, content_type, body, headers: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indentation_keeps_order_and_strings() {
+        let compact = br#"{"b":[1,{"a":"x,{\"y\":1}"}],"a":{},"c":[]}"#;
+        let shown = String::from_utf8(pretty(compact)).unwrap();
+        assert_eq!(
+            shown,
+            "{\n  \"b\": [\n    1,\n    {\n      \"a\": \"x,{\\\"y\\\":1}\"\n    }\n  ],\n  \"a\": {},\n  \"c\": []\n}"
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! PUT of an object or of a subresource that shows the whole object.
+
+use super::{Call, shown};
+use crate::answer::{Answer, Failure};
+use crate::registry::write::{self, Change};
+use crate::road::decoded;
+use crate::server::Server;
+use api::status::Status;
+
+/// Answers an update.
+///
+/// # Errors
+/// Those of decoding and of the write.
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let kind = call.target.kind;
+    let strictness = decoded::strictness(call.received())?;
+    let media = decoded::content_type(call.received());
+    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let mut decoded = decoded::object(&media, &body, kind.schema(), strictness)?;
+    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let options = call.write_options()?;
+    if api::meta::name(&decoded.value).is_empty() {
+        return Err(Status::bad_request("name must be provided").into());
+    }
+    let may_create = kind.create_on_update && call.part.is_none();
+    let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| match old {
+        None if !may_create => Err(Status::not_found(call.target.resource(), &call.target.name).into()),
+        _ => Ok(Change { object: decoded.value.clone(), applied: false }),
+    })
+    .await?;
+    let code = if written.created { 201 } else { 200 };
+    let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
+    Ok(answer.warn(decoded.warnings).warn(written.warnings))
+}

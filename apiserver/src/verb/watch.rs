@@ -1,0 +1,305 @@
+//! WATCH: events as they happen, with bookmarks and initial events.
+//!
+//! Source: upstream's API concepts on watches; KEP-956 (bookmarks), KEP-3157 (streaming lists).
+
+use super::{Call, shown};
+use crate::answer::{Answer, Failure, status, stream};
+use crate::cache::{Change, Entry, Event, Watcher};
+use crate::registry::columns::{self, Include, ListMeta};
+use crate::registry::read::{self, Filter, served};
+use crate::road::negotiated::{Encoding, Form, Medium};
+use crate::server::Server;
+use api::kind::Kind;
+use api::status::Status;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::Stream;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often a watch that asked for bookmarks gets one.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(50);
+
+/// What a 406 offers.
+const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
+/// Marks the bookmark behind the last initial event.
+const INITIAL_END: &str = "k8s.io/initial-events-end";
+
+/// Answers a watch.
+///
+/// # Errors
+/// 400 and 422 for parameters, 410 for versions that are gone.
+pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
+    // YAML has no framing for streams.
+    if call.medium.encoding == Encoding::Yaml {
+        return Err(Status::not_acceptable(STREAMS).into());
+    }
+    let query = &call.received().query;
+    let filter = Filter::parse(&call.target, query.get("labelSelector"), query.get("fieldSelector"))?;
+    let bookmarks = query.flag("allowWatchBookmarks");
+    let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+    if initial.is_some() && query.get("resourceVersionMatch") != Some("NotOlderThan") {
+        return Err(Status::bad_request(
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        )
+        .into());
+    }
+    let revision = super::list::parse(query.get("resourceVersion").unwrap_or_default())?;
+    let timeout = query.get("timeoutSeconds").and_then(|text| text.parse::<u64>().ok()).filter(|seconds| *seconds > 0);
+    let timeout = timeout.map_or_else(default_timeout, Duration::from_secs);
+
+    let cache = Arc::clone(read::cache(server, &call.target)?);
+    let with_state = initial.unwrap_or(matches!(revision, None | Some(0)));
+    let mut first = VecDeque::new();
+    let from = if with_state {
+        let snapshot = match revision {
+            Some(0) if initial.is_none() => cache.snapshot(),
+            _ => cache.consistent().await.map_err(|error| call.target.failure(error))?,
+        };
+        let kind = call.target.kind;
+        first.extend(snapshot.objects.values().filter(|entry| filter.matches(kind, entry)).cloned());
+        snapshot.revision
+    } else {
+        match revision {
+            Some(revision) => revision,
+            None => cache.consistent().await.map_err(|error| call.target.failure(error))?.revision,
+        }
+    };
+    let mut watcher = cache.watch(from);
+    // A version that is gone is refused with a status of its own rather than inside the stream.
+    let early = match tokio::time::timeout(Duration::ZERO, watcher.next()).await {
+        Ok(Err(error)) => return Err(call.target.failure(error)),
+        Ok(Ok(events)) => events,
+        Err(_) => Vec::new(),
+    };
+    let end_of_initial = (initial == Some(true) && bookmarks).then_some(from);
+    let include = shown::include(call.received())?;
+    let frames = Frames { kind: call.target.kind, medium: call.medium, include };
+    let content_type = call.medium.encoding.stream_content_type();
+    let watch = Watch {
+        frames,
+        filter,
+        watcher,
+        first,
+        early: early.into(),
+        end_of_initial,
+        bookmarks,
+        headed: false,
+        deadline: Instant::now() + timeout,
+        next_bookmark: Instant::now() + BOOKMARK_EVERY,
+        cache,
+        clock: Arc::clone(&server.clock),
+        stop: server.stop.clone(),
+        done: false,
+    };
+    Ok(stream(content_type, watch.into_stream()))
+}
+
+/// Between 30 and 60 minutes, so that watches that began together do not end together.
+fn default_timeout() -> Duration {
+    use rand::Rng as _;
+    Duration::from_secs(rand::rng().random_range(1800..3600))
+}
+
+struct Watch {
+    frames: Frames,
+    filter: Filter,
+    watcher: Watcher,
+    first: VecDeque<Arc<Entry>>,
+    early: VecDeque<Arc<Event>>,
+    end_of_initial: Option<u64>,
+    bookmarks: bool,
+    headed: bool,
+    deadline: Instant,
+    next_bookmark: Instant,
+    cache: Arc<crate::cache::Cache>,
+    clock: Arc<dyn storage::clock::Clock>,
+    stop: tokio_util::sync::CancellationToken,
+    done: bool,
+}
+
+impl Watch {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+        futures::stream::unfold(self, |mut watch| async move {
+            let chunk = watch.chunk().await?;
+            Some((Ok(chunk), watch))
+        })
+    }
+
+    /// The next frames, several at once where several are ready; `None` at the end.
+    async fn chunk(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
+        while let Some(entry) = self.first.pop_front() {
+            self.frames.object(&mut out, "ADDED", &entry, entry.revision, now, &mut self.headed);
+            if out.len() > 64 * 1024 {
+                return Some(out.freeze());
+            }
+        }
+        if let Some(revision) = self.end_of_initial.take() {
+            self.frames.bookmark(&mut out, revision, true);
+        }
+        for event in std::mem::take(&mut self.early) {
+            self.event(&mut out, &event, now);
+        }
+        while out.is_empty() {
+            let events = tokio::select! {
+                () = tokio::time::sleep_until(self.deadline) => return None,
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.bookmark(&mut out).await;
+                    continue;
+                }
+                events = self.watcher.next() => events,
+            };
+            let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
+            match events {
+                Ok(events) => events.iter().for_each(|event| self.event(&mut out, event, now)),
+                Err(error) => {
+                    let kind = self.frames.kind;
+                    let failure =
+                        Failure::Store { error, resource: (kind.group, kind.plural), name: String::new() };
+                    self.frames.error(&mut out, &status(failure));
+                    self.done = true;
+                }
+            }
+        }
+        Some(out.freeze())
+    }
+
+    fn event(&mut self, out: &mut BytesMut, event: &Event, now: i64) {
+        let kind = self.frames.kind;
+        let change = Change::seen(event, |entry| self.filter.matches(kind, entry));
+        if let Some(change) = change {
+            let revision = event.object.revision;
+            self.frames.object(out, change.name(), &event.object, revision, now, &mut self.headed);
+        }
+    }
+
+    /// Everything up to the bookmark's version was sent: the cache is asked first, then the events it has are drained.
+    async fn bookmark(&mut self, out: &mut BytesMut) {
+        self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+        let Ok(revision) = self.cache.progress().await else {
+            return;
+        };
+        let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
+        while let Ok(Ok(events)) = tokio::time::timeout(Duration::ZERO, self.watcher.next()).await {
+            events.iter().for_each(|event| self.event(out, event, now));
+        }
+        self.frames.bookmark(out, revision, false);
+    }
+}
+
+/// Writes frames in the client's encoding.
+struct Frames {
+    kind: &'static Kind,
+    medium: Medium,
+    include: Include,
+}
+
+impl Frames {
+    fn object(&self, out: &mut BytesMut, change: &str, entry: &Entry, revision: u64, now: i64, headed: &mut bool) {
+        let plain = self.medium.form == Form::Whole && self.medium.encoding == Encoding::Json;
+        if plain && self.kind.stored_as.is_none() {
+            self.json(out, change, &entry.json);
+            return;
+        }
+        let (value, schema) = match self.medium.form {
+            Form::Whole => (served(self.kind, entry), Ok(self.kind.schema())),
+            Form::Metadata(version) => {
+                (columns::metadata(&served(self.kind, entry), version), shown::meta_schema("PartialObjectMetadata"))
+            }
+            Form::Table(version) => {
+                let meta = ListMeta { revision: revision.to_string(), ..ListMeta::default() };
+                let one = std::iter::once(entry);
+                let table = columns::table(self.kind, version, &meta, one, self.include, now, !*headed);
+                *headed = true;
+                (table, shown::meta_schema("Table"))
+            }
+        };
+        self.value(out, change, &value, schema);
+    }
+
+    fn bookmark(&self, out: &mut BytesMut, revision: u64, end_of_initial: bool) {
+        let mut meta = json!({"resourceVersion": revision.to_string()});
+        if end_of_initial {
+            api::value::set(&mut meta, "annotations", json!({INITIAL_END: "true"}));
+        }
+        let (kind, api_version, schema) = match self.medium.form {
+            Form::Metadata(version) => (
+                "PartialObjectMetadata",
+                format!("meta.k8s.io/{version}"),
+                shown::meta_schema("PartialObjectMetadata"),
+            ),
+            _ => (self.kind.kind, self.kind.api_version(), Ok(self.kind.schema())),
+        };
+        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": meta});
+        if let Form::Table(version) = self.medium.form {
+            let meta = ListMeta { revision: revision.to_string(), ..ListMeta::default() };
+            let mut table = columns::table(self.kind, version, &meta, std::iter::empty(), self.include, 0, false);
+            api::value::set(&mut table, "rows", vec![json!({"cells": [], "object": object})]);
+            self.value(out, "BOOKMARK", &table, shown::meta_schema("Table"));
+            return;
+        }
+        self.value(out, "BOOKMARK", &object, schema);
+    }
+
+    fn error(&self, out: &mut BytesMut, status: &Status) {
+        self.value(out, "ERROR", &status.to_value(), shown::meta_schema("Status"));
+    }
+
+    fn value(
+        &self,
+        out: &mut BytesMut,
+        change: &str,
+        value: &Value,
+        schema: Result<api::schema::SchemaRef<'_>, Failure>,
+    ) {
+        let medium = Medium { pretty: false, ..self.medium };
+        match schema.and_then(|schema| shown::encode(medium, value, schema)) {
+            Ok(bytes) => match self.medium.encoding {
+                Encoding::Protobuf => protobuf_frame(out, change, &bytes),
+                Encoding::Json | Encoding::Yaml => self.json(out, change, &bytes),
+            },
+            Err(failure) => tracing::error!(?failure, "a watch frame could not be encoded"),
+        }
+    }
+
+    #[allow(clippy::unused_self)] // reads as a sibling of the other frame writers
+    fn json(&self, out: &mut BytesMut, change: &str, object: &[u8]) {
+        out.put_slice(b"{\"type\":\"");
+        out.put_slice(change.as_bytes());
+        out.put_slice(b"\",\"object\":");
+        out.put_slice(object);
+        out.put_slice(b"}\n");
+    }
+}
+
+/// A length-prefixed `runtime.Unknown`-wrapped `WatchEvent`: field 1 the type, field 2 a `RawExtension` whose field 1
+/// is the object with its own envelope.
+fn protobuf_frame(out: &mut BytesMut, change: &str, object: &[u8]) {
+    let mut raw = Vec::with_capacity(object.len() + 8);
+    field(&mut raw, 1, object);
+    let mut event = Vec::with_capacity(raw.len() + 24);
+    field(&mut event, 1, change.as_bytes());
+    field(&mut event, 2, &raw);
+    out.put_u32(u32::try_from(event.len()).unwrap_or(u32::MAX));
+    out.put_slice(&event);
+}
+
+fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push((length as u8 & 0x7f) | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(bytes);
+}

@@ -1,0 +1,268 @@
+//! The control plane of `up`: API server, controllers and scheduler, put together from flags.
+//!
+//! Never touches containers; `node.rs` does.
+
+use crate::flags::Up;
+use crate::pki::{Authority, Pair, Subject, token_key};
+use anyhow::Context as _;
+use apiserver::authn::User;
+use apiserver::authz::bootstrap::ControllerRole;
+use apiserver::transport::Identity;
+use ipnet::IpNet;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::clock::SystemClock;
+use storage::store::Store;
+use tokio_util::sync::CancellationToken;
+
+/// The Kubernetes version whose API is served.
+pub(crate) const VERSION: &str = concat!("v1.36.0+ironkeel.", env!("CARGO_PKG_VERSION"));
+
+/// A control plane that serves.
+pub(crate) struct ControlPlane {
+    pub(crate) api: apiserver::Running,
+    pub(crate) authority: Authority,
+    pub(crate) advertise: IpAddr,
+    /// URL for clients on this machine.
+    pub(crate) url: String,
+}
+
+/// Starts the API server over the store in the data directory.
+pub(crate) async fn start(flags: &Up, data: &Path, node: &str, stop: &CancellationToken) -> anyhow::Result<ControlPlane> {
+    let pki = data.join("pki");
+    let authority = Authority::open(&pki)?;
+    let advertise = flags.advertise_address.unwrap_or_else(outward_address);
+    let cidrs = flags
+        .service_cluster_ip_range
+        .iter()
+        .map(|text| text.parse::<IpNet>().with_context(|| format!("--service-cluster-ip-range: {text:?} is not a range")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let serving = match (&flags.tls_cert_file, &flags.tls_private_key_file) {
+        (Some(certificate), Some(key)) => Pair { certificate: read(certificate)?, key: read(key)? },
+        _ => authority.issue(&Subject { file: "apiserver", name: "kube-apiserver", group: None, hosts: hosts(advertise, &cidrs, node) })?,
+    };
+    let kubelet_client = authority.issue(&Subject {
+        file: "apiserver-kubelet-client",
+        name: "kube-apiserver-kubelet-client",
+        group: Some("system:masters"),
+        hosts: Vec::new(),
+    })?;
+    let mut client_ca = authority.certificate().to_owned();
+    if let Some(path) = &flags.client_ca_file {
+        client_ca.push('\n');
+        client_ca.push_str(&read(path)?);
+    }
+    let signing_key = match &flags.service_account_signing_key_file {
+        Some(path) => read(path)?,
+        None => token_key(&pki)?,
+    };
+    let config = apiserver::Config {
+        listen: SocketAddr::new(flags.bind_address, flags.secure_port),
+        advertise,
+        identity: identity(serving),
+        client_ca: Some(client_ca),
+        token_file: flags.token_auth_file.as_deref().map(read).transpose()?,
+        anonymous: flags.anonymous_auth,
+        authorization_modes: flags.authorization_mode.clone(),
+        issuers: flags.service_account_issuer.clone(),
+        audiences: flags.api_audiences.clone(),
+        signing_key,
+        verify_keys: flags.service_account_key_file.iter().map(|path| read(path)).collect::<anyhow::Result<_>>()?,
+        service_cidrs: cidrs,
+        node_ports: ports(&flags.service_node_port_range)?,
+        event_ttl: duration(&flags.event_ttl)?,
+        max_in_flight: flags.max_requests_inflight + flags.max_mutating_requests_inflight,
+        enable_admission: flags.enable_admission_plugins.clone(),
+        disable_admission: flags.disable_admission_plugins.clone(),
+        kubelet_client: Some(identity(kubelet_client)),
+        kubelet_ca: Some(authority.certificate().to_owned()),
+        controller_roles: controller_roles(),
+        workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
+        version: VERSION.to_owned(),
+    };
+    let storage = match &flags.storage {
+        Some(storage) => storage.clone(),
+        None => format!("embedded:{}", data.join("store").display()),
+    };
+    let kv = storage::engines::open(&storage).with_context(|| format!("the store {storage} cannot be opened"))?;
+    let clock = Arc::new(SystemClock);
+    let store = Store::open(kv, Arc::clone(&clock) as _).await.context("the store cannot be read")?;
+    let api = apiserver::start(config, store, clock, stop.clone()).await?;
+    let host = if flags.bind_address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { flags.bind_address };
+    let url = format!("https://{}", SocketAddr::new(host, api.address().port()));
+    Ok(ControlPlane { api, authority, advertise, url })
+}
+
+fn identity(pair: Pair) -> Identity {
+    Identity { certificates: pair.certificate, key: pair.key }
+}
+
+/// Runs the controllers and the scheduler until `stop`.
+pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToken) -> tokio::task::JoinSet<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    let server = Arc::new(Clients::new(plane));
+    let options = controllers::Options {
+        enabled: flags.controllers.clone(),
+        cluster_ca_pem: plane.authority.certificate().to_owned(),
+        ..controllers::Options::default()
+    };
+    let (clients, stopped) = (Arc::clone(&server), stop.clone());
+    tasks.spawn(async move {
+        let client_for = move |account: &str| clients.service_account(account);
+        if let Err(error) = controllers::run(client_for, options, stopped).await {
+            tracing::error!(%error, "the controllers ended");
+        }
+    });
+    let (client, stopped) = (server.user("system:kube-scheduler"), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = scheduler::run(client, scheduler::Options::default(), stopped).await {
+            tracing::error!(%error, "the scheduler ended");
+        }
+    });
+    tasks
+}
+
+/// Clients inside the process, made ahead: `client_for` is called from anywhere.
+struct Clients {
+    accounts: std::collections::HashMap<String, kube::Client>,
+    scheduler: kube::Client,
+    nobody: kube::Client,
+}
+
+impl Clients {
+    fn new(plane: &ControlPlane) -> Clients {
+        let accounts = controllers::CONTROLLERS
+            .iter()
+            .map(|controller| {
+                let name = controller.service_account;
+                (name.to_owned(), plane.api.client(User::service_account("kube-system", name, "")))
+            })
+            .collect();
+        Clients {
+            accounts,
+            scheduler: plane.api.client(User::new("system:kube-scheduler", &[])),
+            nobody: plane.api.client(User::new("system:kube-controller-manager", &[])),
+        }
+    }
+
+    /// The client of a controller; what has no account of its own acts as the controller manager.
+    fn service_account(&self, name: &str) -> kube::Client {
+        self.accounts.get(name).unwrap_or(&self.nobody).clone()
+    }
+
+    fn user(&self, _name: &str) -> kube::Client {
+        self.scheduler.clone()
+    }
+}
+
+fn controller_roles() -> Vec<ControllerRole> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    controllers::CONTROLLERS
+        .iter()
+        .map(|controller| ControllerRole {
+            service_account: controller.service_account,
+            rules: controller
+                .rules
+                .iter()
+                .map(|rule| PolicyRule {
+                    api_groups: Some(texts(rule.groups)),
+                    resources: Some(texts(rule.resources)),
+                    verbs: texts(rule.verbs),
+                    ..PolicyRule::default()
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// Names and addresses under which clients reach the API server.
+fn hosts(advertise: IpAddr, cidrs: &[IpNet], node: &str) -> Vec<String> {
+    let mut hosts: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "127.0.0.1",
+        "::1",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    hosts.push(advertise.to_string());
+    if let Ok(IpAddr::V4(_) | IpAddr::V6(_)) = node.parse::<IpAddr>() {
+        hosts.push(node.to_owned());
+    } else {
+        hosts.push(node.to_ascii_lowercase());
+    }
+    for net in cidrs {
+        hosts.push(match net.network() {
+            IpAddr::V4(address) => Ipv4Addr::from(u32::from(address).wrapping_add(1)).to_string(),
+            IpAddr::V6(address) => std::net::Ipv6Addr::from(u128::from(address).wrapping_add(1)).to_string(),
+        });
+    }
+    hosts.dedup();
+    hosts
+}
+
+/// The address from which this machine would speak to the outside; loopback when it has no way there. Sends nothing.
+pub(crate) fn outward_address() -> IpAddr {
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        // A documentation address: connecting a datagram socket only asks for the route.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    probe.map_or(IpAddr::from(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+fn read(path: impl AsRef<Path>) -> anyhow::Result<String> {
+    let path = path.as_ref();
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn ports(text: &str) -> anyhow::Result<(u16, u16)> {
+    let parse = || {
+        let (low, high) = text.split_once('-')?;
+        let (low, high) = (low.parse().ok()?, high.parse().ok()?);
+        (0 < low && low <= high).then_some((low, high))
+    };
+    parse().with_context(|| format!("--service-node-port-range: {text:?} is not a range such as 30000-32767"))
+}
+
+/// A duration as Go writes it: `1h`, `90m`, `1h30m`, `45s`.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let parse = || {
+        let (mut total, mut digits) = (0_u64, String::new());
+        for c in text.chars() {
+            if c.is_ascii_digit() {
+                digits.push(c);
+                continue;
+            }
+            let unit = match c {
+                'h' => 3600,
+                'm' => 60,
+                's' => 1,
+                _ => return None,
+            };
+            total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(unit)?)?;
+            digits.clear();
+        }
+        (digits.is_empty() && !text.is_empty()).then_some(Duration::from_secs(total))
+    };
+    parse().with_context(|| format!("--event-ttl: {text:?} is not a duration such as 1h30m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_as_upstream_reads_them() {
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
+        assert!(duration("soon").is_err() && duration("5").is_err() && duration("").is_err());
+        assert_eq!(ports("30000-32767").unwrap(), (30000, 32767));
+        assert!(ports("7-3").is_err() && ports("x").is_err());
+    }
+}

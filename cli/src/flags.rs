@@ -1,0 +1,193 @@
+//! What a person may say on the command line. Upstream's names where upstream has the flag.
+//!
+//! Never acts.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A Kubernetes cluster in one process.
+#[derive(Parser)]
+#[command(name = "ironkeel", version, about, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start a cluster: API server, controllers, scheduler and, where possible, a node
+    Up(Box<Up>),
+    /// Remove the containers and the network of a cluster; its data stays
+    Down(Cluster),
+    /// Remove a cluster with all its data
+    Reset(Reset),
+    /// Work with the node's images
+    Image(Image),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which cluster on this machine.
+#[derive(Args, Clone)]
+pub(crate) struct Cluster {
+    /// Where the cluster keeps its data [default: /var/lib/ironkeel as root, ~/.local/share/ironkeel otherwise]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// The data directory, absolute.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        let given = match &self.data_dir {
+            Some(given) => given.clone(),
+            None if nix::unistd::geteuid().is_root() => PathBuf::from("/var/lib/ironkeel"),
+            None => {
+                let home = std::env::var_os("HOME")
+                    .ok_or_else(|| anyhow::anyhow!("HOME is not set: name a directory with --data-dir"))?;
+                PathBuf::from(home).join(".local/share/ironkeel")
+            }
+        };
+        Ok(std::path::absolute(given)?)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Reset {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Import images from OCI archives
+    Load {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// Socket of the container runtime, when the cluster does not run its own
+        #[arg(long, value_name = "SOCKET")]
+        containerd: Option<PathBuf>,
+        /// Archives, as `docker save` or `hack/images` write them
+        #[arg(required = true, value_name = "FILE.tar")]
+        files: Vec<PathBuf>,
+    },
+    /// List the images of the node
+    List {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// Socket of the container runtime, when the cluster does not run its own
+        #[arg(long, value_name = "SOCKET")]
+        containerd: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// Where to write the administrator's kubeconfig
+    #[arg(long, value_name = "FILE", default_value = "ironkeel.kubeconfig")]
+    pub(crate) kubeconfig: PathBuf,
+    /// Storage engine and its place [default: embedded:DATA-DIR/store]
+    #[arg(long, value_name = "ENGINE:PLACE")]
+    pub(crate) storage: Option<String>,
+    /// Address on which the API server listens
+    #[arg(long, default_value = "0.0.0.0")]
+    pub(crate) bind_address: IpAddr,
+    /// Address under which others reach the API server [default: that of the route to the outside]
+    #[arg(long)]
+    pub(crate) advertise_address: Option<IpAddr>,
+    /// Port of the API server
+    #[arg(long, default_value_t = 6443)]
+    pub(crate) secure_port: u16,
+    /// Serving certificate of the API server [default: made and renewed by this cluster]
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// Key of --tls-cert-file
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// Further authorities of client certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// Bearer tokens: token,user,uid[,"group1,group2"] per line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
+    /// Let requests without credentials be system:anonymous
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) anonymous_auth: bool,
+    /// Authorizers in order
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    pub(crate) authorization_mode: Vec<String>,
+    /// Issuers of service-account tokens; the first one signs
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
+    pub(crate) service_account_issuer: Vec<String>,
+    /// Audiences of the API server [default: the issuers]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) api_audiences: Vec<String>,
+    /// Further keys whose service-account tokens are accepted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_account_key_file: Vec<PathBuf>,
+    /// Key that signs service-account tokens [default: made by this cluster]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_account_signing_key_file: Option<PathBuf>,
+    /// Addresses of Services, one range for each family
+    #[arg(long, value_delimiter = ',', default_value = "10.96.0.0/12")]
+    pub(crate) service_cluster_ip_range: Vec<String>,
+    /// Node ports, both ends included
+    #[arg(long, default_value = "30000-32767")]
+    pub(crate) service_node_port_range: String,
+    /// How long Events are kept
+    #[arg(long, default_value = "1h")]
+    pub(crate) event_ttl: String,
+    /// Most requests in progress that only read
+    #[arg(long, default_value_t = 400)]
+    pub(crate) max_requests_inflight: usize,
+    /// Most requests in progress that write
+    #[arg(long, default_value_t = 200)]
+    pub(crate) max_mutating_requests_inflight: usize,
+    /// Admission plugins to turn on beside the defaults
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) enable_admission_plugins: Vec<String>,
+    /// Admission plugins to turn off
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) disable_admission_plugins: Vec<String>,
+    /// Controllers: * for all, name for one, -name for all but one
+    #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
+    pub(crate) controllers: Vec<String>,
+    /// Start the control plane alone
+    #[arg(long)]
+    pub(crate) no_node: bool,
+    /// Name of the node [default: the machine's host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Socket of a container runtime to use instead of an own one
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) containerd: Option<PathBuf>,
+    /// Addresses of pods
+    #[arg(long, default_value = "10.244.0.0/24", value_name = "CIDR")]
+    pub(crate) pod_cidr: String,
+    /// Port of the kubelet
+    #[arg(long, default_value_t = 10250)]
+    pub(crate) kubelet_port: u16,
+    /// Most pods on the node
+    #[arg(long, default_value_t = 110)]
+    pub(crate) max_pods: u32,
+    /// Leave the pods running at the end
+    #[arg(long)]
+    pub(crate) keep_pods: bool,
+    /// What to log: a level, or directives such as info,storage=debug
+    #[arg(long, default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+}

@@ -1,0 +1,55 @@
+//! The binary `ironkeel`: flags, certificates, assembly; nothing else.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod flags;
+mod kubeconfig;
+mod node;
+mod pki;
+mod progress;
+mod up;
+
+use clap::{CommandFactory as _, Parser as _};
+use flags::{Command, Flags};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    // The first provider wins for the whole process; two would panic later.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(workers()).build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("the runtime could not be started")),
+    };
+    let outcome = runtime.block_on(run(flags));
+    // Threads that block in a system call must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).clamp(2, 8)
+}
+
+/// One sentence with its causes, on standard error.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("ironkeel: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn run(flags: Flags) -> anyhow::Result<()> {
+    match flags.command {
+        Command::Up(flags) => up::run(*flags).await,
+        Command::Down(flags) => node::down(&flags).await,
+        Command::Reset(flags) => node::reset(&flags).await,
+        Command::Image(flags) => node::image(&flags).await,
+        Command::Completion { shell } => {
+            let mut command = Flags::command();
+            clap_complete::generate(shell, &mut command, "ironkeel", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! How the API is described: discovery and OpenAPI, derived from the table of kinds.
+//!
+//! Builds documents as values and bytes; never serves them and never lists a kind by hand.
+#![forbid(unsafe_code)]
+
+pub mod discovery;
