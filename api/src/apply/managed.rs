@@ -1,0 +1,180 @@
+//! `metadata.managedFields`: who owns which fields, decoded and encoded.
+
+use super::fields_v1;
+use super::path::FieldSet;
+use crate::value;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Updates of more managers than this are folded into one.
+const MAX_UPDATERS: usize = 10;
+/// The manager of folded updates.
+const ANCIENT: &str = "ancient-changes";
+
+/// How fields were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// Server-side apply.
+    Apply,
+    /// Create, update or patch.
+    Update,
+}
+
+impl Operation {
+    fn text(self) -> &'static str {
+        match self {
+            Operation::Apply => "Apply",
+            Operation::Update => "Update",
+        }
+    }
+}
+
+/// What tells entries apart. An applier is the same through all versions, an updater is not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id {
+    pub(super) manager: String,
+    pub(super) operation: Operation,
+    /// Empty for appliers.
+    pub(super) version: String,
+    pub(super) subresource: String,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.manager)?;
+        if !self.subresource.is_empty() {
+            write!(f, " with subresource {:?}", self.subresource)?;
+        }
+        match self.operation {
+            Operation::Apply => Ok(()),
+            Operation::Update => write!(f, " using {}", self.version),
+        }
+    }
+}
+
+/// What a manager owns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owned {
+    pub(super) set: FieldSet,
+    pub(super) version: String,
+    /// RFC 3339; absent where it was never known.
+    pub(super) time: Option<String>,
+}
+
+/// All managers of an object. Holds no manager without fields once a write is finished.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Managed {
+    pub(super) by_id: BTreeMap<Id, Owned>,
+}
+
+impl Managed {
+    /// Reads `metadata.managedFields` of an object.
+    pub(super) fn decode(object: &Value) -> Result<Managed, String> {
+        let mut out = Managed::default();
+        for (i, entry) in value::items(object, "metadata.managedFields").iter().enumerate() {
+            let text = |name: &str| value::text(entry, name).to_owned();
+            let operation = match value::text(entry, "operation") {
+                "Apply" => Operation::Apply,
+                "Update" => Operation::Update,
+                _ => return Err("operation must be `Apply` or `Update`".to_owned()),
+            };
+            let version = text("apiVersion");
+            if version.is_empty() {
+                return Err("apiVersion must not be empty".to_owned());
+            }
+            match value::text(entry, "fieldsType") {
+                "FieldsV1" => {}
+                "" => return Err(format!("missing fieldsType in managed fields entry {i}")),
+                other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {i}")),
+            }
+            let set = match entry.get("fieldsV1") {
+                None | Some(Value::Null) => FieldSet::default(),
+                Some(fields) => fields_v1::decode(fields).map_err(|why| format!("error decoding set: {why}"))?,
+            };
+            let id = Id {
+                manager: text("manager"),
+                operation,
+                version: if operation == Operation::Apply { String::new() } else { version.clone() },
+                subresource: text("subresource"),
+            };
+            let time = Some(text("time")).filter(|time| !time.is_empty());
+            out.by_id.insert(id, Owned { set, version, time });
+        }
+        Ok(out)
+    }
+
+    /// Writes `metadata.managedFields`, or removes it when nobody owns anything.
+    pub(super) fn encode(&self, object: &mut Value) {
+        let mut entries: Vec<(&Id, &Owned)> = self.by_id.iter().collect();
+        entries.sort_by_key(|(id, owned)| {
+            (id.operation, seconds(owned), &id.manager, &owned.version, &id.subresource)
+        });
+        let entries: Vec<Value> = entries.into_iter().map(|(id, owned)| entry(id, owned)).collect();
+        if entries.is_empty() {
+            value::remove(object, "metadata.managedFields");
+        } else {
+            value::set(object, "metadata.managedFields", entries);
+        }
+    }
+
+    /// Removes managers that own nothing.
+    pub(super) fn drop_empty(&mut self) {
+        self.by_id.retain(|_, owned| !owned.set.is_empty());
+    }
+
+    /// Folds the oldest updates into one manager per version once there are too many.
+    pub(super) fn cap_updaters(&mut self) {
+        let mut updaters: Vec<Id> = self.by_id.keys().filter(|id| id.operation == Operation::Update).cloned().collect();
+        updaters.sort_by_cached_key(|id| (self.by_id.get(id).map_or(0, seconds), id.clone()));
+        let mut left = updaters.len();
+        let mut first_of: BTreeMap<String, Id> = BTreeMap::new();
+        for id in updaters {
+            if left <= MAX_UPDATERS {
+                return;
+            }
+            let Some(first) = first_of.get(&id.version).cloned() else {
+                first_of.insert(id.version.clone(), id);
+                continue;
+            };
+            let Some(owned) = self.by_id.remove(&id) else { continue };
+            let bucket = Id {
+                manager: ANCIENT.to_owned(),
+                operation: Operation::Update,
+                version: id.version.clone(),
+                subresource: String::new(),
+            };
+            if !self.by_id.contains_key(&bucket) {
+                let taken = self.by_id.remove(&first).unwrap_or_default();
+                self.by_id.insert(bucket.clone(), taken);
+            }
+            if let Some(into) = self.by_id.get_mut(&bucket) {
+                into.set.extend(&owned.set);
+                into.version = owned.version;
+                into.time = owned.time;
+            }
+            left -= 1;
+        }
+    }
+}
+
+fn seconds(owned: &Owned) -> i64 {
+    owned.time.as_deref().and_then(crate::meta::seconds).unwrap_or_default()
+}
+
+fn entry(id: &Id, owned: &Owned) -> Value {
+    let mut out = Map::new();
+    let mut put = |name: &str, text: &str| {
+        if !text.is_empty() {
+            out.insert(name.to_owned(), text.into());
+        }
+    };
+    put("manager", &id.manager);
+    put("operation", id.operation.text());
+    put("apiVersion", &owned.version);
+    put("time", owned.time.as_deref().unwrap_or_default());
+    put("fieldsType", "FieldsV1");
+    put("subresource", &id.subresource);
+    out.insert("fieldsV1".to_owned(), fields_v1::encode(&owned.set));
+    Value::Object(out)
+}

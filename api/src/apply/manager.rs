@@ -1,0 +1,304 @@
+//! What a write does to ownership: the rules of apply and of every other write.
+
+use super::compare::{Comparison, compare};
+use super::managed::{Id, Managed, Operation, Owned};
+use super::merge::merge;
+use super::path::{FieldSet, PathElement, shown};
+use super::typed::{self, Ty};
+use super::{ApplyError, Conflict, Manager};
+use crate::schema::SchemaRef;
+use crate::value;
+use serde_json::{Map, Value};
+use std::sync::LazyLock;
+
+/// What `kubectl apply` without `--server-side` keeps of its last configuration.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotations of an object may not hold more bytes than this.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// Who owns the fields of an object that nobody tracked until it is applied for the first time.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Fields that belong to the system and to no manager.
+static SYSTEM_FIELDS: LazyLock<FieldSet> = LazyLock::new(|| {
+    let mut out = FieldSet::default();
+    for name in ["apiVersion", "kind", "metadata"] {
+        out.insert_subtree(&[name]);
+    }
+    for name in [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ] {
+        out.insert_subtree(&["metadata", name]);
+    }
+    out
+});
+
+impl Manager<'_> {
+    fn id(&self, operation: Operation) -> Id {
+        Id {
+            manager: if self.manager.is_empty() { "unknown".to_owned() } else { self.manager.to_owned() },
+            operation,
+            version: if operation == Operation::Apply { String::new() } else { self.api_version.to_owned() },
+            subresource: self.subresource.to_owned(),
+        }
+    }
+}
+
+/// The object after a create, update or patch with its managed fields kept: fields that changed go to the writer,
+/// fields that are gone leave everybody, a write that changes nothing leaves entries and times alone.
+///
+/// `live` is absent for a create. `reset` holds fields that this write cannot own (`status` for the main resource,
+/// `spec` for the status). `[]` or `[{}]` as managed fields of `new` stops tracking.
+#[must_use]
+pub fn update(live: Option<&Value>, new: &Value, schema: SchemaRef<'_>, who: &Manager<'_>, reset: &FieldSet) -> Value {
+    let mut out = new.clone();
+    let known = live.map(|live| Managed::decode(live).unwrap_or_default()).unwrap_or_default();
+    let mut managed = if who.subresource.is_empty() { sent_or(new, known) } else { known };
+    let tracked = live.is_none() || !managed.by_id.is_empty();
+    if tracked {
+        record(&mut managed, live.unwrap_or(typed::empty()), new, schema, &who.id(Operation::Update), who, reset);
+        managed.cap_updaters();
+    }
+    managed.encode(&mut out);
+    out
+}
+
+/// The managed fields that a client sent, or those known when it sent none or nonsense.
+fn sent_or(new: &Value, known: Managed) -> Managed {
+    match value::get(new, "metadata.managedFields").and_then(Value::as_array).map(Vec::as_slice) {
+        None => known,
+        Some([]) => Managed::default(),
+        Some([Value::Object(only)]) if only.values().all(|value| value.is_null() || value == "") => Managed::default(),
+        Some(_) => Managed::decode(new).ok().filter(|sent| !sent.by_id.is_empty()).unwrap_or(known),
+    }
+}
+
+/// Gives the difference between two objects to an updater.
+fn record(
+    managed: &mut Managed,
+    live: &Value,
+    new: &Value,
+    schema: SchemaRef<'_>,
+    id: &Id,
+    who: &Manager<'_>,
+    reset: &FieldSet,
+) {
+    let changes = compare(Ty::Struct(schema), live, new).without(reset);
+    let changed = changes.modified.union(&changes.added);
+    for owned in managed.by_id.values_mut() {
+        owned.set = owned.set.difference(&changed).difference(&changes.removed);
+    }
+    managed.drop_empty();
+    let set = changed.recursive_difference(reset).difference(&SYSTEM_FIELDS);
+    if set.is_empty() {
+        return;
+    }
+    let owned = managed.by_id.entry(id.clone()).or_default();
+    owned.set.extend(&set);
+    owned.version = who.api_version.to_owned();
+    owned.time = Some(who.time.to_owned());
+}
+
+/// Applies a configuration without fields to reset; see `apply_resetting`.
+///
+/// # Errors
+/// As `apply_resetting`.
+pub fn apply(
+    live: Option<&Value>,
+    applied: &Value,
+    schema: SchemaRef<'_>,
+    who: &Manager<'_>,
+    force: bool,
+) -> Result<Value, ApplyError> {
+    apply_resetting(live, applied, schema, who, force, &FieldSet::default())
+}
+
+/// Merges a configuration into the live object (absent: a new one) and returns it with its managed fields: what the
+/// manager applied before and nobody owns any longer is gone.
+///
+/// # Errors
+/// `Conflicts` when others own fields with other values and `force` is false; `Invalid` for a configuration that has
+/// managed fields, another version, duplicates in sets or keyed lists.
+pub fn apply_resetting(
+    live: Option<&Value>,
+    applied: &Value,
+    schema: SchemaRef<'_>,
+    who: &Manager<'_>,
+    force: bool,
+    reset: &FieldSet,
+) -> Result<Value, ApplyError> {
+    let ty = Ty::Struct(schema);
+    check(applied, ty, who)?;
+    let empty = typed::empty();
+    let object = live.unwrap_or(empty);
+    let mut managed =
+        Managed::decode(object).map_err(|why| invalid(format!("failed to decode managed fields: {why}")))?;
+    if managed.by_id.is_empty() {
+        let id = Id { manager: BEFORE_FIRST_APPLY.to_owned(), ..who.id(Operation::Update) };
+        record(&mut managed, empty, object, schema, &id, who, reset);
+    }
+    let attempt = Attempt { object, applied, ty, who, reset };
+    let (mut out, managed) = match attempt.run(managed.clone(), force) {
+        Err(Stopped(conflicts)) if who.manager == "kubectl" => {
+            let allowed = unchanged_last_applied(object, ty, who).unwrap_or_default();
+            let left: Vec<_> = conflicts.into_iter().filter(|(_, path)| !allowed.has(path)).collect();
+            if left.is_empty() { attempt.run(managed, true) } else { Err(Stopped(left)) }
+        }
+        other => other,
+    }
+    .map_err(|Stopped(conflicts)| {
+        ApplyError::Conflicts(
+            conflicts
+                .into_iter()
+                .map(|(owner, path)| Conflict { manager: owner.to_string(), path: shown(&path) })
+                .collect(),
+        )
+    })?;
+    if who.manager == "kubectl" {
+        keep_last_applied(&mut out, applied);
+    }
+    managed.encode(&mut out);
+    Ok(out)
+}
+
+fn invalid(why: impl Into<String>) -> ApplyError {
+    ApplyError::Invalid(why.into())
+}
+
+fn check(applied: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Result<(), ApplyError> {
+    let version = value::text(applied, "apiVersion");
+    if version != who.api_version {
+        return Err(invalid(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
+            who.api_version
+        )));
+    }
+    if value::get(applied, "metadata.managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(invalid("metadata.managedFields must be nil"));
+    }
+    typed::check(applied, ty).map_err(|why| {
+        let name = |path: &str| value::text(applied, path).to_owned();
+        invalid(format!(
+            "failed to create typed patch object ({}/{}; {version}, Kind={}): {why}",
+            name("metadata.namespace"),
+            name("metadata.name"),
+            name("kind")
+        ))
+    })
+}
+
+/// Conflicting fields, each with its owner.
+struct Stopped(Vec<(Id, Vec<PathElement>)>);
+
+struct Attempt<'a> {
+    object: &'a Value,
+    applied: &'a Value,
+    ty: Ty<'a>,
+    who: &'a Manager<'a>,
+    reset: &'a FieldSet,
+}
+
+impl Attempt<'_> {
+    fn run(&self, mut managed: Managed, force: bool) -> Result<(Value, Managed), Stopped> {
+        let id = self.who.id(Operation::Apply);
+        let mut merged = merge(self.ty, self.object, self.applied);
+        let set = typed::field_set(self.applied, self.ty).recursive_difference(self.reset);
+        let before = managed.by_id.remove(&id);
+        let time = before.as_ref().and_then(|owned| owned.time.clone());
+        managed.by_id.insert(id.clone(), Owned { set: set.clone(), version: self.who.api_version.to_owned(), time });
+        if let Some(before) = before {
+            if !before.set.difference(&set).is_empty() {
+                merged = prune(merged, self.ty, &before.set, &managed);
+            }
+        }
+        let Comparison { added, removed, modified } = compare(self.ty, self.object, &merged).without(self.reset);
+        let changed = modified.union(&added);
+        let mut conflicts = Vec::new();
+        for (owner, owned) in managed.by_id.iter_mut().filter(|(owner, _)| **owner != id) {
+            let disputed = owned.set.intersection(&changed);
+            if !disputed.is_empty() {
+                conflicts.extend(disputed.paths().into_iter().map(|path| (owner.clone(), path)));
+                owned.set = owned.set.difference(&disputed);
+            }
+            owned.set = owned.set.difference(&removed);
+        }
+        if !force && !conflicts.is_empty() {
+            return Err(Stopped(conflicts));
+        }
+        let noop = changed.is_empty() && removed.is_empty();
+        if let Some(own) = managed.by_id.get_mut(&id) {
+            own.set = own.set.difference(&SYSTEM_FIELDS);
+            if !noop || own.time.is_none() {
+                own.time = Some(self.who.time.to_owned());
+            }
+        }
+        managed.drop_empty();
+        typed::drop_nulls(&mut merged, self.ty);
+        Ok((merged, managed))
+    }
+}
+
+/// Takes away what the manager applied before and nobody owns now, but nothing that nobody ever owned.
+fn prune(merged: Value, ty: Ty<'_>, before: &FieldSet, managed: &Managed) -> Value {
+    let before = typed::with_named_fields(before, ty);
+    let mut owned = FieldSet::default();
+    for manager in managed.by_id.values() {
+        owned.extend(&manager.set);
+    }
+    let owned = typed::with_named_fields(&owned, ty);
+    let all = typed::with_named_fields(&typed::field_set(&merged, ty), ty);
+    let remaining = |set: &FieldSet| {
+        let mut value = merged.clone();
+        typed::remove_items(&mut value, ty, set);
+        typed::with_named_fields(&typed::field_set(&value, ty), ty)
+    };
+    let without_before = remaining(&before);
+    let kept = remaining(&all.difference(&without_before.union(&owned)));
+    let gone = all.difference(&kept).intersection(&before);
+    let mut merged = merged;
+    typed::remove_items(&mut merged, ty, &gone);
+    merged
+}
+
+/// The fields of the last client-side apply that still have the value it gave them: kubectl may take these over.
+fn unchanged_last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option<FieldSet> {
+    let text = live.get("metadata")?.get("annotations")?.get(LAST_APPLIED)?.as_str()?;
+    let last: Value = serde_json::from_str(text).ok()?;
+    if value::text(&last, "apiVersion") != who.api_version || typed::check(&last, ty).is_err() {
+        return None;
+    }
+    let Comparison { added, removed, modified } = compare(ty, &last, live);
+    Some(typed::field_set(&last, ty).difference(&modified).difference(&added).difference(&removed))
+}
+
+/// Keeps the annotation of client-side apply true where an object has it.
+fn keep_last_applied(object: &mut Value, applied: &Value) {
+    let annotations = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"));
+    let Some(Value::Object(annotations)) = annotations else { return };
+    if !annotations.get(LAST_APPLIED).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+        return;
+    }
+    let mut configuration = applied.clone();
+    if let Some(Value::Object(own)) = value::get_mut(&mut configuration, "metadata.annotations") {
+        own.remove(LAST_APPLIED);
+    }
+    let text = format!("{}\n", super::fields_v1::escape_html(&configuration.to_string()));
+    annotations.insert(LAST_APPLIED.to_owned(), text.into());
+    let size = |annotations: &Map<String, Value>| {
+        annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>()
+    };
+    if size(annotations) > MAX_ANNOTATIONS {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+#[cfg(test)]
+#[path = "manager_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+//! The merge of an applied configuration into an object.
+//!
+//! The configuration wins at every leaf; elements of lists come in the configuration's order, and those that it does
+//! not name keep their place among their neighbours. Never takes anything away.
+
+use super::path::PathElement;
+use super::typed::Ty;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// `live` with `config` merged into it.
+pub(super) fn merge(ty: Ty<'_>, live: &Value, config: &Value) -> Value {
+    both(ty, live, config).unwrap_or_else(|| Value::Object(Map::new()))
+}
+
+/// Nothing when nothing is left of either.
+fn both(ty: Ty<'_>, live: &Value, config: &Value) -> Option<Value> {
+    match (ty, live, config) {
+        (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(live), Value::Object(config))
+            if !live.is_empty() || !config.is_empty() =>
+        {
+            let mut out = Map::new();
+            for (name, value) in live {
+                let merged = match config.get(name) {
+                    Some(config) => both(ty.child(name).0, value, config),
+                    None => Some(value.clone()),
+                };
+                if let Some(merged) = merged {
+                    out.insert(name.clone(), merged);
+                }
+            }
+            for (name, value) in config {
+                if !live.contains_key(name) {
+                    out.insert(name.clone(), value.clone());
+                }
+            }
+            Some(Value::Object(out))
+        }
+        // Null for a granular struct or list names it without saying anything about its content.
+        (Ty::Struct(_) | Ty::Map(..), Value::Object(map), Value::Null) if !map.is_empty() => Some(live.clone()),
+        (Ty::Set | Ty::Keyed(..), Value::Array(list), Value::Null) if !list.is_empty() => Some(live.clone()),
+        (Ty::Set | Ty::Keyed(..), Value::Array(live), Value::Array(config))
+            if !live.is_empty() || !config.is_empty() =>
+        {
+            Some(Value::Array(lists(ty, live, config)))
+        }
+        (_, _, config) => Some(config.clone()),
+    }
+}
+
+fn lists(ty: Ty<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
+    let (live, config) = (ty.identified(live), ty.identified(config));
+    let mut there: BTreeMap<&PathElement, &Value> = BTreeMap::new();
+    for (element, item) in &live {
+        // Several live elements with one identity have no common content.
+        there.entry(element).and_modify(|item| *item = &Value::Null).or_insert(item);
+    }
+    let named: BTreeSet<&PathElement> = config.iter().map(|(element, _)| element).collect();
+    let merged = |element: &PathElement, item: &Value| match there.get(element) {
+        Some(live) => both(ty.element(), live, item),
+        None => Some(item.clone()),
+    };
+    let mut shared = config.iter().map(|(element, _)| element).filter(|element| there.contains_key(element));
+    let mut next_shared = shared.next();
+    let mut done: BTreeSet<&PathElement> = BTreeSet::new();
+    let mut out = Vec::with_capacity(live.len().max(config.len()));
+    let (mut live, mut config) = (live.iter().peekable(), config.iter().peekable());
+    loop {
+        let (next_live, next_config) = (live.peek().copied(), config.peek().copied());
+        if let Some((element, item)) = next_live {
+            if !named.contains(element) {
+                out.push((*item).clone());
+                live.next();
+                continue;
+            }
+            if let Some((wanted, item)) = next_config {
+                if element == wanted {
+                    done.insert(wanted);
+                    out.extend(merged(wanted, item));
+                    live.next();
+                    config.next();
+                    next_shared = shared.next();
+                    continue;
+                }
+                // The configuration wants another shared element first; this one comes when it is its turn there.
+                if next_shared.is_some_and(|next| next != element) {
+                    live.next();
+                    continue;
+                }
+            }
+            if done.contains(element) {
+                live.next();
+            }
+        }
+        let Some((wanted, item)) = next_config else {
+            match next_live {
+                None => return out,
+                Some(_) => continue,
+            }
+        };
+        done.insert(wanted);
+        out.extend(merged(wanted, item));
+        config.next();
+        if next_shared == Some(wanted) {
+            next_shared = shared.next();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Server-side apply: ownership of fields, merge and conflicts (KEP-555).
+//!
+//! `apply` merges a configuration into the live object, `update` keeps ownership for every other write. Both are pure;
+//! time and names come with the `Manager`. Never defaults or validates the object, never converts between versions:
+//! owners of all versions are compared in the version of the write.
+
+mod compare;
+mod fields_v1;
+mod managed;
+mod manager;
+mod merge;
+mod path;
+#[cfg(test)]
+pub(crate) mod testing;
+mod typed;
+
+pub use fields_v1::{decode as decode_fields, encode as encode_fields};
+pub use managed::Operation;
+pub use manager::{apply, apply_resetting, update};
+pub use path::{FieldSet, PathElement};
+
+use crate::status::Status;
+use thiserror::Error;
+
+/// Who writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Manager<'a> {
+    /// Name of the field manager; empty counts as `unknown`.
+    pub manager: &'a str,
+    /// Apply or anything else.
+    pub operation: Operation,
+    /// Version of the request: `apps/v1`.
+    pub api_version: &'a str,
+    /// Now, RFC 3339, UTC, seconds.
+    pub time: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+}
+
+/// A field that another manager owns with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The owner as upstream shows it: `"kubectl-client-side-apply" using apps/v1`.
+    pub manager: String,
+    /// The field: `.spec.replicas`.
+    pub path: String,
+}
+
+/// Why a configuration was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ApplyError {
+    /// Others own some of the fields, and force was not asked for: 409.
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+    /// The configuration cannot be applied as it is: 400.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl ApplyError {
+    /// The answer for clients: one cause per conflict.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            ApplyError::Conflicts(conflicts) => {
+                let causes: Vec<(String, String)> = conflicts
+                    .iter()
+                    .map(|conflict| (conflict.path.clone(), format!("conflict with {}", conflict.manager)))
+                    .collect();
+                Status::apply_conflict(self.to_string(), &causes)
+            }
+            ApplyError::Invalid(why) => Status::bad_request(why.as_str()),
+        }
+    }
+}
+
+/// The sentence of a 409, grouped by owner; expects the conflicts of one owner beside each other.
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [Conflict { manager, path }] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
+    }
+    let mut lines = Vec::new();
+    let mut last = "";
+    for Conflict { manager, path } in conflicts {
+        if manager != last {
+            lines.push(format!("conflicts with {manager}:"));
+            last = manager;
+        }
+        lines.push(format!("- {path}"));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}

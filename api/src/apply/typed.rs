@@ -1,0 +1,306 @@
+//! Values read with a schema: which fields a value sets, how list elements are identified, what apply refuses.
+//!
+//! Never changes how a value is decoded; unknown fields count as freely granular.
+
+use super::path::{FieldSet, Node, PathElement, Scalar};
+use crate::schema::{Field, ListKind, MapKind, SchemaRef, Shape};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// How a value merges.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ty<'a> {
+    /// One owner for the whole: scalars and whatever is atomic.
+    Leaf,
+    /// Owned field by field.
+    Struct(SchemaRef<'a>),
+    /// Owned entry by entry.
+    Map(SchemaRef<'a>, &'a Shape),
+    /// A list of scalars, each at most once.
+    Set,
+    /// A list of objects with keys.
+    Keyed(SchemaRef<'a>, &'a Shape, &'a [String]),
+    /// Without a schema: objects are granular, all else is a leaf.
+    Deduced,
+}
+
+impl<'a> Ty<'a> {
+    pub(super) fn of(schema: SchemaRef<'a>, shape: &'a Shape) -> Ty<'a> {
+        match shape {
+            Shape::Struct(id) if schema.types.get(*id).atomic => Ty::Leaf,
+            Shape::Struct(id) => Ty::Struct(schema.at(*id)),
+            Shape::Map { values, kind: MapKind::Granular } => Ty::Map(schema, values),
+            Shape::List { kind: ListKind::Set, .. } => Ty::Set,
+            Shape::List { items, kind: ListKind::Map(keys) } => Ty::Keyed(schema, items, keys),
+            _ => Ty::Leaf,
+        }
+    }
+
+    fn of_field(schema: SchemaRef<'a>, field: &'a Field) -> Ty<'a> {
+        if field.atomic { Ty::Leaf } else { Ty::of(schema, &field.shape) }
+    }
+
+    /// The type of a field or entry, and whether the schema names it.
+    pub(super) fn child(self, name: &str) -> (Ty<'a>, Option<&'a Field>) {
+        match self {
+            Ty::Struct(schema) => match schema.def().field(name) {
+                Some(field) => (Ty::of_field(schema, field), Some(field)),
+                None => (Ty::Deduced, None),
+            },
+            Ty::Map(schema, values) => (Ty::of(schema, values), None),
+            Ty::Leaf | Ty::Set | Ty::Keyed(..) | Ty::Deduced => (Ty::Deduced, None),
+        }
+    }
+
+    /// The type of a list's elements.
+    pub(super) fn element(self) -> Ty<'a> {
+        match self {
+            Ty::Keyed(schema, items, _) => Ty::of(schema, items),
+            Ty::Leaf | Ty::Struct(_) | Ty::Map(..) | Ty::Set | Ty::Deduced => Ty::Leaf,
+        }
+    }
+
+    /// The type of what is under a path element.
+    pub(super) fn under(self, element: &PathElement) -> (Ty<'a>, bool) {
+        match element {
+            PathElement::Field(name) => {
+                let (ty, field) = self.child(name);
+                (ty, field.is_some())
+            }
+            PathElement::Key(_) | PathElement::Value(_) | PathElement::Index(_) => (self.element(), false),
+        }
+    }
+
+    /// What identifies a list element.
+    pub(super) fn identity(self, item: &Value) -> Result<PathElement, String> {
+        match (self, item) {
+            (Ty::Keyed(schema, items, keys), Value::Object(map)) => {
+                let def = match items {
+                    Shape::Struct(id) => Some(schema.types.get(*id)),
+                    _ => None,
+                };
+                let value = |key: &String| {
+                    let default = || def.and_then(|def| def.field(key)).and_then(|field| field.default.as_ref());
+                    map.get(key).or_else(default).map(|value| (key.clone(), Scalar(value.clone())))
+                };
+                let mut found: Vec<(String, Scalar)> = keys.iter().filter_map(value).collect();
+                if found.is_empty() {
+                    let names: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+                    return Err(format!(
+                        "associative list with keys has an element that omits all key fields [{}] (and doesn't have \
+                         default values for any key fields)",
+                        names.join(" ")
+                    ));
+                }
+                found.sort_by(|a, b| a.0.cmp(&b.0));
+                Ok(PathElement::Key(found.into()))
+            }
+            (Ty::Keyed(..), Value::Null) => Err("associative list with keys may not have a null element".to_owned()),
+            (Ty::Keyed(..), _) => Err("associative list with keys may not have non-map elements".to_owned()),
+            (_, Value::Object(_)) => Err("associative list without keys has an element that's a map type".to_owned()),
+            (_, Value::Array(_)) => Err("not supported: associative list with lists as elements".to_owned()),
+            (_, Value::Null) => {
+                Err("associative list without keys has an element that's an explicit null".to_owned())
+            }
+            (_, scalar) => Ok(PathElement::Value(Scalar(scalar.clone()))),
+        }
+    }
+
+    /// Elements with their identities, in order; those without one are left out.
+    pub(super) fn identified<'v>(self, list: &'v [Value]) -> Vec<(PathElement, &'v Value)> {
+        list.iter().filter_map(|item| Some((self.identity(item).ok()?, item))).collect()
+    }
+}
+
+static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
+static ZERO: LazyLock<Value> = LazyLock::new(|| Value::from(0));
+static NO_TEXT: Value = Value::String(String::new());
+static NOTHING: Value = Value::Null;
+static FALSE: Value = Value::Bool(false);
+
+/// An object without any field.
+pub(super) fn empty() -> &'static Value {
+    &EMPTY
+}
+
+/// What Go's JSON has for a field that was never set; nothing where it leaves the field out. Ownership treats a field
+/// that is there in this way as there before and after, so that setting something in it does not own the whole.
+pub(super) fn unset(field: &Field) -> Option<&'static Value> {
+    match (&field.shape, field.pointer, field.omit_empty) {
+        (Shape::Struct(_), false, _) => Some(&EMPTY),
+        (_, _, true) => None,
+        (_, true, false) => Some(&NOTHING),
+        (Shape::String, ..) => Some(&NO_TEXT),
+        (Shape::Int32 | Shape::Int64 | Shape::Float64 | Shape::IntOrString, ..) => Some(&ZERO),
+        (Shape::Bool, ..) => Some(&FALSE),
+        _ => Some(&NOTHING),
+    }
+}
+
+/// The fields that a value sets.
+pub(super) fn field_set(value: &Value, ty: Ty<'_>) -> FieldSet {
+    node(value, ty, true).below
+}
+
+fn node(value: &Value, ty: Ty<'_>, named: bool) -> Node {
+    match (ty, value) {
+        (Ty::Leaf, _) => Node { own: true, below: FieldSet::default() },
+        (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => {
+            let mut below = FieldSet::default();
+            for (name, value) in map {
+                let (ty, field) = ty.child(name);
+                below.put(PathElement::field(name), node(value, ty, field.is_some()));
+            }
+            Node { own: map.is_empty() || !named, below }
+        }
+        (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
+            let items = ty.identified(list);
+            let mut count: BTreeMap<&PathElement, usize> = BTreeMap::new();
+            for (element, _) in &items {
+                *count.entry(element).or_default() += 1;
+            }
+            let mut below = FieldSet::default();
+            for (element, item) in &items {
+                let once = count.get(element) == Some(&1);
+                let inner = if once { node(item, ty.element(), true).below } else { FieldSet::default() };
+                below.put(element.clone(), Node { own: true, below: inner });
+            }
+            Node { own: !named, below }
+        }
+        (_, value) => Node { own: value.is_null() || !named || matches!(ty, Ty::Deduced), below: FieldSet::default() },
+    }
+}
+
+/// Every field that the schema names and below which something is a member becomes a member.
+pub(super) fn with_named_fields(set: &FieldSet, ty: Ty<'_>) -> FieldSet {
+    let mut out = FieldSet::default();
+    for (element, node) in set.iter() {
+        let (ty, named) = ty.under(element);
+        let own = node.own || (named && !node.below.is_empty());
+        out.put(element.clone(), Node { own, below: with_named_fields(&node.below, ty) });
+    }
+    out
+}
+
+/// Takes away what the members of `set` lead to. What is left empty stays as an empty object or list.
+pub(super) fn remove_items(value: &mut Value, ty: Ty<'_>, set: &FieldSet) {
+    if set.is_empty() {
+        return;
+    }
+    match (ty, value) {
+        (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => {
+            map.retain(|name, value| match set.get(&PathElement::field(name)) {
+                Some(node) if node.own => false,
+                Some(node) => {
+                    remove_items(value, ty.child(name).0, &node.below);
+                    true
+                }
+                None => true,
+            });
+        }
+        (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
+            list.retain_mut(|item| {
+                let node = ty.identity(item).ok().and_then(|element| set.get(&element));
+                match node {
+                    Some(node) if node.own => false,
+                    Some(node) => {
+                        remove_items(item, ty.element(), &node.below);
+                        true
+                    }
+                    None => true,
+                }
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Removes nulls that stand for unset fields of structs.
+pub(super) fn drop_nulls(value: &mut Value, ty: Ty<'_>) {
+    match (ty, value) {
+        (Ty::Struct(_) | Ty::Map(..), Value::Object(map)) => {
+            map.retain(|name, value| {
+                let (child, field) = ty.child(name);
+                drop_nulls(value, child);
+                !(value.is_null() && (field.is_some() || matches!(ty, Ty::Map(..))))
+            });
+        }
+        (Ty::Keyed(..), Value::Array(list)) => {
+            for item in list {
+                drop_nulls(item, ty.element());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What is wrong with an applied configuration: duplicates, elements without identity, mismatched types.
+pub(super) fn check(value: &Value, ty: Ty<'_>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    check_at(value, ty, &mut Vec::new(), &mut wrong);
+    match wrong.len() {
+        0 => Ok(()),
+        1 => Err(wrong.concat()),
+        _ => Err(format!("errors:\n  {}", wrong.join("\n  "))),
+    }
+}
+
+fn check_at(value: &Value, ty: Ty<'_>, path: &mut Vec<PathElement>, wrong: &mut Vec<String>) {
+    let at = |path: &[PathElement], why: String| {
+        if path.is_empty() { why } else { format!("{}: {why}", super::path::shown(path)) }
+    };
+    match (ty, value) {
+        (Ty::Struct(_) | Ty::Map(..), Value::Object(map)) => {
+            for (name, value) in map {
+                let (child, field) = ty.child(name);
+                path.push(PathElement::field(name));
+                if let (Ty::Struct(schema), None) = (ty, field) {
+                    if !schema.def().preserve_unknown {
+                        wrong.push(at(path, "field not declared in schema".to_owned()));
+                    }
+                } else {
+                    check_at(value, child, path, wrong);
+                }
+                path.pop();
+            }
+        }
+        (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
+            let mut seen = std::collections::BTreeSet::new();
+            for (i, item) in list.iter().enumerate() {
+                match ty.identity(item) {
+                    Err(why) => wrong.push(at(path, format!("element {i}: {why}"))),
+                    Ok(element) => {
+                        if seen.contains(&element) {
+                            wrong.push(at(path, format!("duplicate entries for key {element}")));
+                        }
+                        path.push(element.clone());
+                        check_at(item, ty.element(), path, wrong);
+                        path.pop();
+                        seen.insert(element);
+                    }
+                }
+            }
+        }
+        (Ty::Struct(_) | Ty::Map(..), other) if !other.is_null() => {
+            wrong.push(at(path, format!("expected map, got {}", shown(other))));
+        }
+        (Ty::Set | Ty::Keyed(..), other) if !other.is_null() => {
+            wrong.push(at(path, format!("expected list, got {}", shown(other))));
+        }
+        _ => {}
+    }
+}
+
+/// A value as upstream prints it in the middle of a sentence.
+fn shown(value: &Value) -> String {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "map",
+    };
+    format!("&{{{kind} {value}}}")
+}

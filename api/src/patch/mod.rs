@@ -1,0 +1,39 @@
+//! JSON patch, JSON merge patch and strategic merge patch, each a function from a document and a patch to a document.
+//!
+//! Never decodes or validates the result against a schema; the caller does, as for a body.
+
+pub mod json;
+pub mod merge;
+pub mod strategic;
+
+use crate::status::Status;
+use thiserror::Error;
+
+/// Why a patch was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PatchError {
+    /// The patch itself is malformed: 400.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The patch is well-formed and does not fit this document: 422.
+    #[error("{0}")]
+    Unprocessable(String),
+}
+
+impl PatchError {
+    /// The patch does not fit. Upstream keeps the reason to itself and clients get one sentence for all.
+    fn unfit() -> PatchError {
+        PatchError::Unprocessable("the server rejected our request due to an error in our request".to_owned())
+    }
+
+    /// The answer for clients.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            PatchError::BadRequest(why) => Status::bad_request(why.as_str()),
+            PatchError::Unprocessable(why) => {
+                Status { code: 422, reason: "Invalid", message: why.clone(), details: serde_json::json!({}) }
+            }
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Strategic merge patch: a merge patch that knows how lists merge, and its directives.
+//!
+//! `$patch: replace|delete`, `$retainKeys`, `$deleteFromPrimitiveList/x` and `$setElementOrder/x`, driven by the
+//! schema's patch strategies. Source: upstream's "strategic merge patch" document. Never serves custom resources.
+
+use super::PatchError;
+use crate::schema::{Field, SchemaRef, Shape};
+use serde_json::{Map, Value};
+use std::fmt::Write as _;
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
+const ELEMENT_ORDER: &str = "$setElementOrder";
+
+/// Applies a strategic merge patch to an object of this schema.
+///
+/// # Errors
+/// `BadRequest` for a malformed patch or directive, `Unprocessable` for lists of lists.
+pub fn apply(doc: &Value, patch: &Value, schema: SchemaRef<'_>) -> Result<Value, PatchError> {
+    let (Value::Object(doc), Value::Object(patch)) = (doc, patch) else {
+        return Err(bad("invalid JSON document"));
+    };
+    merge_map(doc.clone(), patch.clone(), At::Struct(schema)).map(Value::Object)
+}
+
+fn bad(sentence: impl Into<String>) -> PatchError {
+    PatchError::BadRequest(sentence.into())
+}
+
+/// Where in the schema a map is.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Struct(SchemaRef<'a>),
+    Map(SchemaRef<'a>, &'a Shape),
+    /// Nothing is known below.
+    Free,
+}
+
+/// How the value under a key merges.
+struct Below<'a> {
+    at: At<'a>,
+    merge: bool,
+    merge_key: Option<&'a str>,
+}
+
+impl<'a> At<'a> {
+    fn of(schema: SchemaRef<'a>, shape: &'a Shape) -> At<'a> {
+        match shape {
+            Shape::Struct(id) => At::Struct(schema.at(*id)),
+            Shape::Map { values, .. } => At::Map(schema, values),
+            Shape::List { items, .. } => At::of(schema, items),
+            _ => At::Free,
+        }
+    }
+
+    fn below(self, key: &str) -> Below<'a> {
+        let from_field = |schema: SchemaRef<'a>, field: &'a Field| Below {
+            at: At::of(schema, &field.shape),
+            merge: field.patch.merge,
+            merge_key: field.patch.merge_key.as_deref(),
+        };
+        match self {
+            At::Struct(schema) => schema.def().field(key).map(|field| from_field(schema, field)),
+            At::Map(schema, values) => Some(Below { at: At::of(schema, values), merge: false, merge_key: None }),
+            At::Free => None,
+        }
+        .unwrap_or(Below { at: At::Free, merge: false, merge_key: None })
+    }
+}
+
+fn merge_map(
+    mut into: Map<String, Value>,
+    mut patch: Map<String, Value>,
+    at: At<'_>,
+) -> Result<Map<String, Value>, PatchError> {
+    match patch.get(DIRECTIVE) {
+        None => {}
+        Some(Value::String(directive)) if directive == "replace" => {
+            patch.remove(DIRECTIVE);
+            return Ok(patch);
+        }
+        Some(Value::String(directive)) if directive == "delete" => return Ok(Map::new()),
+        Some(other) => return Err(unknown_directive(other, &patch)),
+    }
+    retain_keys(&mut into, &mut patch)?;
+    set_element_orders(&mut into, &mut patch, at)?;
+    for (key, value) in patch {
+        let (key, deletes) = match key.strip_prefix(DELETE_FROM_LIST) {
+            None => (key.as_str(), false),
+            Some(rest) => {
+                (rest.strip_prefix('/').ok_or_else(|| bad("invalid patch format of primitive list"))?, true)
+            }
+        };
+        if value.is_null() {
+            into.remove(key);
+            continue;
+        }
+        let Some(there) = into.get_mut(key) else {
+            if !deletes {
+                take_new(&mut into, key, value);
+            }
+            continue;
+        };
+        let merged = match (there.take(), value) {
+            (Value::Object(there), Value::Object(patch)) => {
+                Value::Object(merge_map(there, patch, at.below(key).at)?)
+            }
+            (Value::Array(there), Value::Array(patch)) => {
+                let below = at.below(key);
+                if deletes && !there.iter().chain(&patch).any(Value::is_object) {
+                    element_kind(there.iter().chain(&patch))?;
+                    Value::Array(there.into_iter().filter(|element| !patch.contains(element)).collect())
+                } else if below.merge || deletes {
+                    Value::Array(merge_list(there, patch, &below)?)
+                } else {
+                    Value::Array(patch)
+                }
+            }
+            (there, _) if deletes => there,
+            (_, value) => {
+                take_new(&mut into, key, value);
+                continue;
+            }
+        };
+        into.insert(key.to_owned(), merged);
+    }
+    Ok(into)
+}
+
+/// Puts a value where nothing that it could merge with is: without nulls, without what a directive deletes.
+fn take_new(into: &mut Map<String, Value>, key: &str, mut value: Value) {
+    discard_nulls(&mut value);
+    if strip_directives(&mut value) {
+        into.insert(key.to_owned(), value);
+    } else {
+        into.remove(key);
+    }
+}
+
+fn discard_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(discard_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(discard_nulls),
+        _ => {}
+    }
+}
+
+/// Removes maps that carry a directive; false when the value itself is one.
+fn strip_directives(value: &mut Value) -> bool {
+    match value {
+        Value::Object(map) if map.contains_key(DIRECTIVE) => false,
+        Value::Object(map) => {
+            map.retain(|_, value| strip_directives(value));
+            true
+        }
+        Value::Array(list) => {
+            list.retain_mut(strip_directives);
+            true
+        }
+        _ => true,
+    }
+}
+
+fn retain_keys(into: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), PatchError> {
+    let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
+    let malformed = || bad("invalid patch format of retainKeys");
+    let keys = keys.as_array().ok_or_else(malformed)?;
+    let named = |key: &str| keys.iter().any(|named| named == key);
+    let listed = patch.iter().all(|(key, value)| {
+        value.is_null() || key.starts_with(DELETE_FROM_LIST) || key.starts_with(ELEMENT_ORDER) || named(key)
+    });
+    if !listed {
+        return Err(malformed());
+    }
+    into.retain(|key, _| named(key));
+    Ok(())
+}
+
+/// Merges and orders each list for which the patch gives an order.
+fn set_element_orders(
+    into: &mut Map<String, Value>,
+    patch: &mut Map<String, Value>,
+    at: At<'_>,
+) -> Result<(), PatchError> {
+    let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(ELEMENT_ORDER)).cloned().collect();
+    for directive in directives {
+        let malformed = || bad("invalid patch format of setElementOrder list");
+        let Some(Value::Array(order)) = patch.remove(&directive) else { return Err(malformed()) };
+        let key = directive.strip_prefix(ELEMENT_ORDER).and_then(|key| key.strip_prefix('/')).ok_or_else(malformed)?;
+        let list = |value: Option<Value>| match value {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(other) => Err(bad(format!("expected a []interface {{}}, but received a {}", go_type(&other)))),
+        };
+        let (there, brought) = (list(into.remove(key))?, list(patch.remove(key))?);
+        let below = at.below(key);
+        check_order(brought.as_deref().unwrap_or_default(), &order, below.merge_key)?;
+        let before = keys_of(there.as_deref().unwrap_or_default(), below.merge_key);
+        let merged = match (there, brought) {
+            (None, None) => continue,
+            (Some(there), None) => there,
+            (None, Some(mut brought)) => {
+                brought.retain_mut(strip_directives);
+                brought
+            }
+            (Some(there), Some(brought)) if below.merge => merge_list(there, brought, &below)?,
+            (Some(_), Some(brought)) => brought,
+        };
+        let merged = if merged.is_empty() { merged } else { in_order(merged, &order, &before, below.merge_key)? };
+        into.insert(key.to_owned(), Value::Array(merged));
+    }
+    Ok(())
+}
+
+/// The elements that the patch brings must come in the order that it demands.
+fn check_order(brought: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<(), PatchError> {
+    if order.is_empty() {
+        return Ok(());
+    }
+    let mut wanted = order.iter();
+    for element in brought.iter().filter(|element| element.get(DIRECTIVE).is_none()) {
+        let key = key_of(element, merge_key)?;
+        loop {
+            let Some(next) = wanted.next() else {
+                return Err(bad(format!(
+                    "The order in patch list:\n{}\n doesn't match {ELEMENT_ORDER} list:\n{}\n",
+                    GoList(brought),
+                    GoList(order)
+                )));
+            };
+            if key_of(next, merge_key)? == key {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Result<Vec<Value>, PatchError> {
+    if into.is_empty() && patch.is_empty() {
+        return Ok(into);
+    }
+    if !element_kind(into.iter().chain(&patch))?.is_object() {
+        let before = into.clone();
+        for element in &patch {
+            if !into.contains(element) {
+                into.push(element.clone());
+            }
+        }
+        return in_order(into, &patch, &before, None);
+    }
+    let Some(merge_key) = below.merge_key else {
+        return Err(bad("cannot merge lists without merge key for struct"));
+    };
+    let mut brought = Vec::new();
+    let mut replace = false;
+    for element in patch {
+        match element.get(DIRECTIVE).map(|directive| directive.as_str().unwrap_or_default()) {
+            None => brought.push(element),
+            Some("replace") => replace = true,
+            Some("delete") => {
+                let key = key_of(&element, Some(merge_key))?;
+                into.retain(|there| there.get(merge_key) != Some(key));
+            }
+            Some("merge") => return Err(bad("merging lists cannot yet be specified in the patch")),
+            Some(_) => {
+                let directive = element.get(DIRECTIVE).unwrap_or(&Value::Null);
+                return Err(unknown_directive(directive, element.as_object().unwrap_or(&Map::new())));
+            }
+        }
+    }
+    if replace {
+        return Ok(brought);
+    }
+    let before = keys_of(&into, Some(merge_key));
+    let order = brought.clone();
+    for element in brought {
+        let key = key_of(&element, Some(merge_key))?;
+        let there = into.iter_mut().find(|there| there.get(merge_key) == Some(key));
+        match (there, element) {
+            (Some(there), Value::Object(element)) => {
+                let Value::Object(base) = there.take() else { continue };
+                *there = Value::Object(merge_map(base, element, below.at)?);
+            }
+            (_, element) => into.push(element),
+        }
+    }
+    in_order(into, &order, &before, Some(merge_key))
+}
+
+/// Elements named by `order` come in that order; the others keep theirs from `before` and stay where it puts them
+/// relative to the named ones, as far as that is possible.
+fn in_order(
+    merged: Vec<Value>,
+    order: &[Value],
+    before: &[Value],
+    merge_key: Option<&str>,
+) -> Result<Vec<Value>, PatchError> {
+    let mut wanted = Vec::with_capacity(order.len());
+    for element in order {
+        wanted.push(key_of(element, merge_key)?);
+    }
+    let mut named = Vec::new();
+    let mut others = Vec::new();
+    for element in merged {
+        let key = key_of(&element, merge_key)?;
+        let earlier = before.iter().position(|before| before == key);
+        match wanted.iter().position(|wanted| *wanted == key) {
+            Some(at) => named.push((at, earlier, element)),
+            None => others.push((earlier.unwrap_or(usize::MAX), earlier, element)),
+        }
+    }
+    named.sort_by_key(|(at, _, _)| *at);
+    others.sort_by_key(|(at, _, _)| *at);
+    let mut out = Vec::with_capacity(named.len() + others.len());
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    loop {
+        let other_first = match (others.peek(), named.peek()) {
+            (None, None) => return Ok(out),
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some((_, other, _)), Some((_, named, _))) => matches!((other, named), (Some(a), Some(b)) if a < b),
+        };
+        let next = if other_first { others.next() } else { named.next() };
+        out.extend(next.map(|(_, _, element)| element));
+    }
+}
+
+fn keys_of(list: &[Value], merge_key: Option<&str>) -> Vec<Value> {
+    list.iter().filter_map(|element| key_of(element, merge_key).ok().cloned()).collect()
+}
+
+/// What identifies an element: its merge key, or itself.
+fn key_of<'a>(element: &'a Value, merge_key: Option<&str>) -> Result<&'a Value, PatchError> {
+    let Some(merge_key) = merge_key else { return Ok(element) };
+    let Value::Object(map) = element else {
+        return Err(bad(format!("expected a map[string]interface {{}}, but received a {}", go_type(element))));
+    };
+    map.get(merge_key)
+        .ok_or_else(|| bad(format!("map: {} does not contain declared merge key: {merge_key}", Go(element))))
+}
+
+/// The common kind of all elements, as its first one.
+fn element_kind<'a>(mut elements: impl Iterator<Item = &'a Value>) -> Result<&'a Value, PatchError> {
+    let Some(first) = elements.next() else { return Ok(&Value::Null) };
+    if first.is_array() {
+        return Err(PatchError::unfit());
+    }
+    match elements.find(|element| go_type(element) != go_type(first)) {
+        Some(_) => Err(bad("list element types are not identical")),
+        None => Ok(first),
+    }
+}
+
+fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
+    bad(format!("unknown patch type: {} in map: {}", Go(directive), Go(&Value::Object(map.clone()))))
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// A value as Go's `%v` prints it: `map[a:1 b:[x y]]`.
+struct Go<'a>(&'a Value);
+
+impl std::fmt::Display for Go<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Value::Null => f.write_str("<nil>"),
+            Value::String(text) => f.write_str(text),
+            Value::Array(list) => GoList(list).fmt(f),
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.iter().collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                f.write_str("map[")?;
+                for (i, (key, value)) in entries.into_iter().enumerate() {
+                    let space = if i == 0 { "" } else { " " };
+                    write!(f, "{space}{key}:{}", Go(value))?;
+                }
+                f.write_char(']')
+            }
+            scalar @ (Value::Bool(_) | Value::Number(_)) => write!(f, "{scalar}"),
+        }
+    }
+}
+
+struct GoList<'a>(&'a [Value]);
+
+impl std::fmt::Display for GoList<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_char('[')?;
+        for (i, value) in self.0.iter().enumerate() {
+            let space = if i == 0 { "" } else { " " };
+            write!(f, "{space}{}", Go(value))?;
+        }
+        f.write_char(']')
+    }
+}
+
+#[cfg(test)]
+#[path = "strategic_tests.rs"]
+mod tests;
