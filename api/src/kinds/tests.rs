@@ -166,11 +166,26 @@ fn deform(object: &Value, depth: usize, turn: &mut usize, rebuild: &mut dyn FnMu
 
 #[test]
 fn no_shape_of_input_panics() {
+    let pod = json!({"containers": [{"name": "a", "ports": [{"hostPort": 1}], "env": [{"valueFrom": {"fieldRef": {}}}],
+        "livenessProbe": {"httpGet": {"port": 1}}, "volumeMounts": [{"name": "v"}], "resources": {"limits": {"cpu": "1"}},
+        "securityContext": {"capabilities": {"add": ["x"]}}}], "volumes": [{"name": "v", "projected": {"sources": [{}]}}],
+        "affinity": {"podAffinity": {}}, "tolerations": [{}], "topologySpreadConstraints": [{}]});
+    let any = json!({"metadata": {"name": "a", "labels": {"a": "b"}, "annotations": {"a": "b"}, "ownerReferences": [{}]},
+        "spec": {"template": {"metadata": {"labels": {}}, "spec": {}}, "selector": {"matchExpressions": [{}]},
+            "ports": [{"port": 1}], "clusterIPs": ["x"], "ipFamilies": ["IPv4"], "type": "LoadBalancer", "taints": [{}]},
+        "subsets": [{"addresses": [{}], "ports": [{}]}], "endpoints": [{"addresses": ["x"], "hints": {"forZones": [{}]}}],
+        "ports": [{}], "rules": [{}], "roleRef": {}, "subjects": [{}], "data": {"a": ""}, "stringData": {"a": ""},
+        "involvedObject": {}, "series": {}, "status": {"conditions": [{}], "containerStatuses": [{"state": {}}],
+            "podIPs": [{}], "addresses": [{}], "loadBalancer": {"ingress": [{}]}}});
     for kind in ALL {
-        let object = fixture(kind).unwrap_or_else(|| {
-            json!({"metadata": {"labels": {"a": "b"}, "ownerReferences": [{}]}, "spec": {"containers": [{"ports": [{}]}],
-                "template": {"spec": {}}, "selector": {}, "ports": [{}]}, "status": {}, "data": {"a": ""}})
-        });
-        deform(&object, 4, &mut 0, &mut |deformed| exercise(kind, &deformed));
+        let mut object = any.clone();
+        if matches!(kind.plural, "pods" | "replicasets") {
+            let path = if kind.plural == "pods" { "spec" } else { "spec.template.spec" };
+            value::set(&mut object, path, pod.clone());
+        }
+        deform(&object, 9, &mut 0, &mut |deformed| exercise(kind, &deformed));
+        if let Some(full) = fixture(kind) {
+            deform(&full, 2, &mut 0, &mut |deformed| exercise(kind, &deformed));
+        }
     }
 }

@@ -130,6 +130,7 @@ fn with_status(new: Value, old: &Value) -> Value {
 }
 
 /// `pods/ephemeralcontainers`: nothing else changes.
+#[allow(clippy::needless_pass_by_value)] // the shape of every `merge`
 fn with_ephemeral_containers(new: Value, old: &Value) -> Value {
     let mut pod = old.clone();
     parts::copy(&mut pod, &new, "spec.ephemeralContainers");
@@ -138,6 +139,7 @@ fn with_ephemeral_containers(new: Value, old: &Value) -> Value {
 }
 
 /// `pods/resize`: resources and resize policy of containers and of sidecars, matched by name.
+#[allow(clippy::needless_pass_by_value)] // the shape of every `merge`
 fn with_resources(new: Value, old: &Value) -> Value {
     let mut pod = old.clone();
     parts::copy(&mut pod, &new, "metadata.resourceVersion");

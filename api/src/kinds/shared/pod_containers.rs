@@ -393,7 +393,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn check(spec: Value, sentences: &[&str]) {
-        let mut pod = json!({"metadata": {"name": "p", "resourceVersion": "1"}, "spec": spec});
+        let mut pod = json!({"metadata": {"name": "p", "resourceVersion": "1"}});
+        pod["spec"] = spec;
         pod_defaults::pod(&mut pod);
         assert_eq!(shown(&pod_validation::pod(&pod)), sentences, "{pod}");
     }

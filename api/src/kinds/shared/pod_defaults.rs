@@ -213,20 +213,20 @@ fn host_ports(container: &mut Value) {
 mod tests {
     use super::*;
 
-    fn check(spec: Value, expected: Value) {
+    fn check(spec: &Value, expected: &Value) {
         let mut object = json!({ "spec": spec });
         pod(&mut object);
-        assert_eq!(object["spec"], expected);
+        assert_eq!(&object["spec"], expected);
         pod(&mut object);
-        assert_eq!(object["spec"], expected, "run twice");
+        assert_eq!(&object["spec"], expected, "run twice");
     }
 
     #[test]
     fn a_bare_pod_is_completed() {
         check(
-            json!({"serviceAccount": "me", "containers": [{"name": "a", "image": "nginx", "resources": {"limits": {"cpu": "1"}}}],
+            &json!({"serviceAccount": "me", "containers": [{"name": "a", "image": "nginx", "resources": {"limits": {"cpu": "1"}}}],
                 "volumes": [{"name": "v"}]}),
-            json!({"serviceAccount": "me", "serviceAccountName": "me", "dnsPolicy": "ClusterFirst", "restartPolicy": "Always",
+            &json!({"serviceAccount": "me", "serviceAccountName": "me", "dnsPolicy": "ClusterFirst", "restartPolicy": "Always",
                 "schedulerName": "default-scheduler", "securityContext": {}, "terminationGracePeriodSeconds": 30,
                 "enableServiceLinks": true, "containers": [{"name": "a", "image": "nginx", "imagePullPolicy": "Always",
                     "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",

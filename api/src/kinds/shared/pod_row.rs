@@ -170,7 +170,9 @@ mod tests {
     use serde_json::json;
 
     fn check(spec: Value, status: Value, cells: [&str; 3]) {
-        let pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+        let mut pod = json!({"metadata": {"name": "p"}});
+        pod["spec"] = spec;
+        pod["status"] = status;
         let row = row(&pod, NOW);
         let shown: Vec<&str> = row.iter().skip(1).take(3).map(|cell| cell.as_str().unwrap()).collect();
         assert_eq!(shown, cells, "{pod}");

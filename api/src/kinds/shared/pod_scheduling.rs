@@ -77,7 +77,8 @@ fn node_term(errors: &mut Errors, term: &Value, field: &Path) {
             "Exists" | "DoesNotExist" if !values.is_empty() => errors
                 .push(FieldError::forbidden(&at, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")),
             "Gt" | "Lt" if values.len() != 1 => {
-                errors.push(FieldError::required(&at, "must be specified single value when `operator` is 'Lt' or 'Gt'"))
+                errors
+                    .push(FieldError::required(&at, "must be specified single value when `operator` is 'Lt' or 'Gt'"));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
             other => {

@@ -95,7 +95,7 @@ fn profiles(errors: &mut Errors, context: &Value, field: &Path) {
         let local = profile.get("localhostProfile").and_then(Value::as_str);
         match kind {
             "" => {
-                errors.push(FieldError::required(&field.child("type"), format!("type is required when {name} is set")))
+                errors.push(FieldError::required(&field.child("type"), format!("type is required when {name} is set")));
             }
             "Localhost" | "RuntimeDefault" | "Unconfined" => {}
             other => errors.push(FieldError::not_supported(

@@ -165,8 +165,10 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
     errors
 }
 
+type NameCheck = fn(&str) -> names::Messages;
+
 /// Fields that are names, in upstream's order.
-const NAMES: &[(&str, fn(&str) -> names::Messages)] = &[
+const NAMES: &[(&str, NameCheck)] = &[
     ("serviceAccountName", names::dns_subdomain),
     ("nodeName", names::dns_subdomain),
     ("hostname", names::dns_label),

@@ -91,11 +91,9 @@ fn source(errors: &mut Errors, name: &str, source: &Value, field: &Path, is_pod:
         }
     }
     match name {
-        "emptyDir" => {
-            if source.get("sizeLimit").and_then(resources::nanos).is_some_and(|size| size < 0) {
-                let detail = "SizeLimit field must be a valid resource quantity";
-                errors.push(FieldError::forbidden(&field.child("sizeLimit"), detail));
-            }
+        "emptyDir" if source.get("sizeLimit").and_then(resources::nanos).is_some_and(|size| size < 0) => {
+            let detail = "SizeLimit field must be a valid resource quantity";
+            errors.push(FieldError::forbidden(&field.child("sizeLimit"), detail));
         }
         "hostPath" => {
             let path = required(errors, source, "path", field);
@@ -131,10 +129,8 @@ fn source(errors: &mut Errors, name: &str, source: &Value, field: &Path, is_pod:
             }
         }
         "projected" => projected(errors, source, field),
-        "ephemeral" => {
-            if source.get("volumeClaimTemplate").is_none_or(Value::is_null) {
-                errors.push(FieldError::required(&field.child("volumeClaimTemplate"), ""));
-            }
+        "ephemeral" if source.get("volumeClaimTemplate").is_none_or(Value::is_null) => {
+            errors.push(FieldError::required(&field.child("volumeClaimTemplate"), ""));
         }
         "image" => {
             if is_pod {
@@ -354,8 +350,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn check(volumes: Value, mounts: Value, sentences: &[&str]) {
-        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "s", "volumes": volumes,
-            "containers": [{"name": "a", "image": "i", "volumeMounts": mounts}]}});
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "s",
+            "containers": [{"name": "a", "image": "i"}]}});
+        pod["spec"]["volumes"] = volumes;
+        pod["spec"]["containers"][0]["volumeMounts"] = mounts;
         pod_defaults::pod(&mut pod);
         assert_eq!(shown(&pod_validation::pod(&pod)), sentences, "{pod}");
     }

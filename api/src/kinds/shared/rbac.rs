@@ -148,7 +148,7 @@ fn validate_subject(errors: &mut Errors, subject: &Value, namespaced: bool, fiel
             }
         }
         other => {
-            errors.push(FieldError::not_supported(&field.child("kind"), other, &["ServiceAccount", "User", "Group"]))
+            errors.push(FieldError::not_supported(&field.child("kind"), other, &["ServiceAccount", "User", "Group"]));
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn needs_address(service: &Value) -> bool {
 pub fn is_headless(service: &Value) -> bool {
     match addresses(service).as_slice() {
         [] => value::text(service, "spec.clusterIP") == "None",
-        all => all == &["None"],
+        all => *all == ["None"],
     }
 }
 
@@ -325,7 +325,8 @@ mod tests {
     use super::*;
 
     fn created(spec: Value) -> Value {
-        let mut service = json!({ "spec": spec });
+        let mut service = json!({});
+        service["spec"] = spec;
         default(&mut service);
         create(&mut service);
         let once = service.clone();

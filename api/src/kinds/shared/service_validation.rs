@@ -371,7 +371,8 @@ mod tests {
     use serde_json::json;
 
     fn check(spec: Value, sentences: &[&str]) {
-        let mut service = json!({ "spec": spec });
+        let mut service = json!({});
+        service["spec"] = spec;
         service_prepare::default(&mut service);
         service_prepare::create(&mut service);
         assert_eq!(shown(&validate(&service)), sentences, "{service}");
