@@ -86,11 +86,11 @@ impl Embedded {
     /// # Errors
     /// `Locked` when another process has it open, `WrongFormat` for data of another version, `Corrupt` for damaged data or a
     /// directory that holds something else, `Unavailable` when the operating system refuses. Nothing is overwritten.
-    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, KvError> {
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self, KvError> {
         let path = path.as_ref().to_owned();
         let lock = dir::lock(&path)?;
-        let data = dir::prepare(&path, |new| open_database(new, &options).map(drop))?;
-        let (database, keyspace) = open_database(&data, &options)?;
+        let data = dir::prepare(&path, |new| open_database(new, options).map(drop))?;
+        let (database, keyspace) = open_database(&data, options)?;
         let version = match keyspace.get(VERSION_KEY).map_err(|e| read_error(&e))? {
             None => Version(0),
             Some(bytes) => match bytes.as_ref().try_into() {

@@ -22,7 +22,7 @@ pub struct Engine {
 /// Every engine of this build.
 #[rustfmt::skip]
 pub static ENGINES: &[Engine] = &[
-    Engine { name: "embedded", argument: "PATH", about: "files in a local directory", open: |path| Ok(Arc::new(Embedded::open(path, Default::default())?)) },
+    Engine { name: "embedded", argument: "PATH", about: "files in a local directory", open: |path| Ok(Arc::new(Embedded::open(path, &Default::default())?)) },
     Engine { name: "sim", argument: "SEED", about: "in memory, for tests; nothing is kept", open: |seed| Ok(Arc::new(Sim::new(seed.parse().map_err(|_| KvError::Misuse("sim takes a number"))?, Faults::NONE))) },
 ];
 

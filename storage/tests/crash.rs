@@ -3,6 +3,8 @@
 //! The test starts itself as a child process, reads what the child says was acknowledged, kills it at some moment, opens the store
 //! and compares. Says nothing about power loss: the kernel survives here.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of a test are the test")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ const TASKS: usize = 16;
 const KEYS: usize = 5;
 
 fn engine(dir: &Path) -> Result<Embedded, KvError> {
-    Embedded::open(dir, Options { reserve: 0, ..Options::default() })
+    Embedded::open(dir, &Options { reserve: 0, ..Options::default() })
 }
 
 async fn store(dir: &Path) -> Store {
@@ -149,7 +151,7 @@ async fn verify(dir: &Path, round: &str, acknowledged: &[Acknowledged], from: Re
 
 #[test]
 fn acknowledged_writes_survive_kill() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path: PathBuf = dir.path().join("store");
     let seed: u64 =
         std::env::var("LAWS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(u64::from(std::process::id()));
@@ -159,7 +161,7 @@ fn acknowledged_writes_survive_kill() {
     for round in 0..8u64 {
         // From "barely started" to "well under way".
         let life =
-            Duration::from_millis(30 + (seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round * 97) % 400));
+            Duration::from_millis(30 + (seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round * 97) % 700));
         let name = format!("round{round}");
         let acknowledged = crash(&path, &name, life);
         total += acknowledged.len();

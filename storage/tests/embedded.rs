@@ -13,11 +13,11 @@ use storage::store::{Commit, Expect, Key, Op, Retention, Store, StoreError};
 use tempfile::TempDir;
 
 fn dir() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
 fn open(path: &Path) -> Result<Embedded, KvError> {
-    Embedded::open(path, Options { reserve: 0, ..Options::default() })
+    Embedded::open(path, &Options { reserve: 0, ..Options::default() })
 }
 
 async fn set(kv: &dyn Kv, key: &'static str, value: &'static str) -> Result<(), KvError> {
@@ -113,7 +113,7 @@ async fn a_full_disk_refuses_writes_and_still_reads_and_cleans_up() {
         free_space: Some(Arc::new(move || Ok(asked.load(Ordering::Relaxed)))),
         ..Options::default()
     };
-    let kv = Arc::new(Embedded::open(dir.path(), options).unwrap());
+    let kv = Arc::new(Embedded::open(dir.path(), &options).unwrap());
     let store = Store::open(kv, Arc::new(ManualClock::new(1))).await.unwrap();
     let key = |name: &str| Key::new("pods", "n", name);
     let put = |name: &str| Commit {

@@ -17,9 +17,9 @@ impl Kv for Temporary {
 }
 
 fn open(_seed: u64) -> Arc<dyn Kv> {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let options = Options { reserve: 0, ..Options::default() };
-    Arc::new(Temporary(Embedded::open(dir.path(), options).unwrap(), dir))
+    Arc::new(Temporary(Embedded::open(dir.path(), &options).expect("an empty directory opens"), dir))
 }
 
 storage::laws!(open, 1);
