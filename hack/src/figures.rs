@@ -183,8 +183,10 @@ impl Cluster {
     /// Ends the cluster as a Ctrl-C would and takes all its traces away.
     fn end(mut self) -> Result<()> {
         self.interrupt()?;
-        let reset =
-            Command::new(&self.binary).arg("reset").arg("--data-dir").arg(self.directory.join("data")).output()?;
+        let reset = Command::new(&self.binary)
+            .args(["reset", "--yes", "--data-dir"])
+            .arg(self.directory.join("data"))
+            .output()?;
         ensure!(reset.status.success(), "ironkeel reset: {}", String::from_utf8_lossy(&reset.stderr));
         Ok(std::fs::remove_dir_all(&self.directory)?)
     }
