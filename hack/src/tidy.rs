@@ -107,7 +107,7 @@ fn length(text: &str) -> usize {
 
 fn lengths(sources: &BTreeMap<String, String>, longer: &[(&str, usize)]) -> Vec<String> {
     let mut out = Vec::new();
-    let tests = |file: &str| file.ends_with("/tests.rs") || file.contains("/tests/");
+    let tests = |file: &str| file.ends_with("/tests.rs") || file.ends_with("_tests.rs") || file.contains("/tests/");
     for (file, text) in sources.iter().filter(|(file, _)| !tests(file)) {
         let lines = length(text);
         let allowed = longer.iter().find(|(name, _)| name == file).map(|(_, lines)| *lines);
@@ -143,8 +143,16 @@ fn table_words(table: &str, group: Option<&str>) -> BTreeSet<String> {
     part.unwrap_or_default().split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect()
 }
 
-/// The files below `folder` that no line registers. A file directly in it must be named in the table; one in a group's folder in the
-/// table's block of that group, or, where the table has the group as a plain module, in that module's own file.
+/// Whether a line of `text` declares the module `name`, whatever its visibility.
+fn declares(text: &str, name: &str) -> bool {
+    let end = format!("mod {name};");
+    text.lines()
+        .filter_map(|line| line.trim().strip_suffix(&end))
+        .any(|before| before.is_empty() || before.starts_with("pub"))
+}
+
+/// The files below `folder` that no line registers. A file directly in it must be named in the table; one in a folder of it in the
+/// table's block of that name, or declared by a module of that folder.
 fn unlisted(folder: &str, table: &str, sources: &BTreeMap<String, String>) -> Vec<String> {
     let Some(text) = sources.get(table) else {
         return vec![format!("{table}: the table of {folder} is gone")];
@@ -158,12 +166,10 @@ fn unlisted(folder: &str, table: &str, sources: &BTreeMap<String, String>) -> Ve
         let listed = match parts.as_slice() {
             [name] | [name, "mod"] => table_words(text, None).contains(*name),
             [group, name] => {
-                let module = [format!("{folder}/{group}/mod.rs"), format!("{folder}/{group}.rs")];
+                let (beside, inside) = (format!("{folder}/{group}.rs"), format!("{folder}/{group}/"));
+                let modules = sources.iter().filter(|(file, _)| **file == beside || file.starts_with(&inside));
                 table_words(text, Some(group)).contains(*name)
-                    || module
-                        .iter()
-                        .filter_map(|file| sources.get(file))
-                        .any(|text| table_words(text, None).contains(*name))
+                    || modules.into_iter().any(|(_, text)| declares(text, name))
             }
             _ => true, // deeper files belong to the file that declares them; rustc finds those that nothing declares no better
         };
@@ -258,6 +264,14 @@ mod tests {
         check("a/kinds/batch_v1/job.rs", false);
         check("a/kinds/shared/names.rs", true);
         check("a/kinds/shared/labels.rs", false);
+        let sources = tree(&[
+            ("a/kinds.rs", table),
+            ("a/kinds/core_v1/pod.rs", "use super::node; // node\n    pub(crate) mod tests;\n"),
+            ("a/kinds/core_v1/tests.rs", ""),
+            ("a/kinds/core_v1/node.rs", ""),
+        ]);
+        let named = ["a/kinds/core_v1/node.rs: no line of a/kinds.rs registers it"];
+        assert_eq!(unlisted("a/kinds", "a/kinds.rs", &sources), named, "a word is no declaration");
         check("a/kinds/lonely.rs", false);
         assert_eq!(unlisted("b", "b.rs", &tree(&[])), ["b.rs: the table of b is gone"]);
         assert_eq!(unlisted("b", "b.rs", &tree(&[("b.rs", "")])), ["b: is empty, and b.rs is its table"]);
