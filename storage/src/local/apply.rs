@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn integers_are_little_endian_and_have_the_operands_length() {
-        let cases: [(Option<&[u8]>, &[u8], &[u8], &[u8]); 5] = [
+        type Number = &'static [u8];
+        let cases: [(Option<Number>, Number, Number, Number); 5] = [
             (None, &[1, 0], &[1, 0], &[1, 0]),
             (Some(&[255, 0]), &[1, 0], &[0, 1], &[255, 0]),
             (Some(&[255, 255]), &[1, 0], &[0, 0], &[255, 255]),
