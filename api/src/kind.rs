@@ -214,6 +214,8 @@ pub struct Kind {
     pub subresources: &'static [Subresource],
     /// `metadata.generation` counts changes outside metadata and status.
     pub generation: bool,
+    /// Fields of the metadata whose change counts too: a deployment copies its annotations to its replica sets.
+    pub generation_metadata: &'static [&'static str],
     /// PUT on an absent object creates it.
     pub create_on_update: bool,
     /// PUT without a resourceVersion overwrites.
@@ -228,6 +230,8 @@ pub struct Kind {
     pub selectable: &'static [Selectable],
     /// Stored under another version.
     pub stored_as: Option<StoredAs>,
+    /// Where the sentences of OpenAPI and `kubectl explain` come from; see `describe`.
+    pub describe: fn(&mut schemars::SchemaGenerator),
     /// Behaviour.
     pub hooks: &'static dyn Hooks,
 }
@@ -246,6 +250,7 @@ impl Kind {
         verbs: Verb::ALL,
         subresources: &[],
         generation: false,
+        generation_metadata: &[],
         create_on_update: false,
         unconditional_update: true,
         create_with_status: false,
@@ -253,6 +258,7 @@ impl Kind {
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,
+        describe: |_| {},
         hooks: &NoHooks,
     };
 
@@ -306,6 +312,11 @@ impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.api_version(), self.kind)
     }
+}
+
+/// Adds the sentences of `T` and of all that it holds: `describe: describe::<Deployment>`.
+pub fn describe<T: schemars::JsonSchema>(generator: &mut schemars::SchemaGenerator) {
+    generator.subschema_for::<T>();
 }
 
 /// Behaviour of a kind. Objects are JSON values that were decoded by the kind's schema, in the kind's own version.

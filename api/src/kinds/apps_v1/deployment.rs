@@ -28,6 +28,7 @@ pub static KIND: Kind = Kind {
         },
     ],
     generation: true,
+    generation_metadata: &["annotations"],
     columns: &[
         Column::NAME,
         Column::text("Ready"),

@@ -16,6 +16,7 @@ pub static KIND: Kind = Kind {
     plural: "endpointslices",
     singular: "endpointslice",
     generation: true,
+    generation_metadata: &["labels"],
     columns: &[
         Column::NAME,
         Column::text("AddressType"),
