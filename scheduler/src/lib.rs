@@ -1,0 +1,91 @@
+//! The scheduler: gives every pod without a node the best one there is.
+//!
+//! One task owns all state ([`snapshot`], [`queue`]); watches feed it, decisions ([`cycle`]) are pure, and writes ([`bind`]) run
+//! beside it. Talks to the API only; never touches the store, and never moves a pod that has its node.
+
+pub mod bind;
+pub mod cycle;
+mod leader;
+pub mod matching;
+pub mod plugins;
+pub mod queue;
+pub mod resources;
+pub mod snapshot;
+mod state;
+mod watch;
+
+use kube::Client;
+use state::State;
+use tokio_util::sync::CancellationToken;
+
+/// How the scheduler runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Pods whose `spec.schedulerName` is this are ours.
+    pub scheduler_name: String,
+    /// Whether to act only while holding the lease.
+    pub leader_elect: bool,
+    /// The lease's namespace.
+    pub lease_namespace: String,
+    /// The lease's name.
+    pub lease_name: String,
+    /// Who we are among several; part of events and the lease.
+    pub identity: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            scheduler_name: "default-scheduler".to_owned(),
+            leader_elect: false,
+            lease_namespace: "kube-system".to_owned(),
+            lease_name: "kube-scheduler".to_owned(),
+            identity: format!("ironkeel_{:016x}", rand::random::<u64>()),
+        }
+    }
+}
+
+/// One rule of what the scheduler needs: API groups, resources, verbs.
+pub type Rule = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
+
+/// What the scheduler does to the API. Bootstrap ClusterRole `system:kube-scheduler` grants all of it.
+pub const RULES: &[Rule] = &[
+    (&[""], &["nodes", "namespaces", "services"], &["list", "watch"]),
+    (&[""], &["pods"], &["list", "watch"]),
+    (&["apps"], &["replicasets"], &["list", "watch"]),
+    (&[""], &["pods/binding"], &["create"]),
+    (&[""], &["pods/status"], &["patch"]),
+    (&["events.k8s.io"], &["events"], &["create", "patch"]),
+    (&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
+];
+
+/// Schedules until `stop`. What goes wrong is retried; the only end is `stop`.
+pub async fn run(client: Client, options: Options, stop: CancellationToken) {
+    if !options.leader_elect {
+        serve(client, &options, stop).await;
+        return;
+    }
+    while !stop.is_cancelled() {
+        let mut candidate =
+            leader::Candidate::new(client.clone(), &options.lease_namespace, &options.lease_name, &options.identity);
+        if !candidate.acquire(&stop).await {
+            return;
+        }
+        tracing::info!(identity = options.identity, "leading");
+        let leading = stop.child_token();
+        let work = serve(client.clone(), &options, leading.clone());
+        let lead = async {
+            candidate.keep(&stop).await;
+            leading.cancel();
+        };
+        tokio::join!(work, lead);
+    }
+}
+
+async fn serve(client: Client, options: &Options, stop: CancellationToken) {
+    let (changes, inbox) = tokio::sync::mpsc::unbounded_channel();
+    let watches = watch::start(&client, &changes, &stop);
+    let recorder = bind::Recorder::start(client.clone(), options.scheduler_name.clone(), options.identity.clone());
+    State::new(client, options.scheduler_name.clone(), recorder, changes).run(inbox, &stop).await;
+    watches.abort_all_and_wait().await;
+}
