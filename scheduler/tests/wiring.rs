@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
@@ -79,7 +79,7 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Body>) -> Result<Answ
                 sender.send(line.clone()).unwrap();
             }
             world.watches.push(((*collection).to_owned(), sender));
-            let frames = UnboundedReceiverStream::new(receiver).map(|line| Ok(http_body_util::Frame::data(line)));
+            let frames = UnboundedReceiverStream::new(receiver).map(|line| Ok(http_body::Frame::data(line)));
             Response::new(BodyExt::boxed(StreamBody::new(frames)))
         }
         ("GET", [.., collection]) => {
