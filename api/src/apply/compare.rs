@@ -18,15 +18,11 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// Without everything at and below the members of `ignored`.
-    pub(super) fn without(self, ignored: &FieldSet) -> Comparison {
-        if ignored.is_empty() {
-            return self;
+    pub(super) fn without(mut self, ignored: &FieldSet) -> Comparison {
+        for set in [&mut self.added, &mut self.removed, &mut self.modified] {
+            set.remove_recursively(ignored);
         }
-        Comparison {
-            added: self.added.recursive_difference(ignored),
-            removed: self.removed.recursive_difference(ignored),
-            modified: self.modified.recursive_difference(ignored),
-        }
+        self
     }
 }
 
@@ -47,8 +43,10 @@ impl Walk {
         if old == new {
             return;
         }
-        let map = |value: Option<&Value>| value.is_some_and(|value| value.as_object().is_some_and(|map| !map.is_empty()));
-        let list = |value: Option<&Value>| value.is_some_and(|value| value.as_array().is_some_and(|list| !list.is_empty()));
+        let map =
+            |value: Option<&Value>| value.is_some_and(|value| value.as_object().is_some_and(|map| !map.is_empty()));
+        let list =
+            |value: Option<&Value>| value.is_some_and(|value| value.as_array().is_some_and(|list| !list.is_empty()));
         match ty {
             Ty::Struct(_) | Ty::Map(..) | Ty::Deduced if map(old) || map(new) => self.maps(ty, old, new),
             Ty::Set | Ty::Keyed(..) if list(old) || list(new) => self.lists(ty, old, new),
@@ -90,6 +88,14 @@ impl Walk {
         for name in new.into_iter().flatten().map(|(name, _)| name) {
             if !old.is_some_and(|old| old.contains_key(name)) {
                 one(name);
+            }
+        }
+        // A struct that comes or goes as a whole does so with the fields that are there without being set.
+        if let (Ty::Struct(schema), (Some(map), None) | (None, Some(map))) = (ty, (old, new)) {
+            for field in schema.def().fields.iter().filter(|field| unset(field).is_some()) {
+                if !map.contains_key(&field.name) {
+                    one(&field.name);
+                }
             }
         }
     }

@@ -107,9 +107,7 @@ impl Managed {
     /// Writes `metadata.managedFields`, or removes it when nobody owns anything.
     pub(super) fn encode(&self, object: &mut Value) {
         let mut entries: Vec<(&Id, &Owned)> = self.by_id.iter().collect();
-        entries.sort_by_key(|(id, owned)| {
-            (id.operation, seconds(owned), &id.manager, &owned.version, &id.subresource)
-        });
+        entries.sort_by_key(|(id, owned)| (id.operation, seconds(owned), &id.manager, &owned.version, &id.subresource));
         let entries: Vec<Value> = entries.into_iter().map(|(id, owned)| entry(id, owned)).collect();
         if entries.is_empty() {
             value::remove(object, "metadata.managedFields");

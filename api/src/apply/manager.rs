@@ -91,17 +91,19 @@ fn record(
     reset: &FieldSet,
 ) {
     let changes = compare(Ty::Struct(schema), live, new).without(reset);
-    let changed = changes.modified.union(&changes.added);
+    let Comparison { added, removed, modified: mut changed } = changes;
+    changed.extend(&added);
     for owned in managed.by_id.values_mut() {
-        owned.set = owned.set.difference(&changed).difference(&changes.removed);
+        owned.set.remove(&changed);
+        owned.set.remove(&removed);
     }
     managed.drop_empty();
-    let set = changed.recursive_difference(reset).difference(&SYSTEM_FIELDS);
-    if set.is_empty() {
+    changed.remove(&SYSTEM_FIELDS);
+    if changed.is_empty() {
         return;
     }
     let owned = managed.by_id.entry(id.clone()).or_default();
-    owned.set.extend(&set);
+    owned.set.extend(&changed);
     owned.version = who.api_version.to_owned();
     owned.time = Some(who.time.to_owned());
 }
@@ -145,11 +147,13 @@ pub fn apply_resetting(
         record(&mut managed, empty, object, schema, &id, who, reset);
     }
     let attempt = Attempt { object, applied, ty, who, reset };
-    let (mut out, managed) = match attempt.run(managed.clone(), force) {
-        Err(Stopped(conflicts)) if who.manager == "kubectl" => {
+    let by_kubectl = who.manager == "kubectl";
+    let again = if by_kubectl && !force { managed.clone() } else { Managed::default() };
+    let (mut out, managed) = match attempt.run(managed, force) {
+        Err(Stopped(conflicts)) if by_kubectl => {
             let allowed = unchanged_last_applied(object, ty, who).unwrap_or_default();
             let left: Vec<_> = conflicts.into_iter().filter(|(_, path)| !allowed.has(path)).collect();
-            if left.is_empty() { attempt.run(managed, true) } else { Err(Stopped(left)) }
+            if left.is_empty() { attempt.run(again, true) } else { Err(Stopped(left)) }
         }
         other => other,
     }
@@ -161,7 +165,7 @@ pub fn apply_resetting(
                 .collect(),
         )
     })?;
-    if who.manager == "kubectl" {
+    if by_kubectl {
         keep_last_applied(&mut out, applied);
     }
     managed.encode(&mut out);
@@ -209,32 +213,33 @@ impl Attempt<'_> {
     fn run(&self, mut managed: Managed, force: bool) -> Result<(Value, Managed), Stopped> {
         let id = self.who.id(Operation::Apply);
         let mut merged = merge(self.ty, self.object, self.applied);
-        let set = typed::field_set(self.applied, self.ty).recursive_difference(self.reset);
-        let before = managed.by_id.remove(&id);
-        let time = before.as_ref().and_then(|owned| owned.time.clone());
-        managed.by_id.insert(id.clone(), Owned { set: set.clone(), version: self.who.api_version.to_owned(), time });
-        if let Some(before) = before {
-            if !before.set.difference(&set).is_empty() {
-                merged = prune(merged, self.ty, &before.set, &managed);
-            }
+        let mut set = typed::field_set(self.applied, self.ty);
+        set.remove_recursively(self.reset);
+        let before = managed.by_id.remove(&id).unwrap_or_default();
+        let let_go = !before.set.is_subset(&set);
+        let version = self.who.api_version.to_owned();
+        managed.by_id.insert(id.clone(), Owned { set, version, time: before.time });
+        if let_go {
+            merged = prune(merged, self.ty, &before.set, &managed);
         }
-        let Comparison { added, removed, modified } = compare(self.ty, self.object, &merged).without(self.reset);
-        let changed = modified.union(&added);
+        let changes = compare(self.ty, self.object, &merged).without(self.reset);
+        let Comparison { added, removed, modified: mut changed } = changes;
+        changed.extend(&added);
         let mut conflicts = Vec::new();
         for (owner, owned) in managed.by_id.iter_mut().filter(|(owner, _)| **owner != id) {
             let disputed = owned.set.intersection(&changed);
             if !disputed.is_empty() {
                 conflicts.extend(disputed.paths().into_iter().map(|path| (owner.clone(), path)));
-                owned.set = owned.set.difference(&disputed);
+                owned.set.remove(&disputed);
             }
-            owned.set = owned.set.difference(&removed);
+            owned.set.remove(&removed);
         }
         if !force && !conflicts.is_empty() {
             return Err(Stopped(conflicts));
         }
         let noop = changed.is_empty() && removed.is_empty();
         if let Some(own) = managed.by_id.get_mut(&id) {
-            own.set = own.set.difference(&SYSTEM_FIELDS);
+            own.set.remove(&SYSTEM_FIELDS);
             if !noop || own.time.is_none() {
                 own.time = Some(self.who.time.to_owned());
             }
@@ -246,7 +251,7 @@ impl Attempt<'_> {
 }
 
 /// Takes away what the manager applied before and nobody owns now, but nothing that nobody ever owned.
-fn prune(merged: Value, ty: Ty<'_>, before: &FieldSet, managed: &Managed) -> Value {
+fn prune(mut merged: Value, ty: Ty<'_>, before: &FieldSet, managed: &Managed) -> Value {
     let before = typed::with_named_fields(before, ty);
     let mut owned = FieldSet::default();
     for manager in managed.by_id.values() {
@@ -254,15 +259,10 @@ fn prune(merged: Value, ty: Ty<'_>, before: &FieldSet, managed: &Managed) -> Val
     }
     let owned = typed::with_named_fields(&owned, ty);
     let all = typed::with_named_fields(&typed::field_set(&merged, ty), ty);
-    let remaining = |set: &FieldSet| {
-        let mut value = merged.clone();
-        typed::remove_items(&mut value, ty, set);
-        typed::with_named_fields(&typed::field_set(&value, ty), ty)
-    };
-    let without_before = remaining(&before);
-    let kept = remaining(&all.difference(&without_before.union(&owned)));
+    // Items leave with all that is below them.
+    let without_before = all.recursive_difference(&before);
+    let kept = all.recursive_difference(&all.difference(&without_before.union(&owned)));
     let gone = all.difference(&kept).intersection(&before);
-    let mut merged = merged;
     typed::remove_items(&mut merged, ty, &gone);
     merged
 }
@@ -275,7 +275,11 @@ fn unchanged_last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option
         return None;
     }
     let Comparison { added, removed, modified } = compare(ty, &last, live);
-    Some(typed::field_set(&last, ty).difference(&modified).difference(&added).difference(&removed))
+    let mut out = typed::field_set(&last, ty);
+    for changed in [added, removed, modified] {
+        out.remove(&changed);
+    }
+    Some(out)
 }
 
 /// Keeps the annotation of client-side apply true where an object has it.

@@ -184,12 +184,11 @@ fn lists_keep_live_elements_in_place() {
         ("a b c", "a d c", "a b d c"),
         ("a b c", "a d b", "a d b c"),
         ("", "b a", "b a"),
-        ("x a y b z", "b a", "x y b a z"),
+        ("x a y b z", "b a", "x y b z a"),
         ("a x b", "a c b", "a x c b"),
     ];
-    let items = |names: &str| {
-        json!({"items": names.split_whitespace().map(|name| json!({"name": name})).collect::<Vec<_>>()})
-    };
+    let items =
+        |names: &str| json!({"items": names.split_whitespace().map(|name| json!({"name": name})).collect::<Vec<_>>()});
     for (live, applied, expected) in cases {
         let mut world = World::new();
         world.update("u", items(live));
@@ -207,7 +206,11 @@ fn updates_own_what_they_change() {
         world.owns("a"),
         json!({"f:count": {}, "f:labels": {".": {}, "f:x": {}}, "f:strategy": {"f:kind": {}, "f:rolling": {".": {}, "f:max": {}}}})
     );
-    world.update_at("b", json!({"count": 2, "strategy": {"kind": "k", "rolling": {"max": 1}}, "labels": {"x": "1", "y": "2"}}), T2);
+    world.update_at(
+        "b",
+        json!({"count": 2, "strategy": {"kind": "k", "rolling": {"max": 1}}, "labels": {"x": "1", "y": "2"}}),
+        T2,
+    );
     assert_eq!(world.owns("b"), json!({"f:count": {}, "f:labels": {"f:y": {}}}));
     assert_eq!(world.time("a"), T1);
     // Fields that are gone leave everybody.
@@ -276,13 +279,15 @@ fn resets_are_owned_by_nobody() {
 fn entries_have_upstreams_form_and_order() {
     let world = World::new();
     let schema = world.types.schema("Thing").unwrap();
-    let who = |manager, operation, time, subresource| Manager { manager, operation, api_version: "v1", time, subresource };
+    let who =
+        |manager, operation, time, subresource| Manager { manager, operation, api_version: "v1", time, subresource };
     let none = FieldSet::default();
     let one = update(None, &thing(json!({"count": 1})), schema, &who("b", Operation::Update, T2, ""), &none);
     let mut two = one.clone();
     two["name"] = json!("n");
     let two = update(Some(&one), &two, schema, &who("a", Operation::Update, T1, "status"), &none);
-    let three = apply(Some(&two), &thing(json!({"name": "n"})), schema, &who("z", Operation::Apply, T2, ""), false).unwrap();
+    let three =
+        apply(Some(&two), &thing(json!({"name": "n"})), schema, &who("z", Operation::Apply, T2, ""), false).unwrap();
     assert_eq!(
         three["metadata"]["managedFields"],
         json!([
@@ -291,7 +296,8 @@ fn entries_have_upstreams_form_and_order() {
             {"manager": "b", "operation": "Update", "apiVersion": "v1", "time": T2, "fieldsType": "FieldsV1", "fieldsV1": {"f:count": {}}},
         ])
     );
-    let error = apply(Some(&three), &thing(json!({"name": "o"})), schema, &who("q", Operation::Apply, T2, ""), false).unwrap_err();
+    let error = apply(Some(&three), &thing(json!({"name": "o"})), schema, &who("q", Operation::Apply, T2, ""), false)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 2 conflicts: conflicts with \"a\" with subresource \"status\" using v1:\n- .name\nconflicts \
@@ -318,7 +324,10 @@ fn old_updaters_are_folded() {
 fn bad_configurations_are_refused() {
     let cases = [
         (json!({"metadata": {"managedFields": []}}), "metadata.managedFields must be nil"),
-        (json!({"apiVersion": "v2"}), "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1"),
+        (
+            json!({"apiVersion": "v2"}),
+            "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1",
+        ),
         (
             json!({"items": [{"name": "a"}, {"name": "a"}]}),
             "failed to create typed patch object (/x; v1, Kind=Thing): .items: duplicate entries for key [name=\"a\"]",
@@ -327,7 +336,10 @@ fn bad_configurations_are_refused() {
             json!({"finalizers": ["a", "a"]}),
             "failed to create typed patch object (/x; v1, Kind=Thing): .finalizers: duplicate entries for key [=\"a\"]",
         ),
-        (json!({"nope": 1}), "failed to create typed patch object (/x; v1, Kind=Thing): .nope: field not declared in schema"),
+        (
+            json!({"nope": 1}),
+            "failed to create typed patch object (/x; v1, Kind=Thing): .nope: field not declared in schema",
+        ),
         (
             json!({"items": [{"v": 1}]}),
             "failed to create typed patch object (/x; v1, Kind=Thing): .items: element 0: associative list with keys \
@@ -356,6 +368,79 @@ fn kubectl_takes_over_from_client_side_apply() {
     world.update("scaler", scaled);
     let error = world.apply_at("kubectl", json!({"count": 1, "name": "new"}), false, T2).unwrap_err();
     assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"scaler\" using v1: .count");
+}
+
+/// What upstream records for a Deployment that kubectl creates and a controller and an applier then touch.
+#[test]
+fn a_deployment_is_owned_as_upstream_has_it() {
+    let schema = crate::schema::native().of_gvk("apps", "v1", "Deployment").unwrap();
+    let who =
+        |manager, operation, subresource| Manager { manager, operation, api_version: "apps/v1", time: T1, subresource };
+    let none = FieldSet::default();
+    let created = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default", "labels": {"app": "web"}, "uid": "u", "creationTimestamp": T1},
+        "spec": {
+            "progressDeadlineSeconds": 600, "replicas": 1, "revisionHistoryLimit": 10,
+            "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}, "type": "RollingUpdate"},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {
+                "containers": [{
+                    "name": "web", "image": "nginx", "imagePullPolicy": "Always",
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
+                "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
+                "securityContext": {}, "terminationGracePeriodSeconds": 30}}},
+    });
+    let created = update(None, &created, schema, &who("kubectl-create", Operation::Update, ""), &none);
+    assert_eq!(
+        created["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({
+            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {
+                "f:progressDeadlineSeconds": {}, "f:replicas": {}, "f:revisionHistoryLimit": {}, "f:selector": {},
+                "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}}, "f:type": {}},
+                "f:template": {
+                    "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                    "f:spec": {
+                        "f:containers": {"k:{\"name\":\"web\"}": {
+                            ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {},
+                            "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {
+                                ".": {}, "f:containerPort": {}, "f:protocol": {}}},
+                            "f:resources": {}, "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {}}},
+                        "f:dnsPolicy": {}, "f:restartPolicy": {}, "f:schedulerName": {}, "f:securityContext": {},
+                        "f:terminationGracePeriodSeconds": {}}}}
+        })
+    );
+    let mut seen = created.clone();
+    value::set(&mut seen, "metadata.annotations", json!({"deployment.kubernetes.io/revision": "1"}));
+    value::set(&mut seen, "status", json!({"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]}));
+    let seen =
+        update(Some(&created), &seen, schema, &who("kube-controller-manager", Operation::Update, "status"), &none);
+    assert_eq!(
+        seen["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({
+            "f:metadata": {"f:annotations": {".": {}, "f:deployment.kubernetes.io/revision": {}}},
+            "f:status": {
+                "f:conditions": {".": {}, "k:{\"type\":\"Available\"}": {".": {}, "f:status": {}, "f:type": {}}},
+                "f:replicas": {}}
+        })
+    );
+    let applied = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "web", "env": [{"name": "A", "value": "1"}]}]}}},
+    });
+    let refused = apply(Some(&seen), &applied, schema, &who("helm", Operation::Apply, ""), false).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Apply failed with 1 conflict: conflict with \"kubectl-create\" using apps/v1: .spec.replicas"
+    );
+    let forced = apply(Some(&seen), &applied, schema, &who("helm", Operation::Apply, ""), true).unwrap();
+    assert_eq!(
+        forced["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"web\"}": {
+            ".": {}, "f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}}, "f:name": {}}}}}}})
+    );
 }
 
 /// Laws over random writes: appliers get what they apply, owners own only what exists, a repeated apply changes nothing.

@@ -17,7 +17,7 @@ mod typed;
 pub use fields_v1::{decode as decode_fields, encode as encode_fields};
 pub use managed::Operation;
 pub use manager::{apply, apply_resetting, update};
-pub use path::{FieldSet, PathElement};
+pub use path::{FieldSet, Node, PathElement, Scalar};
 
 use crate::status::Status;
 use thiserror::Error;

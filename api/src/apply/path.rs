@@ -1,6 +1,6 @@
 //! Field sets: which fields of an object something is about, as a tree of path elements.
 //!
-//! Persistent in the sense that every operation builds a new set from shared parts. Knows no schema.
+//! One tree holds members and what is below them; names are shared, so copies are cheap. Knows no schema.
 
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -219,36 +219,53 @@ impl FieldSet {
         out
     }
 
+    /// Whether the other set has all paths of this one.
+    #[must_use]
+    pub fn is_subset(&self, other: &FieldSet) -> bool {
+        self.nodes.iter().all(|(element, node)| {
+            other.nodes.get(element).is_some_and(|there| (there.own || !node.own) && node.below.is_subset(&there.below))
+        })
+    }
+
+    /// Removes the paths of the other set.
+    pub fn remove(&mut self, other: &FieldSet) {
+        self.subtract(other, false);
+    }
+
+    /// Removes the paths of the other set and all that is below them.
+    pub fn remove_recursively(&mut self, other: &FieldSet) {
+        self.subtract(other, true);
+    }
+
     /// Paths that the other set lacks.
     #[must_use]
     pub fn difference(&self, other: &FieldSet) -> FieldSet {
-        self.subtract(other, false)
+        let mut out = self.clone();
+        out.remove(other);
+        out
     }
 
     /// Paths that the other set lacks and that are below none of its members.
     #[must_use]
     pub fn recursive_difference(&self, other: &FieldSet) -> FieldSet {
-        self.subtract(other, true)
+        let mut out = self.clone();
+        out.remove_recursively(other);
+        out
     }
 
-    fn subtract(&self, other: &FieldSet, recursive: bool) -> FieldSet {
-        if other.is_empty() {
-            return self.clone();
-        }
-        let mut out = FieldSet::default();
-        for (element, node) in &self.nodes {
-            match other.nodes.get(element) {
-                None => {
-                    out.nodes.insert(element.clone(), node.clone());
-                }
-                Some(there) if recursive && there.own => {}
-                Some(there) => {
-                    let below = node.below.subtract(&there.below, recursive);
-                    out.put(element.clone(), Node { own: node.own && !there.own, below });
-                }
+    fn subtract(&mut self, other: &FieldSet, recursive: bool) {
+        for (element, there) in &other.nodes {
+            let Some(node) = self.nodes.get_mut(element) else { continue };
+            if recursive && there.own {
+                *node = Node::default();
+            } else {
+                node.own &= !there.own;
+                node.below.subtract(&there.below, recursive);
+            }
+            if node.is_empty() {
+                self.nodes.remove(element);
             }
         }
-        out
     }
 
     /// All members: those of one level before those below them.

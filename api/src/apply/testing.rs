@@ -70,10 +70,8 @@ pub(crate) fn types() -> Types {
         field.pointer = true;
         field
     };
-    let strategy = types.add(def(
-        "Strategy",
-        vec![field("kind", Shape::String), pointer(field("rolling", Shape::Struct(rolling)))],
-    ));
+    let strategy = types
+        .add(def("Strategy", vec![field("kind", Shape::String), pointer(field("rolling", Shape::Struct(rolling)))]));
     let mut selector = def("Selector", vec![field("matchLabels", map(Shape::String, MapKind::Granular))]);
     selector.atomic = true;
     let selector = types.add(selector);

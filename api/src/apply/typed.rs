@@ -100,9 +100,7 @@ impl<'a> Ty<'a> {
             (Ty::Keyed(..), _) => Err("associative list with keys may not have non-map elements".to_owned()),
             (_, Value::Object(_)) => Err("associative list without keys has an element that's a map type".to_owned()),
             (_, Value::Array(_)) => Err("not supported: associative list with lists as elements".to_owned()),
-            (_, Value::Null) => {
-                Err("associative list without keys has an element that's an explicit null".to_owned())
-            }
+            (_, Value::Null) => Err("associative list without keys has an element that's an explicit null".to_owned()),
             (_, scalar) => Ok(PathElement::Value(Scalar(scalar.clone()))),
         }
     }

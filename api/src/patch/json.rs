@@ -5,9 +5,7 @@
 
 use super::PatchError;
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{
-    AddOperation, CopyOperation, MoveOperation, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation,
-};
+use json_patch::{AddOperation, CopyOperation, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use serde_json::Value;
 
 const MAX_OPERATIONS: usize = 10_000;
@@ -137,9 +135,7 @@ fn step(doc: &mut Value, operation: &Value) -> Option<()> {
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     let path = text("path");
     let operation = match text("op")? {
-        "add" => {
-            PatchOperation::Add(AddOperation { path: Place::find(doc, path?)?.free()?, value: value() })
-        }
+        "add" => PatchOperation::Add(AddOperation { path: Place::find(doc, path?)?.free()?, value: value() }),
         "remove" => PatchOperation::Remove(RemoveOperation { path: Place::find(doc, path?)?.existing()? }),
         "replace" if path? == "" => {
             let value = Some(value()).filter(|value| value.is_object() || value.is_array())?;
@@ -168,9 +164,7 @@ fn step(doc: &mut Value, operation: &Value) -> Option<()> {
                 PatchOperation::Copy(CopyOperation { from: from.existing()?, path })
             }
         }
-        "test" if path? == "" => {
-            PatchOperation::Test(TestOperation { path: PointerBuf::new(), value: value() })
-        }
+        "test" if path? == "" => PatchOperation::Test(TestOperation { path: PointerBuf::new(), value: value() }),
         "test" => {
             let place = Place::find(doc, path?)?;
             if place.absent_member() {
@@ -220,9 +214,16 @@ mod tests {
             (json!({"a": {"b": 1}}), json!([{"op": "move", "from": "/a", "path": "/a/b"}]), None),
             (json!({"a": 1}), json!([{"op": "copy", "from": "/a", "path": "/b"}]), Some(json!({"a": 1, "b": 1}))),
             (json!({"a": 1}), json!([{"op": "copy", "from": "/x", "path": "/b"}]), Some(json!({"a": 1, "b": null}))),
-            (json!({"a/b": 1, "c~d": 2}), json!([{"op": "remove", "path": "/a~1b"}, {"op": "remove", "path": "/c~0d"}]), Some(json!({}))),
-            (json!({}), json!([{"op": "add", "path": "/metadata", "value": {}}, {"op": "add", "path": "/metadata/x.io~1y", "value": "1"}]),
-             Some(json!({"metadata": {"x.io/y": "1"}}))),
+            (
+                json!({"a/b": 1, "c~d": 2}),
+                json!([{"op": "remove", "path": "/a~1b"}, {"op": "remove", "path": "/c~0d"}]),
+                Some(json!({})),
+            ),
+            (
+                json!({}),
+                json!([{"op": "add", "path": "/metadata", "value": {}}, {"op": "add", "path": "/metadata/x.io~1y", "value": "1"}]),
+                Some(json!({"metadata": {"x.io/y": "1"}})),
+            ),
             (json!({}), json!([{"op": "frob", "path": "/a"}]), None),
             (json!({}), json!([{"path": "/a"}]), None),
             (json!({}), json!([{"op": "remove"}]), None),
@@ -241,10 +242,18 @@ mod tests {
     fn malformed_patches_are_bad_requests() {
         let many = vec![json!({"op": "test", "path": ""}); MAX_OPERATIONS + 1];
         let cases = [
-            ("{}".to_owned(), "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),
-            ("[1]".to_owned(), "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp"),
-            (Value::Array(many).to_string(),
-             "Request entity is too large: The allowed maximum operations in a JSON patch is 10000, got 10001"),
+            (
+                "{}".to_owned(),
+                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+            ),
+            (
+                "[1]".to_owned(),
+                "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp",
+            ),
+            (
+                Value::Array(many).to_string(),
+                "Request entity is too large: The allowed maximum operations in a JSON patch is 10000, got 10001",
+            ),
         ];
         for (patch, sentence) in cases {
             assert_eq!(apply(&json!({}), patch.as_bytes()), Err(PatchError::BadRequest(sentence.to_owned())));

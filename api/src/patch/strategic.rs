@@ -88,9 +88,7 @@ fn merge_map(
     for (key, value) in patch {
         let (key, deletes) = match key.strip_prefix(DELETE_FROM_LIST) {
             None => (key.as_str(), false),
-            Some(rest) => {
-                (rest.strip_prefix('/').ok_or_else(|| bad("invalid patch format of primitive list"))?, true)
-            }
+            Some(rest) => (rest.strip_prefix('/').ok_or_else(|| bad("invalid patch format of primitive list"))?, true),
         };
         if value.is_null() {
             into.remove(key);
@@ -103,9 +101,7 @@ fn merge_map(
             continue;
         };
         let merged = match (there.take(), value) {
-            (Value::Object(there), Value::Object(patch)) => {
-                Value::Object(merge_map(there, patch, at.below(key).at)?)
-            }
+            (Value::Object(there), Value::Object(patch)) => Value::Object(merge_map(there, patch, at.below(key).at)?),
             (Value::Array(there), Value::Array(patch)) => {
                 let below = at.below(key);
                 if deletes && !there.iter().chain(&patch).any(Value::is_object) {

@@ -16,29 +16,57 @@ fn maps_merge_and_directives_replace_or_delete() {
     check(json!({"labels": {"a": "1"}}), json!({"labels": {"b": "2"}}), Ok(json!({"labels": {"a": "1", "b": "2"}})));
     check(json!({"labels": {"a": "1"}}), json!({"labels": {"a": null}}), Ok(json!({"labels": {}})));
     check(json!({"labels": {"a": "1"}}), json!({"labels": null}), Ok(json!({})));
-    check(json!({"labels": {"a": "1"}}), json!({"labels": {"$patch": "replace", "b": "2"}}), Ok(json!({"labels": {"b": "2"}})));
+    check(
+        json!({"labels": {"a": "1"}}),
+        json!({"labels": {"$patch": "replace", "b": "2"}}),
+        Ok(json!({"labels": {"b": "2"}})),
+    );
     check(json!({"labels": {"a": "1"}}), json!({"labels": {"$patch": "delete"}}), Ok(json!({"labels": {}})));
     check(json!({}), json!({"labels": {"$patch": "delete"}}), Ok(json!({})));
     check(json!({}), json!({"labels": {"a": null, "b": "1"}}), Ok(json!({"labels": {"b": "1"}})));
     check(json!({"count": 1}), json!({"count": 2, "name": "x"}), Ok(json!({"count": 2, "name": "x"})));
     check(json!({"a": 1}), json!({"$patch": "replace", "b": 1}), Ok(json!({"b": 1})));
-    check(json!({"labels": {}}), json!({"labels": {"$patch": "frob", "a": 1}}), Err("unknown patch type: frob in map: map[$patch:frob a:1]"));
+    check(
+        json!({"labels": {}}),
+        json!({"labels": {"$patch": "frob", "a": 1}}),
+        Err("unknown patch type: frob in map: map[$patch:frob a:1]"),
+    );
     check(json!({}), json!([]), Err("invalid JSON document"));
 }
 
 #[test]
 fn retained_keys_drop_the_others() {
     let before = json!({"strategy": {"kind": "Rolling", "rolling": {"max": 1}}});
-    check(before.clone(), json!({"strategy": {"$retainKeys": ["kind"], "kind": "Recreate"}}), Ok(json!({"strategy": {"kind": "Recreate"}})));
-    check(before.clone(), json!({"strategy": {"$retainKeys": ["kind"], "rolling": {}}}), Err("invalid patch format of retainKeys"));
-    check(before.clone(), json!({"strategy": {"$retainKeys": ["kind"], "rolling": null}}), Ok(json!({"strategy": {"kind": "Rolling"}})));
+    check(
+        before.clone(),
+        json!({"strategy": {"$retainKeys": ["kind"], "kind": "Recreate"}}),
+        Ok(json!({"strategy": {"kind": "Recreate"}})),
+    );
+    check(
+        before.clone(),
+        json!({"strategy": {"$retainKeys": ["kind"], "rolling": {}}}),
+        Err("invalid patch format of retainKeys"),
+    );
+    check(
+        before.clone(),
+        json!({"strategy": {"$retainKeys": ["kind"], "rolling": null}}),
+        Ok(json!({"strategy": {"kind": "Rolling"}})),
+    );
     check(before, json!({"strategy": {"$retainKeys": "kind"}}), Err("invalid patch format of retainKeys"));
 }
 
 #[test]
 fn lists_of_scalars_merge_replace_and_shrink() {
-    check(json!({"finalizers": ["a", "b"]}), json!({"finalizers": ["c", "b"]}), Ok(json!({"finalizers": ["a", "c", "b"]})));
-    check(json!({"finalizers": ["a", "b"]}), json!({"$deleteFromPrimitiveList/finalizers": ["a"]}), Ok(json!({"finalizers": ["b"]})));
+    check(
+        json!({"finalizers": ["a", "b"]}),
+        json!({"finalizers": ["c", "b"]}),
+        Ok(json!({"finalizers": ["c", "a", "b"]})),
+    );
+    check(
+        json!({"finalizers": ["a", "b"]}),
+        json!({"$deleteFromPrimitiveList/finalizers": ["a"]}),
+        Ok(json!({"finalizers": ["b"]})),
+    );
     check(json!({}), json!({"$deleteFromPrimitiveList/finalizers": ["a"]}), Ok(json!({})));
     check(
         json!({"finalizers": ["a", "b"]}),
@@ -59,10 +87,22 @@ fn lists_of_maps_merge_by_key() {
         json!({"items": [{"name": "b", "v": 3}, {"name": "c"}]}),
         Ok(json!({"items": [{"name": "a", "v": 1}, {"name": "b", "v": 3}, {"name": "c"}]})),
     );
-    check(two.clone(), json!({"items": [{"name": "c"}]}), Ok(json!({"items": [{"name": "c"}, {"name": "a", "v": 1}, {"name": "b", "v": 2}]})));
-    check(two.clone(), json!({"items": [{"name": "a", "$patch": "delete"}]}), Ok(json!({"items": [{"name": "b", "v": 2}]})));
+    check(
+        two.clone(),
+        json!({"items": [{"name": "c"}]}),
+        Ok(json!({"items": [{"name": "c"}, {"name": "a", "v": 1}, {"name": "b", "v": 2}]})),
+    );
+    check(
+        two.clone(),
+        json!({"items": [{"name": "a", "$patch": "delete"}]}),
+        Ok(json!({"items": [{"name": "b", "v": 2}]})),
+    );
     check(two.clone(), json!({"items": [{"name": "c"}, {"$patch": "replace"}]}), Ok(json!({"items": [{"name": "c"}]})));
-    check(two.clone(), json!({"items": [{"name": "a", "v": null}]}), Ok(json!({"items": [{"name": "a"}, {"name": "b", "v": 2}]})));
+    check(
+        two.clone(),
+        json!({"items": [{"name": "a", "v": null}]}),
+        Ok(json!({"items": [{"name": "a"}, {"name": "b", "v": 2}]})),
+    );
     check(
         two.clone(),
         json!({"$setElementOrder/items": [{"name": "b"}, {"name": "a"}]}),
@@ -84,14 +124,23 @@ fn lists_of_maps_merge_by_key() {
         json!({"$setElementOrder/items": [{"name": "b"}], "items": [{"name": "a", "v": 2}]}),
         Err("The order in patch list:\n[map[name:a v:2]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n"),
     );
-    check(two, json!({"items": [{"name": "a", "$patch": "merge"}]}), Err("merging lists cannot yet be specified in the patch"));
-    check(json!({}), json!({"items": [{"name": "a", "$patch": "delete"}, {"name": "b", "v": null}]}), Ok(json!({"items": [{"name": "b"}]})));
+    check(
+        two,
+        json!({"items": [{"name": "a", "$patch": "merge"}]}),
+        Err("merging lists cannot yet be specified in the patch"),
+    );
+    check(
+        json!({}),
+        json!({"items": [{"name": "a", "$patch": "delete"}, {"name": "b", "v": null}]}),
+        Ok(json!({"items": [{"name": "b"}]})),
+    );
 }
 
 #[test]
 fn lists_without_a_strategy_are_replaced() {
     check(json!({"ports": [{"port": 1}]}), json!({"ports": [{"port": 2}]}), Ok(json!({"ports": [{"port": 2}]})));
     let types = types();
-    let nested = apply(&json!({"finalizers": [["a"]]}), &json!({"finalizers": [["b"]]}), types.schema("Thing").unwrap());
+    let nested =
+        apply(&json!({"finalizers": [["a"]]}), &json!({"finalizers": [["b"]]}), types.schema("Thing").unwrap());
     assert_eq!(nested, Err(PatchError::unfit()));
 }
