@@ -3,6 +3,11 @@
 //! Native types come from one generated table of facts; custom resources give the same `Types`. Never holds behaviour
 //! of a single kind.
 
+pub mod defaults;
+mod facts;
 mod types;
+
+pub use facts::native;
+pub(crate) use types::{Union, Wire};
 
 pub use types::{Field, ListKind, MapKind, PatchStrategy, SchemaRef, Shape, TypeDef, TypeId, Types};

@@ -136,12 +136,37 @@ impl TypeDef {
     }
 }
 
+/// How a field differs on the wire from what its shape says; see `Types::wire`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wire {
+    /// Numbers of the protobuf messages around the field: structs that JSON inlines are messages in protobuf.
+    pub(crate) outer: Vec<u32>,
+    /// The list is a message with the elements in field 1.
+    pub(crate) wrapped: bool,
+    /// One of the unions of JSON schemas.
+    pub(crate) union: Option<Union>,
+    /// The name of the Go type in decoding errors, where the shape does not tell.
+    pub(crate) go_type: Option<&'static str>,
+}
+
+/// The unions of JSON schemas: one value of several shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Union {
+    /// A schema or a boolean.
+    SchemaOrBool,
+    /// A schema or a list of schemas.
+    SchemaOrArray,
+    /// A schema or a list of strings.
+    SchemaOrStrings,
+}
+
 /// An arena of types with lookup by name and by group, version, kind.
 #[derive(Debug, Default)]
 pub struct Types {
     defs: Vec<TypeDef>,
     by_name: HashMap<String, TypeId>,
     by_gvk: HashMap<(String, String, String), TypeId>,
+    wire: HashMap<(TypeId, usize), Wire>,
 }
 
 impl Types {
@@ -163,6 +188,15 @@ impl Types {
     #[must_use]
     pub fn get(&self, id: TypeId) -> &TypeDef {
         self.defs.get(id.0 as usize).expect("a TypeId is used with the arena that made it")
+    }
+
+    /// What is special about the field at `index` on the wire; `None` for nearly all.
+    pub(crate) fn wire(&self, id: TypeId, index: usize) -> Option<&Wire> {
+        self.wire.get(&(id, index))
+    }
+
+    pub(crate) fn set_wire(&mut self, id: TypeId, index: usize, wire: Wire) {
+        self.wire.insert((id, index), wire);
     }
 
     /// Changes a type after it was added (two-pass loading of mutually recursive types).
