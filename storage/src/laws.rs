@@ -92,7 +92,7 @@ macro_rules! laws {
         $crate::laws!(@tests $open, $runs, store:
             expectations_decide, one_writer_wins, commits_are_atomic, large_objects_are_whole, large_groups_are_not_split,
             tails_miss_nothing, a_list_and_a_tail_meet, claims_are_unique, checks_hold, what_is_due_goes,
-            compaction_keeps_what_is_needed, bad_requests_are_refused, formats_are_told_apart,
+            compaction_keeps_what_is_needed, errors_tell_the_truth, bad_requests_are_refused, formats_are_told_apart,
         );
         #[test]
         fn the_engine_matches_the_model() {

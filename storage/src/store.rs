@@ -89,3 +89,22 @@ impl fmt::Debug for Store {
         f.debug_tuple("Store").field(&self.0.kv).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Callers spawn these on runtimes with many threads.
+    #[test]
+    fn futures_can_be_spawned() {
+        fn spawnable<T: Send>(_: impl FnOnce(&'static Store, &'static mut Tail) -> T) {}
+        spawnable(|s, _| s.commit(Commit::default()));
+        spawnable(|s, _| s.list("pods", None, None, 0));
+        spawnable(|s, _| s.get_at(Box::leak(Box::new(Key::new("a", "b", "c"))), Revision(1)));
+        spawnable(|s, _| s.history(Box::leak(Box::new(Key::new("a", "b", "c")))));
+        spawnable(|s, _| s.compact("pods", Retention::default()));
+        spawnable(|s, _| s.expire());
+        spawnable(|_, t| t.next());
+        spawnable(|_, t| t.catch_up());
+    }
+}

@@ -25,3 +25,17 @@ mod chaos {
 
     storage::laws!(faulty open, 20);
 }
+
+/// The engine also refuses at any step; most laws cannot be put to work then, this one is about it.
+#[test]
+fn errors_tell_the_truth_when_everything_fails() {
+    use std::sync::Arc;
+
+    use storage::laws;
+    use storage::sim::{Faults, Sim};
+
+    let faults = Faults { unavailable: 30, unknown: 200, ..Faults::CHAOS };
+    laws::run("errors_tell_the_truth", &|seed| Arc::new(Sim::new(seed, faults)), 200, |case| {
+        Box::pin(laws::store::errors_tell_the_truth(case))
+    });
+}

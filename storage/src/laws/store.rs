@@ -302,6 +302,63 @@ pub async fn tails_miss_nothing(case: Case) {
     assert!(idle.position() >= change.read);
 }
 
+/// Every answer is true, whatever the engine does: an acknowledged commit is there once, one refused for a reason never happens, and
+/// only one reported as unknown may be either.
+pub async fn errors_tell_the_truth(case: Case) {
+    let store = loop {
+        if let Ok(store) = Store::open(case.kv.clone(), case.clock.clone()).await {
+            break store;
+        }
+    };
+    let tasks = (0..6u64).map(|task| {
+        let store = store.clone();
+        async move {
+            let mut answers = Vec::new();
+            for turn in 0..15 {
+                let text = format!("{task}/{turn}");
+                let ops = vec![
+                    put(&pod(&format!("k{}", (task + turn) % 4)), text.clone(), Expect::Any),
+                    put(&Key::new("copies", "", &format!("k{}", (task + turn) % 4)), text.clone(), Expect::Any),
+                ];
+                answers.push((Bytes::from(text), store.commit(Commit { ops, ..Commit::default() }).await));
+            }
+            answers
+        }
+    });
+    let answers = join_all(tasks).await;
+    // Commits in flight land within some steps, if they do.
+    for _ in 0..200 {
+        let _step = store.read_revision().await;
+    }
+    let mut logs = Vec::new();
+    for resource in ["pods", "copies"] {
+        let mut tail = store.tail(resource, Revision(0));
+        let mut log: BTreeMap<Bytes, Revision> = BTreeMap::new();
+        loop {
+            match tail.catch_up().await {
+                Ok(events) if events.is_empty() => break,
+                Ok(events) => {
+                    for event in events {
+                        let again = log.insert(event.bytes, event.revision);
+                        assert_eq!(again, None, "a commit happens once");
+                    }
+                }
+                Err(e) => assert!(matches!(e, StoreError::Unavailable(_)), "{e}"),
+            }
+        }
+        logs.push(log);
+    }
+    assert_eq!(logs[0], logs[1], "no commit is half there");
+    for (text, answer) in answers.into_iter().flatten() {
+        let there = logs[0].get(&text).copied();
+        match answer {
+            Ok(revision) => assert_eq!(there, Some(revision), "{text:?} was acknowledged"),
+            Err(StoreError::MaybeCommitted(_)) => {}
+            Err(e) => assert_eq!(there, None, "{text:?} was refused: {e}"),
+        }
+    }
+}
+
 /// A list at R and a tail from R make up the state, wherever R falls; pages and namespaces too.
 pub async fn a_list_and_a_tail_meet(case: Case) {
     let store = case.store().await;

@@ -14,6 +14,9 @@ use super::types::{Event, EventKind, Key, Page, Revision, Versioned};
 use super::{Store, tail};
 use crate::kv::{KvError, RangeRead, Read, Transaction, Version, key_after};
 
+/// Rows of a list that are read before other tasks get a turn.
+const LIST_ROWS: usize = 500;
+
 /// How far a resource has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastChange {
@@ -274,7 +277,8 @@ impl Store {
             let mut read = RangeRead::new(begin.clone(), all.end.clone());
             let mut items: Vec<(Key, Versioned)> = Vec::new();
             let more = loop {
-                read.limit = limit.saturating_sub(items.len());
+                let left = if limit == 0 { LIST_ROWS } else { limit.saturating_sub(items.len()) };
+                read.limit = left.min(LIST_ROWS);
                 let page = tx.get_range(&read, Read::Snapshot).await?;
                 if let Some((last, _)) = page.rows.last() {
                     read.begin = key_after(last);
@@ -288,6 +292,7 @@ impl Store {
                 if !page.more || (limit != 0 && items.len() >= limit) {
                     break page.more;
                 }
+                tokio::task::yield_now().await;
             };
             Ok(Page { items, revision: Revision(tx.read_version().await?.0), more })
         })
