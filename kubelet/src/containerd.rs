@@ -226,13 +226,6 @@ impl Drop for Containerd {
     }
 }
 
-/// Ends the containerd of a data directory that no process of ours supervises any more, if it runs.
-pub async fn stop_left_over(config: &Config) {
-    if let Some(mut process) = Process::adopt(&config.pid_file(), &config.file()) {
-        process.end(PATIENCE).await;
-    }
-}
-
 struct Prepared {
     text: String,
     /// The configuration file already said this.
