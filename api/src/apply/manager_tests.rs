@@ -412,6 +412,7 @@ fn a_deployment_is_owned_as_upstream_has_it() {
                         "f:terminationGracePeriodSeconds": {}}}}
         })
     );
+    // Times of conditions are there as null even when nobody sets them.
     let mut seen = created.clone();
     value::set(&mut seen, "metadata.annotations", json!({"deployment.kubernetes.io/revision": "1"}));
     value::set(&mut seen, "status", json!({"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]}));
@@ -422,7 +423,7 @@ fn a_deployment_is_owned_as_upstream_has_it() {
         json!({
             "f:metadata": {"f:annotations": {".": {}, "f:deployment.kubernetes.io/revision": {}}},
             "f:status": {
-                "f:conditions": {".": {}, "k:{\"type\":\"Available\"}": {".": {}, "f:status": {}, "f:type": {}}},
+                "f:conditions": {".": {}, "k:{\"type\":\"Available\"}": {".": {}, "f:lastTransitionTime": {}, "f:lastUpdateTime": {}, "f:status": {}, "f:type": {}}},
                 "f:replicas": {}}
         })
     );

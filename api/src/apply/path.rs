@@ -103,7 +103,7 @@ impl fmt::Display for PathElement {
 
 /// A path as upstream prints it: `.spec.containers[name="web"].image`.
 #[must_use]
-pub fn shown(path: &[PathElement]) -> String {
+pub(super) fn shown(path: &[PathElement]) -> String {
     path.iter().map(ToString::to_string).collect()
 }
 
