@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::kind::{Column, Hooks, Kind};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, labels, pod_defaults, rules, workload};
+use crate::kinds::shared::{cells, labels, pod_defaults, pod_warnings, rules, workload};
 use crate::{meta, value};
 use serde_json::Value;
 
@@ -101,6 +101,10 @@ impl Hooks for DaemonSet {
         );
         rules::not_decremented(&mut errors, new, old, "status.collisionCount");
         errors
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        pod_warnings::of_template(new, old)
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {

@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, Path};
 use crate::kind::{Column, Hooks, Kind, Selectable};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, pod_defaults, rules, workload};
+use crate::kinds::shared::{cells, pod_defaults, pod_warnings, rules, workload};
 use crate::value;
 use serde_json::Value;
 
@@ -79,6 +79,10 @@ impl Hooks for ReplicaSet {
             ],
             &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
         )
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        pod_warnings::of_template(new, old)
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {

@@ -2,10 +2,10 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::field_path::Errors;
+use crate::field_path::{Errors, Path};
 use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{pod_defaults, pod_row, pod_update, pod_validation, resources};
+use crate::kinds::shared::{pod_defaults, pod_row, pod_update, pod_validation, pod_warnings, resources};
 use crate::value;
 use serde_json::{Value, json};
 
@@ -102,6 +102,14 @@ impl Hooks for Pod {
             return Some(0);
         }
         Some(if period < 0 { 1 } else { period })
+    }
+
+    /// Changes of pods come from machines.
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        match new.get("spec") {
+            Some(spec) if old.is_none() => pod_warnings::of_spec(spec, &Path::new("spec")),
+            _ => Vec::new(),
+        }
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {

@@ -5,7 +5,7 @@
 use crate::field_path::Errors;
 use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, labels, service_prepare, service_validation};
+use crate::kinds::shared::{cells, labels, rules, service_prepare, service_validation};
 use crate::value;
 use serde_json::Value;
 
@@ -74,6 +74,10 @@ impl Hooks for Service {
         service_prepare::needs(new)
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings(new)
+    }
+
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
         let ports = value::items(object, "spec.ports").iter().map(|port| {
             let number = value::int(port, "port").unwrap_or_default();
@@ -95,6 +99,33 @@ impl Hooks for Service {
             labels::shown(value::get(object, "spec.selector")).into(),
         ]
     }
+}
+
+/// Fields that mean nothing, or soon will.
+fn warnings(service: &Value) -> Vec<String> {
+    let has = |path: &str| value::get(service, path).is_some_and(|value| !rules::is_zero(value));
+    let headless = service_prepare::is_headless(service);
+    let alias = value::text(service, "spec.type") == "ExternalName";
+    let external = has("spec.externalIPs");
+    let rules = [
+        (headless && has("spec.loadBalancerIP"), "spec.loadBalancerIP is ignored for headless services"),
+        (headless && external, "spec.externalIPs is ignored for headless services"),
+        (
+            headless && value::text(service, "spec.sessionAffinity") != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            external && !headless && !alias,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (alias && external, "spec.externalIPs is ignored when spec.type is \"ExternalName\""),
+        (!alias && has("spec.externalName"), "spec.externalName is ignored when spec.type is not \"ExternalName\""),
+        (
+            value::text(service, "spec.trafficDistribution") == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ];
+    rules.iter().filter(|(applies, _)| *applies).map(|(_, text)| (*text).to_owned()).collect()
 }
 
 /// The addresses by which a service is reached from outside.
@@ -127,6 +158,19 @@ mod tests {
     use super::*;
     use crate::kinds::shared::testing;
     use serde_json::json;
+
+    #[test]
+    fn idle_fields_are_named() {
+        let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "None", "sessionAffinity": "None", "externalName": "x",
+            "externalIPs": ["1.2.3.4"]}});
+        assert_eq!(
+            warnings(&service),
+            [
+                "spec.externalIPs is ignored for headless services",
+                "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+            ]
+        );
+    }
 
     #[test]
     fn row() {

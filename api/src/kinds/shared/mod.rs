@@ -18,6 +18,7 @@ pub mod pod_security;
 pub mod pod_update;
 pub mod pod_validation;
 pub mod pod_volumes;
+pub mod pod_warnings;
 pub mod rbac;
 pub mod resources;
 pub mod review;
