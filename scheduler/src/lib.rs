@@ -59,17 +59,27 @@ pub const RULES: &[Rule] = &[
     (&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
 ];
 
-/// Schedules until `stop`. What goes wrong is retried; the only end is `stop`.
-pub async fn run(client: Client, options: Options, stop: CancellationToken) {
+/// Why the scheduler ended by itself.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// A watch ended, so that the scheduler would go on blindly. Starting anew is safe.
+    #[error("a watch of the scheduler ended")]
+    WatchEnded,
+}
+
+/// Schedules until `stop`. What goes wrong with the API is retried, and a lost lease is waited for.
+///
+/// # Errors
+/// When it cannot go on; see [`Error`].
+pub async fn run(client: Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
     if !options.leader_elect {
-        serve(client, &options, stop).await;
-        return;
+        return serve(client, &options, stop).await;
     }
     while !stop.is_cancelled() {
         let mut candidate =
             leader::Candidate::new(client.clone(), &options.lease_namespace, &options.lease_name, &options.identity);
         if !candidate.acquire(&stop).await {
-            return;
+            break;
         }
         tracing::info!(identity = options.identity, "leading");
         let leading = stop.child_token();
@@ -77,15 +87,26 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) {
         let lead = async {
             candidate.keep(&stop).await;
             leading.cancel();
+            Ok(())
         };
-        tokio::join!(work, lead);
+        tokio::try_join!(work, lead)?;
     }
+    Ok(())
 }
 
-async fn serve(client: Client, options: &Options, stop: CancellationToken) {
+async fn serve(client: Client, options: &Options, stop: CancellationToken) -> Result<(), Error> {
     let (changes, inbox) = tokio::sync::mpsc::unbounded_channel();
-    let watches = watch::start(&client, &changes, &stop);
+    let mut watches = watch::start(&client, &changes, &stop);
     let recorder = bind::Recorder::start(client.clone(), options.scheduler_name.clone(), options.identity.clone());
-    State::new(client, options.scheduler_name.clone(), recorder, changes).run(inbox, &stop).await;
-    watches.abort_all_and_wait().await;
+    let state = State::new(client, options.scheduler_name.clone(), recorder, changes);
+    let ended = tokio::select! {
+        biased;
+        () = state.run(inbox, &stop) => Ok(()),
+        _ = watches.join_next() => if stop.is_cancelled() { Ok(()) } else { Err(Error::WatchEnded) },
+    };
+    watches.shutdown().await;
+    ended
 }
+
+#[cfg(test)]
+mod tests;

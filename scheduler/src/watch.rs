@@ -24,18 +24,8 @@ pub(crate) enum Kind<K> {
     All(Vec<K>),
 }
 
-/// The running watches.
-pub(crate) struct Watches(JoinSet<()>);
-
-impl Watches {
-    /// Ends them.
-    pub(crate) async fn abort_all_and_wait(mut self) {
-        self.0.shutdown().await;
-    }
-}
-
-/// Starts all watches.
-pub(crate) fn start(client: &Client, changes: &UnboundedSender<Change>, stop: &CancellationToken) -> Watches {
+/// Starts all watches; none ends before `stop`.
+pub(crate) fn start(client: &Client, changes: &UnboundedSender<Change>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let running = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     spawn::<Pod>(&mut tasks, client, running, changes, stop, Change::Pod);
@@ -43,7 +33,7 @@ pub(crate) fn start(client: &Client, changes: &UnboundedSender<Change>, stop: &C
     spawn::<Namespace>(&mut tasks, client, Config::default(), changes, stop, Change::Namespace);
     spawn::<Service>(&mut tasks, client, Config::default(), changes, stop, Change::Service);
     spawn::<ReplicaSet>(&mut tasks, client, Config::default(), changes, stop, Change::ReplicaSet);
-    Watches(tasks)
+    tasks
 }
 
 fn spawn<K>(

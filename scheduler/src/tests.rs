@@ -1,12 +1,12 @@
 //! The whole scheduler against an API in memory that knows just lists, watches, bindings, status patches and events.
 
+use crate::Options;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use scheduler::Options;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -131,7 +131,7 @@ fn failure(code: u16) -> Value {
 struct Cluster {
     world: Arc<Mutex<World>>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Result<(), crate::Error>>,
 }
 
 impl Cluster {
@@ -152,7 +152,7 @@ impl Cluster {
             tower::service_fn(move |request| answer(Arc::clone(&world), request))
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(scheduler::run(Client::new(service, "d"), Options::default(), stop.clone()));
+        let task = tokio::spawn(crate::run(Client::new(service, "d"), Options::default(), stop.clone()));
         Self { world, stop, task }
     }
 
@@ -181,7 +181,7 @@ impl Cluster {
 
     async fn end(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }
 
