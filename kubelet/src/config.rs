@@ -450,21 +450,20 @@ mod tests {
 
     #[test]
     fn commands_mounts_and_resources() {
-        let (pod, item) = pod(
+        let (made, item) = pod(
             json!({"name": "c", "image": "i", "command": ["sh", "$(A)"], "args": ["$(B)"],
                 "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}],
                 "resources": {"limits": {"cpu": "500m", "memory": "10Mi"}, "requests": {"cpu": "100m", "memory": "100Mi"}}}),
             json!({}),
         );
-        let config = build(&pod, &item, v1::Image::default()).unwrap();
+        let config = build(&made, &item, v1::Image::default()).unwrap();
         assert_eq!((config.command.join(" "), config.args.join(" ")), ("sh 1".to_owned(), "$(B)".to_owned()));
         assert_eq!(config.log_path, "c/2.log");
         assert_eq!(config.mounts.iter().map(|m| m.container_path.as_str()).collect::<Vec<_>>(), ["/v", "/etc/hosts"]);
         let resources = config.linux.unwrap().resources.unwrap();
         assert_eq!((resources.cpu_quota, resources.cpu_shares, resources.oom_score_adj), (50_000, 102, 900));
-        let (pod, item) =
-            super::tests::pod(json!({"name": "c", "volumeMounts": [{"name": "w", "mountPath": "/w"}]}), json!({}));
-        assert!(build(&pod, &item, v1::Image::default()).unwrap_err().contains("cannot find volume \"w\""));
+        let (made, item) = pod(json!({"name": "c", "volumeMounts": [{"name": "w", "mountPath": "/w"}]}), json!({}));
+        assert!(build(&made, &item, v1::Image::default()).unwrap_err().contains("cannot find volume \"w\""));
     }
 
     #[test]

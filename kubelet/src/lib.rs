@@ -173,6 +173,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve::serve(server, listener, TlsAcceptor::from(tls), stop.clone()));
     tasks.spawn(pods::follow_services(shared.clone(), stop.clone()));
+    tasks.spawn(pods::rotate_logs(shared.clone(), stop.clone()));
     tasks.spawn(pods.clone().follow());
     tasks.spawn(pods.clone().relist());
 

@@ -196,6 +196,33 @@ where
     }
 }
 
+/// Moves a log file aside when it is longer than `most` bytes, and removes all but the newest `kept` moved ones. Returns
+/// whether it moved, after which the runtime must be told to open the file anew.
+///
+/// # Errors
+/// The file system's.
+pub async fn rotate(path: &Path, most: u64, kept: usize, stamp: &str) -> io::Result<bool> {
+    if tokio::fs::metadata(path).await?.len() <= most {
+        return Ok(false);
+    }
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(false);
+    };
+    tokio::fs::rename(path, dir.join(format!("{name}.{stamp}"))).await?;
+    let mut moved = Vec::new();
+    let mut entries = tokio::fs::read_dir(dir).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        if entry.file_name().to_str().is_some_and(|found| found.starts_with(&format!("{name}."))) {
+            moved.push(entry.path());
+        }
+    }
+    moved.sort();
+    for old in moved.iter().rev().skip(kept) {
+        tokio::fs::remove_file(old).await?;
+    }
+    Ok(true)
+}
+
 /// Removes a log file and its rotated predecessors.
 pub async fn remove(path: &str) {
     let path = Path::new(path);
@@ -247,6 +274,22 @@ mod tests {
         for (options, expected) in cases {
             assert_eq!(text(options.clone()).await, expected, "{options:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn long_files_are_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        for stamp in ["1", "2", "3"] {
+            std::fs::write(&path, "0123456789").unwrap();
+            assert!(!rotate(&path, 10, 2, stamp).await.unwrap());
+            assert!(rotate(&path, 9, 2, stamp).await.unwrap());
+        }
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["0.log.2", "0.log.3"]);
+        assert!(rotate(&path, 9, 2, "4").await.is_err());
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! finds what the runtime holds of pods that the API no longer knows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +27,13 @@ use crate::{model, names};
 const RELIST: Duration = Duration::from_millis(300);
 /// How often it is looked at when nothing is there.
 const IDLE: Duration = Duration::from_secs(3);
+
+/// How often logs are looked at.
+const ROTATE: Duration = Duration::from_secs(10);
+/// Longest log file, bytes.
+const LOG_SIZE: u64 = 10 << 20;
+/// Log files kept beside the one that is written.
+const LOG_FILES: usize = 4;
 
 struct Handle {
     desired: watch::Sender<Desired>,
@@ -213,6 +221,31 @@ impl Pods {
                 tracing::info!(pod = model::full_name(&pod), "ending a pod that the API server does not know");
                 let handle = self.spawn(uid.clone(), Desired { pod: Arc::new(pod), gone: true }, None);
                 handles.insert(uid, handle);
+            }
+        }
+    }
+}
+
+/// Keeps container logs from growing without bound, until stopped.
+pub(crate) async fn rotate_logs(node: SharedNode, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ROTATE) => {}
+        }
+        let Ok(containers) = node.cri.list_containers(None).await else { continue };
+        let running = crate::cri::v1::ContainerState::ContainerRunning as i32;
+        for container in containers.into_iter().filter(|container| container.state == running) {
+            let Ok(status) = node.cri.container_status(&container.id).await else { continue };
+            let stamp = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+            match crate::logs::rotate(Path::new(&status.log_path), LOG_SIZE, LOG_FILES, &stamp).await {
+                Ok(true) => {
+                    if let Err(error) = node.cri.reopen_log(&container.id).await {
+                        tracing::warn!(%error, container = container.id, "log not reopened");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, container = container.id, "log not rotated"),
             }
         }
     }

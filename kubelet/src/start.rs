@@ -27,7 +27,7 @@ pub(crate) enum Report {
     Failed { name: Option<String>, reason: String, message: String, retry_at: Option<Timestamp> },
     /// A container or the setup was started.
     Started { name: Option<String> },
-    /// A container is about to run again after a run that ended at `after`.
+    /// A container was started anew, or that was tried, after a run that ended at `after`.
     Restarting { key: String, after: Timestamp },
     /// A container's stop has ended.
     Killed { id: String },
@@ -133,10 +133,11 @@ impl Job {
             },
             Action::Start { name, role, attempt, after } => {
                 let Some(container) = model::find_container(&self.pod, name) else { return };
+                let result = self.start(&container, *role, *attempt, volumes, ips).await;
                 if let Some(after) = after {
                     self.report(Report::Restarting { key: backoff_key(&container), after: *after });
                 }
-                match self.start(&container, *role, *attempt, volumes, ips).await {
+                match result {
                     Ok(()) => self.report(Report::Started { name: Some(name.clone()) }),
                     Err(fault) => {
                         let event = match fault.reason {

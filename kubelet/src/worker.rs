@@ -27,6 +27,9 @@ use crate::{cgroup, config};
 /// How often projected volumes are refreshed.
 const REFRESH: Duration = Duration::from_secs(20);
 
+/// Failed writes of a status after which an ended pod is let go without it.
+const REFUSALS: u32 = 20;
+
 /// What the API server says of a pod.
 #[derive(Clone)]
 pub(crate) struct Desired {
@@ -71,6 +74,7 @@ pub(crate) struct Worker {
     /// The status last computed.
     last: Option<core::PodStatus>,
     push_after: Option<Timestamp>,
+    push_failures: u32,
     looped: BTreeMap<String, String>,
     grace: Option<i64>,
     late: bool,
@@ -103,6 +107,7 @@ impl Worker {
             base,
             last: None,
             push_after: None,
+            push_failures: 0,
             looped: BTreeMap::new(),
             grace: None,
             late: false,
@@ -299,12 +304,16 @@ impl Worker {
                 match *result {
                     Ok(pod) => {
                         self.push_after = None;
+                        self.push_failures = 0;
                         if version(&pod) > version(&self.base) && pod.metadata.uid == self.base.metadata.uid {
                             self.base = Arc::new(pod);
                         }
                     }
                     Err(error) => {
-                        tracing::debug!(%error, pod = model::full_name(&self.base), "status not written");
+                        self.push_failures = self.push_failures.saturating_add(1);
+                        if self.push_failures == REFUSALS {
+                            tracing::warn!(%error, pod = model::full_name(&self.base), "status not written");
+                        }
                         self.push_after = now.checked_add(SignedDuration::from_millis(500)).ok();
                     }
                 }
@@ -340,7 +349,7 @@ impl Worker {
             return Step::Finished;
         }
         let held = pod.status.clone().unwrap_or_default();
-        if self.last.as_ref().is_some_and(|last| !same(last, &held)) {
+        if self.push_failures < REFUSALS && self.last.as_ref().is_some_and(|last| !same(last, &held)) {
             // The write is under way or waits for its retry.
             return Step::Wait(Some(Duration::from_millis(500)));
         }
