@@ -58,6 +58,14 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             }
             plain(server, received, path)
         }
+        _ if path.starts_with("/openapi/") => {
+            let document = path.strip_prefix("/openapi/").and_then(|path| server.documents.openapi(path));
+            let document = document.ok_or_else(Status::no_such_path)?;
+            let answer = conditional(received, document, "application/json");
+            // A document asked for by its own hash never changes.
+            let forever = received.query.get("hash").is_some_and(|hash| hash == document.etag);
+            Ok(if forever { answer.with("cache-control", "public, immutable") } else { answer })
+        }
         _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(server, received, path),
         _ => {
             for root in ["healthz", "livez", "readyz"] {

@@ -7,6 +7,7 @@ use openapi::discovery::{self, Group};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// A document and its ETag.
 #[derive(Clone)]
@@ -30,8 +31,39 @@ impl Document {
 pub struct Documents {
     plain: HashMap<String, Document>,
     aggregated: HashMap<(&'static str, &'static str), Document>,
+    openapi: OnceLock<OpenApi>,
     /// `/version`.
     pub version: Value,
+}
+
+/// OpenAPI, made at the first request for it.
+struct OpenApi {
+    v2: Document,
+    v3: HashMap<String, Document>,
+    index: Document,
+}
+
+impl OpenApi {
+    fn new(version: &str) -> OpenApi {
+        let (kinds, types) = (api::kinds::ALL, api::schema::native());
+        let sentences = openapi::schemas::Sentences::of(kinds);
+        let v3: HashMap<String, Document> = openapi::document::v3(kinds, types, &sentences, version)
+            .into_iter()
+            .map(|(name, value)| (name, Document::new(&value)))
+            .collect();
+        let paths: serde_json::Map<String, Value> = v3
+            .iter()
+            .map(|(name, document)| {
+                let url = format!("/openapi/v3/{name}?hash={}", document.etag);
+                (name.clone(), serde_json::json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        OpenApi {
+            v2: Document::new(&openapi::document::v2(kinds, types, &sentences, version)),
+            index: Document::new(&serde_json::json!({ "paths": paths })),
+            v3,
+        }
+    }
 }
 
 impl Documents {
@@ -58,7 +90,7 @@ impl Documents {
             "emulationMajor": major, "emulationMinor": minor, "minCompatibilityMajor": major,
             "minCompatibilityMinor": minor,
         });
-        Documents { plain, aggregated, version }
+        Documents { plain, aggregated, openapi: OnceLock::new(), version }
     }
 
     fn add_group(plain: &mut HashMap<String, Document>, group: &Group) {
@@ -69,6 +101,18 @@ impl Documents {
         for (version, kinds) in &group.versions {
             let list = discovery::resource_list(group.name, version, kinds);
             plain.insert(format!("{root}/{version}"), Document::new(&list));
+        }
+    }
+
+    /// An OpenAPI document by its path below `/openapi/`: `v2`, `v3`, `v3/apis/apps/v1`.
+    #[must_use]
+    pub fn openapi(&self, path: &str) -> Option<&Document> {
+        let version = self.version.get("gitVersion").and_then(Value::as_str).unwrap_or_default();
+        let documents = self.openapi.get_or_init(|| OpenApi::new(version));
+        match path {
+            "v2" => Some(&documents.v2),
+            "v3" => Some(&documents.index),
+            _ => documents.v3.get(path.strip_prefix("v3/")?),
         }
     }
 

@@ -103,24 +103,22 @@ fn identity(pair: Pair) -> Identity {
 /// Runs the controllers and the scheduler until `stop`.
 pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToken) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
-    let server = Arc::new(Clients::new(plane));
+    let clients = Arc::new(Clients::new(plane));
     let options = controllers::Options {
         enabled: flags.controllers.clone(),
         cluster_ca_pem: plane.authority.certificate().to_owned(),
         ..controllers::Options::default()
     };
-    let (clients, stopped) = (Arc::clone(&server), stop.clone());
+    let (own, stopped) = (Arc::clone(&clients), stop.clone());
     tasks.spawn(async move {
-        let client_for = move |account: &str| clients.service_account(account);
+        let client_for = move |account: &str| own.service_account(account);
         if let Err(error) = controllers::run(client_for, options, stopped).await {
             tracing::error!(%error, "the controllers ended");
         }
     });
-    let (client, stopped) = (server.user("system:kube-scheduler"), stop.clone());
+    let (client, stopped) = (clients.scheduler.clone(), stop.clone());
     tasks.spawn(async move {
-        if let Err(error) = scheduler::run(client, scheduler::Options::default(), stopped).await {
-            tracing::error!(%error, "the scheduler ended");
-        }
+        scheduler::run(client, scheduler::Options::default(), stopped).await;
     });
     tasks
 }
@@ -129,7 +127,7 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
 struct Clients {
     accounts: std::collections::HashMap<String, kube::Client>,
     scheduler: kube::Client,
-    nobody: kube::Client,
+    manager: kube::Client,
 }
 
 impl Clients {
@@ -144,18 +142,15 @@ impl Clients {
         Clients {
             accounts,
             scheduler: plane.api.client(User::new("system:kube-scheduler", &[])),
-            nobody: plane.api.client(User::new("system:kube-controller-manager", &[])),
+            manager: plane.api.client(User::new("system:kube-controller-manager", &[])),
         }
     }
 
     /// The client of a controller; what has no account of its own acts as the controller manager.
     fn service_account(&self, name: &str) -> kube::Client {
-        self.accounts.get(name).unwrap_or(&self.nobody).clone()
+        self.accounts.get(name).unwrap_or(&self.manager).clone()
     }
 
-    fn user(&self, _name: &str) -> kube::Client {
-        self.scheduler.clone()
-    }
 }
 
 fn controller_roles() -> Vec<ControllerRole> {

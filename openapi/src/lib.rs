@@ -4,3 +4,5 @@
 #![forbid(unsafe_code)]
 
 pub mod discovery;
+pub mod document;
+pub mod schemas;

@@ -41,6 +41,14 @@ pub static KIND: Kind = Kind {
 struct Namespace;
 
 impl Hooks for Namespace {
+    fn holds_on(&self, namespace: &Value) -> bool {
+        !value::items(namespace, "spec.finalizers").is_empty()
+    }
+
+    fn begin_deletion(&self, namespace: &mut Value) {
+        value::set(namespace, "status.phase", "Terminating");
+    }
+
     fn default(&self, object: &mut Value) {
         let name = meta::name(object).to_owned();
         if !name.is_empty() {

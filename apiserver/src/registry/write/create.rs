@@ -37,7 +37,7 @@ pub async fn create(
     let namespaces = namespace_check(server, target).await?;
     fill(server, target, &mut object)?;
     let target = &target.named(meta::name(&object));
-    if kind.has_status() {
+    if kind.has_status() && !kind.create_with_status {
         value::remove(&mut object, "status");
     }
     default(kind, &mut object);
@@ -106,8 +106,9 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
             return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request").into());
         }
         meta.insert("namespace".into(), target.namespace.clone().into());
-    } else if !named.is_empty() {
-        return Err(Status::bad_request("namespace is not allowed on this type").into());
+    } else {
+        // Upstream lets manifests name a namespace here and forgets it.
+        meta.remove("namespace");
     }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     meta.insert("creationTimestamp".into(), server.now_text().into());

@@ -8,7 +8,7 @@ use crate::registry::{Target, allocate, finalize, guard, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
-use api::kind::Part;
+use api::kind::{Kind, Part};
 use api::status::Status;
 use api::{apply, meta, meta_validation, value};
 use serde_json::Value;
@@ -88,7 +88,7 @@ async fn attempt(
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
     }
-    if kind.generation && differs(&new, old) {
+    if kind.generation && differs(kind, &new, old) {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }
     if !applied {
@@ -190,8 +190,8 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
     }
 }
 
-/// Something outside metadata and status changed.
-fn differs(new: &Value, old: &Value) -> bool {
+/// Something that counts in the generation changed: all but status, and of metadata what the kind names.
+fn differs(kind: &Kind, new: &Value, old: &Value) -> bool {
     let body = |object: &Value| -> Vec<(String, Value)> {
         object.as_object().map_or_else(Vec::new, |map| {
             map.iter()
@@ -200,5 +200,9 @@ fn differs(new: &Value, old: &Value) -> bool {
                 .collect()
         })
     };
-    body(new) != body(old)
+    let metadata = |field: &&str| {
+        let path = format!("metadata.{field}");
+        value::get(new, &path) != value::get(old, &path)
+    };
+    body(new) != body(old) || kind.generation_metadata.iter().any(metadata)
 }
