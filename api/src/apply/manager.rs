@@ -286,7 +286,7 @@ fn unchanged_last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option
 fn keep_last_applied(object: &mut Value, applied: &Value) {
     let annotations = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"));
     let Some(Value::Object(annotations)) = annotations else { return };
-    if !annotations.get(LAST_APPLIED).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+    if annotations.get(LAST_APPLIED).and_then(Value::as_str).is_none_or(str::is_empty) {
         return;
     }
     let mut configuration = applied.clone();

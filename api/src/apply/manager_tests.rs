@@ -58,6 +58,7 @@ impl World {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // `json!` at every call
 fn thing(fields: Value) -> Value {
     let mut out = json!({"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "x"}});
     for (name, field) in fields.as_object().unwrap() {

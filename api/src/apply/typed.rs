@@ -106,7 +106,7 @@ impl<'a> Ty<'a> {
     }
 
     /// Elements with their identities, in order; those without one are left out.
-    pub(super) fn identified<'v>(self, list: &'v [Value]) -> Vec<(PathElement, &'v Value)> {
+    pub(super) fn identified(self, list: &[Value]) -> Vec<(PathElement, &Value)> {
         list.iter().filter_map(|item| Some((self.identity(item).ok()?, item))).collect()
     }
 }

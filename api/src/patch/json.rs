@@ -109,10 +109,10 @@ impl Place {
 
     /// The pointer to where a value can be put.
     fn free(mut self) -> Option<PointerBuf> {
-        if let (Target::Element { len }, Some(last)) = (&self.target, self.steps.last_mut()) {
-            if last != "-" {
-                *last = index(last, len + 1)?.to_string();
-            }
+        if let (Target::Element { len }, Some(last)) = (&self.target, self.steps.last_mut())
+            && last != "-"
+        {
+            *last = index(last, len + 1)?.to_string();
         }
         Some(PointerBuf::from_tokens(&self.steps))
     }
@@ -137,7 +137,7 @@ fn step(doc: &mut Value, operation: &Value) -> Option<()> {
     let operation = match text("op")? {
         "add" => PatchOperation::Add(AddOperation { path: Place::find(doc, path?)?.free()?, value: value() }),
         "remove" => PatchOperation::Remove(RemoveOperation { path: Place::find(doc, path?)?.existing()? }),
-        "replace" if path? == "" => {
+        "replace" if path?.is_empty() => {
             let value = Some(value()).filter(|value| value.is_object() || value.is_array())?;
             PatchOperation::Replace(ReplaceOperation { path: PointerBuf::new(), value })
         }
@@ -164,7 +164,7 @@ fn step(doc: &mut Value, operation: &Value) -> Option<()> {
                 PatchOperation::Copy(CopyOperation { from: from.existing()?, path })
             }
         }
-        "test" if path? == "" => PatchOperation::Test(TestOperation { path: PointerBuf::new(), value: value() }),
+        "test" if path?.is_empty() => PatchOperation::Test(TestOperation { path: PointerBuf::new(), value: value() }),
         "test" => {
             let place = Place::find(doc, path?)?;
             if place.absent_member() {

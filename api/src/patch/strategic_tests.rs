@@ -4,10 +4,11 @@ use super::*;
 use crate::apply::testing::types;
 use serde_json::json;
 
+#[allow(clippy::needless_pass_by_value)] // `json!` at every call
 fn check(doc: Value, patch: Value, expected: Result<Value, &str>) {
     let types = types();
     let got = apply(&doc, &patch, types.schema("Thing").unwrap());
-    let expected = expected.map_err(|sentence| bad(sentence));
+    let expected = expected.map_err(bad);
     assert_eq!(got, expected, "{doc} {patch}");
 }
 
@@ -143,4 +144,42 @@ fn lists_without_a_strategy_are_replaced() {
     let nested =
         apply(&json!({"finalizers": [["a"]]}), &json!({"finalizers": [["b"]]}), types.schema("Thing").unwrap());
     assert_eq!(nested, Err(PatchError::unfit()));
+}
+
+/// What `kubectl` sends for edited manifests, on the schema that the server has.
+#[test]
+fn a_deployment_merges_by_the_fact_table() {
+    let schema = crate::schema::native().of_gvk("apps", "v1", "Deployment").unwrap();
+    let doc = json!({"spec": {
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}},
+        "template": {"spec": {
+            "containers": [{"name": "a", "image": "a:1", "ports": [{"containerPort": 80}], "args": ["x"]}, {"name": "b"}],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "nodeSelector": {"k": "v"},
+            "tolerations": [{"key": "t"}],
+        }},
+    }});
+    let patch = json!({"spec": {
+        "strategy": {"$retainKeys": ["type"], "type": "Recreate"},
+        "template": {"spec": {
+            "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
+            "containers": [{"name": "a", "image": "a:2", "args": ["y"], "ports": [{"containerPort": 81}]}],
+            "volumes": [{"name": "v", "$retainKeys": ["name", "configMap"], "configMap": {"name": "c"}}],
+            "nodeSelector": {"k": null, "l": "w"},
+            "tolerations": [{"key": "u"}],
+        }},
+    }});
+    let expected = json!({"spec": {
+        "strategy": {"type": "Recreate"},
+        "template": {"spec": {
+            "containers": [
+                {"name": "b"},
+                {"name": "a", "image": "a:2", "ports": [{"containerPort": 81}, {"containerPort": 80}], "args": ["y"]},
+            ],
+            "volumes": [{"name": "v", "configMap": {"name": "c"}}],
+            "nodeSelector": {"l": "w"},
+            "tolerations": [{"key": "u"}],
+        }},
+    }});
+    assert_eq!(apply(&doc, &patch, schema), Ok(expected));
 }
