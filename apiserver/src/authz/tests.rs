@@ -350,6 +350,18 @@ fn nobody_gives_away_what_is_not_held() {
          {APIGroups:[\"apps\"], Resources:[\"deployments\"], ResourceNames:[\"web\"], Verbs:[\"get\"]}"
     );
     assert_eq!(rbac::escalation(&user, &wanted, &wanted, &[]), None);
+    let (_, rbac) = authorizers(
+        Objects::default().with(policy(&[])).with([binding(
+            "ClusterRoleBinding",
+            "",
+            ("ClusterRole", "cluster-admin"),
+            json!([{"kind": "User", "name": "root"}]),
+        )]),
+        DEFAULT_MODES,
+    );
+    assert!(rbac.refuse_aggregation(&user).is_some());
+    assert_eq!(rbac.refuse_aggregation(&User::new("root", &[])), None);
+    assert_eq!(rbac.refuse_aggregation(&User::new("x", &[MASTERS])), None);
 }
 
 #[test]
@@ -370,6 +382,7 @@ fn aggregated_roles_are_the_sum_of_the_selected() {
     let (all, _) = authorizers(objects, DEFAULT_MODES);
     assert!(decide(&all, &User::new("jane", &[]), "list -/pods shop/-").is_allowed());
     assert!(!decide(&all, &User::new("jane", &[]), "get -/secrets shop/x").is_allowed());
+    assert!(roles.iter().filter(|role| rbac::aggregates(role)).count() == 3);
     for text in ["list -/pods shop/-", "get -/secrets shop/x", "create rbac.authorization.k8s.io/roles shop/-"] {
         assert!(decide(&all, &User::new("boss", &[]), text).is_allowed(), "{text}");
     }

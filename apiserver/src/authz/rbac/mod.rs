@@ -133,6 +133,22 @@ impl Rbac {
         let (own, errors) = self.rules_of(user, namespace);
         escalation(user, &own, wanted, &errors)
     }
+
+    /// The message that refuses an `aggregationRule` to `user`: it may gather anything, now or later, so that only those who
+    /// hold everything may set, change or remove one.
+    #[must_use]
+    pub fn refuse_aggregation(&self, user: &User) -> Option<&'static str> {
+        let free = user.is_in(super::MASTERS) || covers(&self.rules_of(user, "").0, &everything()).is_empty();
+        (!free).then_some("must have cluster-admin privileges to use the aggregationRule")
+    }
+}
+
+/// Whether a ClusterRole gathers rules from others. Writing such a role, before or after the write, is for those who hold
+/// everything: see [`Rbac::refuse_aggregation`].
+#[must_use]
+pub fn aggregates(role: &ClusterRole) -> bool {
+    let selectors = role.aggregation_rule.as_ref().and_then(|rule| rule.cluster_role_selectors.as_deref());
+    selectors.is_some_and(|selectors| !selectors.is_empty())
 }
 
 /// The question whether `user` may write this role with rights beyond the own ones.
