@@ -118,7 +118,9 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
     });
     let (client, stopped) = (clients.scheduler.clone(), stop.clone());
     tasks.spawn(async move {
-        scheduler::run(client, scheduler::Options::default(), stopped).await;
+        if let Err(error) = scheduler::run(client, scheduler::Options::default(), stopped).await {
+            tracing::error!(%error, "the scheduler ended");
+        }
     });
     tasks
 }

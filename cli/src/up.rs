@@ -95,7 +95,7 @@ fn next_steps(flags: &Up) {
     ];
     if !flags.no_node {
         lines.push("  hack/images && ironkeel image load target/images/*.tar".to_owned());
-        lines.push("  kubectl create deployment web --image=localhost/ironkeel/web:1 --replicas=3".to_owned());
+        lines.push("  kubectl create deployment web --image=ironkeel/web:1 --replicas=3".to_owned());
     }
     lines.push(format!("Ctrl-C stops it; {config} lets anybody who reads it administer the cluster."));
     for line in lines {

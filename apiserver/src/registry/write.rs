@@ -92,7 +92,7 @@ pub(super) fn manager<'a>(target: &'a Target, options: &'a Options, time: &'a st
 }
 
 /// Fields that a write through this subresource cannot own, because it cannot change them.
-pub(super) fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet {
+pub(crate) fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet {
     let mut out = FieldSet::default();
     match subresource {
         "" if kind.has_status() => out.insert_subtree(&["status"]),

@@ -46,7 +46,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         if old.is_none() && call.part.is_some() {
             return Err(Status::not_found(call.target.resource(), &call.target.name).into());
         }
-        match apply::apply(old, &decoded.value, kind.schema(), &who, force) {
+        let reset = write::reset_fields(kind, &options.subresource);
+        match apply::apply_resetting(old, &decoded.value, kind.schema(), &who, force, &reset) {
             Ok(object) => Ok(Change { object, applied: true }),
             Err(error @ ApplyError::Conflicts(_)) => Err(error.status().into()),
             Err(ApplyError::Invalid(why)) => Err(Status::bad_request(why).into()),

@@ -57,7 +57,7 @@ pub async fn create(
     errors.extend(kind.hooks.validate(&object));
     refuse(target, &object, &errors)?;
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
-    guard::escalation(server, permit, target, &object).await?;
+    guard::escalation(server, permit, target, &object, None).await?;
     let warnings = kind.hooks.warnings(&object, None);
 
     for attempt in 0..ATTEMPTS {

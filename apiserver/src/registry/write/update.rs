@@ -105,7 +105,7 @@ async fn attempt(
     }
     refuse(target, &new, &errors)?;
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
-    guard::escalation(server, permit, target, &new).await?;
+    guard::escalation(server, permit, target, &new, Some(old)).await?;
     let warnings = kind.hooks.warnings(&new, Some(old));
     let unchanged = Written { entry: Arc::clone(entry), created: false, warnings: warnings.clone() };
     let finished = finalize::is_finished(kind, &new);
