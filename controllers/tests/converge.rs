@@ -1,0 +1,407 @@
+//! The controllers against the real API server over a store in memory. Nodes are played by the test: it binds pods,
+//! reports them running and lets them go.
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use apiserver::{authn::User, authz::bootstrap::ControllerRole, transport::Identity};
+use controllers::{CONTROLLERS, Options, object, pod};
+use futures::StreamExt;
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
+    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+    rbac::v1::PolicyRule,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use kube_runtime::watcher;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    admin: Client,
+    stop: CancellationToken,
+}
+
+fn texts(of: &[&str]) -> Vec<String> {
+    of.iter().map(|text| (*text).to_owned()).collect()
+}
+
+impl World {
+    async fn start() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let stop = CancellationToken::new();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let config = apiserver::Config {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            identity: Identity { certificates: certificate.clone(), key: key.serialize_pem() },
+            client_ca: None,
+            token_file: None,
+            anonymous: false,
+            authorization_modes: vec!["RBAC".to_owned()],
+            issuers: vec!["https://kubernetes.default.svc".to_owned()],
+            audiences: Vec::new(),
+            signing_key: rcgen::KeyPair::generate().unwrap().serialize_pem(),
+            verify_keys: Vec::new(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            node_ports: (30000, 32767),
+            event_ttl: Duration::from_secs(3600),
+            max_in_flight: 1000,
+            enable_admission: Vec::new(),
+            disable_admission: Vec::new(),
+            kubelet_client: None,
+            kubelet_ca: None,
+            controller_roles: CONTROLLERS
+                .iter()
+                .map(|controller| ControllerRole {
+                    service_account: controller.service_account,
+                    rules: controller
+                        .rules
+                        .iter()
+                        .map(|rule| PolicyRule {
+                            api_groups: Some(texts(rule.groups)),
+                            resources: Some(texts(rule.resources)),
+                            verbs: texts(rule.verbs),
+                            ..PolicyRule::default()
+                        })
+                        .collect(),
+                })
+                .collect(),
+            workers: 2,
+            version: "v1.36.0".to_owned(),
+        };
+        let clock = Arc::new(storage::clock::SystemClock);
+        let kv = storage::engines::open("sim:1").unwrap();
+        let store = storage::store::Store::open(kv, clock.clone()).await.unwrap();
+        let api = apiserver::start(config, store, clock, stop.clone()).await.expect("the API server starts");
+        let admin = api.client(User::new("admin", &["system:masters"]));
+        let clients: std::collections::HashMap<String, Client> = CONTROLLERS
+            .iter()
+            .map(|one| one.service_account)
+            .map(|name| (name.to_owned(), api.client(User::service_account("kube-system", name, ""))))
+            .collect();
+        let manager = api.client(User::new("system:kube-controller-manager", &[]));
+        let client_for = move |name: &str| clients.get(name).unwrap_or(&manager).clone();
+        let options = Options { cluster_ca_pem: certificate, leader_elect: true, ..Options::default() };
+        tokio::spawn(controllers::run(client_for, options, stop.clone()));
+        tokio::spawn(nodes_play(admin.clone(), stop.clone()));
+        Self { admin, stop }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.admin.clone(), "default")
+    }
+
+    async fn create<K>(&self, value: Value) -> K
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + serde::Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug,
+    {
+        self.api::<K>().create(&PostParams::default(), &serde_json::from_value(value).unwrap()).await.unwrap()
+    }
+}
+
+/// Asks again until the answer holds, for twenty seconds.
+async fn eventually<F, R>(what: &str, mut holds: F)
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<(), String>>,
+{
+    let mut last = String::new();
+    let asked = tokio::time::timeout(Duration::from_secs(20), async {
+        let mut every = tokio::time::interval(Duration::from_millis(25));
+        loop {
+            every.tick().await;
+            match holds().await {
+                Ok(()) => return,
+                Err(now) => last = now,
+            }
+        }
+    })
+    .await;
+    assert!(asked.is_ok(), "{what}: {last}");
+}
+
+fn check<T: PartialEq + Debug>(found: T, expected: T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{found:?} is not {expected:?}")) }
+}
+
+/// Binds each pod to the node that it asks for, reports it ready, and lets it go when it is deleted.
+async fn nodes_play(client: Client, stop: CancellationToken) {
+    let next = AtomicU32::new(1);
+    let mut events = Box::pin(watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()));
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.next() => event,
+        };
+        let Some(Ok(watcher::Event::Apply(one) | watcher::Event::InitApply(one))) = event else { continue };
+        let api: Api<Pod> = Api::namespaced(client.clone(), object::namespace(&one.metadata));
+        let name = object::name(&one.metadata);
+        if pod::is_terminating(&one) {
+            let _ = api.delete(name, &DeleteParams::default().grace_period(0)).await;
+        } else if pod::node_of(&one).is_none() {
+            let spec = serde_json::to_value(&one.spec).unwrap();
+            let asked = spec.pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0");
+            let node = asked.and_then(Value::as_str).unwrap_or("n1");
+            let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+                "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+            let bound: Result<Value, _> =
+                api.create_subresource("binding", name, &PostParams::default(), &binding).await;
+            bound.expect("bound");
+        } else if !pod::is_ready(&one) && pod::phase(&one) == "Pending" {
+            let ip = format!("10.1.0.{}", next.fetch_add(1, Ordering::Relaxed));
+            let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": object::time(jiff::Timestamp::now())}]}});
+            let patched = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await;
+            if let Err(error) = patched {
+                assert!(controllers::controller::is_not_found(&error), "{error}");
+            }
+        }
+    }
+}
+
+fn web(replicas: i32) -> Value {
+    json!({"metadata": {"name": "web"}, "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [
+            {"name": "c", "image": "one", "ports": [{"name": "http", "containerPort": 8080}]}]}}}})
+}
+
+async fn rolled_out(world: &World, revision: &str, image: &str) {
+    let (deployments, pods) = (world.api::<Deployment>(), world.api::<Pod>());
+    eventually("the rollout ends", || async {
+        let one = deployments.get("web").await.unwrap();
+        let status = one.status.clone().unwrap_or_default();
+        check(status.observed_generation, one.metadata.generation)?;
+        check(object::annotation(&one.metadata, "deployment.kubernetes.io/revision"), Some(revision))?;
+        let wanted = one.spec.as_ref().unwrap().replicas;
+        check((status.replicas, status.updated_replicas, status.available_replicas), (wanted, wanted, wanted))?;
+        let progress = status.conditions.iter().flatten().find(|one| one.type_ == "Progressing");
+        check(progress.and_then(|one| one.reason.as_deref()), Some("NewReplicaSetAvailable"))?;
+        let pods = pods.list(&ListParams::default().labels("app=web")).await.unwrap();
+        let images: Vec<_> = pods.iter().filter_map(|one| one.spec.as_ref()?.containers[0].image.as_deref()).collect();
+        check(images, vec![image; usize::try_from(wanted.unwrap()).unwrap()])
+    })
+    .await;
+}
+
+async fn empty<K>(api: &Api<K>, labels: &str)
+where
+    K: Clone + DeserializeOwned + Debug + kube::Resource,
+{
+    eventually("all is gone", || async {
+        let list = api.list(&ListParams::default().labels(labels)).await.unwrap();
+        let left: Vec<_> = list.items.iter().map(|one| one.meta().name.clone()).collect();
+        check(left, Vec::new())
+    })
+    .await;
+}
+
+async fn namespaces_are_furnished(world: &World) {
+    eventually("the account and the authority", || async {
+        let account = world.api::<ServiceAccount>().get_opt("default").await.unwrap();
+        let map = world.api::<ConfigMap>().get_opt("kube-root-ca.crt").await.unwrap();
+        check(
+            (account.is_some(), map.is_some_and(|map| map.data.unwrap()["ca.crt"].contains("CERTIFICATE"))),
+            (true, true),
+        )
+    })
+    .await;
+}
+
+async fn a_deployment_rolls_out_and_back(world: &World) {
+    world
+        .create::<Service>(json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"},
+        "ports": [{"port": 80, "targetPort": "http"}]}}))
+        .await;
+    world.create::<Deployment>(web(3)).await;
+    rolled_out(world, "1", "one").await;
+    let deployments = world.api::<Deployment>();
+    let image = |image: &str| {
+        Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}))
+    };
+    deployments.patch("web", &PatchParams::default(), &image("two")).await.unwrap();
+    rolled_out(world, "2", "two").await;
+    deployments.patch("web", &PatchParams::default(), &image("one")).await.unwrap();
+    rolled_out(world, "3", "one").await;
+    let sets = world.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
+    assert_eq!(sets.items.len(), 2);
+    deployments.patch("web", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 5}}))).await.unwrap();
+    rolled_out(world, "3", "one").await;
+
+    eventually("endpoints follow", || async {
+        let slices = world
+            .api::<EndpointSlice>()
+            .list(&ListParams::default().labels("kubernetes.io/service-name=web"))
+            .await
+            .unwrap();
+        let ready: usize = slices
+            .items
+            .iter()
+            .flat_map(|slice| slice.endpoints.iter().flatten())
+            .filter(|one| one.conditions.as_ref().unwrap().ready == Some(true))
+            .count();
+        let older = world.api::<Endpoints>().get("web").await.map_err(|error| error.to_string())?;
+        let addresses: usize =
+            older.subsets.iter().flatten().map(|subset| subset.addresses.iter().flatten().count()).sum();
+        check((ready, addresses), (5, 5))
+    })
+    .await;
+    eventually("events tell of it", || async {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let reasons: std::collections::BTreeSet<_> =
+            events.items.iter().filter_map(|event| event.reason.clone()).collect();
+        let told = ["ScalingReplicaSet", "SuccessfulCreate", "SuccessfulDelete"]
+            .iter()
+            .all(|reason| reasons.contains(*reason));
+        if told { Ok(()) } else { Err(format!("{reasons:?}")) }
+    })
+    .await;
+}
+
+async fn deletion_cascades_as_asked(world: &World) {
+    let (deployments, sets, pods) = (world.api::<Deployment>(), world.api::<ReplicaSet>(), world.api::<Pod>());
+    deployments.delete("web", &DeleteParams::orphan()).await.unwrap();
+    eventually("the deployment alone goes", || async {
+        check(deployments.get_opt("web").await.unwrap().is_none(), true)?;
+        let sets = sets.list(&ListParams::default()).await.unwrap();
+        check(
+            sets.items.iter().map(|set| set.metadata.owner_references.iter().flatten().count()).collect::<Vec<_>>(),
+            vec![0, 0],
+        )?;
+        let pods = pods.list(&ListParams::default().labels("app=web")).await.unwrap();
+        check(pods.items.len(), 5)
+    })
+    .await;
+    let mut adopter = web(5);
+    adopter["metadata"]["annotations"] = json!({"again": "yes"});
+    world.create::<Deployment>(adopter).await;
+    eventually("its sets are adopted", || async {
+        let sets = sets.list(&ListParams::default()).await.unwrap();
+        check(
+            sets.items.iter().map(|set| set.metadata.owner_references.iter().flatten().count()).collect::<Vec<_>>(),
+            vec![1, 1],
+        )
+    })
+    .await;
+    rolled_out(world, "3", "one").await;
+    deployments.delete("web", &DeleteParams::foreground()).await.unwrap();
+    eventually("dependents go first", || async {
+        let there = deployments.get_opt("web").await.unwrap().is_some();
+        let dependents = sets.list(&ListParams::default()).await.unwrap().items.len();
+        assert!(there || dependents == 0, "the deployment went before its sets");
+        check((there, dependents), (false, 0))
+    })
+    .await;
+    empty(&pods, "app=web").await;
+    world.create::<Deployment>(web(2)).await;
+    rolled_out(world, "1", "one").await;
+    deployments.delete("web", &DeleteParams::background()).await.unwrap();
+    empty(&sets, "").await;
+    empty(&pods, "app=web").await;
+}
+
+async fn daemons_run_on_every_node(world: &World) {
+    let nodes: Api<Node> = Api::all(world.admin.clone());
+    for name in ["n1", "n2"] {
+        let node = json!({"metadata": {"name": name}});
+        nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+        let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True",
+            "lastHeartbeatTime": object::time(jiff::Timestamp::now())}]}});
+        nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
+    }
+    world.create::<DaemonSet>(json!({"metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": {"app": "agent"}},
+        "template": {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}})).await;
+    let sets = world.api::<DaemonSet>();
+    let settled = |image: &'static str| {
+        let (sets, pods) = (sets.clone(), world.api::<Pod>());
+        move || {
+            let (sets, pods) = (sets.clone(), pods.clone());
+            async move {
+                let one = sets.get("agent").await.unwrap();
+                let status = one.status.clone().unwrap_or_default();
+                check(status.observed_generation, one.metadata.generation)?;
+                check(
+                    (status.desired_number_scheduled, status.updated_number_scheduled, status.number_available),
+                    (2, Some(2), Some(2)),
+                )?;
+                let pods = pods.list(&ListParams::default().labels("app=agent")).await.unwrap();
+                let images: Vec<_> =
+                    pods.iter().filter_map(|one| one.spec.as_ref()?.containers[0].image.as_deref()).collect();
+                check(images, vec![image; 2])
+            }
+        }
+    };
+    eventually("one pod on each node", settled("one")).await;
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
+    sets.patch("agent", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    eventually("the update rolls", settled("two")).await;
+    let history = world.api::<ControllerRevision>();
+    let revisions = history.list(&ListParams::default()).await.unwrap();
+    let first = revisions.items.iter().find(|one| one.revision == 1).expect("the first revision").clone();
+    // As `kubectl rollout undo` does.
+    sets.patch("agent", &PatchParams::default(), &Patch::Strategic(first.data.clone().unwrap().0)).await.unwrap();
+    eventually("the undo rolls", settled("one")).await;
+    let revisions = history.list(&ListParams::default()).await.unwrap();
+    let mut numbers: Vec<_> = revisions.items.iter().map(|one| one.revision).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3]);
+    sets.delete("agent", &DeleteParams::background()).await.unwrap();
+    empty(&world.api::<Pod>(), "app=agent").await;
+    empty(&history, "").await;
+}
+
+async fn a_namespace_ends_with_all_it_holds(world: &World) {
+    let namespaces: Api<Namespace> = Api::all(world.admin.clone());
+    let name = "short-lived";
+    let made = json!({"metadata": {"name": name}});
+    namespaces.create(&PostParams::default(), &serde_json::from_value(made).unwrap()).await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(world.admin.clone(), name);
+    deployments.create(&PostParams::default(), &serde_json::from_value(web(3)).unwrap()).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(world.admin.clone(), name);
+    eventually("its pods run", || async {
+        check(pods.list(&ListParams::default()).await.unwrap().items.iter().filter(|one| pod::is_ready(one)).count(), 3)
+    })
+    .await;
+    namespaces.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually("the namespace is gone", || async {
+        let left = namespaces.get_opt(name).await.unwrap();
+        check(left.map(|one| serde_json::to_string(&one.status).unwrap()), None)
+    })
+    .await;
+    let left = pods.list(&ListParams::default()).await.unwrap();
+    let left: Vec<_> = left.items.iter().map(|one| serde_json::to_string(&one.metadata).unwrap()).collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_world_converges() {
+    let world = World::start().await;
+    namespaces_are_furnished(&world).await;
+    a_deployment_rolls_out_and_back(&world).await;
+    deletion_cascades_as_asked(&world).await;
+    daemons_run_on_every_node(&world).await;
+    a_namespace_ends_with_all_it_holds(&world).await;
+    world.stop.cancel();
+}
