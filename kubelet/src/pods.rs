@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1 as core;
@@ -23,8 +23,12 @@ use crate::node_context::SharedNode;
 use crate::worker::{Desired, Worker};
 use crate::{model, names};
 
-/// How often the runtime is looked at while something can change.
+/// How often the runtime is looked at while things change.
 const RELIST: Duration = Duration::from_millis(300);
+/// How often it is looked at when pods run and nothing has changed for [`QUIET`].
+const CALM: Duration = Duration::from_secs(1);
+/// How long after a change the runtime is watched closely.
+const QUIET: Duration = Duration::from_secs(15);
 /// How often it is looked at when nothing is there.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -45,6 +49,8 @@ pub(crate) struct Pods {
     node: SharedNode,
     handles: Mutex<HashMap<String, Handle>>,
     known: AtomicBool,
+    /// Tells the relist that the API's side changed.
+    stirred: Notify,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -55,6 +61,7 @@ impl Pods {
             node,
             handles: Mutex::default(),
             known: AtomicBool::new(false),
+            stirred: Notify::new(),
             stop,
             tracker: TaskTracker::new(),
         })
@@ -83,6 +90,7 @@ impl Pods {
     fn apply(self: &Arc<Self>, pod: core::Pod) {
         let uid = model::uid(&pod).to_owned();
         let desired = Desired { pod: Arc::new(pod), gone: false };
+        self.stirred.notify_one();
         let mut handles = self.handles.lock();
         if let Some(handle) = handles.get(&uid) {
             handle.desired.send_replace(desired);
@@ -169,11 +177,18 @@ impl Pods {
     /// Looks at the runtime again and again and wakes whom it concerns, until stopped.
     pub(crate) async fn relist(self: Arc<Self>) {
         let mut before: HashMap<String, Vec<Fingerprint>> = HashMap::new();
+        let mut moved = Instant::now();
         loop {
-            let busy = !before.is_empty() || !self.handles.lock().is_empty();
+            let pods = !before.is_empty() || !self.handles.lock().is_empty();
+            let period = match (pods, moved.elapsed() < QUIET) {
+                (false, _) => IDLE,
+                (true, true) => RELIST,
+                (true, false) => CALM,
+            };
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(if busy { RELIST } else { IDLE }) => {}
+                () = self.stirred.notified() => moved = Instant::now(),
+                () = tokio::time::sleep(period) => {}
             }
             let now = match self.node.cri.fingerprints().await {
                 Ok(now) => now,
@@ -182,6 +197,9 @@ impl Pods {
                     continue;
                 }
             };
+            if before != now {
+                moved = Instant::now();
+            }
             let uids: HashSet<&String> = before.keys().chain(now.keys()).collect();
             let mut strangers = Vec::new();
             {

@@ -410,8 +410,62 @@ async fn probes_and_refusals(cluster: &mut Cluster) {
     }
 }
 
+/// Hooks run, HTTP probes reach the pod, and a host path is shared with the node.
+async fn hooks_and_host_paths(cluster: &mut Cluster) {
+    let shared = cluster.dir.join("shared");
+    let mut container = shell("main", "trap 'exit 0' TERM; httpd -p 8080 -h /etc; while true; do sleep 0.1; done");
+    container["volumeMounts"] = json!([{"name": "shared", "mountPath": "/shared"}]);
+    container["ports"] = json!([{"name": "web", "containerPort": 8080}]);
+    container["readinessProbe"] = json!({"httpGet": {"path": "/passwd", "port": "web"}, "periodSeconds": 1});
+    container["lifecycle"] = json!({
+        "postStart": {"exec": {"command": ["sh", "-c", "echo started >> /shared/out"]}},
+        "preStop": {"exec": {"command": ["sh", "-c", "echo stopping >> /shared/out"]}}});
+    cluster.create(
+        "hooked",
+        json!({"containers": [container],
+            "volumes": [{"name": "shared", "hostPath": {"path": shared, "type": "DirectoryOrCreate"}}]}),
+    );
+    cluster.running("hooked").await;
+    cluster.api.delete(&Cluster::path("hooked"), 5);
+    cluster.gone("hooked").await;
+    assert_eq!(std::fs::read_to_string(shared.join("out")).unwrap(), "started\nstopping\n");
+}
+
+/// User, groups, root file system and memory limit are what the pod asks for.
+async fn confinement(cluster: &mut Cluster) {
+    let mut container = sleeper("main");
+    container["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+    container["securityContext"] = json!({"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]}});
+    container["resources"] = json!({"limits": {"memory": "32Mi", "cpu": "500m"}});
+    cluster.create(
+        "confined",
+        json!({"containers": [container], "securityContext": {"runAsUser": 1000, "runAsGroup": 1001, "fsGroup": 2000},
+            "volumes": [{"name": "scratch", "emptyDir": {}}]}),
+    );
+    let pod = cluster.running("confined").await;
+    let seen = cluster
+        .exec(
+            &pod,
+            &[
+                "sh",
+                "-c",
+                "id -u; id -g; touch /scratch/x && stat -c %g /scratch/x; touch /y 2>&1; grep CapEff /proc/self/status",
+            ],
+        )
+        .await;
+    let expected = "1000\n1001\n2000\ntouch: /y: Read-only file system\nCapEff:\t0000000000000000\n";
+    assert_eq!(seen, expected);
+    let limits = cluster
+        .exec(&pod, &["sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max"])
+        .await;
+    assert_eq!(limits.trim(), (32 << 20).to_string());
+    cluster.api.delete(&Cluster::path("confined"), 1);
+    cluster.gone("confined").await;
+}
+
 /// A restart of the kubelet, and one of containerd, leave the container as it is.
-async fn restarts_are_not_felt(cluster: &mut Cluster) {
+async fn restarts_are_not_felt(cluster: &mut Cluster, runtime: &Containerd) {
     cluster.create("steady", json!({"containers": [sleeper("main")]}));
     let before = cluster.running("steady").await;
     cluster.down().await;
@@ -419,6 +473,18 @@ async fn restarts_are_not_felt(cluster: &mut Cluster) {
     assert_eq!(still.state, 1, "stopping the kubelet stops no container");
     cluster.up().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = cluster.running("steady").await;
+    assert_eq!(after["status"], before["status"]);
+
+    let old = runtime.pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(old.try_into().unwrap()), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    let began = Instant::now();
+    while runtime.pid() == old || cluster.cri.version().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(30), "containerd has not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let after = cluster.running("steady").await;
     assert_eq!(after["status"], before["status"]);
 
@@ -457,7 +523,9 @@ async fn pods_on_a_real_runtime() {
         containers_in_order(&mut cluster).await;
         a_crash_loop(&mut cluster).await;
         probes_and_refusals(&mut cluster).await;
-        restarts_are_not_felt(&mut cluster).await;
+        hooks_and_host_paths(&mut cluster).await;
+        confinement(&mut cluster).await;
+        restarts_are_not_felt(&mut cluster, &runtime).await;
         cluster.down().await;
     };
     let result = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work)).await;
