@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cri::Cri;
 pub(crate) use command::run;
 pub use config::Version;
 pub(crate) use image::hex;
@@ -277,8 +278,9 @@ async fn spawn(config: &Config, text: &str) -> Result<Process, Error> {
 /// Waits until the socket takes a connection, or the process is gone, or patience ends.
 async fn answers(config: &Config, process: &mut Process) -> Result<(), Error> {
     let silent = || Error::Silent { seconds: PATIENCE.as_secs(), log: config.log() };
+    // The socket is there before the CRI service behind it: only an answer to a call counts.
     let connected = async {
-        while tokio::net::UnixStream::connect(config.socket()).await.is_err() {
+        while Cri::new(&config.socket()).conditions().await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
