@@ -219,9 +219,9 @@ impl Context {
                         }
                         Ok(Err(error)) => {
                             if error.is_ordinary() {
-                                tracing::debug!(controller = name, ?key, %error, "again");
+                                tracing::debug!(controller = name, ?key, error = %chain(&error), "again");
                             } else {
-                                tracing::warn!(controller = name, ?key, %error, "reconcile failed");
+                                tracing::warn!(controller = name, ?key, error = %chain(&error), "reconcile failed");
                             }
                             queue.add_rate_limited(key.clone());
                         }
@@ -280,6 +280,14 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
     match error {
         kube::Error::Api(status) => Some(status),
         _ => None,
+    }
+}
+
+/// An error with what caused it, for logs.
+fn chain(error: &Error) -> String {
+    match error {
+        Error::Api(cause) => format!("{error}: {}", message(cause)),
+        Error::NotYet(_) | Error::LeadershipLost | Error::UnknownController(_) => error.to_string(),
     }
 }
 

@@ -40,7 +40,7 @@ fn texts(of: &[&str]) -> Vec<String> {
 }
 
 impl World {
-    async fn start() -> Self {
+    async fn start(options: Options) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let stop = CancellationToken::new();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -97,7 +97,7 @@ impl World {
             .collect();
         let manager = api.client(User::new("system:kube-controller-manager", &[]));
         let client_for = move |name: &str| clients.get(name).unwrap_or(&manager).clone();
-        let options = Options { cluster_ca_pem: certificate, leader_elect: true, ..Options::default() };
+        let options = Options { cluster_ca_pem: certificate, leader_elect: true, ..options };
         tokio::spawn(controllers::run(client_for, options, stop.clone()));
         tokio::spawn(nodes_play(admin.clone(), stop.clone()));
         Self { admin, stop }
@@ -322,14 +322,20 @@ async fn deletion_cascades_as_asked(world: &World) {
     empty(&pods, "app=web").await;
 }
 
-async fn daemons_run_on_every_node(world: &World) {
+async fn node_reports(world: &World, name: &str, status: &str) {
     let nodes: Api<Node> = Api::all(world.admin.clone());
-    for name in ["n1", "n2"] {
+    if nodes.get_opt(name).await.unwrap().is_none() {
         let node = json!({"metadata": {"name": name}});
         nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
-        let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True",
-            "lastHeartbeatTime": object::time(jiff::Timestamp::now())}]}});
-        nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
+    }
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": status,
+        "lastHeartbeatTime": object::time(jiff::Timestamp::now())}]}});
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
+}
+
+async fn daemons_run_on_every_node(world: &World) {
+    for name in ["n1", "n2"] {
+        node_reports(world, name, "True").await;
     }
     world.create::<DaemonSet>(json!({"metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": {"app": "agent"}},
         "template": {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}})).await;
@@ -397,11 +403,59 @@ async fn a_namespace_ends_with_all_it_holds(world: &World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_world_converges() {
-    let world = World::start().await;
+    let world = World::start(Options::default()).await;
     namespaces_are_furnished(&world).await;
     a_deployment_rolls_out_and_back(&world).await;
     deletion_cascades_as_asked(&world).await;
     daemons_run_on_every_node(&world).await;
     a_namespace_ends_with_all_it_holds(&world).await;
+    world.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_loses_its_pods_and_comes_back() {
+    let world = World::start(Options {
+        node_monitor_grace_period: Duration::from_secs(1),
+        node_monitor_period: Duration::from_millis(100),
+        ..Options::default()
+    })
+    .await;
+    namespaces_are_furnished(&world).await;
+    let nodes: Api<Node> = Api::all(world.admin.clone());
+    let taints = |node: &Node| {
+        let all = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+        let mut all: Vec<_> = all.map(|taint| format!("{}:{}", taint.key, taint.effect)).collect();
+        all.sort();
+        all
+    };
+    node_reports(&world, "n1", "True").await;
+    let tolerations = json!([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+        "tolerationSeconds": 1}]);
+    let one = json!({"metadata": {"name": "one"}, "spec": {"containers": [{"name": "c", "image": "i"}],
+        "tolerations": tolerations}});
+    world.create::<Pod>(one).await;
+    let unreachable = ["node.kubernetes.io/unreachable:NoExecute", "node.kubernetes.io/unreachable:NoSchedule"];
+    eventually("the node is unknown", || async {
+        let node = nodes.get("n1").await.unwrap();
+        let ready =
+            node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|one| one.type_ == "Ready");
+        check(
+            ready.map(|one| (one.status.as_str(), one.reason.as_deref())),
+            Some(("Unknown", Some("NodeStatusUnknown"))),
+        )?;
+        check(taints(&node), unreachable.map(str::to_owned).to_vec())
+    })
+    .await;
+    eventually("its pod is evicted", || async {
+        check(world.api::<Pod>().get_opt("one").await.unwrap().map(|one| one.metadata.name), None)
+    })
+    .await;
+    eventually("an event tells of it", || async {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+        check(events.iter().any(|event| event.reason.as_deref() == Some("TaintManagerEviction")), true)
+    })
+    .await;
+    node_reports(&world, "n1", "True").await;
+    eventually("its taints go", || async { check(taints(&nodes.get("n1").await.unwrap()), Vec::new()) }).await;
     world.stop.cancel();
 }
