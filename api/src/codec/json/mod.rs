@@ -1,0 +1,42 @@
+//! JSON by schema: what upstream's API machinery accepts and what it writes.
+//!
+//! Never knows a single kind.
+
+mod scan;
+mod walk;
+mod write;
+
+pub use write::encode;
+pub(crate) use write::{write_number, write_string};
+
+use super::{DecodeError, Decoded, Strictness};
+use crate::schema::SchemaRef;
+use serde_json::Value;
+
+/// Decodes one object. Empty fields that Go would leave out are left out.
+///
+/// # Errors
+/// `Syntax` and `Type` in Go's words; `Strict` lists every unknown and duplicate field.
+pub fn decode(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness) -> Result<Decoded, DecodeError> {
+    walk::decode(bytes, schema, mode, false)
+}
+
+/// The same, but keeps what the client wrote even where it is empty: apply owns such fields.
+///
+/// # Errors
+/// As `decode`.
+pub fn decode_applied(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness) -> Result<Decoded, DecodeError> {
+    walk::decode(bytes, schema, mode, true)
+}
+
+/// Parses any JSON value; of two equal keys the last wins.
+///
+/// # Errors
+/// `Syntax` in Go's words.
+pub fn parse(bytes: &[u8]) -> Result<Value, DecodeError> {
+    walk::parse(bytes)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,337 @@
+//! The lexical half of JSON: tokens, strings, numbers, and Go's sentences for what is malformed.
+//!
+//! Never looks at a schema.
+
+use crate::codec::{DecodeError, MAX_DEPTH};
+use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
+
+/// A cursor over the input.
+pub(super) struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+pub(super) type Step<T> = Result<T, DecodeError>;
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Scan<'a> {
+        Scan { bytes, at: 0, depth: 0 }
+    }
+
+    /// The next byte that is not white space, not consumed.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        while let Some(byte) = self.bytes.get(self.at) {
+            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return Some(*byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.at += 1;
+    }
+
+    /// Whatever stands at the cursor is not what the grammar allows there.
+    #[cold]
+    pub(super) fn unexpected(&self, place: &str) -> DecodeError {
+        let Some(byte) = self.bytes.get(self.at) else {
+            return DecodeError::Syntax("unexpected end of JSON input".to_owned());
+        };
+        let shown = match byte {
+            b'\'' => r"'\''".to_owned(),
+            b'"' => "'\"'".to_owned(),
+            b'\n' => r"'\n'".to_owned(),
+            b'\r' => r"'\r'".to_owned(),
+            b'\t' => r"'\t'".to_owned(),
+            0x20..0x7f => format!("'{}'", char::from(*byte)),
+            0x80..=0x9f | 0..0x20 | 0x7f => format!("'\\x{byte:02x}'"),
+            _ => format!("'{}'", char::from(*byte)),
+        };
+        DecodeError::Syntax(format!("invalid character {shown} {place}"))
+    }
+
+    pub(super) fn enter(&mut self) -> Step<()> {
+        self.advance();
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// After the opening brace or a comma: the next key, `None` at the end of the object.
+    pub(super) fn key(&mut self, first: bool) -> Step<Option<Cow<'a, str>>> {
+        if !first {
+            match self.peek() {
+                Some(b',') => self.advance(),
+                Some(b'}') => return Ok(self.leave()),
+                _ => return Err(self.unexpected("after object key:value pair")),
+            }
+        }
+        match self.peek() {
+            Some(b'"') => {}
+            Some(b'}') if first => return Ok(self.leave()),
+            _ => return Err(self.unexpected("looking for beginning of object key string")),
+        }
+        let key = self.string()?;
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected("after object key"));
+        }
+        self.advance();
+        Ok(Some(key))
+    }
+
+    /// After the opening bracket or an element: whether another one follows.
+    pub(super) fn element(&mut self, first: bool) -> Step<bool> {
+        match self.peek() {
+            Some(b']') => {
+                self.leave::<()>();
+                Ok(false)
+            }
+            Some(b',') if !first => {
+                self.advance();
+                Ok(true)
+            }
+            _ if first => Ok(true),
+            _ => Err(self.unexpected("after array element")),
+        }
+    }
+
+    fn leave<T>(&mut self) -> Option<T> {
+        self.advance();
+        self.depth -= 1;
+        None
+    }
+
+    /// A string; the cursor stands on its opening quote. Invalid UTF-8 becomes U+FFFD.
+    pub(super) fn string(&mut self) -> Step<Cow<'a, str>> {
+        self.advance();
+        let start = self.at;
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    let raw = self.bytes.get(start..self.at).unwrap_or_default();
+                    self.advance();
+                    return Ok(String::from_utf8_lossy(raw));
+                }
+                Some(b'\\') => return self.escaped(start),
+                Some(0x20..) => self.at += 1,
+                _ => return Err(self.unexpected("in string literal")),
+            }
+        }
+    }
+
+    #[cold]
+    fn escaped(&mut self, start: usize) -> Step<Cow<'a, str>> {
+        let mut out = String::from_utf8_lossy(self.bytes.get(start..self.at).unwrap_or_default()).into_owned();
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    self.advance();
+                    return Ok(Cow::Owned(out));
+                }
+                Some(b'\\') => {
+                    self.advance();
+                    let char = match self.bytes.get(self.at) {
+                        Some(b'b') => '\u{8}',
+                        Some(b'f') => '\u{c}',
+                        Some(b'n') => '\n',
+                        Some(b'r') => '\r',
+                        Some(b't') => '\t',
+                        Some(plain @ (b'"' | b'\\' | b'/')) => char::from(*plain),
+                        Some(b'u') => {
+                            self.advance();
+                            out.push(self.unicode()?);
+                            continue;
+                        }
+                        _ => return Err(self.unexpected("in string escape code")),
+                    };
+                    out.push(char);
+                    self.advance();
+                }
+                Some(0x20..) => {
+                    let from = self.at;
+                    while self.bytes.get(self.at).is_some_and(|b| *b >= 0x20 && *b != b'"' && *b != b'\\') {
+                        self.at += 1;
+                    }
+                    out.push_str(&String::from_utf8_lossy(self.bytes.get(from..self.at).unwrap_or_default()));
+                }
+                _ => return Err(self.unexpected("in string literal")),
+            }
+        }
+    }
+
+    fn unicode(&mut self) -> Step<char> {
+        let high = self.hex()?;
+        if !(0xd800..0xdc00).contains(&high) {
+            return Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        // A low surrogate must follow; otherwise the high one stands alone and the rest is read on its own.
+        let back = self.at;
+        if self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(b"\\u")) {
+            self.at += 2;
+            let low = self.hex()?;
+            if (0xdc00..0xe000).contains(&low) {
+                let code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            self.at = back;
+        }
+        Ok(char::REPLACEMENT_CHARACTER)
+    }
+
+    fn hex(&mut self) -> Step<u32> {
+        let mut code = 0;
+        for _ in 0..4 {
+            let digit = self.bytes.get(self.at).and_then(|byte| char::from(*byte).to_digit(16));
+            let Some(digit) = digit else {
+                return Err(self.unexpected("in \\u hexadecimal character escape"));
+            };
+            code = code * 16 + digit;
+            self.advance();
+        }
+        Ok(code)
+    }
+
+    /// The text of a number; the cursor stands on its first byte.
+    pub(super) fn number(&mut self) -> Step<&'a str> {
+        let start = self.at;
+        if self.bytes.get(self.at) == Some(&b'-') {
+            self.advance();
+        }
+        match self.bytes.get(self.at) {
+            Some(b'0') => self.advance(),
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return Err(self.unexpected("in numeric literal")),
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.advance();
+            self.some_digits("after decimal point in numeric literal")?;
+        }
+        if matches!(self.bytes.get(self.at), Some(b'e' | b'E')) {
+            self.advance();
+            if matches!(self.bytes.get(self.at), Some(b'+' | b'-')) {
+                self.advance();
+            }
+            self.some_digits("in exponent of numeric literal")?;
+        }
+        Ok(std::str::from_utf8(self.bytes.get(start..self.at).unwrap_or_default()).unwrap_or_default())
+    }
+
+    fn digits(&mut self) {
+        while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
+            self.advance();
+        }
+    }
+
+    fn some_digits(&mut self, place: &str) -> Step<()> {
+        if !matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
+            return Err(self.unexpected(place));
+        }
+        self.digits();
+        Ok(())
+    }
+
+    /// `true`, `false` or `null`; the cursor stands on the first letter.
+    pub(super) fn word(&mut self, word: &'static str) -> Step<()> {
+        for (done, letter) in word.bytes().enumerate() {
+            if self.bytes.get(self.at) != Some(&letter) {
+                let wanted = char::from(letter);
+                return Err(if done == 0 {
+                    self.unexpected("looking for beginning of value")
+                } else {
+                    self.unexpected(&format!("in literal {word} (expecting '{wanted}')"))
+                });
+            }
+            self.advance();
+        }
+        Ok(())
+    }
+
+    /// Nothing but white space may follow.
+    pub(super) fn end(&mut self) -> Step<()> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.unexpected("after top-level value")),
+        }
+    }
+
+    /// Any value, without a schema. `visit` sees each key that came twice in its object, with a prefix of its path.
+    pub(super) fn any(&mut self, path: &mut Vec<String>, twice: &mut dyn FnMut(&[String])) -> Step<Value> {
+        match self.peek() {
+            Some(b'{') => {
+                self.enter()?;
+                let mut map = Map::new();
+                let mut first = true;
+                while let Some(key) = self.key(first)? {
+                    first = false;
+                    path.push(if path.is_empty() { key.clone().into_owned() } else { format!(".{key}") });
+                    let value = self.any(path, twice)?;
+                    if map.insert(key.into_owned(), value).is_some() {
+                        twice(path);
+                    }
+                    path.pop();
+                }
+                Ok(Value::Object(map))
+            }
+            Some(b'[') => {
+                self.enter()?;
+                let mut list = Vec::new();
+                while self.element(list.is_empty())? {
+                    path.push(format!("[{}]", list.len()));
+                    list.push(self.any(path, twice)?);
+                    path.pop();
+                }
+                Ok(Value::Array(list))
+            }
+            Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
+            Some(b'-' | b'0'..=b'9') => Ok(free_number(self.number()?)),
+            Some(b't') => self.word("true").map(|()| Value::Bool(true)),
+            Some(b'f') => self.word("false").map(|()| Value::Bool(false)),
+            Some(b'n') => self.word("null").map(|()| Value::Null),
+            _ => Err(self.unexpected("looking for beginning of value")),
+        }
+    }
+
+    /// Skips a value, checking its grammar.
+    pub(super) fn skip(&mut self) -> Step<()> {
+        match self.peek() {
+            Some(b'{') => {
+                self.enter()?;
+                let mut first = true;
+                while self.key(first)?.is_some() {
+                    first = false;
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(b'[') => {
+                self.enter()?;
+                let mut first = true;
+                while self.element(first)? {
+                    first = false;
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(b'"') => self.string().map(|_| ()),
+            Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => Err(self.unexpected("looking for beginning of value")),
+        }
+    }
+}
+
+/// A number without a type: an integer where it is one and fits, else a double.
+pub(super) fn free_number(text: &str) -> Value {
+    if let Ok(int) = text.parse::<i64>() {
+        return int.into();
+    }
+    text.parse::<f64>().ok().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+}

@@ -1,0 +1,149 @@
+use super::*;
+use crate::schema::native;
+use serde_json::json;
+
+fn schema(group: &str, version: &str, kind: &str) -> SchemaRef<'static> {
+    native().of_gvk(group, version, kind).unwrap()
+}
+
+fn error(kind: &str, text: &str) -> String {
+    let group = if kind == "Deployment" { "apps" } else { "" };
+    decode(text.as_bytes(), schema(group, "v1", kind), Strictness::Strict).unwrap_err().to_string()
+}
+
+#[test]
+fn errors_are_those_of_go() {
+    for (kind, text, want) in [
+        (
+            "Deployment",
+            r#"{"spec":{"replicas":"3"}}"#,
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Deployment",
+            r#"{"spec":{"replicas":1.5}}"#,
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Deployment",
+            r#"{"spec":{"replicas":3000000000}}"#,
+            "json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "Deployment",
+            r#"{"spec":[]}"#,
+            "json: cannot unmarshal array into Go struct field Deployment.spec of type v1.DeploymentSpec",
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"containers":{}}}"#,
+            "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"containers":[1]}}"#,
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.containers of type v1.Container",
+        ),
+        (
+            "Pod",
+            r#"{"metadata":{"labels":{"a":1}}}"#,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"restartPolicy":true}}"#,
+            "json: cannot unmarshal bool into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"foo":1,"hostNetwork":true,"hostNetwork":true},"bar":{}}"#,
+            r#"strict decoding error: unknown field "spec.foo", duplicate field "spec.hostNetwork", unknown field "bar""#,
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"containers":[{"Name":"a"}]}}"#,
+            r#"strict decoding error: unknown field "spec.containers[0].Name""#,
+        ),
+        (
+            "Pod",
+            r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        ("Secret", r#"{"data":{"a":"*"}}"#, "illegal base64 data at input byte 0"),
+        ("Pod", "[]", "json: cannot unmarshal array into Go value of type v1.Pod"),
+        ("Pod", "{", "unexpected end of JSON input"),
+        ("Pod", r#"{"a" 1}"#, "invalid character '1' after object key"),
+        ("Pod", r#"{"spec":1,}"#, "invalid character '}' looking for beginning of object key string"),
+        ("Pod", "{} x", "invalid character 'x' after top-level value"),
+        ("Pod", r#"{"spec":nil}"#, "invalid character 'i' in literal null (expecting 'u')"),
+    ] {
+        assert_eq!(error(kind, text), want, "{text}");
+    }
+}
+
+#[test]
+fn values_take_the_form_go_holds() {
+    let decoded = decode(
+        br#"{"kind":"Pod","metadata":{"name":"a","creationTimestamp":null,"labels":{"x":null}},"spec":{"hostNetwork":false,
+            "nodeName":"","volumes":[],"containers":[{"name":"c","resources":{"limits":{"cpu":0.5,"memory":"1024Ki"}}}],
+            "terminationGracePeriodSeconds":0,"zzz":1},"status":{"startTime":"2024-01-01T01:00:00.5+01:00"}}"#,
+        schema("", "v1", "Pod"),
+        Strictness::Warn,
+    )
+    .unwrap();
+    assert_eq!(decoded.warnings, [r#"unknown field "spec.zzz""#]);
+    assert_eq!(
+        decoded.value,
+        json!({"kind":"Pod","metadata":{"name":"a","labels":{"x":""}},"spec":{"containers":[{"name":"c",
+            "resources":{"limits":{"cpu":"500m","memory":"1Mi"}}}],"terminationGracePeriodSeconds":0},
+            "status":{"startTime":"2024-01-01T00:00:00Z"}})
+    );
+    let text = String::from_utf8(encode(&decoded.value, schema("", "v1", "Pod"))).unwrap();
+    assert_eq!(
+        text,
+        r#"{"kind":"Pod","metadata":{"name":"a","labels":{"x":""}},"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"500m","memory":"1Mi"}}}],"terminationGracePeriodSeconds":0},"status":{"startTime":"2024-01-01T00:00:00Z"}}"#
+    );
+}
+
+#[test]
+fn required_fields_are_written_when_empty() {
+    let text = |value: Value, schema| String::from_utf8(encode(&value, schema)).unwrap();
+    assert_eq!(
+        text(json!({"kind": "Deployment"}), schema("apps", "v1", "Deployment")),
+        r#"{"kind":"Deployment","metadata":{},"spec":{"selector":null,"template":{"metadata":{},"spec":{"containers":null}},"strategy":{}},"status":{}}"#
+    );
+    assert_eq!(
+        text(
+            json!({"kind": "ConfigMap", "data": {"b": "<&>\u{2028}\u{1}", "a": "\"\\\n"}}),
+            schema("", "v1", "ConfigMap")
+        ),
+        "{\"kind\":\"ConfigMap\",\"metadata\":{},\"data\":{\"a\":\"\\\"\\\\\\n\",\"b\":\"\\u003c\\u0026\\u003e\\u2028\\u0001\"}}"
+    );
+}
+
+#[test]
+fn strings_are_unescaped_as_go_does() {
+    let value = parse(br#"["\u00e9\ud83d\ude00\ud83dx\/\b", -1.5e3, 9223372036854775808, 1.0]"#).unwrap();
+    assert_eq!(value[0], json!("\u{e9}\u{1f600}\u{fffd}x/\u{8}"));
+    let mut out = Vec::new();
+    for number in value.as_array().unwrap().iter().skip(1) {
+        write_number(&mut out, number.as_number().unwrap());
+        out.push(b' ');
+    }
+    assert_eq!(String::from_utf8(out).unwrap(), "-1500 9223372036854775808 1 ");
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+    assert_eq!(parse(&deep(20_000)).unwrap_err().to_string(), "exceeded max depth");
+    assert!(parse(&deep(500)).is_ok());
+}
+
+#[test]
+fn applied_objects_keep_what_was_said() {
+    let decoded =
+        decode_applied(br#"{"spec":{"hostNetwork":false,"nodeName":null}}"#, schema("", "v1", "Pod"), Strictness::Warn)
+            .unwrap();
+    assert_eq!(decoded.value, json!({"spec": {"hostNetwork": false, "nodeName": null}}));
+}

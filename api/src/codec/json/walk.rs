@@ -1,0 +1,433 @@
+//! The schema half of decoding: which fields exist, what their values may be, and what Go says when they are not.
+//!
+//! Types of upstream are decoded as Go decodes into its structs. Types of custom resources keep values of the wrong type:
+//! their validation speaks later, in words of its own.
+
+use super::scan::{Scan, Step};
+use crate::codec::{DecodeError, Decoded, Strictness, scalar};
+use crate::quantity::Quantity;
+use crate::schema::{Field, SchemaRef, Shape, TypeDef, TypeId, Types, Union};
+use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
+
+/// Upstream reports no more than this many strict errors.
+const MAX_STRICT_ERRORS: usize = 100;
+
+pub(super) fn decode(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness, keep_empty: bool) -> Step<Decoded> {
+    let mut walk = Walk {
+        scan: Scan::new(bytes),
+        types: schema.types,
+        strict: mode != Strictness::Ignore,
+        keep_empty,
+        path: Vec::new(),
+        found: Vec::new(),
+        owners: Vec::new(),
+    };
+    let value = walk.root(schema.id).and_then(|value| walk.scan.end().map(|()| value)).map_err(|error| {
+        // Go checks the grammar of the whole input before it looks at types.
+        let mut whole = Scan::new(bytes);
+        match (&error, whole.skip().and_then(|()| whole.end())) {
+            (DecodeError::Type(_), Err(syntax)) => syntax,
+            _ => error,
+        }
+    })?;
+    if mode == Strictness::Strict && !walk.found.is_empty() {
+        return Err(DecodeError::Strict(walk.found));
+    }
+    Ok(Decoded { value, warnings: walk.found })
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Step<Value> {
+    let mut scan = Scan::new(bytes);
+    let value = scan.any(&mut Vec::new(), &mut |_| {})?;
+    scan.end()?;
+    Ok(value)
+}
+
+enum Segment<'x> {
+    Key(Cow<'x, str>),
+    Index(usize),
+}
+
+struct Walk<'x> {
+    scan: Scan<'x>,
+    types: &'x Types,
+    strict: bool,
+    keep_empty: bool,
+    path: Vec<Segment<'x>>,
+    found: Vec<String>,
+    /// The struct fields on the way here, outermost first: what Go's type errors name.
+    owners: Vec<(TypeId, usize)>,
+}
+
+impl<'x> Walk<'x> {
+    fn root(&mut self, id: TypeId) -> Step<Value> {
+        let def = self.types.get(id);
+        match self.scan.peek() {
+            Some(b'{') => self.object(id, def),
+            Some(b'n') => self.scan.word("null").map(|()| Value::Object(Map::new())),
+            None => Err(self.scan.unexpected("")),
+            Some(_) => {
+                let what = self.kind_of_next()?;
+                let name = go_struct(&def.name);
+                Err(DecodeError::Type(format!("json: cannot unmarshal {what} into Go value of type {name}")))
+            }
+        }
+    }
+
+    fn object(&mut self, id: TypeId, def: &'x TypeDef) -> Step<Value> {
+        self.scan.enter()?;
+        let typed = is_typed(def);
+        let mut out = Map::new();
+        let mut seen = 0_u64;
+        let mut first = true;
+        while let Some(key) = self.scan.key(first)? {
+            first = false;
+            let Some(index) = def.by_name.get(key.as_ref()).copied() else {
+                self.unknown(def, key, &mut out)?;
+                continue;
+            };
+            let Some(field) = def.fields.get(index) else { continue };
+            let bit = 1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
+            // Structs of more than 64 fields fall back to what was kept, which misses a duplicate of an empty field.
+            let twice = if bit == 0 { out.contains_key(&field.name) } else { seen & bit != 0 };
+            seen |= bit;
+            if twice {
+                self.report("duplicate", key);
+            }
+            self.path.push(Segment::Key(Cow::Borrowed(&field.name)));
+            self.owners.push((id, index));
+            let value = match self.types.wire(id, index).and_then(|wire| wire.union) {
+                Some(union) => self.union_field(union, id, &field.shape)?,
+                None => self.value(&field.shape, typed)?,
+            };
+            self.owners.pop();
+            self.path.pop();
+            match value {
+                Some(value) if !self.is_left_out(field, &value, typed) => {
+                    out.insert(field.name.clone(), value);
+                }
+                None if !typed || self.keep_empty => {
+                    out.insert(field.name.clone(), Value::Null);
+                }
+                Some(_) => {
+                    out.remove(&field.name);
+                }
+                None => {}
+            }
+        }
+        Ok(Value::Object(out))
+    }
+
+    fn is_left_out(&self, field: &Field, value: &Value, typed: bool) -> bool {
+        typed && field.omit_empty && !field.pointer && !self.keep_empty && scalar::is_empty(value)
+    }
+
+    fn unknown(&mut self, def: &TypeDef, key: Cow<'x, str>, out: &mut Map<String, Value>) -> Step<()> {
+        if def.preserve_unknown {
+            let name = key.clone().into_owned();
+            self.path.push(Segment::Key(key));
+            let value = self.any()?;
+            self.path.pop();
+            if out.insert(name.clone(), value).is_some() {
+                self.report("duplicate", Cow::Owned(name));
+            }
+            return Ok(());
+        }
+        self.report("unknown", key);
+        self.scan.skip()
+    }
+
+    fn any(&mut self) -> Step<Value> {
+        let mut twice = Vec::new();
+        let value = self.scan.any(&mut Vec::new(), &mut |path| twice.push(path.concat()))?;
+        for path in twice {
+            self.report("duplicate", Cow::Owned(path));
+        }
+        Ok(value)
+    }
+
+    #[cold]
+    fn report(&mut self, what: &str, key: Cow<'_, str>) {
+        if !self.strict || self.found.len() >= MAX_STRICT_ERRORS {
+            return;
+        }
+        let mut path = String::new();
+        for segment in &self.path {
+            match segment {
+                Segment::Key(key) if path.is_empty() => path.push_str(key),
+                Segment::Key(key) => {
+                    path.push('.');
+                    path.push_str(key);
+                }
+                Segment::Index(index) => path.push_str(&format!("[{index}]")),
+            }
+        }
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(&key);
+        let sentence = format!("{what} field {path:?}");
+        if !self.found.contains(&sentence) {
+            self.found.push(sentence);
+        }
+    }
+
+    /// The value at the cursor; `None` for null.
+    fn value(&mut self, shape: &'x Shape, typed: bool) -> Step<Option<Value>> {
+        let next = self.scan.peek();
+        if next == Some(b'n') {
+            self.scan.word("null")?;
+            return Ok(None);
+        }
+        let value = match (shape, next) {
+            (_, None) => return Err(self.scan.unexpected("")),
+            (Shape::Struct(id), Some(b'{')) => self.object(*id, self.types.get(*id))?,
+            (Shape::List { items, .. }, Some(b'[')) => self.list(items, typed)?,
+            (Shape::Map { values, .. }, Some(b'{')) => self.map(values, typed)?,
+            (Shape::String, Some(b'"')) => Value::String(self.scan.string()?.into_owned()),
+            (Shape::Bool, Some(b't')) => self.scan.word("true").map(|()| Value::Bool(true))?,
+            (Shape::Bool, Some(b'f')) => self.scan.word("false").map(|()| Value::Bool(false))?,
+            (Shape::Any, _) => self.scan.any(&mut Vec::new(), &mut |_| {})?,
+            _ if !typed => self.any()?,
+            (Shape::Int32 | Shape::Int64 | Shape::Float64, Some(b'-' | b'0'..=b'9')) => self.number(shape)?,
+            (Shape::IntOrString, Some(b'"')) => Value::String(self.scan.string()?.into_owned()),
+            (Shape::IntOrString, Some(b'-' | b'0'..=b'9')) => self.number(shape)?,
+            (Shape::Quantity, Some(b'-' | b'0'..=b'9')) => {
+                let text = self.scan.number()?;
+                quantity(text)?
+            }
+            (Shape::Quantity, Some(b'"')) => {
+                let text = self.scan.string()?;
+                quantity(&text)?
+            }
+            (Shape::Time, Some(b'"')) => {
+                let text = self.scan.string()?;
+                return scalar::time(&text).map_err(DecodeError::Type);
+            }
+            (Shape::MicroTime, Some(b'"')) => {
+                let text = self.scan.string()?;
+                return scalar::micro_time(&text).map_err(DecodeError::Type);
+            }
+            (Shape::Duration, Some(b'"')) => {
+                let text = self.scan.string()?;
+                Value::String(scalar::duration(&text).map_err(DecodeError::Type)?)
+            }
+            (Shape::Bytes, Some(b'"')) => {
+                let text = self.scan.string()?;
+                Value::String(scalar::base64(text).map_err(DecodeError::Type)?)
+            }
+            _ => {
+                let what = self.kind_of_next()?;
+                return Err(self.mismatch(&what, shape));
+            }
+        };
+        Ok(Some(value))
+    }
+
+    fn list(&mut self, items: &'x Shape, typed: bool) -> Step<Value> {
+        self.scan.enter()?;
+        let mut list = Vec::new();
+        while self.scan.element(list.is_empty())? {
+            self.path.push(Segment::Index(list.len()));
+            let value = self.value(items, typed)?;
+            self.path.pop();
+            list.push(value.unwrap_or_else(|| if typed { scalar::zero(items) } else { Value::Null }));
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn map(&mut self, values: &'x Shape, typed: bool) -> Step<Value> {
+        self.scan.enter()?;
+        let mut map = Map::new();
+        let mut first = true;
+        while let Some(key) = self.scan.key(first)? {
+            first = false;
+            let name = key.clone().into_owned();
+            self.path.push(Segment::Key(key));
+            let value = self.value(values, typed)?;
+            let value = value.unwrap_or_else(|| if typed { scalar::zero(values) } else { Value::Null });
+            let key = self.path.pop();
+            if let (Some(_), Some(Segment::Key(key))) = (map.insert(name, value), key) {
+                self.report("duplicate", key);
+            }
+        }
+        Ok(Value::Object(map))
+    }
+
+    fn number(&mut self, shape: &Shape) -> Step<Value> {
+        let text = self.scan.number()?;
+        let value = match shape {
+            Shape::Int64 => text.parse::<i64>().ok().map(Value::from),
+            Shape::Float64 => {
+                text.parse::<f64>().ok().filter(|n| n.is_finite()).and_then(Number::from_f64).map(Value::Number)
+            }
+            _ => text.parse::<i32>().ok().map(Value::from),
+        };
+        value.ok_or_else(|| self.mismatch(&format!("number {text}"), shape))
+    }
+
+    /// A field whose values are one of the unions of JSON schemas, alone or in a map.
+    fn union_field(&mut self, union: Union, schema: TypeId, shape: &'x Shape) -> Step<Option<Value>> {
+        if self.scan.peek() == Some(b'n') {
+            self.scan.word("null")?;
+            return Ok(None);
+        }
+        // Upstream's own decoders of these types forget that they were asked to be strict.
+        let strict = std::mem::take(&mut self.strict);
+        let value = match (shape, self.scan.peek()) {
+            (Shape::Map { .. }, Some(b'{')) => {
+                self.scan.enter()?;
+                let mut map = Map::new();
+                let mut first = true;
+                while let Some(key) = self.scan.key(first)? {
+                    first = false;
+                    let value = self.union(union, schema)?;
+                    map.insert(key.into_owned(), value);
+                }
+                Value::Object(map)
+            }
+            (Shape::Map { .. }, _) => {
+                let what = self.kind_of_next()?;
+                return Err(self.mismatch(&what, shape));
+            }
+            _ => self.union(union, schema)?,
+        };
+        self.strict = strict;
+        Ok(Some(value))
+    }
+
+    fn union(&mut self, union: Union, schema: TypeId) -> Step<Value> {
+        match (union, self.scan.peek()) {
+            (_, Some(b'{')) => self.object(schema, self.types.get(schema)),
+            (Union::SchemaOrBool, Some(b't')) => self.scan.word("true").map(|()| Value::Bool(true)),
+            (Union::SchemaOrBool, Some(b'f')) => self.scan.word("false").map(|()| Value::Bool(false)),
+            (Union::SchemaOrBool, Some(_)) => {
+                self.scan.skip()?;
+                Err(DecodeError::Type("boolean or JSON schema expected".to_owned()))
+            }
+            (Union::SchemaOrArray, Some(b'[')) => {
+                self.scan.enter()?;
+                let mut list = Vec::new();
+                while self.scan.element(list.is_empty())? {
+                    list.push(self.union(Union::SchemaOrArray, schema)?);
+                }
+                Ok(Value::Array(list))
+            }
+            (Union::SchemaOrStrings, Some(b'[')) => self.list(&Shape::String, true),
+            _ => self.scan.skip().map(|()| Value::Null),
+        }
+    }
+
+    /// What Go calls the value at the cursor, which is consumed.
+    fn kind_of_next(&mut self) -> Step<String> {
+        let name = match self.scan.peek() {
+            Some(b'{') => "object",
+            Some(b'[') => "array",
+            Some(b'"') => "string",
+            Some(b't' | b'f') => "bool",
+            _ => "number",
+        };
+        self.scan.skip()?;
+        Ok(name.to_owned())
+    }
+
+    #[cold]
+    fn mismatch(&self, what: &str, shape: &Shape) -> DecodeError {
+        let Some((owner, index)) = self.owners.last().copied() else {
+            return DecodeError::Type(format!("json: cannot unmarshal {what} into Go value"));
+        };
+        let owner_name = &self.types.get(owner).name;
+        let owner_name = owner_name.rsplit('.').next().unwrap_or(owner_name);
+        let mut path = String::new();
+        for (id, index) in &self.owners {
+            let def = self.types.get(*id);
+            if let Some(field) = def.fields.get(*index) {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                if is_type_meta(def, field) {
+                    path.push_str("TypeMeta.");
+                }
+                path.push_str(&field.name);
+            }
+        }
+        let go_type = self.go_type(owner, index, shape);
+        DecodeError::Type(format!(
+            "json: cannot unmarshal {what} into Go struct field {owner_name}.{path} of type {go_type}"
+        ))
+    }
+
+    /// Go's name of the type at `shape`, which is the field's own or one inside it.
+    fn go_type(&self, owner: TypeId, index: usize, shape: &Shape) -> String {
+        let named = self.types.wire(owner, index).and_then(|wire| wire.go_type);
+        let field = self.types.get(owner).fields.get(index);
+        let mut at = field.map(|field| &field.shape);
+        let mut name = named.map(str::to_owned).or_else(|| at.map(|shape| go_name(self.types, shape)));
+        while let (Some(outer), Some(text)) = (at, &name) {
+            if std::ptr::eq(outer, shape) {
+                break;
+            }
+            match outer {
+                Shape::List { items, .. } => {
+                    name = Some(text.strip_prefix("[]").map_or_else(|| go_name(self.types, items), str::to_owned));
+                    at = Some(items);
+                }
+                Shape::Map { values, .. } => {
+                    let inner = text.strip_prefix("map[").and_then(|rest| rest.split_once(']'));
+                    name = Some(inner.map_or_else(|| go_name(self.types, values), |(_, inner)| inner.to_owned()));
+                    at = Some(values);
+                }
+                _ => break,
+            }
+        }
+        match shape {
+            // These decode themselves, by way of a plain string or integer.
+            Shape::Time | Shape::MicroTime | Shape::Duration => "string".to_owned(),
+            Shape::IntOrString => "int32".to_owned(),
+            _ => name.unwrap_or_else(|| go_name(self.types, shape)),
+        }
+    }
+}
+
+fn is_type_meta(def: &TypeDef, field: &Field) -> bool {
+    !def.gvks.is_empty() && field.number == 0 && matches!(field.name.as_str(), "kind" | "apiVersion")
+}
+
+fn is_typed(def: &TypeDef) -> bool {
+    def.name.starts_with("io.k8s.")
+}
+
+fn go_struct(openapi: &str) -> String {
+    let mut parts = openapi.rsplit('.');
+    let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{package}.{name}")
+}
+
+fn go_name(types: &Types, shape: &Shape) -> String {
+    match shape {
+        Shape::String => "string".to_owned(),
+        Shape::Bytes => "[]uint8".to_owned(),
+        Shape::Int32 => "int32".to_owned(),
+        Shape::Int64 => "int64".to_owned(),
+        Shape::Float64 => "float64".to_owned(),
+        Shape::Bool => "bool".to_owned(),
+        Shape::Quantity => "resource.Quantity".to_owned(),
+        Shape::IntOrString => "intstr.IntOrString".to_owned(),
+        Shape::Time => "v1.Time".to_owned(),
+        Shape::MicroTime => "v1.MicroTime".to_owned(),
+        Shape::Duration => "v1.Duration".to_owned(),
+        Shape::Any => "interface {}".to_owned(),
+        Shape::List { items, .. } => format!("[]{}", go_name(types, items)),
+        Shape::Map { values, .. } => format!("map[string]{}", go_name(types, values)),
+        Shape::Struct(id) => go_struct(&types.get(*id).name),
+    }
+}
+
+fn quantity(text: &str) -> Step<Value> {
+    if text.is_empty() {
+        return Ok(Value::String("0".to_owned()));
+    }
+    let quantity = Quantity::parse(text).map_err(|error| DecodeError::Type(error.to_string()))?;
+    Ok(Value::String(quantity.to_string()))
+}
