@@ -423,11 +423,11 @@ mod tests {
     use serde_json::json;
 
     fn pod(container: serde_json::Value, context: serde_json::Value) -> (core::Pod, core::Container) {
-        let pod: core::Pod = serde_json::from_value(json!({
-            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
-            "spec": {"containers": [container], "securityContext": context},
-            "status": {"qosClass": "Burstable"}}))
-        .unwrap();
+        let mut value = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {},
+            "status": {"qosClass": "Burstable"}});
+        value["spec"]["containers"] = serde_json::Value::Array(vec![container]);
+        value["spec"]["securityContext"] = context;
+        let pod: core::Pod = serde_json::from_value(value).unwrap();
         let container = model::app_containers(&pod)[0].clone();
         (pod, container)
     }

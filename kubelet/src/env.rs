@@ -241,9 +241,9 @@ mod tests {
     }
 
     fn pod(container: serde_json::Value) -> (core::Pod, core::Container) {
-        let pod: core::Pod = serde_json::from_value(json!({
-            "metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [container]}}))
-        .unwrap();
+        let mut value = json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {}});
+        value["spec"]["containers"] = serde_json::Value::Array(vec![container]);
+        let pod: core::Pod = serde_json::from_value(value).unwrap();
         let container = model::app_containers(&pod)[0].clone();
         (pod, container)
     }

@@ -135,8 +135,9 @@ mod tests {
     use serde_json::json;
 
     fn pod(spec: serde_json::Value) -> core::Pod {
-        let mut pod: core::Pod =
-            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec})).unwrap();
+        let mut value = json!({"metadata": {"name": "p", "namespace": "n"}});
+        value["spec"] = spec;
+        let mut pod: core::Pod = serde_json::from_value(value).unwrap();
         pod.spec.get_or_insert_default().containers.clear();
         pod
     }

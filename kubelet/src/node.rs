@@ -135,7 +135,7 @@ pub fn conditions(health: &Health, old: &[core::NodeCondition], now: Timestamp) 
                 reason: Some(reason),
                 message: Some(message),
                 last_heartbeat_time: Some(Time(now)),
-                last_transition_time: since.or_else(|| Some(Time(now))),
+                last_transition_time: since.or(Some(Time(now))),
             }
         })
         .collect()

@@ -69,6 +69,8 @@ pub struct Memory {
     pub verdict: Option<Verdict>,
     /// Whether the API object is gone.
     pub gone: bool,
+    /// Whether the pod's status was found to be `Succeeded` or `Failed`, which is for good.
+    pub over: bool,
     /// When termination began.
     pub terminating_since: Option<Timestamp>,
 }
@@ -84,6 +86,7 @@ impl Default for Memory {
             redefined: BTreeSet::new(),
             verdict: None,
             gone: false,
+            over: false,
             terminating_since: None,
         }
     }
@@ -262,6 +265,7 @@ pub fn plan(pod: &core::Pod, observed: &Observed, memory: &Memory, now: Timestam
         plan.wake(at);
     }
     let ending = memory.gone
+        || memory.over
         || memory.verdict.is_some()
         || pod.metadata.deletion_timestamp.is_some()
         || model::is_terminal(pod)
@@ -375,7 +379,9 @@ fn renew_sandbox(pod: &core::Pod, observed: &Observed, memory: &Memory, now: Tim
         .iter()
         .any(|container| observed.latest(&container.name).is_some() || ran_to_its_end(container, pod));
     let left = app_containers(pod).iter().any(|container| should_start(container, pod, observed, memory));
-    if began && !left {
+    let once = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("Never");
+    let tried = once && attempt > 0 && !observed.containers.is_empty();
+    if tried || (began && !left) {
         end(pod, observed, memory, now, plan);
         return;
     }

@@ -1,6 +1,7 @@
 //! The pods of this node: follows the API's list, has one worker per pod, wakes it when the runtime's state moves, and
 //! finds what the runtime holds of pods that the API no longer knows.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -235,10 +236,9 @@ impl Pods {
                 ..core::Pod::default()
             };
             let mut handles = self.handles.lock();
-            if !handles.contains_key(&uid) {
+            if let Entry::Vacant(free) = handles.entry(uid.clone()) {
                 tracing::info!(pod = model::full_name(&pod), "ending a pod that the API server does not know");
-                let handle = self.spawn(uid.clone(), Desired { pod: Arc::new(pod), gone: true }, None);
-                handles.insert(uid, handle);
+                free.insert(self.spawn(uid, Desired { pod: Arc::new(pod), gone: true }, None));
             }
         }
     }

@@ -105,20 +105,18 @@ impl Server {
             (Method::GET, ["containerLogs", namespace, pod, container]) => {
                 container_logs::serve(&self, &request, namespace, pod, container).await
             }
-            (Method::GET | Method::POST, ["exec", namespace, pod, container])
-            | (Method::GET | Method::POST, ["exec", namespace, pod, _, container]) => {
-                stream::exec(&self, request, namespace, pod, container).await
-            }
-            (Method::GET | Method::POST, ["attach", namespace, pod, container])
-            | (Method::GET | Method::POST, ["attach", namespace, pod, _, container]) => {
-                stream::attach(&self, request, namespace, pod, container).await
-            }
-            (Method::GET | Method::POST, ["portForward", namespace, pod])
-            | (Method::GET | Method::POST, ["portForward", namespace, pod, _]) => {
+            (
+                Method::GET | Method::POST,
+                ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container],
+            ) => stream::exec(&self, request, namespace, pod, container).await,
+            (
+                Method::GET | Method::POST,
+                ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container],
+            ) => stream::attach(&self, request, namespace, pod, container).await,
+            (Method::GET | Method::POST, ["portForward", namespace, pod] | ["portForward", namespace, pod, _]) => {
                 stream::port_forward(&self, request, namespace, pod).await
             }
-            (Method::POST, ["run", namespace, pod, container])
-            | (Method::POST, ["run", namespace, pod, _, container]) => {
+            (Method::POST, ["run", namespace, pod, container] | ["run", namespace, pod, _, container]) => {
                 stream::run(&self, &request, namespace, pod, container).await
             }
             (Method::GET, ["stats", "summary"]) => stats::summary(&self).await,

@@ -55,7 +55,7 @@ struct Fault {
 }
 
 impl Fault {
-    fn new(reason: &'static str, message: impl ToString) -> Self {
+    fn new(reason: &'static str, message: &dyn std::fmt::Display) -> Self {
         Self { reason, message: message.to_string(), retry_at: None }
     }
 }
@@ -92,7 +92,7 @@ impl Job {
             }
         }
         for action in &self.actions {
-            self.step(action, &volumes, &ips).await;
+            Box::pin(self.step(action, &volumes, &ips)).await;
         }
         self.report(Report::Done);
     }
@@ -133,7 +133,7 @@ impl Job {
             },
             Action::Start { name, role, attempt, after } => {
                 let Some(container) = model::find_container(&self.pod, name) else { return };
-                let result = self.start(&container, *role, *attempt, volumes, ips).await;
+                let result = Box::pin(self.start(&container, *role, *attempt, volumes, ips)).await;
                 if let Some(after) = after {
                     self.report(Report::Restarting { key: backoff_key(&container), after: *after });
                 }
@@ -181,12 +181,12 @@ impl Job {
         if let Err(error) = made.await.map_err(std::io::Error::other).and_then(|result| result) {
             let message = format!("unable to ensure pod container exists: {error}");
             node.events.warning(about_pod(&self.pod, None), "FailedCreatePodContainer", message.clone());
-            return Err(Fault::new("FailedCreatePodContainer", message));
+            return Err(Fault::new("FailedCreatePodContainer", &message));
         }
         let facts = node.facts(&self.pod, ips);
         volume::prepare(&self.pod, &self.dir(), &node.objects, &facts).await.map_err(|error| {
             node.events.warning(about_pod(&self.pod, None), "FailedMount", error.to_string());
-            Fault::new("FailedMount", error)
+            Fault::new("FailedMount", &error)
         })
     }
 
@@ -198,7 +198,7 @@ impl Job {
                 let message =
                     format!("Failed to create pod sandbox: no runtime for RuntimeClass {name:?} is configured");
                 node.events.warning(about_pod(&self.pod, None), "FailedCreatePodSandBox", message.clone());
-                return Err(Fault::new("FailedCreatePodSandBox", message));
+                return Err(Fault::new("FailedCreatePodSandBox", &message));
             }
         };
         if attempt > 0 {
@@ -208,13 +208,13 @@ impl Job {
         if self.pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false) {
             let message = "Failed to create pod sandbox: user namespaces are not supported by this node";
             node.events.warning(about_pod(&self.pod, None), "FailedCreatePodSandBox", message);
-            return Err(Fault::new("FailedCreatePodSandBox", message));
+            return Err(Fault::new("FailedCreatePodSandBox", &message));
         }
         let config = config::sandbox(&self.pod, attempt, &cgroup::path(&self.pod), &node.logs(), &node.cluster);
         node.cri.run_sandbox(config, handler).await.map(|_| ()).map_err(|error| {
             let message = format!("Failed to create pod sandbox: {error}");
             node.events.warning(about_pod(&self.pod, None), "FailedCreatePodSandBox", message.clone());
-            Fault::new("FailedCreatePodSandBox", message)
+            Fault::new("FailedCreatePodSandBox", &message)
         })
     }
 
@@ -231,7 +231,7 @@ impl Job {
         let events = &node.events;
         let about = || about_pod(pod, Some(&container.name));
         let sandbox = self.observed.sandboxes.first().filter(|sandbox| sandbox.ready);
-        let sandbox = sandbox.ok_or_else(|| Fault::new("CreateContainerError", "the pod's sandbox is gone"))?;
+        let sandbox = sandbox.ok_or_else(|| Fault::new("CreateContainerError", &"the pod's sandbox is gone"))?;
         let sandbox_config = config::sandbox(pod, sandbox.attempt, &cgroup::path(pod), &node.logs(), &node.cluster);
         let image = node
             .images
@@ -240,14 +240,14 @@ impl Job {
             .map_err(|error| Fault { reason: error.reason, message: error.message, retry_at: error.retry_at })?;
         let inputs = self.inputs(container, role, attempt, volumes, ips, image).await?;
         let config = config::container(pod, container, &inputs)
-            .map_err(|error| Fault::new("CreateContainerConfigError", error))?;
+            .map_err(|error| Fault::new("CreateContainerConfigError", &error))?;
         let id = node
             .cri
             .create_container(&sandbox.id, config, sandbox_config)
             .await
-            .map_err(|error| Fault::new("CreateContainerError", error))?;
+            .map_err(|error| Fault::new("CreateContainerError", &error))?;
         events.normal(about(), "Created", "Container created");
-        node.cri.start_container(&id).await.map_err(|error| Fault::new("RunContainerError", error))?;
+        node.cri.start_container(&id).await.map_err(|error| Fault::new("RunContainerError", &error))?;
         events.normal(about(), "Started", "Container started");
         let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
             return Ok(());
@@ -261,7 +261,7 @@ impl Job {
             if let Err(error) = node.cri.stop_container(&id, grace).await {
                 tracing::warn!(%error, container = id, "container not stopped");
             }
-            return Err(Fault::new("PostStartHookError", "PostStartHook failed"));
+            return Err(Fault::new("PostStartHookError", &"PostStartHook failed"));
         }
         Ok(())
     }
@@ -277,7 +277,7 @@ impl Job {
     ) -> Result<Inputs<'a>, Fault> {
         let node = &self.node;
         let pod = &self.pod;
-        let fault = |error: String| Fault::new("CreateContainerConfigError", error);
+        let fault = |error: String| Fault::new("CreateContainerConfigError", &error);
         let facts = node.facts(pod, ips);
         let sources =
             node.objects.sources(model::namespace(pod), container).await.map_err(|error| fault(error.to_string()))?;

@@ -78,7 +78,7 @@ pub fn status(pod: &core::Pod, observed: &Observed, context: &Context<'_>) -> co
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| core::PodIP { ip }).collect()),
         reason,
-        start_time: previous.start_time.clone().or_else(|| Some(Time(context.now))),
+        start_time: previous.start_time.clone().or(Some(Time(context.now))),
         ..pod.status.clone().unwrap_or_default()
     };
     status.conditions = Some(conditions(pod, observed, &status, context));
@@ -329,7 +329,7 @@ fn state(run: &Container) -> core::ContainerState {
                 message: (!run.message.is_empty()).then(|| run.message.clone()),
                 reason: (!run.reason.is_empty()).then(|| run.reason.clone()),
                 signal: None,
-                started_at: time(run.started_at).or_else(|| Some(Time(Timestamp::UNIX_EPOCH))),
+                started_at: time(run.started_at).or(Some(Time(Timestamp::UNIX_EPOCH))),
             }),
             ..core::ContainerState::default()
         },
@@ -481,7 +481,7 @@ fn conditions(
         let since = old.filter(|old| old.status == value).and_then(|old| old.last_transition_time.clone());
         list.push(core::PodCondition {
             last_probe_time: None,
-            last_transition_time: since.or_else(|| Some(Time(context.now))),
+            last_transition_time: since.or(Some(Time(context.now))),
             message: draft.message,
             observed_generation: pod.metadata.generation,
             reason: draft.reason.map(str::to_owned),

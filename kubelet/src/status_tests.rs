@@ -10,11 +10,12 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn pod(spec: Value) -> core::Pod {
-    serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u", "generation": 4}, "spec": spec,
+    let mut value = json!({"metadata": {"name": "p", "uid": "u", "generation": 4}, 
         "status": {"qosClass": "Burstable", "conditions": [
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:00:05Z"},
-            {"type": "example.org/gate", "status": "False"}]}}))
-    .unwrap()
+            {"type": "example.org/gate", "status": "False"}]}});
+    value["spec"] = spec;
+    serde_json::from_value(value).unwrap()
 }
 
 fn sandbox() -> Sandbox {

@@ -328,6 +328,7 @@ impl Worker {
         let context =
             Context { previous: &previous, plan, memory: &self.memory, node_ip: self.node.config.node_ip, now };
         let fresh = status(pod, observed, &context);
+        self.memory.over |= matches!(fresh.phase.as_deref(), Some("Succeeded" | "Failed"));
         self.last = Some(fresh.clone());
         let waiting = self.push_after.is_some_and(|at| at > now);
         if self.tasks.push.is_some() || waiting || same(&fresh, &held) {

@@ -1,6 +1,8 @@
 //! Pods from their API objects to real containers and back, over a containerd of the test's own. Left out, in one line,
 //! where the machine has no runtime or the test is not root.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test says by panicking that it failed
+
 mod support;
 
 use std::collections::BTreeMap;

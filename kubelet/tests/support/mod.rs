@@ -140,7 +140,7 @@ impl Api {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let sent: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let base = path.strip_suffix("/status").unwrap_or(&path).to_owned();
         match parts.method {
