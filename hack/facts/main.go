@@ -390,7 +390,7 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 			one.attrs = append(one.attrs, "key="+key)
 		}
 		if len(s.enum) > 0 {
-			one.attrs = append(one.attrs, "enum="+strings.Join(s.enum, "|"))
+			one.attrs = append(one.attrs, "enum="+strings.ReplaceAll(strings.Join(s.enum, "|"), " ", "%20"))
 		}
 		if s.wrapped {
 			one.attrs = append(one.attrs, "wrapped=1")
@@ -441,6 +441,9 @@ func (p *pkg) constantDefault(f *ast.File, text string) string {
 // Types of meta/v1 that every group knows as its own.
 var everywhere = map[string]bool{"DeleteOptions": true, "WatchEvent": true}
 
+// Types of meta/v1 that clients ask for in the group meta.k8s.io.
+var ownGroup = map[string]bool{"Table": true, "PartialObjectMetadata": true, "PartialObjectMetadataList": true}
+
 func main() {
 	if len(os.Args) < 2 {
 		fail("usage: facts <.../src/k8s.io> [addendum...] > facts.txt")
@@ -462,7 +465,7 @@ func main() {
 	var groupVersions []string
 	for _, path := range paths {
 		p := load(path)
-		if p != meta && p.path != "apimachinery/pkg/version" && !strings.Contains(p.path, "imagepolicy") {
+		if p != meta && p.path != "apimachinery/pkg/version" && !strings.Contains(p.path, "apidiscovery") {
 			if p.group == "" && strings.Contains(p.path, "core/v1") {
 				continue
 			}
@@ -479,7 +482,16 @@ func main() {
 		sort.Strings(p.order)
 		for _, name := range p.order {
 			d := p.types[name]
-			if _, ok := d.spec.Type.(*ast.StructType); !ok || !ast.IsExported(name) || d.spec.Assign.IsValid() {
+			if !ast.IsExported(name) || d.spec.Assign.IsValid() {
+				continue
+			}
+			if _, ok := d.spec.Type.(*ast.SelectorExpr); ok && p != meta {
+				if q, _, ok := p.resolve(d.file, d.spec.Type); !ok || q.path == "apimachinery/pkg/util/intstr" {
+					continue
+				}
+				d = p.target(name)
+			}
+			if _, ok := d.spec.Type.(*ast.StructType); !ok {
 				continue
 			}
 			if _, ok := special[p.path+"."+name]; ok {
@@ -493,10 +505,11 @@ func main() {
 			version := filepath.Base(p.path)
 			if hasTypeMeta(d) && name != "TypeMeta" {
 				line += " gvk="
-				if p == meta {
-					line += "/v1/" + name + ","
+				if p != meta {
+					line += p.group + "/" + version + "/" + name
+				} else if line += "/v1/" + name; ownGroup[name] {
+					line += "," + p.group + "/" + version + "/" + name
 				}
-				line += p.group + "/" + version + "/" + name
 			} else if p == meta && name == "WatchEvent" {
 				line += " gvk=/v1/" + name
 			}

@@ -90,7 +90,7 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
                 patch.retain_keys = value.split(',').any(|s| s == "retainKeys");
             }
             "key" => patch.merge_key = Some(value.to_owned()),
-            "enum" => allowed = value.split('|').map(str::to_owned).collect(),
+            "enum" => allowed = value.split('|').map(|one| one.replace("%20", " ")).collect(),
             "wrapped" => wire.wrapped = true,
             "union" => {
                 wire.union = Some(match value {
