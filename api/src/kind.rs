@@ -63,6 +63,14 @@ pub struct Gvk {
     pub kind: &'static str,
 }
 
+impl Gvk {
+    /// `apps/v1`, or `v1` for core.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
 /// What a subresource does. The API server has one handler per variant.
 #[derive(Clone, Copy)]
 pub enum Part {
@@ -265,7 +273,13 @@ impl Kind {
     /// `apps/v1`, or `v1` for core.
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        self.gvk().api_version()
+    }
+
+    /// Group, version and kind.
+    #[must_use]
+    pub fn gvk(&self) -> Gvk {
+        Gvk { group: self.group, version: self.version, kind: self.kind }
     }
 
     /// The name that RBAC, statuses and the store use: `deployments.apps`, `pods`.

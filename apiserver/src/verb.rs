@@ -21,11 +21,13 @@ use crate::discovery;
 use crate::registry::Target;
 use crate::registry::write::Options;
 use crate::road::authorized::Authorized;
+use crate::road::decoded::{self, Decoded};
 use crate::road::negotiated::{self, Medium};
 use crate::road::received::Received;
 use crate::server::Server;
-use api::kind::{Kind, Part, Subresource};
+use api::kind::{Gvk, Kind, Part, Subresource};
 use api::kinds;
+use api::schema::{SchemaRef, native};
 use api::status::Status;
 
 /// An authorized request about a resource, ready for its verb.
@@ -45,6 +47,37 @@ impl Call {
     #[must_use]
     pub fn received(&self) -> &Received {
         &self.authorized.received
+    }
+
+    /// Reads the body as an object of this type and checks that it says so.
+    ///
+    /// # Errors
+    /// Those of reading and decoding; 400 for another type.
+    pub async fn object(&mut self, schema: SchemaRef<'static>, gvk: Gvk) -> Result<Decoded, Failure> {
+        let strictness = decoded::strictness(self.received())?;
+        let media = decoded::content_type(self.received());
+        let body = decoded::body(&mut self.authorized.received.body).await?;
+        let mut decoded = decoded::object(&media, &body, schema, strictness)?;
+        decoded::expect_kind(&mut decoded.value, &gvk.api_version(), gvk.kind)?;
+        Ok(decoded)
+    }
+
+    /// Reads the body as an object of the kind itself.
+    ///
+    /// # Errors
+    /// As for `object`.
+    pub async fn own_object(&mut self) -> Result<Decoded, Failure> {
+        let kind = self.target.kind;
+        self.object(kind.schema(), kind.gvk()).await
+    }
+
+    /// Reads the body as the type that the subresource takes.
+    ///
+    /// # Errors
+    /// As for `object`, and 500 when the fact table lacks the type.
+    pub async fn part_object(&mut self) -> Result<Decoded, Failure> {
+        let gvk = self.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
+        self.object(part_schema(gvk)?, gvk).await
     }
 
     /// `dryRun`, `fieldManager` and the subresource of a write.
@@ -77,6 +110,15 @@ impl Call {
         let subresource = self.part.map_or("", |part| part.name).to_owned();
         Ok(Options { dry_run, manager, subresource })
     }
+}
+
+/// The schema of a subresource's body.
+///
+/// # Errors
+/// 500 when the fact table lacks it.
+pub fn part_schema(gvk: Gvk) -> Result<SchemaRef<'static>, Failure> {
+    let schema = native().of_gvk(gvk.group, gvk.version, gvk.kind);
+    schema.ok_or_else(|| Status::internal(format!("no schema for {}", gvk.kind)).into())
 }
 
 /// Answers an authorized request.

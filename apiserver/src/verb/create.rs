@@ -3,9 +3,7 @@
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change};
-use crate::road::decoded;
 use crate::server::Server;
-use api::schema::native;
 use api::status::Status;
 use api::{meta, value};
 use serde_json::json;
@@ -16,11 +14,7 @@ use serde_json::json;
 /// Those of decoding and of the write.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let strictness = decoded::strictness(call.received())?;
-    let media = decoded::content_type(call.received());
-    let body = decoded::body(&mut call.authorized.received.body).await?;
-    let mut decoded = decoded::object(&media, &body, kind.schema(), strictness)?;
-    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let decoded = call.own_object().await?;
     let options = call.write_options()?;
     let permit = &call.authorized.permit;
     let written = write::create(server, permit, &call.target, decoded.value, &options, false).await?;
@@ -33,12 +27,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// # Errors
 /// 400 for another target than a node, 409 when the pod has a node already; those of the write.
 pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let media = decoded::content_type(call.received());
-    let strictness = decoded::strictness(call.received())?;
-    let body = decoded::body(&mut call.authorized.received.body).await?;
-    let schema = native().of_gvk("", "v1", "Binding").ok_or_else(|| Status::internal("no schema for Binding"))?;
-    let mut binding = decoded::object(&media, &body, schema, strictness)?.value;
-    decoded::expect_kind(&mut binding, "v1", "Binding")?;
+    let binding = call.part_object().await?.value;
     let kind = value::text(&binding, "target.kind");
     if !kind.is_empty() && kind != "Node" {
         let field = api::field_path::Path::new("target").child("kind");

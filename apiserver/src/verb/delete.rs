@@ -8,7 +8,6 @@ use crate::registry::read::Filter;
 use crate::registry::write::{self, DeleteOptions};
 use crate::road::decoded;
 use crate::server::Server;
-use api::schema::native;
 use api::status::Status;
 use api::{meta, value};
 use serde_json::Value;
@@ -48,11 +47,7 @@ pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failu
 /// # Errors
 /// Those of decoding and of the deletion.
 pub async fn evict(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let media = decoded::content_type(call.received());
-    let strictness = decoded::strictness(call.received())?;
-    let body = decoded::body(&mut call.authorized.received.body).await?;
-    let schema = native().of_gvk("policy", "v1", "Eviction").ok_or_else(|| Status::internal("no schema for Eviction"))?;
-    let eviction = decoded::object(&media, &body, schema, strictness)?.value;
+    let eviction = call.part_object().await?.value;
     let name = meta::name(&eviction);
     if !name.is_empty() && name != call.target.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());

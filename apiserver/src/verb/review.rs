@@ -6,7 +6,6 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::road::decoded;
 use crate::server::Server;
 use api::status::Status;
 use api::value;
@@ -33,11 +32,7 @@ const TABLE: &[(&str, Review)] = &[
 /// Those of decoding, and 422 for a review that asks nothing.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let strictness = decoded::strictness(call.received())?;
-    let media = decoded::content_type(call.received());
-    let body = decoded::body(&mut call.authorized.received.body).await?;
-    let mut decoded = decoded::object(&media, &body, kind.schema(), strictness)?;
-    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let decoded = call.own_object().await?;
     let mut review = decoded.value;
     let errors = kind.hooks.validate(&review);
     if !errors.is_empty() {

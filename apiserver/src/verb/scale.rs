@@ -1,18 +1,19 @@
 //! `scale` of any kind that has one: `autoscaling/v1 Scale` over the kind's own fields.
 
-use super::{Call, patch::Patch, shown};
+use super::{Call, part_schema, patch::Patch, shown};
 use crate::answer::{Answer, Failure};
 use crate::registry::read::{self, served};
 use crate::registry::write::{self, Change};
 use crate::road::decoded;
 use crate::server::Server;
 use api::field_path::{FieldError, Path};
-use api::kind::Part;
-use api::schema::{SchemaRef, native};
+use api::kind::{Gvk, Part};
 use api::selector::LabelSelector;
 use api::status::Status;
 use api::{meta, value};
 use serde_json::{Value, json};
+
+const SCALE: Gvk = Gvk { group: "autoscaling", version: "v1", kind: "Scale" };
 
 /// Paths of a kind's scale.
 #[derive(Clone, Copy)]
@@ -31,22 +32,19 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         return Err(Status::no_such_path().into());
     };
     let paths = Paths { replicas, observed, selector };
-    let schema = native().of_gvk("autoscaling", "v1", "Scale").ok_or_else(|| Status::internal("no schema for Scale"))?;
+    let schema = part_schema(SCALE)?;
     let kind = call.target.kind;
     if call.received().info.verb == "get" {
         let entry = read::get(server, &call.authorized.permit, &call.target).await?;
         return shown::value(call.medium, &scale(&served(kind, &entry), paths), schema, 200);
     }
-    let media = decoded::content_type(call.received());
     let strictness = decoded::strictness(call.received())?;
     let options = call.write_options()?;
-    let body = decoded::body(&mut call.authorized.received.body).await?;
     let wanted = if call.received().info.verb == "update" {
-        let mut decoded = decoded::object(&media, &body, schema, strictness)?;
-        decoded::expect_kind(&mut decoded.value, "autoscaling/v1", "Scale")?;
-        Wanted::Object(decoded.value)
+        Wanted::Object(call.part_object().await?.value)
     } else {
-        Wanted::Patch(Patch::read(&media, body)?)
+        let media = decoded::content_type(call.received());
+        Wanted::Patch(Patch::read(&media, decoded::body(&mut call.authorized.received.body).await?)?)
     };
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
@@ -54,7 +52,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             Wanted::Object(object) => object.clone(),
             Wanted::Patch(patch) => patch.apply(&scale(old, paths), schema, strictness)?.0,
         };
-        rescaled(old, &new, paths, schema, &call)
+        rescaled(old, &new, paths, &call)
     })
     .await?;
     shown::value(call.medium, &scale(&served(kind, &written.entry), paths), schema, 200)
@@ -65,7 +63,7 @@ enum Wanted {
     Patch(Patch),
 }
 
-fn rescaled(old: &Value, new: &Value, paths: Paths, _: SchemaRef<'_>, call: &Call) -> Result<Change, Failure> {
+fn rescaled(old: &Value, new: &Value, paths: Paths, call: &Call) -> Result<Change, Failure> {
     let count = value::int(new, "spec.replicas").unwrap_or(0);
     if count < 0 {
         let field = Path::new("spec").child("replicas");

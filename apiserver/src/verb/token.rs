@@ -1,13 +1,12 @@
 //! `serviceaccounts/token`: a signed token, bound to a pod, secret or node where the client asks for it (KEP-1205).
 
-use super::{Call, shown};
+use super::{Call, part_schema, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::tokens::{Bound, ObjectRef, TokenFor};
 use crate::registry::{Target, read};
-use crate::road::decoded;
 use crate::server::Server;
 use api::field_path::{FieldError, Path};
-use api::schema::native;
+use api::kind::Gvk;
 use api::status::Status;
 use api::{kinds, meta, value};
 use serde_json::{Value, json};
@@ -17,18 +16,14 @@ const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
 const DEFAULT: i64 = 3600;
 
+const TOKEN_REQUEST: Gvk = Gvk { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" };
+
 /// Answers a `TokenRequest`.
 ///
 /// # Errors
 /// 404 for an absent account, 409 when what the token is bound to is not that object, 422 for a life too short.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let schema = native().of_gvk("authentication.k8s.io", "v1", "TokenRequest");
-    let schema = schema.ok_or_else(|| Status::internal("no schema for TokenRequest"))?;
-    let media = decoded::content_type(call.received());
-    let strictness = decoded::strictness(call.received())?;
-    let body = decoded::body(&mut call.authorized.received.body).await?;
-    let mut request = decoded::object(&media, &body, schema, strictness)?.value;
-    decoded::expect_kind(&mut request, "authentication.k8s.io/v1", "TokenRequest")?;
+    let mut request = call.part_object().await?.value;
     let permit = &call.authorized.permit;
     let account = read::get(server, permit, &call.target).await?.value();
 
@@ -67,7 +62,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     value::set(&mut request, "spec.audiences", audiences);
     value::set(&mut request, "spec.expirationSeconds", seconds);
     value::set(&mut request, "status", json!({"token": token, "expirationTimestamp": meta::time(until)}));
-    shown::value(call.medium, &request, schema, 201)
+    shown::value(call.medium, &request, part_schema(TOKEN_REQUEST)?, 201)
 }
 
 /// The object to which the token is bound, checked to exist with the uid that the client names.

@@ -3,7 +3,6 @@
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change};
-use crate::road::decoded;
 use crate::server::Server;
 use api::status::Status;
 
@@ -13,11 +12,7 @@ use api::status::Status;
 /// Those of decoding and of the write.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let strictness = decoded::strictness(call.received())?;
-    let media = decoded::content_type(call.received());
-    let body = decoded::body(&mut call.authorized.received.body).await?;
-    let mut decoded = decoded::object(&media, &body, kind.schema(), strictness)?;
-    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    let decoded = call.own_object().await?;
     let options = call.write_options()?;
     if api::meta::name(&decoded.value).is_empty() {
         return Err(Status::bad_request("name must be provided").into());
