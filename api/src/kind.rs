@@ -232,6 +232,10 @@ pub struct Kind {
     pub create_with_status: bool,
     /// A finished deletion answers with the object instead of a `Status`.
     pub returns_deleted: bool,
+    /// Changes without end and nobody reads its past: the store keeps it for minutes.
+    pub short_history: bool,
+    /// Objects vanish by themselves after `--event-ttl`.
+    pub expires: bool,
     /// Printer columns; `Hooks::row` gives the cells.
     pub columns: &'static [Column],
     /// Selectable fields beside name and namespace.
@@ -263,6 +267,8 @@ impl Kind {
         unconditional_update: true,
         create_with_status: false,
         returns_deleted: false,
+        short_history: false,
+        expires: false,
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,

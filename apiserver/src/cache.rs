@@ -271,6 +271,11 @@ impl Caches {
         self.0.get(&kind.stored().group_resource())
     }
 
+    /// The kinds that are stored.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
+        self.0.values().map(|cache| cache.kind())
+    }
+
     /// The cache of a resource, `pods` or `deployments.apps`.
     #[must_use]
     pub fn named(&self, group_resource: &str) -> Option<&Arc<Cache>> {

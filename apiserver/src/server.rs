@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::Clock;
-use storage::store::{Store, StoreError};
+use storage::store::{Retention, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,8 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// `--event-ttl`.
     pub event_ttl: Duration,
+    /// `--history-retention`: how long past states of objects can be read and watched from.
+    pub history: Duration,
     /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
     pub max_in_flight: usize,
     /// `--enable-admission-plugins`.
@@ -267,21 +269,44 @@ pub async fn start(
     tokio::spawn(accept(listener, workers.clone(), stop.clone()));
     bootstrap::run(&server).await.map_err(|failure| StartError::Bootstrap(crate::answer::status(failure)))?;
     server.ready.store(true, std::sync::atomic::Ordering::Release);
-    tokio::spawn(expire(Arc::clone(&server), stop));
+    tokio::spawn(tidy(Arc::clone(&server), stop));
     Ok(Running { server, workers, address, tls })
 }
 
+/// How often due objects are removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+/// How often the log is trimmed.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// How long the past of kinds that change without end is kept; nobody reads it.
+const SHORT_HISTORY: Duration = Duration::from_secs(600);
+
+/// How long the past of a kind is kept.
+fn history(config: &Config, kind: &api::kind::Kind) -> Duration {
+    if kind.short_history { SHORT_HISTORY.min(config.history) } else { config.history }
+}
+
 /// Removes what is due and trims the log, now and then.
-async fn expire(server: Arc<Server>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(Duration::from_secs(10));
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn tidy(server: Arc<Server>, stop: CancellationToken) {
+    let mut expire = tokio::time::interval(EXPIRE_EVERY);
+    let mut trim = tokio::time::interval(TRIM_EVERY);
+    expire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    trim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let done = tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => {}
-        }
-        if let Err(error) = server.store.expire().await {
-            tracing::warn!(%error, "expired objects could not be removed");
+            _ = expire.tick() => server.store.expire().await.map(drop),
+            _ = trim.tick() => trim_all(&server).await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "the store could not be tidied");
         }
     }
+}
+
+async fn trim_all(server: &Server) -> Result<(), StoreError> {
+    for kind in server.caches.kinds() {
+        let keep = Retention { max_age: Some(history(&server.config, kind)), max_entries: None };
+        server.store.compact(&kind.group_resource(), keep).await?;
+    }
+    Ok(())
 }

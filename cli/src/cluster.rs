@@ -73,7 +73,8 @@ pub(crate) async fn start(flags: &Up, data: &Path, node: &str, stop: &Cancellati
         verify_keys: flags.service_account_key_file.iter().map(|path| read(path)).collect::<anyhow::Result<_>>()?,
         service_cidrs: cidrs,
         node_ports: ports(&flags.service_node_port_range)?,
-        event_ttl: duration(&flags.event_ttl)?,
+        event_ttl: duration("--event-ttl", &flags.event_ttl)?,
+        history: duration("--history-retention", &flags.history_retention)?,
         max_in_flight: flags.max_requests_inflight + flags.max_mutating_requests_inflight,
         enable_admission: flags.enable_admission_plugins.clone(),
         disable_admission: flags.disable_admission_plugins.clone(),
@@ -229,7 +230,7 @@ fn ports(text: &str) -> anyhow::Result<(u16, u16)> {
 }
 
 /// A duration as Go writes it: `1h`, `90m`, `1h30m`, `45s`.
-fn duration(text: &str) -> anyhow::Result<Duration> {
+fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
     let parse = || {
         let (mut total, mut digits) = (0_u64, String::new());
         for c in text.chars() {
@@ -248,7 +249,7 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
         }
         (digits.is_empty() && !text.is_empty()).then_some(Duration::from_secs(total))
     };
-    parse().with_context(|| format!("--event-ttl: {text:?} is not a duration such as 1h30m"))
+    parse().with_context(|| format!("{flag}: {text:?} is not a duration such as 1h30m"))
 }
 
 #[cfg(test)]
@@ -257,8 +258,8 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_upstream_reads_them() {
-        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
-        assert!(duration("soon").is_err() && duration("5").is_err() && duration("").is_err());
+        assert_eq!(duration("", "1h30m").unwrap(), Duration::from_secs(5400));
+        assert!(["soon", "5", ""].iter().all(|text| duration("", text).is_err()));
         assert_eq!(ports("30000-32767").unwrap(), (30000, 32767));
         assert!(ports("7-3").is_err() && ports("x").is_err());
     }

@@ -151,6 +151,9 @@ pub(crate) struct Up {
     /// How long Events are kept
     #[arg(long, default_value = "1h")]
     pub(crate) event_ttl: String,
+    /// How long past states of objects are kept
+    #[arg(long, default_value = "720h", value_name = "DURATION")]
+    pub(crate) history_retention: String,
     /// Most requests in progress that only read
     #[arg(long, default_value_t = 400)]
     pub(crate) max_requests_inflight: usize,

@@ -124,8 +124,7 @@ pub(super) fn bytes(kind: &'static Kind, object: &Value) -> Bytes {
 
 /// When the object is due to vanish by itself, in Unix seconds.
 pub(super) fn expires(server: &Server, kind: &'static Kind) -> Option<u64> {
-    let stored = kind.stored();
-    (stored.group.is_empty() && stored.kind == "Event").then(|| server.clock.unix_seconds() + server.config.event_ttl.as_secs())
+    kind.stored().expires.then(|| server.clock.unix_seconds() + server.config.event_ttl.as_secs())
 }
 
 /// The namespace that a new object enters must exist and not be terminating, in the same transaction.

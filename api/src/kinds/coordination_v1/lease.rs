@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
 use crate::value;
 use serde_json::Value;
@@ -18,7 +18,9 @@ pub static KIND: Kind = Kind {
     create_on_update: true,
     unconditional_update: false,
     columns: &[Column::NAME, Column::text("Holder"), Column::AGE],
+    describe: describe::<k8s_openapi::api::coordination::v1::Lease>,
     hooks: &Lease,
+    short_history: true,
     ..Kind::BASE
 };
 

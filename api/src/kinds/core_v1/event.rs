@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, NameRule, Selectable};
+use crate::kind::{Hooks, Kind, NameRule, Selectable, describe};
 use crate::kinds::shared::events;
 use serde_json::Value;
 
@@ -30,7 +30,10 @@ pub static KIND: Kind = Kind {
         Selectable { name: "source", value: events::source },
         Selectable { name: "type", value: |e| crate::value::text(e, "type").to_owned() },
     ],
+    describe: describe::<k8s_openapi::api::core::v1::Event>,
     hooks: &Event,
+    short_history: true,
+    expires: true,
     ..Kind::BASE
 };
 
