@@ -88,8 +88,9 @@ impl Quantity {
         };
         let mut quantity =
             Quantity { mantissa: if negative { -mantissa } else { mantissa }, exponent, format }.reduced();
-        let size = quantity.abs();
-        if size > Quantity::of(i64::MAX, format) && format == Format::BinarySi {
+        // Upstream's short way for few digits does not cap.
+        let capped = format == Format::BinarySi || whole.len() + fraction.len() > 18;
+        if capped && quantity.abs() > Quantity::of(i64::MAX, format) {
             quantity = Quantity { mantissa: MAX * quantity.mantissa.signum(), exponent: 0, format };
         }
         if format == Format::BinarySi && quantity.mantissa > 0 && quantity < Quantity::of(1, format) {
@@ -392,11 +393,12 @@ mod tests {
             ("100000000", "100M"),
             ("9223372036854775807", "9223372036854775807"),
             ("8Ei", "9223372036854775807"),
+            ("10E", "10E"),
             ("123456789012345678901234567890.5", "9223372036854775807"),
         ] {
             let got = Quantity::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(got.to_string(), want, "{text}");
-            assert_eq!(Quantity::parse(want).unwrap(), got, "{text} is not stable");
+            assert_eq!(Quantity::parse(want).unwrap().to_string(), want, "{text} is not stable");
         }
     }
 

@@ -344,7 +344,14 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 			if number != "0" {
 				prefix += number + "."
 			}
-			out = append(out, p.fields(q.target(name), prefix, home)...)
+			inner := p.fields(q.target(name), prefix, home)
+			if number == "0" {
+				// Without a tag the embedded struct has no place in the message.
+				for i := range inner {
+					inner[i].number = "0"
+				}
+			}
+			out = append(out, inner...)
 			continue
 		}
 		if jsonName == "-" || jsonName == "" {

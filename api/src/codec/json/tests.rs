@@ -130,7 +130,7 @@ fn strings_are_unescaped_as_go_does() {
         write_number(&mut out, number.as_number().unwrap());
         out.push(b' ');
     }
-    assert_eq!(String::from_utf8(out).unwrap(), "-1500 9223372036854775808 1 ");
+    assert_eq!(String::from_utf8(out).unwrap(), "-1500 9223372036854776000 1 ");
 }
 
 #[test]

@@ -1,0 +1,370 @@
+//! Wire bytes to values.
+//!
+//! Never panics on bad bytes; nesting is bounded.
+
+use super::MAGIC;
+use super::plan::{self, Plan, Target};
+use crate::codec::{DecodeError, MAX_DEPTH, json, scalar};
+use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
+use serde_json::{Map, Number, Value};
+
+pub(super) struct Envelope<'a> {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) raw: &'a [u8],
+}
+
+type Read<T> = Result<T, DecodeError>;
+
+pub(super) fn envelope(bytes: &[u8]) -> Read<Envelope<'_>> {
+    let Some(body) = bytes.strip_prefix(&MAGIC) else {
+        return Err(DecodeError::Syntax(
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]".to_owned(),
+        ));
+    };
+    let mut out = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
+    let mut wire = Wire { bytes: body };
+    while let Some((number, payload)) = wire.field()? {
+        match (number, payload) {
+            (1, Payload::Bytes(meta)) => {
+                let mut wire = Wire { bytes: meta };
+                while let Some((number, payload)) = wire.field()? {
+                    match (number, payload) {
+                        (1, Payload::Bytes(text)) => out.api_version = utf8(text),
+                        (2, Payload::Bytes(text)) => out.kind = utf8(text),
+                        _ => {}
+                    }
+                }
+            }
+            (2, Payload::Bytes(raw)) => out.raw = raw,
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
+pub(super) fn message(bytes: &[u8], schema: SchemaRef<'_>) -> Read<Value> {
+    structure(bytes, schema.types, schema.id, 0).map(Value::Object)
+}
+
+fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<String, Value>> {
+    if depth > MAX_DEPTH {
+        return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
+    }
+    let schema = SchemaRef { types, id };
+    let Some(plan) = plan::of(schema) else {
+        return Err(DecodeError::Syntax(format!("no protobuf form: {}", schema.def().name)));
+    };
+    let mut out = Map::new();
+    fields(bytes, plan, schema, &mut out, depth)?;
+    for field in &schema.def().fields {
+        if field.omit_empty && !field.pointer && out.get(&field.name).is_some_and(scalar::is_empty) {
+            out.remove(&field.name);
+        }
+    }
+    Ok(out)
+}
+
+fn fields(bytes: &[u8], plan: &Plan, schema: SchemaRef<'_>, out: &mut Map<String, Value>, depth: usize) -> Read<()> {
+    let mut wire = Wire { bytes };
+    while let Some((number, payload)) = wire.field()? {
+        let Ok(at) = plan.entries.binary_search_by_key(&number, |entry| entry.number) else { continue };
+        match (plan.entries.get(at).map(|entry| &entry.target), payload) {
+            (Some(Target::Inline(inner)), Payload::Bytes(bytes)) => {
+                if depth > MAX_DEPTH {
+                    return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
+                }
+                fields(bytes, inner, schema, out, depth + 1)?;
+            }
+            (Some(Target::Field(index)), payload) => {
+                if let Some(field) = schema.def().fields.get(*index) {
+                    one(field, *index, payload, schema, out, depth)?;
+                }
+            }
+            _ => return Err(wrong_type(number)),
+        }
+    }
+    Ok(())
+}
+
+fn one(
+    field: &Field,
+    index: usize,
+    payload: Payload<'_>,
+    schema: SchemaRef<'_>,
+    out: &mut Map<String, Value>,
+    depth: usize,
+) -> Read<()> {
+    let SchemaRef { types, id } = schema;
+    let special = types.wire(id, index);
+    let wrapped = special.is_some_and(|wire| wire.wrapped);
+    let union = special.and_then(|wire| wire.union);
+    match &field.shape {
+        Shape::List { items, .. } if !wrapped => {
+            let slot = out.entry(field.name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(list) = slot else { return Ok(()) };
+            let packable = matches!(**items, Shape::Int32 | Shape::Int64 | Shape::Bool);
+            if let (true, Payload::Bytes(bytes)) = (packable, payload) {
+                let mut wire = Wire { bytes };
+                while !wire.bytes.is_empty() {
+                    let number = Payload::Varint(wire.varint()?);
+                    list.extend(value(number, items, types, depth)?);
+                }
+            } else {
+                list.push(value(payload, items, types, depth)?.unwrap_or_else(|| scalar::zero(items)));
+            }
+        }
+        Shape::Map { values, .. } => {
+            let Payload::Bytes(bytes) = payload else { return Err(wrong_type(field.number)) };
+            let mut key = String::new();
+            let mut entry = None;
+            let mut wire = Wire { bytes };
+            while let Some((number, payload)) = wire.field()? {
+                match (number, payload) {
+                    (1, Payload::Bytes(text)) => key = utf8(text),
+                    (2, Payload::Bytes(bytes)) if wrapped => entry = Some(wrapped_list(bytes, values, types, depth)?),
+                    (2, Payload::Bytes(bytes)) if union.is_some() => {
+                        entry = union_value(bytes, union, types, id, depth)?
+                    }
+                    (2, payload) => entry = value(payload, values, types, depth)?,
+                    _ => {}
+                }
+            }
+            let slot = out.entry(field.name.as_str()).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(map) = slot {
+                map.insert(key, entry.unwrap_or_else(|| scalar::zero(values)));
+            }
+        }
+        shape => {
+            let new = match (payload, shape) {
+                (Payload::Bytes(bytes), _) if wrapped => Some(wrapped_list(bytes, shape, types, depth)?),
+                (Payload::Bytes(bytes), _) if union.is_some() => union_value(bytes, union, types, id, depth)?,
+                (payload, _) => value(payload, shape, types, depth)?,
+            };
+            if let Some(new) = new {
+                out.insert(field.name.clone(), new);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrapped_list(bytes: &[u8], shape: &Shape, types: &Types, depth: usize) -> Read<Value> {
+    let Shape::List { items, .. } = shape else { return Ok(Value::Null) };
+    let mut list = Vec::new();
+    let mut wire = Wire { bytes };
+    while let Some((number, payload)) = wire.field()? {
+        if number == 1 {
+            list.extend(value(payload, items, types, depth)?);
+        }
+    }
+    Ok(Value::Array(list))
+}
+
+fn union_value(bytes: &[u8], union: Option<Union>, types: &Types, schema: TypeId, depth: usize) -> Read<Option<Value>> {
+    let mut allows = false;
+    let mut single = None;
+    let mut list = Vec::new();
+    let mut wire = Wire { bytes };
+    while let Some((number, payload)) = wire.field()? {
+        match (union, number, payload) {
+            (Some(Union::SchemaOrBool), 1, Payload::Varint(flag)) => allows = flag != 0,
+            (Some(Union::SchemaOrBool), 2, Payload::Bytes(bytes)) | (_, 1, Payload::Bytes(bytes)) => {
+                single = Some(Value::Object(structure(bytes, types, schema, depth + 1)?));
+            }
+            (Some(Union::SchemaOrArray), 2, Payload::Bytes(bytes)) => {
+                list.push(Value::Object(structure(bytes, types, schema, depth + 1)?));
+            }
+            (Some(Union::SchemaOrStrings), 2, Payload::Bytes(bytes)) => list.push(Value::String(utf8(bytes))),
+            _ => {}
+        }
+    }
+    Ok(match union {
+        Some(Union::SchemaOrBool) => single.or(Some(Value::Bool(allows))),
+        _ if !list.is_empty() => Some(Value::Array(list)),
+        _ => single,
+    })
+}
+
+/// A value that is no list or map; `None` where Go holds nil.
+fn value(payload: Payload<'_>, shape: &Shape, types: &Types, depth: usize) -> Read<Option<Value>> {
+    let value = match (shape, payload) {
+        (Shape::Bool, Payload::Varint(bits)) => Value::Bool(bits != 0),
+        // Go keeps the low 32 bits.
+        (Shape::Int32, Payload::Varint(bits)) => Value::from(signed(bits) as i32),
+        (Shape::Int64, Payload::Varint(bits)) => Value::from(signed(bits)),
+        (Shape::Float64, Payload::Fixed64(bits)) => {
+            Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
+        }
+        (Shape::String, Payload::Bytes(bytes)) => Value::String(utf8(bytes)),
+        (Shape::Bytes, Payload::Bytes(bytes)) => Value::String(scalar::to_base64(bytes)),
+        (Shape::Struct(id), Payload::Bytes(bytes)) => Value::Object(structure(bytes, types, *id, depth + 1)?),
+        (Shape::Quantity, Payload::Bytes(bytes)) => return quantity(bytes).map(Some),
+        (Shape::IntOrString, Payload::Bytes(bytes)) => return int_or_string(bytes).map(Some),
+        (Shape::Time, Payload::Bytes(bytes)) => {
+            return Ok(timestamp(bytes)?.map(|time| Value::String(scalar::format_time(time.as_second()))));
+        }
+        (Shape::MicroTime, Payload::Bytes(bytes)) => {
+            return Ok(timestamp(bytes)?.map(|time| Value::String(scalar::format_micro(time))));
+        }
+        (Shape::Duration, Payload::Bytes(bytes)) => {
+            let nanos = first_varint(bytes)?;
+            Value::String(scalar::format_duration(signed(nanos)))
+        }
+        (Shape::Any, Payload::Bytes(bytes)) => return any(bytes),
+        (Shape::List { .. }, Payload::Bytes(bytes)) => return wrapped_list(bytes, shape, types, depth).map(Some),
+        _ => return Err(DecodeError::Syntax("proto: wrong wireType".to_owned())),
+    };
+    Ok(Some(value))
+}
+
+fn any(bytes: &[u8]) -> Read<Option<Value>> {
+    let mut raw: &[u8] = &[];
+    let mut wire = Wire { bytes };
+    while let Some((number, payload)) = wire.field()? {
+        if let (1, Payload::Bytes(bytes)) = (number, payload) {
+            raw = bytes;
+        }
+    }
+    if raw.is_empty() {
+        return Ok(None);
+    }
+    if raw.starts_with(&MAGIC) {
+        let inner = envelope(raw)?;
+        let (group, version) = inner.api_version.split_once('/').unwrap_or(("", &inner.api_version));
+        let Some(schema) = crate::schema::native().of_gvk(group, version, &inner.kind) else {
+            return Err(DecodeError::Syntax(format!(
+                "no kind {:?} is registered for version {:?}",
+                inner.kind, inner.api_version
+            )));
+        };
+        return super::decode(raw, schema, crate::codec::Strictness::Ignore).map(|decoded| Some(decoded.value));
+    }
+    json::parse(raw).map(|value| Some(value).filter(|value| !value.is_null()))
+}
+
+fn quantity(bytes: &[u8]) -> Read<Value> {
+    let mut wire = Wire { bytes };
+    let mut text = "0".to_owned();
+    while let Some((number, payload)) = wire.field()? {
+        if let (1, Payload::Bytes(bytes)) = (number, payload) {
+            text = utf8(bytes);
+        }
+    }
+    if text.is_empty() {
+        return Ok(Value::String("0".to_owned()));
+    }
+    let quantity = crate::quantity::Quantity::parse(&text).map_err(|error| DecodeError::Type(error.to_string()))?;
+    Ok(Value::String(quantity.to_string()))
+}
+
+fn int_or_string(bytes: &[u8]) -> Read<Value> {
+    let mut wire = Wire { bytes };
+    let (mut is_text, mut int, mut text) = (false, 0, String::new());
+    while let Some((number, payload)) = wire.field()? {
+        match (number, payload) {
+            (1, Payload::Varint(kind)) => is_text = kind == 1,
+            (2, Payload::Varint(bits)) => int = signed(bits) as i32,
+            (3, Payload::Bytes(bytes)) => text = utf8(bytes),
+            _ => {}
+        }
+    }
+    Ok(if is_text { Value::String(text) } else { Value::from(int) })
+}
+
+fn timestamp(bytes: &[u8]) -> Read<Option<jiff::Timestamp>> {
+    // Go writes its zero time as nothing.
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut wire = Wire { bytes };
+    let (mut seconds, mut nanos) = (0, 0);
+    while let Some((number, payload)) = wire.field()? {
+        match (number, payload) {
+            (1, Payload::Varint(bits)) => seconds = signed(bits),
+            (2, Payload::Varint(bits)) => nanos = signed(bits) as i32,
+            _ => {}
+        }
+    }
+    let time = jiff::Timestamp::new(seconds, nanos);
+    time.map(Some).map_err(|_| DecodeError::Type(format!("time out of range: {seconds} seconds")))
+}
+
+fn first_varint(bytes: &[u8]) -> Read<u64> {
+    let mut wire = Wire { bytes };
+    let mut found = 0;
+    while let Some((number, payload)) = wire.field()? {
+        if let (1, Payload::Varint(bits)) = (number, payload) {
+            found = bits;
+        }
+    }
+    Ok(found)
+}
+
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    Other,
+}
+
+struct Wire<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Wire<'a> {
+    fn field(&mut self) -> Read<Option<(u32, Payload<'a>)>> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0);
+        let number = number.ok_or_else(|| DecodeError::Syntax(format!("proto: illegal tag {}", tag >> 3)))?;
+        let payload = match tag & 7 {
+            0 => Payload::Varint(self.varint()?),
+            1 => Payload::Fixed64(self.take(8)?.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))),
+            2 => {
+                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+                Payload::Bytes(self.take(length)?)
+            }
+            5 => {
+                self.take(4)?;
+                Payload::Other
+            }
+            other => return Err(DecodeError::Syntax(format!("proto: illegal wireType {other}"))),
+        };
+        Ok(Some((number, payload)))
+    }
+
+    fn varint(&mut self) -> Read<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.take(1)?.first().unwrap_or(&0);
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::Syntax("proto: integer overflow".to_owned()))
+    }
+
+    fn take(&mut self, count: usize) -> Read<&'a [u8]> {
+        let split = self.bytes.split_at_checked(count);
+        let (taken, rest) = split.ok_or_else(|| DecodeError::Syntax("unexpected EOF".to_owned()))?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+}
+
+fn signed(bits: u64) -> i64 {
+    i64::from_ne_bytes(bits.to_ne_bytes())
+}
+
+fn utf8(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn wrong_type(number: u32) -> DecodeError {
+    DecodeError::Syntax(format!("proto: wrong wireType for field {number}"))
+}
