@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
 use crate::value;
 use serde_json::Value;
@@ -16,6 +16,7 @@ pub static KIND: Kind = Kind {
     plural: "controllerrevisions",
     singular: "controllerrevision",
     columns: &[Column::NAME, Column::text("Controller"), Column::text("Revision"), Column::AGE],
+    describe: describe::<k8s_openapi::api::apps::v1::ControllerRevision>,
     hooks: &ControllerRevision,
     ..Kind::BASE
 };

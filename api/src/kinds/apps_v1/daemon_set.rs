@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, pod_defaults, pod_warnings, rules, workload};
 use crate::{meta, value};
@@ -33,6 +33,7 @@ pub static KIND: Kind = Kind {
         cells::IMAGES,
         cells::SELECTOR,
     ],
+    describe: describe::<k8s_openapi::api::apps::v1::DaemonSet>,
     hooks: &DaemonSet,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Gvk, Hooks, Kind, Part, Subresource, Verb};
+use crate::kind::{Column, Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, pod_defaults, pod_warnings, rules, workload};
 use crate::value;
@@ -39,6 +39,7 @@ pub static KIND: Kind = Kind {
         cells::IMAGES,
         cells::SELECTOR,
     ],
+    describe: describe::<k8s_openapi::api::apps::v1::Deployment>,
     hooks: &Deployment,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
-use crate::kind::{Column, Hooks, Kind, Selectable};
+use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, pod_defaults, pod_warnings, rules, workload};
 use crate::value;
@@ -34,6 +34,7 @@ pub static KIND: Kind = Kind {
         name: "status.replicas",
         value: |set| value::int(set, "status.replicas").unwrap_or_default().to_string(),
     }],
+    describe: describe::<k8s_openapi::api::apps::v1::ReplicaSet>,
     hooks: &ReplicaSet,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, Verb};
+use crate::kind::{Hooks, Kind, Verb, describe};
 use crate::kinds::shared::review;
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ pub static KIND: Kind = Kind {
     singular: "selfsubjectaccessreview",
     namespaced: false,
     verbs: Verb::CREATE,
+    describe: describe::<k8s_openapi::api::authorization::v1::SelfSubjectAccessReview>,
     hooks: &SelfSubjectAccessReview,
     ..Kind::BASE
 };

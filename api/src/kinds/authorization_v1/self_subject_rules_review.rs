@@ -2,7 +2,7 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Hooks, Kind, Verb};
+use crate::kind::{Hooks, Kind, Verb, describe};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -13,6 +13,7 @@ pub static KIND: Kind = Kind {
     singular: "selfsubjectrulesreview",
     namespaced: false,
     verbs: Verb::CREATE,
+    describe: describe::<k8s_openapi::api::authorization::v1::SelfSubjectRulesReview>,
     hooks: &SelfSubjectRulesReview,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, config_data};
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ pub static KIND: Kind = Kind {
     singular: "configmap",
     short_names: &["cm"],
     columns: &[Column::NAME, Column::text("Data"), Column::AGE],
+    describe: describe::<k8s_openapi::api::core::v1::ConfigMap>,
     hooks: &ConfigMap,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Part, Selectable, Subresource, Verb};
+use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, names};
 use crate::{meta, value};
@@ -34,6 +34,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "name", value: |object| meta::name(object).to_owned() },
     ],
     returns_deleted: true,
+    describe: describe::<k8s_openapi::api::core::v1::Namespace>,
     hooks: &Namespace,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind, Selectable};
+use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, pod_scheduling, resources};
 use crate::value;
@@ -36,6 +36,7 @@ pub static KIND: Kind = Kind {
         name: "spec.unschedulable",
         value: |node| value::flag(node, "spec.unschedulable").to_string(),
     }],
+    describe: describe::<k8s_openapi::api::core::v1::Node>,
     hooks: &Node,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
-use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb};
+use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{pod_defaults, pod_row, pod_update, pod_validation, pod_warnings, resources};
 use crate::value;
@@ -54,6 +54,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "status.podIPs", value: first_address },
         Selectable { name: "status.nominatedNodeName", value: |pod| text(pod, "status.nominatedNodeName") },
     ],
+    describe: describe::<k8s_openapi::api::core::v1::Pod>,
     hooks: &Pod,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, pod_defaults, pod_validation};
 use crate::value;
 use serde_json::Value;
@@ -18,6 +18,7 @@ pub static KIND: Kind = Kind {
     generation: true,
     columns: &[Column::NAME, Column::text("Containers"), Column::text("Images"), Column::text("Pod Labels")],
     returns_deleted: true,
+    describe: describe::<k8s_openapi::api::core::v1::PodTemplate>,
     hooks: &PodTemplate,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind, Selectable};
+use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::{cells, config_data, rules};
 use crate::value;
 use base64::Engine;
@@ -19,6 +19,7 @@ pub static KIND: Kind = Kind {
     singular: "secret",
     columns: &[Column::NAME, Column::text("Type"), Column::text("Data"), Column::AGE],
     selectable: &[Selectable { name: "type", value: |object| value::text(object, "type").to_owned() }],
+    describe: describe::<k8s_openapi::api::core::v1::Secret>,
     hooks: &Secret,
     ..Kind::BASE
 };

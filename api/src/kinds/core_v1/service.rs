@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable};
+use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, rules, service_prepare, service_validation};
 use crate::value;
@@ -34,6 +34,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "spec.clusterIP", value: |service| value::text(service, "spec.clusterIP").to_owned() },
         Selectable { name: "spec.type", value: |service| value::text(service, "spec.type").to_owned() },
     ],
+    describe: describe::<k8s_openapi::api::core::v1::Service>,
     hooks: &Service,
     ..Kind::BASE
 };

@@ -2,7 +2,7 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb};
+use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -19,6 +19,7 @@ pub static KIND: Kind = Kind {
         part: Part::Token,
     }],
     returns_deleted: true,
+    describe: describe::<k8s_openapi::api::core::v1::ServiceAccount>,
     hooks: &ServiceAccount,
     ..Kind::BASE
 };

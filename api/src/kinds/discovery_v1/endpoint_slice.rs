@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, rules};
 use crate::value;
 use serde_json::Value;
@@ -24,6 +24,7 @@ pub static KIND: Kind = Kind {
         Column::text("Endpoints"),
         Column::AGE,
     ],
+    describe: describe::<k8s_openapi::api::discovery::v1::EndpointSlice>,
     hooks: &EndpointSlice,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, Selectable, StoredAs};
+use crate::kind::{Hooks, Kind, Selectable, StoredAs, describe};
 use crate::kinds::core_v1;
 use crate::kinds::shared::events;
 use serde_json::Value;
@@ -31,6 +31,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "type", value: |e| crate::value::text(e, "type").to_owned() },
     ],
     stored_as: Some(StoredAs { kind: &core_v1::event::KIND, to: events::to_core, from: events::from_core }),
+    describe: describe::<k8s_openapi::api::events::v1::Event>,
     hooks: &Event,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Hooks, Kind, NameRule};
+use crate::kind::{Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::labels;
 use crate::kinds::shared::rbac;
 use crate::value;
@@ -19,6 +19,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     create_on_update: true,
     columns: rbac::ROLE_COLUMNS,
+    describe: describe::<k8s_openapi::api::rbac::v1::ClusterRole>,
     hooks: &ClusterRole,
     ..Kind::BASE
 };

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, NameRule};
+use crate::kind::{Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::rbac;
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     create_on_update: true,
     columns: rbac::BINDING_COLUMNS,
+    describe: describe::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>,
     hooks: &ClusterRoleBinding,
     ..Kind::BASE
 };

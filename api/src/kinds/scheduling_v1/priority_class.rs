@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
 use crate::value;
 use serde_json::Value;
@@ -25,6 +25,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
         Column::text("PreemptionPolicy"),
     ],
+    describe: describe::<k8s_openapi::api::scheduling::v1::PriorityClass>,
     hooks: &PriorityClass,
     ..Kind::BASE
 };
