@@ -1,0 +1,358 @@
+//! Requests that no tool would send: each is answered with the Status that upstream gives, and harms nothing.
+
+use e2e::{Http, control_plane};
+use serde_json::{Value, json};
+
+/// A request and the Status it must get.
+struct Case {
+    method: &'static str,
+    /// Below `/api/v1/namespaces/bad/`, unless it begins with a slash.
+    path: &'static str,
+    content_type: &'static str,
+    body: String,
+    code: u16,
+    reason: &'static str,
+    message: &'static str,
+}
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+
+fn case(
+    (method, path): (&'static str, &'static str),
+    (content_type, body): (&'static str, impl Into<String>),
+    (code, reason, message): (u16, &'static str, &'static str),
+) -> Case {
+    Case { method, path, content_type, body: body.into(), code, reason, message }
+}
+
+fn config_map(fields: &str) -> String {
+    format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"x"}}{fields}}}"#)
+}
+
+fn check(http: &Http, case: &Case) {
+    let path =
+        if case.path.starts_with('/') { case.path.to_owned() } else { format!("/api/v1/namespaces/bad/{}", case.path) };
+    let shown: String = case.body.chars().take(120).collect();
+    let shown = format!("{} {path} {shown}", case.method);
+    let answer = http.send(case.method, &path, case.content_type, case.body.as_bytes());
+    let field = |name: &str| answer.body.get(name).cloned().unwrap_or_default();
+    assert_eq!(
+        (answer.status, field("reason"), field("message")),
+        (case.code, Value::from(case.reason), Value::from(case.message)),
+        "{shown}: {}",
+        answer.body
+    );
+    assert_eq!(
+        (field("kind"), field("status"), field("code")),
+        ("Status".into(), "Failure".into(), case.code.into()),
+        "{shown}"
+    );
+}
+
+/// Runs all and names every one that went wrong.
+fn check_all(http: &Http, cases: &[Case]) {
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(http, case)));
+            outcome.err().map(|error| error.downcast::<String>().map_or_else(|_| "a panic".to_owned(), |text| *text))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} of {} went wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n\n"));
+    // Whatever was said, the server stands.
+    assert_eq!(http.get("/readyz").status, 200);
+}
+
+#[test]
+fn bodies() {
+    let Some(cluster) = control_plane() else { return };
+    let (http, post) = (cluster.http(), ("POST", "configmaps"));
+    http.post("/api/v1/namespaces", &json!({"metadata": {"name": "bad"}}));
+    let large = config_map(&format!(r#","data":{{"k":"{}"}}"#, "x".repeat(4 << 20)));
+    check_all(
+        &http,
+        &[
+            case(
+                post,
+                (JSON, ""),
+                (
+                    400,
+                    "BadRequest",
+                    "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
+                ),
+            ),
+            case(
+                post,
+                (JSON, r#"{"kind":"ConfigMap""#),
+                (
+                    400,
+                    "BadRequest",
+                    r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({"kind":"ConfigMap")"#,
+                ),
+            ),
+            case(
+                post,
+                (JSON, "{} {}"),
+                (
+                    400,
+                    "BadRequest",
+                    "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: invalid character '{' after top-level value ({} {})",
+                ),
+            ),
+            case(
+                post,
+                (JSON, r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"}}"#),
+                (
+                    400,
+                    "BadRequest",
+                    r#"Secret in version "v1" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion"#,
+                ),
+            ),
+            case(
+                post,
+                (JSON, r#"{"apiVersion":"v2","kind":"ConfigMap","metadata":{"name":"x"}}"#),
+                (
+                    400,
+                    "BadRequest",
+                    r#"ConfigMap in version "v2" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v2" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+                ),
+            ),
+            case(
+                post,
+                (JSON, config_map(r#","data":{"k":1}"#)),
+                (
+                    400,
+                    "BadRequest",
+                    r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#,
+                ),
+            ),
+            case(
+                post,
+                (JSON, config_map(r#","data":"k""#)),
+                (
+                    400,
+                    "BadRequest",
+                    r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string"#,
+                ),
+            ),
+            case(
+                post,
+                ("text/plain", config_map("")),
+                (
+                    415,
+                    "UnsupportedMediaType",
+                    "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+                ),
+            ),
+            case(post, (JSON, large), (413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")),
+            case(
+                ("POST", "configmaps?fieldValidation=Strict"),
+                (JSON, config_map(r#","nothing":1"#)),
+                (
+                    400,
+                    "BadRequest",
+                    r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "nothing""#,
+                ),
+            ),
+            case(
+                ("POST", "configmaps?fieldValidation=Strict"),
+                (JSON, config_map(r#","data":{"k":"1","k":"2"}"#)),
+                (
+                    400,
+                    "BadRequest",
+                    r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: duplicate field "data["k"]""#,
+                ),
+            ),
+            case(
+                ("POST", "configmaps?fieldValidation=Strict"),
+                (YAML, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\nnothing: 1\n"),
+                (
+                    400,
+                    "BadRequest",
+                    r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "nothing""#,
+                ),
+            ),
+            case(
+                ("POST", "configmaps?fieldValidation=Perhaps"),
+                (JSON, config_map("")),
+                (
+                    422,
+                    "Invalid",
+                    r#"CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Perhaps": supported values: "", "Ignore", "Strict", "Warn""#,
+                ),
+            ),
+        ],
+    );
+    // Not one of them left anything.
+    assert_eq!(http.get("/api/v1/namespaces/bad/configmaps/x").status, 404);
+}
+
+#[test]
+fn names_and_places() {
+    let Some(cluster) = control_plane() else { return };
+    let http = cluster.http();
+    http.post("/api/v1/namespaces", &json!({"metadata": {"name": "bad"}}));
+    http.post("/api/v1/namespaces/bad/configmaps", &json!({"metadata": {"name": "there"}}));
+    let post = ("POST", "configmaps");
+    let named = |metadata: &str| (JSON, format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{metadata}}}"#));
+    check_all(
+        &http,
+        &[
+            case(
+                post,
+                named("{}"),
+                (
+                    422,
+                    "Invalid",
+                    "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required",
+                ),
+            ),
+            case(
+                post,
+                named(r#"{"name":"A_b"}"#),
+                (
+                    422,
+                    "Invalid",
+                    "ConfigMap \"A_b\" is invalid: metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                ),
+            ),
+            case(
+                post,
+                named(r#"{"name":"x","labels":{"a b":"c"}}"#),
+                (
+                    422,
+                    "Invalid",
+                    "ConfigMap \"x\" is invalid: metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+                ),
+            ),
+            case(
+                post,
+                named(r#"{"name":"x","namespace":"other"}"#),
+                (
+                    400,
+                    "BadRequest",
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ),
+            ),
+            case(post, named(r#"{"name":"there"}"#), (409, "AlreadyExists", "configmaps \"there\" already exists")),
+            case(
+                ("PUT", "configmaps/there"),
+                named(r#"{"name":"other"}"#),
+                (400, "BadRequest", "the name of the object (other) does not match the name on the URL (there)"),
+            ),
+            case(
+                ("PUT", "configmaps/none"),
+                named(r#"{"name":"none","resourceVersion":"7"}"#),
+                (404, "NotFound", "configmaps \"none\" not found"),
+            ),
+            case(("DELETE", "configmaps/none"), (JSON, ""), (404, "NotFound", "configmaps \"none\" not found")),
+            case(
+                ("PATCH", "configmaps"),
+                ("application/merge-patch+json", "{}"),
+                (405, "MethodNotAllowed", "the server does not allow this method on the requested resource"),
+            ),
+            case(
+                ("POST", "/api/v1/namespaces/none/configmaps"),
+                named(r#"{"name":"x"}"#),
+                (404, "NotFound", "namespaces \"none\" not found"),
+            ),
+            case(
+                ("PATCH", "configmaps/there"),
+                ("application/json", "{}"),
+                (
+                    415,
+                    "UnsupportedMediaType",
+                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
+                ),
+            ),
+            case(
+                ("PATCH", "configmaps/there"),
+                ("application/merge-patch+json", "{"),
+                (400, "BadRequest", "error decoding patch: unexpected end of JSON input"),
+            ),
+        ],
+    );
+    for path in ["/api/v1/namespaces/bad/nothings", "/apis/nothing.example.com/v1/things", "/nothing"] {
+        let answer = http.get(path);
+        assert_eq!((answer.status, answer.body), (404, Value::from("404 page not found\n")), "{path}");
+    }
+}
+
+#[test]
+fn queries() {
+    let Some(cluster) = control_plane() else { return };
+    let http = cluster.http();
+    http.post("/api/v1/namespaces", &json!({"metadata": {"name": "bad"}}));
+    let get = |path: &'static str, code: u16, reason: &'static str, message: &'static str| {
+        case(("GET", path), ("", ""), (code, reason, message))
+    };
+    check_all(
+        &http,
+        &[
+            get(
+                "configmaps?labelSelector=a%20b",
+                400,
+                "BadRequest",
+                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+            ),
+            get(
+                "configmaps?labelSelector=a%20in%20b",
+                400,
+                "BadRequest",
+                "unable to parse requirement: found 'b' expected: '('",
+            ),
+            get(
+                "configmaps?fieldSelector=nothing%3D1",
+                400,
+                "BadRequest",
+                "\"nothing\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            ),
+            get("pods?fieldSelector=spec.nothing%3D1", 400, "BadRequest", "field label not supported: spec.nothing"),
+            get("configmaps?fieldSelector=a", 400, "BadRequest", "invalid selector: 'a'; can't understand 'a'"),
+            get("configmaps?limit=x", 400, "BadRequest", "strconv.ParseInt: parsing \"x\": invalid syntax"),
+            get(
+                "configmaps?resourceVersionMatch=Exact",
+                422,
+                "Invalid",
+                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ),
+            get(
+                "configmaps?resourceVersion=1&resourceVersionMatch=Nearly",
+                422,
+                "Invalid",
+                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported value: \"Nearly\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn warnings_are_given_where_nothing_is_refused() {
+    let Some(cluster) = control_plane() else { return };
+    let http = cluster.http();
+    let kubectl = cluster.namespace("warned");
+    let check = |path: &str, body: &str, want: &[&str]| {
+        let answer = http.send("POST", path, JSON, body.as_bytes());
+        assert!(answer.status < 300, "{}", answer.body);
+        assert_eq!(answer.warnings, want, "{path} {body}");
+    };
+    let named = |name: &str, more: &str| format!(r#"{{"metadata":{{"name":"{name}"}}{more}}}"#);
+    let maps = "/api/v1/namespaces/warned/configmaps";
+    check(maps, &named("plain", ""), &[]);
+    check(maps, &named("unknown", r#","nothing":1"#), &["unknown field \"nothing\""]);
+    check(&format!("{maps}?fieldValidation=Ignore"), &named("ignored", r#","nothing":1"#), &[]);
+    check(maps, &named("twice", r#","data":{"k":"1","k":"2"}"#), &["duplicate field \"data[\"k\"]\""]);
+    assert_eq!(kubectl.ok("get configmap twice -o jsonpath={.data.k}"), "2");
+    // kubectl validates strictly unless told otherwise, and shows warnings.
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: k}\nnothing: 1\n";
+    kubectl.feed("create -f -", text.as_bytes()).check_failed("strict decoding error: unknown field \"nothing\"");
+    let output = kubectl.feed("create --validate=warn -f -", text.as_bytes());
+    assert!(output.code == 0 && output.stderr.contains("Warning: unknown field \"nothing\""), "{output}");
+    kubectl
+        .feed("create -f -", b"kind: [unclosed")
+        .check_failed("error parsing STDIN: error converting YAML to JSON: yaml:");
+    kubectl
+        .feed("create -f -", b"apiVersion: v1\nkind: Nothing\nmetadata: {name: x}")
+        .check_failed("no matches for kind \"Nothing\" in version \"v1\"");
+}

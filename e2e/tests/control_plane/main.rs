@@ -1,0 +1,8 @@
+//! The control plane alone, driven by stock kubectl, by plain requests and by a kube-rs client. No containers: pods stay pending.
+
+mod bad_input;
+mod client;
+mod objects;
+mod permissions;
+mod process;
+mod workloads;

@@ -1,0 +1,106 @@
+//! Who may do what: service accounts, their tokens, roles and the questions about them.
+
+use e2e::{Cli, Cluster, control_plane, eventually};
+use std::time::Duration;
+
+/// kubectl as somebody who has this token and nothing else; without a token, as nobody.
+fn somebody(cluster: &Cluster, admin: &Cli, name: &str, token: &str) -> Cli {
+    // The administrator's certificate would win over a token: a kubeconfig without it.
+    let place = |end: &str| cluster.directory().join(format!("{name}.{end}"));
+    let authority = place("crt");
+    let text = admin.ok("get configmap kube-root-ca.crt -o jsonpath={.data.ca\\.crt}");
+    std::fs::write(&authority, text).expect("the authority can be written");
+    let kubectl = admin.clone().env("KUBECONFIG", place("kubeconfig"));
+    let server = format!("https://127.0.0.1:{}", cluster.port());
+    kubectl.ok(&format!("config set-cluster c --server={server} --certificate-authority={}", authority.display()));
+    kubectl.ok(&format!("config set-credentials u --token={token}"));
+    kubectl.ok("config set-context x --cluster=c --user=u");
+    kubectl.ok("config use-context x");
+    kubectl
+}
+
+#[test]
+fn a_service_account_may_what_its_roles_allow() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.namespace("robots");
+    admin.ok("create serviceaccount robot");
+    let token = admin.ok("create token robot --duration=20m");
+    let robot = somebody(&cluster, &admin, "robot", token.trim());
+
+    let who = robot.ok("auth whoami -o jsonpath={.status.userInfo.username}|{.status.userInfo.groups}");
+    assert_eq!(
+        who,
+        r#"system:serviceaccount:robots:robot|["system:serviceaccounts","system:serviceaccounts:robots","system:authenticated"]"#
+    );
+    let refused = "is forbidden: User \"system:serviceaccount:robots:robot\" cannot";
+    robot.fails("get configmaps", &format!("Error from server (Forbidden): configmaps {refused} list resource \"configmaps\" in API group \"\" in the namespace \"robots\""));
+    robot.fails("get deployment d", &format!("Error from server (Forbidden): deployments.apps \"d\" {refused} get resource \"deployments\" in API group \"apps\" in the namespace \"robots\""));
+    robot.fails("get nodes", &format!("Error from server (Forbidden): nodes {refused} list resource \"nodes\" in API group \"\" at the cluster scope"));
+    let answer = robot.run("auth can-i list configmaps");
+    assert_eq!((answer.code, answer.stdout.as_str()), (1, "no\n"));
+
+    admin.ok("create role reader --verb=get,list,watch --resource=configmaps");
+    admin.ok("create rolebinding robot-reads --role=reader --serviceaccount=robots:robot");
+    eventually("the role takes effect", Duration::from_secs(10), || {
+        let answer = robot.run("auth can-i list configmaps");
+        if answer.stdout == "yes\n" { Ok(()) } else { Err(answer.to_string()) }
+    });
+    assert_eq!(robot.ok("get configmaps -o name"), "configmap/kube-root-ca.crt\n");
+    robot.fails(
+        "create configmap a",
+        &format!("configmaps {refused} create resource \"configmaps\" in API group \"\" in the namespace \"robots\""),
+    );
+    assert!(robot.ok("auth can-i --list").contains("configmaps"));
+    assert_eq!(admin.run("auth can-i delete secrets --as=system:serviceaccount:robots:robot").stdout, "no\n");
+    assert_eq!(admin.ok("auth can-i '*' '*'"), "yes\n");
+
+    // Nobody gives away more than he has.
+    admin.ok("create role binder --verb=create,get --resource=roles,rolebindings");
+    admin.ok("create rolebinding robot-binds --role=binder --serviceaccount=robots:robot");
+    eventually("the second role takes effect", Duration::from_secs(10), || {
+        let output = robot.run("create role more --verb=delete --resource=secrets");
+        let want = "is attempting to grant RBAC permissions not currently held:";
+        if output.code != 0 && output.stderr.contains(want) { Ok(()) } else { Err(output.to_string()) }
+    });
+
+    // A token lives no longer than its account.
+    admin.ok("delete serviceaccount robot");
+    eventually("the token is no longer accepted", Duration::from_secs(15), || {
+        let output = robot.run("get configmaps");
+        let want = "You must be logged in to the server";
+        if output.code != 0 && output.stderr.contains(want) { Ok(()) } else { Err(output.to_string()) }
+    });
+}
+
+#[test]
+fn strangers_are_nobody() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.kubectl();
+    let stranger = somebody(&cluster, &admin, "stranger", "");
+    let refused = "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"";
+    assert!(stranger.ok("get --raw /version").contains("\"minor\": \"36\""), "the version is public");
+    assert_eq!(stranger.ok("get --raw /livez"), "ok");
+    let output = stranger.run("get --raw /api/v1/namespaces/default/pods");
+    output.check_failed(refused);
+    let liar = somebody(&cluster, &admin, "liar", "nonsense");
+    liar.run("get --raw /api/v1/namespaces/default/pods").check_failed("You must be logged in to the server");
+}
+
+#[test]
+fn an_administrator_may_act_as_others() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.kubectl();
+    let who = admin
+        .ok("auth whoami --as=jane --as-group=devs -o jsonpath={.status.userInfo.username}|{.status.userInfo.groups}");
+    assert_eq!(who, r#"jane|["devs","system:authenticated"]"#);
+    admin.fails(
+        "get pods --as=jane",
+        "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+    );
+    admin.ok("create clusterrolebinding jane-views --clusterrole=view --user=jane");
+    eventually("the binding takes effect", Duration::from_secs(10), || {
+        let output = admin.run("get pods --as=jane -A");
+        if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
+    });
+    admin.fails("get secrets --as=jane", "secrets is forbidden: User \"jane\" cannot list resource \"secrets\"");
+}
