@@ -28,6 +28,8 @@ pub struct ImageError {
 pub struct Images {
     cri: Cri,
     backoff: Mutex<Backoff>,
+    /// Why the last pull failed, by back-off key.
+    failures: Mutex<BTreeMap<String, String>>,
 }
 
 /// Registry of an image reference, by the rules of docker references.
@@ -96,7 +98,7 @@ fn credentials(image: &str, secrets: &[core::Secret]) -> Option<v1::AuthConfig> 
 impl Images {
     /// A provider over one runtime.
     pub fn new(cri: Cri) -> Self {
-        Self { cri, backoff: Mutex::new(Backoff::upstream()) }
+        Self { cri, backoff: Mutex::new(Backoff::upstream()), failures: Mutex::default() }
     }
 
     /// Makes sure that a container's image is present.
@@ -160,6 +162,8 @@ impl Images {
         if let Some((_, end)) = pending {
             let message = format!("Back-off pulling image {image:?}");
             events.normal(about(), "BackOff", message.clone());
+            let before = self.failures.lock().get(&key).cloned();
+            let message = before.map_or(message.clone(), |before| format!("{message}: ErrImagePull: {before}"));
             return Err(ImageError { reason: "ImagePullBackOff", message, retry_at: Some(end) });
         }
         let secrets = pull_secrets(pod, objects).await;
@@ -171,12 +175,14 @@ impl Images {
             Ok(reference) => self.cri.image_status(&reference).await.ok().flatten(),
             Err(error) => {
                 self.backoff.lock().next(&key, now);
+                self.failures.lock().insert(key, error.to_string());
                 let message = format!("failed to pull and unpack image {image:?}: {error}");
                 events.warning(about(), "Failed", format!("Failed to pull image {image:?}: {error}"));
                 return Err(ImageError { reason: "ErrImagePull", message, retry_at: None });
             }
         };
         self.backoff.lock().reset(&key);
+        self.failures.lock().remove(&key);
         let found = found.ok_or_else(|| ImageError {
             reason: "ErrImagePull",
             message: format!("image {image:?} is not there after its pull"),

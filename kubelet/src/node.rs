@@ -28,6 +28,8 @@ const LEASE_SECONDS: i32 = 40;
 const STATUS_PERIOD: Duration = Duration::from_secs(10);
 /// How often an unchanged status is written.
 const HEARTBEAT: i64 = 300;
+/// Conflicts with other writers before a write waits for its next turn.
+const CONFLICTS: u32 = 5;
 /// Images listed in the status.
 const MOST_IMAGES: usize = 50;
 /// Memory kept free before pressure is reported, bytes.
@@ -269,8 +271,18 @@ impl Keeper {
         self.write_status(true).await
     }
 
-    /// Writes the status when it changed, when it is old, or when forced.
+    /// Writes the status when it changed, when it is old, or when forced; anew when another writer was quicker.
     async fn write_status(&mut self, force: bool) -> Result<core::Node, kube::Error> {
+        let mut left = CONFLICTS;
+        loop {
+            match self.write_status_once(force).await {
+                Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => left -= 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn write_status_once(&mut self, force: bool) -> Result<core::Node, kube::Error> {
         let name = self.node.config.node_name.clone();
         let held = self.api.get(&name).await?;
         let old = held.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
@@ -337,10 +349,13 @@ impl Keeper {
 /// Renews the node's Lease until stopped.
 pub(crate) async fn keep_lease(client: kube::Client, node: Arc<core::Node>, stop: CancellationToken) {
     let api: Api<Lease> = Api::namespaced(client, "kube-node-lease");
-    let name = node.metadata.name.clone().unwrap_or_default();
+    let mut held = None;
     loop {
-        let period = match renew(&api, &name, &node).await {
-            Ok(()) => LEASE_PERIOD,
+        let period = match renew(&api, held.take(), &node).await {
+            Ok(lease) => {
+                held = Some(lease);
+                LEASE_PERIOD
+            }
             Err(error) => {
                 tracing::debug!(%error, "lease not renewed");
                 Duration::from_secs(1)
@@ -353,37 +368,40 @@ pub(crate) async fn keep_lease(client: kube::Client, node: Arc<core::Node>, stop
     }
 }
 
-async fn renew(api: &Api<Lease>, name: &str, node: &core::Node) -> Result<(), kube::Error> {
-    let now = MicroTime(Timestamp::now());
+/// Renews over the lease as last written, or over what is there; makes it when there is none.
+async fn renew(api: &Api<Lease>, held: Option<Lease>, node: &core::Node) -> Result<Lease, kube::Error> {
+    let name = node.metadata.name.clone().unwrap_or_default();
     let spec = LeaseSpec {
-        holder_identity: Some(name.to_owned()),
+        holder_identity: Some(name.clone()),
         lease_duration_seconds: Some(LEASE_SECONDS),
-        renew_time: Some(now),
+        renew_time: Some(MicroTime(Timestamp::now())),
         ..LeaseSpec::default()
     };
-    let patch = json!({"spec": spec});
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {
-            let owner = OwnerReference {
-                api_version: "v1".to_owned(),
-                kind: "Node".to_owned(),
-                name: name.to_owned(),
-                uid: node.metadata.uid.clone().unwrap_or_default(),
-                ..OwnerReference::default()
-            };
-            let lease = Lease {
-                metadata: ObjectMeta {
-                    name: Some(name.to_owned()),
-                    namespace: Some("kube-node-lease".to_owned()),
-                    owner_references: Some(vec![owner]),
-                    ..ObjectMeta::default()
-                },
-                spec: Some(spec),
-            };
-            api.create(&PostParams::default(), &lease).await.map(|_| ())
-        }
-        other => other.map(|_| ()),
+    let found = match held {
+        Some(lease) => Some(lease),
+        None => api.get_opt(&name).await?,
+    };
+    if let Some(mut lease) = found {
+        lease.spec = Some(spec);
+        return api.replace(&name, &PostParams::default(), &lease).await;
     }
+    let owner = OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: name.clone(),
+        uid: node.metadata.uid.clone().unwrap_or_default(),
+        ..OwnerReference::default()
+    };
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some("kube-node-lease".to_owned()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec),
+    };
+    api.create(&PostParams::default(), &lease).await
 }
 
 #[cfg(test)]

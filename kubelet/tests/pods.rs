@@ -285,6 +285,8 @@ async fn a_pod_lives_and_dies(cluster: &mut Cluster) {
     );
     let pod = cluster.running("web").await;
     println!("create to ready: {} ms", began.elapsed().as_millis());
+    let lease = cluster.api.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node").unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "node");
     let ip = pod["status"]["podIP"].as_str().unwrap().to_owned();
     assert!(ip.starts_with("10.203.7."), "{ip}");
     let env = cluster.exec(&pod, &["sh", "-c", "echo $COLOR $WHO $IP $KUBERNETES_SERVICE_HOST"]).await;

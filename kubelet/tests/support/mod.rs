@@ -187,6 +187,13 @@ impl Api {
                 merge(&mut object, &sent);
                 answer(StatusCode::OK, &self.put(&base, object))
             }
+            Method::PUT => {
+                let Some(object) = self.get(&base) else { return failure(404, "NotFound") };
+                if sent["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+                    return failure(409, "Conflict");
+                }
+                answer(StatusCode::OK, &self.put(&base, sent))
+            }
             Method::DELETE => match self.remove(&path) {
                 Some(object) => answer(StatusCode::OK, &object),
                 None => failure(404, "NotFound"),
