@@ -65,10 +65,12 @@ pub fn status(pod: &core::Pod, observed: &Observed, context: &Context<'_>) -> co
     }
 
     let ips = addresses(pod, observed, context);
+    // A pod that was refused has no containers to tell of.
+    let refused = context.memory.verdict.is_some() && observed.containers.is_empty();
     let mut status = core::PodStatus {
         conditions: None,
-        container_statuses: Some(app_statuses),
-        init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
+        container_statuses: (!refused).then_some(app_statuses),
+        init_container_statuses: (!refused && !init_statuses.is_empty()).then_some(init_statuses),
         ephemeral_container_statuses: (!ephemeral_statuses.is_empty()).then_some(ephemeral_statuses),
         host_ip: Some(context.node_ip.to_string()),
         host_ips: Some(vec![core::HostIP { ip: context.node_ip.to_string() }]),

@@ -197,6 +197,7 @@ fn verdicts_and_terminal_phases_stay() {
         Memory { verdict: Some(Verdict { reason: "OutOfcpu".into(), message: "m".into() }), ..Memory::default() };
     let refused = compute(&pod, &Observed::default(), &memory, &core::PodStatus::default());
     assert_eq!((refused.phase.as_deref(), refused.reason.as_deref()), (Some("Failed"), Some("OutOfcpu")));
+    assert!(refused.container_statuses.is_none());
     let failed = core::PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..Default::default() };
     let kept = compute(&pod, &observed(vec![run("a", 0, None)]), &Memory::default(), &failed);
     assert_eq!((kept.phase.as_deref(), kept.reason.as_deref()), (Some("Failed"), Some("Evicted")));
