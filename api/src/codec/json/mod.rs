@@ -6,8 +6,7 @@ mod scan;
 mod walk;
 mod write;
 
-pub use write::encode;
-pub(crate) use write::{write_number, write_string};
+pub use write::{encode, encode_any};
 
 use super::{DecodeError, Decoded, Strictness};
 use crate::schema::SchemaRef;

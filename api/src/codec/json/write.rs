@@ -20,6 +20,14 @@ pub fn encode(value: &Value, schema: SchemaRef<'_>) -> Vec<u8> {
     out
 }
 
+/// Encodes any value in the same way, without a schema: keys sorted.
+#[must_use]
+pub fn encode_any(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    write_any(&mut out, value);
+    out
+}
+
 fn write_struct(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, id: TypeId) {
     let def = types.get(id);
     if !def.name.starts_with("io.k8s.") {
@@ -149,7 +157,7 @@ fn write_any(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// A number in Go's form: `1` for 1.0, an exponent from 1e21 and below 1e-6.
-pub(crate) fn write_number(out: &mut Vec<u8>, number: &Number) {
+fn write_number(out: &mut Vec<u8>, number: &Number) {
     if let Some(int) = number.as_i64() {
         out.extend_from_slice(itoa::Buffer::new().format(int).as_bytes());
     } else if let Some(int) = number.as_u64() {
@@ -168,7 +176,7 @@ pub(crate) fn write_number(out: &mut Vec<u8>, number: &Number) {
 }
 
 /// A string with Go's escapes, quotes included.
-pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+fn write_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = text.as_bytes();

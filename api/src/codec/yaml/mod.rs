@@ -1,0 +1,66 @@
+//! YAML by schema: turned into JSON as upstream does, with the meanings that YAML 1.1 gives to plain scalars (`yes`,
+//! `0777`, `0b11`), and written with upstream's layout and quoting.
+//!
+//! Only the first document of a stream counts. Never knows a single kind.
+
+mod read;
+mod resolve;
+mod write;
+
+use super::{DecodeError, Decoded, Strictness, json};
+use crate::schema::SchemaRef;
+use serde_json::Value;
+
+/// Decodes one object.
+///
+/// # Errors
+/// `Syntax` for what is not YAML; `Strict` lists keys set twice, unknown and duplicate fields; `Type` as for JSON.
+pub fn decode(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness) -> Result<Decoded, DecodeError> {
+    through_json(bytes, mode, |text, mode| json::decode(text, schema, mode))
+}
+
+/// The same, but keeps what the client wrote even where it is empty: apply owns such fields.
+///
+/// # Errors
+/// As `decode`.
+pub fn decode_applied(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness) -> Result<Decoded, DecodeError> {
+    through_json(bytes, mode, |text, mode| json::decode_applied(text, schema, mode))
+}
+
+/// Parses any YAML value; of two equal keys the last wins.
+///
+/// # Errors
+/// `Syntax` for what is not YAML.
+pub fn parse(bytes: &[u8]) -> Result<Value, DecodeError> {
+    read::first_document(bytes).map(|document| document.value)
+}
+
+fn through_json(
+    bytes: &[u8],
+    mode: Strictness,
+    decode: impl Fn(&[u8], Strictness) -> Result<Decoded, DecodeError>,
+) -> Result<Decoded, DecodeError> {
+    let document = read::first_document(bytes)?;
+    let text = json::encode_any(&document.value);
+    let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
+    let mut decoded = decode(&text, gentle)?;
+    if mode != Strictness::Ignore && !document.twice.is_empty() {
+        let lines = document.twice.join("\n  ");
+        decoded.warnings.insert(0, format!("yaml: unmarshal errors:\n  {lines}"));
+    }
+    if mode == Strictness::Strict && !decoded.warnings.is_empty() {
+        return Err(DecodeError::Strict(decoded.warnings));
+    }
+    Ok(decoded)
+}
+
+/// Encodes an object: what its JSON encoding says, keys sorted.
+#[must_use]
+pub fn encode(value: &Value, schema: SchemaRef<'_>) -> Vec<u8> {
+    let text = json::encode(value, schema);
+    json::parse(&text).map(|value| write::document(&value)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

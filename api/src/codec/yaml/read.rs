@@ -1,0 +1,184 @@
+//! YAML events to a JSON value.
+//!
+//! Anchors, aliases and merge keys are expanded, within bounds on depth and size.
+
+use super::resolve::resolve;
+use crate::codec::{DecodeError, MAX_DEPTH, scalar};
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Values that aliases may add up to; upstream bounds the ratio instead.
+const MAX_ALIASED: usize = 400_000;
+
+pub(super) struct Document {
+    pub(super) value: Value,
+    /// `line 3: key "a" already set in map`.
+    pub(super) twice: Vec<String>,
+}
+
+type Read<T> = Result<T, DecodeError>;
+
+pub(super) fn first_document(bytes: &[u8]) -> Read<Document> {
+    let text = std::str::from_utf8(bytes).map_err(|_| error("invalid leading UTF-8 octet"))?;
+    let options = granit_parser::options! { emit_comments: false };
+    let mut reader = Reader {
+        events: Parser::new_from_str_with_options(text, options),
+        anchors: HashMap::new(),
+        aliased: 0,
+        twice: Vec::new(),
+    };
+    loop {
+        match reader.next()? {
+            (Event::DocumentStart(..), _) => break,
+            (Event::StreamEnd, _) => return Ok(Document { value: Value::Null, twice: Vec::new() }),
+            _ => {}
+        }
+    }
+    let (event, _) = reader.next()?;
+    let value = if event == Event::DocumentEnd { Value::Null } else { reader.node(event, 0)?.value };
+    Ok(Document { value, twice: reader.twice })
+}
+
+fn error(what: impl std::fmt::Display) -> DecodeError {
+    DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {what}"))
+}
+
+struct Node {
+    value: Value,
+    /// `<<`, unquoted.
+    merge: bool,
+}
+
+struct Reader<'a> {
+    events: Parser<'a, granit_parser::StrInput<'a>>,
+    anchors: HashMap<usize, Value>,
+    aliased: usize,
+    twice: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Read<(Event<'a>, Span)> {
+        match self.events.next() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(problem)) => Err(error(format!("line {}: {}", problem.marker().line(), problem.info()))),
+            None => Err(error("unexpected end of stream")),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, depth: usize) -> Read<Node> {
+        if depth > MAX_DEPTH {
+            return Err(error(format!("exceeded max depth of {MAX_DEPTH}")));
+        }
+        let plain = |value| Node { value, merge: false };
+        let (anchor, node) = match event {
+            Event::Scalar(text, style, anchor, tag) => (anchor, scalar_node(&text, style, tag.as_deref())?),
+            Event::SequenceStart(_, anchor, _) => {
+                let mut list = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, _) => list.push(self.node(event, depth + 1)?.value),
+                    }
+                }
+                (anchor, plain(Value::Array(list)))
+            }
+            Event::MappingStart(_, anchor, _) => (anchor, plain(Value::Object(self.mapping(depth)?))),
+            Event::Alias(id) => {
+                let value = self.anchors.get(&id).cloned().ok_or_else(|| error("anchor value contains itself"))?;
+                self.aliased += size(&value);
+                if self.aliased > MAX_ALIASED {
+                    return Err(error("document contains excessive aliasing"));
+                }
+                (0, plain(value))
+            }
+            other => return Err(error(format!("unexpected {other:?}"))),
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.value.clone());
+            self.aliased += size(&node.value);
+        }
+        Ok(node)
+    }
+
+    fn mapping(&mut self, depth: usize) -> Read<Map<String, Value>> {
+        let mut map = Map::new();
+        let mut merged = Map::new();
+        loop {
+            let (event, _) = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let key = self.node(event, depth + 1)?;
+            let (event, span) = self.next()?;
+            let value = self.node(event, depth + 1)?.value;
+            if key.merge {
+                merge(value, &mut merged)?;
+                continue;
+            }
+            let name = key_text(key.value)?;
+            if map.contains_key(&name) {
+                self.twice.push(format!("line {}: key {name:?} already set in map", span.start.line()));
+            }
+            map.insert(name, value);
+        }
+        for (key, value) in merged {
+            map.entry(key).or_insert(value);
+        }
+        Ok(map)
+    }
+}
+
+/// Later mappings of a merge list give way to earlier ones.
+fn merge(value: Value, into: &mut Map<String, Value>) -> Read<()> {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                into.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        Value::Array(list) if list.iter().all(Value::is_object) => {
+            list.into_iter().try_for_each(|value| merge(value, into))
+        }
+        _ => Err(error("map merge requires map or sequence of maps as the value")),
+    }
+}
+
+fn key_text(key: Value) -> Read<String> {
+    match key {
+        Value::String(text) => Ok(text),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null => Err(DecodeError::Syntax(
+            "error converting YAML to JSON: unsupported map key of type: %!s(<nil>), key: <nil>".to_owned(),
+        )),
+        Value::Array(_) | Value::Object(_) => Err(error("invalid map key")),
+    }
+}
+
+fn scalar_node(text: &Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Read<Node> {
+    let suffix = tag.map(|tag| tag.to_string());
+    let suffix = suffix.as_deref().map(|tag| tag.rsplit([':', '!']).next().unwrap_or_default().to_owned());
+    let text_value = || Value::String(text.clone().into_owned());
+    let value = match suffix.as_deref() {
+        Some("binary") => {
+            let bytes = scalar::from_base64(&text.split_whitespace().collect::<String>());
+            Value::String(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Some("int" | "bool" | "float" | "null") => resolve(text),
+        Some(_) => text_value(),
+        None if style == ScalarStyle::Plain => resolve(text),
+        None => text_value(),
+    };
+    Ok(Node { merge: style == ScalarStyle::Plain && tag.is_none() && text == "<<", value })
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(size).sum::<usize>(),
+        Value::Object(map) => 1 + map.values().map(size).sum::<usize>(),
+        _ => 1,
+    }
+}
