@@ -248,8 +248,24 @@ pub async fn unmount_root(root: &Path) -> Result<(), Error> {
 /// Longest time that a container gets to stop when all pods are stopped.
 const STOP_GRACE: i64 = 10;
 
+/// Longest wait for a runtime that was only just started.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Waits until the runtime answers lists: for a moment after its start it refuses all calls.
+async fn answers(cri: &Cri) -> Result<(), CriError> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match cri.list_sandboxes(None).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() >= until => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
 async fn each_sandbox(containerd: &Path, remove: bool) -> Result<(), Error> {
     let cri = Cri::new(containerd);
+    answers(&cri).await?;
     let ours = |labels: &std::collections::HashMap<String, String>| labels.get(names::POD_UID).cloned();
     let containers = cri.list_containers(None).await?;
     let running = containers.into_iter().filter(|item| ours(&item.labels).is_some() && item.state == 1);

@@ -530,10 +530,16 @@ async fn pods_on_a_real_runtime() {
         hooks_and_host_paths(&mut cluster).await;
         confinement(&mut cluster).await;
         restarts_are_not_felt(&mut cluster, &runtime).await;
+        cluster.create("left", json!({"containers": [sleeper("main")]}));
+        cluster.running("left").await;
         cluster.down().await;
     };
     let result = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work)).await;
+    // As after a stop and `down`: the runtime has only just come back.
+    runtime.stop().await;
+    let runtime = Containerd::start(containerd::Config::under(dir.path())).await.unwrap();
     let removed = kubelet::remove_all(&runtime.socket()).await;
+    let left = Cri::new(&runtime.socket()).list_sandboxes(None).await;
     runtime.stop().await;
     network::remove(&net).await.unwrap();
     kubelet::unmount_root(&dir.path().join("kubelet")).await.unwrap();
@@ -542,4 +548,5 @@ async fn pods_on_a_real_runtime() {
         std::panic::resume_unwind(panic);
     }
     removed.unwrap();
+    assert!(left.unwrap().is_empty());
 }
