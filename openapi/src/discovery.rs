@@ -2,7 +2,7 @@
 //!
 //! Derived from the kinds alone. The order of groups is that of the table.
 
-use api::kind::{Kind, Subresource, Verb};
+use api::kind::{Gvk, Kind, Verb};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -121,7 +121,7 @@ pub fn resource_list(group: &str, version: &str, kinds: &[&'static Kind]) -> Val
                 "kind": part.gvk.kind,
                 "verbs": verbs(part.verbs),
             });
-            if let (Some(map), true) = (resource.as_object_mut(), foreign(kind, part)) {
+            if let (Some(map), true) = (resource.as_object_mut(), foreign(kind, part.gvk)) {
                 if !part.gvk.group.is_empty() {
                     map.insert("group".into(), part.gvk.group.into());
                 }
@@ -130,15 +130,16 @@ pub fn resource_list(group: &str, version: &str, kinds: &[&'static Kind]) -> Val
             resources.push(resource);
         }
     }
-    let mut out = json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": resources});
+    let mut out =
+        json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": resources});
     if let (Some(map), false) = (out.as_object_mut(), group.is_empty()) {
         map.insert("apiVersion".into(), "v1".into());
     }
     out
 }
 
-fn foreign(kind: &Kind, part: &Subresource) -> bool {
-    part.gvk.group != kind.group || part.gvk.version != kind.version
+fn foreign(kind: &Kind, gvk: Gvk) -> bool {
+    gvk.group != kind.group || gvk.version != kind.version
 }
 
 fn add_names(map: &mut Map<String, Value>, kind: &Kind) {
@@ -175,10 +176,17 @@ fn aggregated_group(group: &Group) -> Value {
     json!({"metadata": meta, "versions": versions})
 }
 
+/// Group and version are said only where they are not those of the list.
+fn response_kind(kind: &Kind, gvk: Gvk) -> Value {
+    let (group, version) = if foreign(kind, gvk) { (gvk.group, gvk.version) } else { ("", "") };
+    json!({"group": group, "version": version, "kind": gvk.kind})
+}
+
 fn aggregated_resource(kind: &'static Kind) -> Value {
+    let own = Gvk { group: kind.group, version: kind.version, kind: kind.kind };
     let mut out = json!({
         "resource": kind.plural,
-        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "responseKind": response_kind(kind, own),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
         "verbs": verbs(kind.verbs),
@@ -189,7 +197,7 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
         .map(|part| {
             json!({
                 "subresource": part.name,
-                "responseKind": {"group": part.gvk.group, "version": part.gvk.version, "kind": part.gvk.kind},
+                "responseKind": response_kind(kind, part.gvk),
                 "verbs": verbs(part.verbs),
             })
         })

@@ -5,4 +5,7 @@
 
 pub mod discovery;
 pub mod document;
+pub mod gnostic;
+mod operation;
+mod paths;
 pub mod schemas;
