@@ -4,7 +4,7 @@
 
 use crate::answer::{Answer, Failure};
 use crate::authn::tokens;
-use crate::documents::Document;
+use crate::documents::{self, Document, Offer};
 use crate::road::received::Received;
 use crate::server::Server;
 use api::status::Status;
@@ -49,7 +49,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
                         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
                         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
                     };
-                    return Ok(conditional(received, document, media));
+                    return Ok(conditional(received, document, media, "public"));
                 }
             }
             if path == "/api" {
@@ -58,14 +58,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             }
             plain(server, received, path)
         }
-        _ if path.starts_with("/openapi/") => {
-            let document = path.strip_prefix("/openapi/").and_then(|path| server.documents.openapi(path));
-            let document = document.ok_or_else(Status::no_such_path)?;
-            let answer = conditional(received, document, "application/json");
-            // A document asked for by its own hash never changes.
-            let forever = received.query.get("hash").is_some_and(|hash| hash == document.etag);
-            Ok(if forever { answer.with("cache-control", "public, immutable") } else { answer })
-        }
+        _ if path.starts_with("/openapi/") => described(server, received, path.trim_start_matches("/openapi/")),
         _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(server, received, path),
         _ => {
             for root in ["healthz", "livez", "readyz"] {
@@ -78,12 +71,33 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     }
 }
 
-fn plain(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
-    let document = server.documents.plain(path).ok_or_else(Status::no_such_path)?;
-    Ok(conditional(received, document, "application/json"))
+/// An OpenAPI document by its path below `/openapi/`.
+fn described(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
+    let offers = server.documents.openapi(path).ok_or_else(Status::no_such_path)?;
+    let Some(Offer { media, document, .. }) = documents::choose(offers, received.header("accept")) else {
+        let offered: Vec<&str> = offers.iter().map(|offer| offer.media).collect();
+        return Err(Status::not_acceptable(&offered.join(", ")).into());
+    };
+    let (name, hash) = (path.strip_prefix("v3/"), received.query.get("hash").filter(|hash| !hash.is_empty()));
+    match (name, hash) {
+        // Asked for by the hash of a document that is no longer served.
+        (Some(name), Some(hash)) if hash != document.etag => {
+            Ok(Answer::bytes(301, "", "").with("location", documents::v3_url(name, document)))
+        }
+        // What is asked for by its own hash never changes.
+        (Some(_), Some(_)) => {
+            Ok(conditional(received, document, media, "public, immutable, max-age=31536000"))
+        }
+        _ => Ok(conditional(received, document, media, "no-cache, private")),
+    }
 }
 
-fn conditional(received: &Received, document: &Document, media: &'static str) -> Answer {
+fn plain(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
+    let document = server.documents.plain(path).ok_or_else(Status::no_such_path)?;
+    Ok(conditional(received, document, "application/json", "public"))
+}
+
+fn conditional(received: &Received, document: &Document, media: &'static str, cache: &str) -> Answer {
     let etag = format!("\"{}\"", document.etag);
     let same = received.header("if-none-match").is_some_and(|header| header.contains(&document.etag));
     let answer = if same {
@@ -91,7 +105,7 @@ fn conditional(received: &Received, document: &Document, media: &'static str) ->
     } else {
         Answer::bytes(200, media, document.bytes.clone())
     };
-    answer.with("etag", etag).with("vary", "Accept").with("cache-control", "public")
+    answer.with("etag", etag).with("vary", "Accept").with("cache-control", cache)
 }
 
 /// The version of aggregated discovery that the client prefers, if any.

@@ -1,6 +1,6 @@
 //! Discovery and OpenAPI documents, built once and kept as bytes with their ETags.
 //!
-//! Custom resources will make them change; native kinds do not.
+//! Custom resources will make them change; native kinds do not. Never reads a request.
 
 use bytes::Bytes;
 use openapi::discovery::{self, Group};
@@ -31,39 +31,81 @@ impl Document {
 pub struct Documents {
     plain: HashMap<String, Document>,
     aggregated: HashMap<(&'static str, &'static str), Document>,
-    openapi: OnceLock<OpenApi>,
+    v2: OnceLock<[Offer; 2]>,
+    v3: OnceLock<HashMap<String, Offer>>,
     /// `/version`.
     pub version: Value,
 }
 
-/// OpenAPI, made at the first request for it.
-struct OpenApi {
-    v2: Document,
-    v3: HashMap<String, Document>,
-    index: Document,
+/// One encoding of a document.
+pub struct Offer {
+    /// What `Accept` says to get it.
+    accepted: &'static [&'static str],
+    /// `Content-Type` of the answer.
+    pub media: &'static str,
+    /// The bytes; encodings of one document share its ETag.
+    pub document: Document,
 }
 
-impl OpenApi {
-    fn new(version: &str) -> OpenApi {
-        let (kinds, types) = (api::kinds::ALL, api::schema::native());
-        let sentences = openapi::schemas::Sentences::of(kinds);
-        let v3: HashMap<String, Document> = openapi::document::v3(kinds, types, &sentences, version)
-            .into_iter()
-            .map(|(name, value)| (name, Document::new(&value)))
-            .collect();
-        let paths: serde_json::Map<String, Value> = v3
-            .iter()
-            .map(|(name, document)| {
-                let url = format!("/openapi/v3/{name}?hash={}", document.etag);
-                (name.clone(), serde_json::json!({"serverRelativeURL": url}))
-            })
-            .collect();
-        OpenApi {
-            v2: Document::new(&openapi::document::v2(kinds, types, &sentences, version)),
-            index: Document::new(&serde_json::json!({ "paths": paths })),
-            v3,
-        }
+impl Offer {
+    fn json(value: &Value) -> Offer {
+        Offer { accepted: &["application/json"], media: "application/json", document: Document::new(value) }
     }
+}
+
+/// The JSON of the v2 document and its protobuf form, which kubectl asks for under an older name.
+fn v2(version: &str) -> [Offer; 2] {
+    let (kinds, types) = (api::kinds::ALL, api::schema::native());
+    let value = openapi::document::v2(kinds, types, &openapi::schemas::Sentences::of(kinds), version);
+    let json = Offer::json(&value);
+    let bytes = Bytes::from(openapi::gnostic::encode(&value));
+    let protobuf = Offer {
+        accepted: &[openapi::gnostic::MEDIA_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"],
+        media: openapi::gnostic::MEDIA_TYPE,
+        document: Document { bytes, etag: json.document.etag.clone() },
+    };
+    [json, protobuf]
+}
+
+/// The v3 documents, and under the empty name the index of them.
+fn v3(version: &str) -> HashMap<String, Offer> {
+    let (kinds, types) = (api::kinds::ALL, api::schema::native());
+    let sentences = openapi::schemas::Sentences::of(kinds);
+    let documents = openapi::document::v3(kinds, types, &sentences, version);
+    let mut out: HashMap<String, Offer> =
+        documents.into_iter().map(|(name, value)| (name, Offer::json(&value))).collect();
+    let index: serde_json::Map<String, Value> = out
+        .iter()
+        .map(|(name, offer)| (name.clone(), serde_json::json!({"serverRelativeURL": v3_url(name, &offer.document)})))
+        .collect();
+    out.insert(String::new(), Offer::json(&serde_json::json!({ "paths": index })));
+    out
+}
+
+/// Where a v3 document is found for good: the hash names its content.
+#[must_use]
+pub fn v3_url(name: &str, document: &Document) -> String {
+    format!("/openapi/v3/{name}?hash={}", document.etag)
+}
+
+/// The offer that an `Accept` header prefers, by quality and then by order; `None` when none is acceptable.
+#[must_use]
+pub fn choose<'a>(offers: &'a [Offer], accept: Option<&str>) -> Option<&'a Offer> {
+    let accept = accept.filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
+    let mut clauses: Vec<(f32, &str)> = accept
+        .split(',')
+        .map(|clause| {
+            let mut parts = clause.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|text| text.parse().ok());
+            (quality.unwrap_or(1.0), media)
+        })
+        .collect();
+    clauses.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    clauses.into_iter().filter(|(quality, _)| *quality > 0.0).find_map(|(_, media)| {
+        let wanted = |offer: &&Offer| offer.accepted.contains(&media) || matches!(media, "*/*" | "application/*");
+        offers.iter().find(wanted)
+    })
 }
 
 impl Documents {
@@ -90,7 +132,7 @@ impl Documents {
             "emulationMajor": major, "emulationMinor": minor, "minCompatibilityMajor": major,
             "minCompatibilityMinor": minor,
         });
-        Documents { plain, aggregated, openapi: OnceLock::new(), version }
+        Documents { plain, aggregated, v2: OnceLock::new(), v3: OnceLock::new(), version }
     }
 
     fn add_group(plain: &mut HashMap<String, Document>, group: &Group) {
@@ -104,16 +146,17 @@ impl Documents {
         }
     }
 
-    /// An OpenAPI document by its path below `/openapi/`: `v2`, `v3`, `v3/apis/apps/v1`.
+    /// The encodings of an OpenAPI document by its path below `/openapi/`: `v2`, `v3`, `v3/apis/apps/v1`. Built when
+    /// first asked for.
     #[must_use]
-    pub fn openapi(&self, path: &str) -> Option<&Document> {
+    pub fn openapi(&self, path: &str) -> Option<&[Offer]> {
         let version = self.version.get("gitVersion").and_then(Value::as_str).unwrap_or_default();
-        let documents = self.openapi.get_or_init(|| OpenApi::new(version));
-        match path {
-            "v2" => Some(&documents.v2),
-            "v3" => Some(&documents.index),
-            _ => documents.v3.get(path.strip_prefix("v3/")?),
-        }
+        let name = match path {
+            "v2" => return Some(self.v2.get_or_init(|| v2(version))),
+            "v3" => "",
+            _ => path.strip_prefix("v3/").filter(|name| !name.is_empty())?,
+        };
+        self.v3.get_or_init(|| v3(version)).get(name).map(std::slice::from_ref)
     }
 
     /// A discovery document in the old form.
@@ -126,5 +169,44 @@ impl Documents {
     #[must_use]
     pub fn aggregated(&self, path: &str, version: &str) -> Option<&Document> {
         self.aggregated.iter().find(|((at, v), _)| *at == path && *v == version).map(|(_, document)| document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_chosen_by_accept() {
+        let documents = Documents::new("v1.36.0");
+        let offers = documents.openapi("v2").unwrap();
+        let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let (json, protobuf) = (Some("application/json"), Some(openapi::gnostic::MEDIA_TYPE));
+        for (accept, media) in [
+            (None, json),
+            (Some("*/*"), json),
+            (Some(old), protobuf),
+            (Some("application/json;q=0.5, application/com.github.proto-openapi.spec.v2.v1.0+protobuf"), protobuf),
+            (Some("text/plain, application/json;q=0.1"), json),
+            (Some("text/plain"), None),
+            (Some("application/json;q=0"), None),
+        ] {
+            assert_eq!(choose(offers, accept).map(|offer| offer.media), media, "{accept:?}");
+        }
+        assert_eq!(choose(documents.openapi("v3/apis/apps/v1").unwrap(), Some(old)).map(|offer| offer.media), None);
+        assert!(documents.openapi("v3/").is_none() && documents.openapi("v3/apis/none").is_none());
+    }
+
+    #[test]
+    fn the_index_names_every_document_by_its_hash() {
+        let documents = Documents::new("v1.36.0");
+        let index = &documents.openapi("v3").unwrap().first().unwrap().document;
+        let index: Value = serde_json::from_slice(&index.bytes).unwrap();
+        let paths = index["paths"].as_object().unwrap();
+        for name in ["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version"] {
+            let url = paths[name]["serverRelativeURL"].as_str().unwrap();
+            let document = &documents.openapi(&format!("v3/{name}")).unwrap().first().unwrap().document;
+            assert_eq!(url, v3_url(name, document));
+        }
     }
 }

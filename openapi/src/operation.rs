@@ -65,8 +65,6 @@ pub(crate) enum Content {
     Of(String),
     /// Text or bytes of any kind.
     Text,
-    /// Nothing that is described.
-    Nothing,
 }
 
 /// One operation.
@@ -135,7 +133,6 @@ impl Writer {
         let schema = match &operation.content {
             Content::Of(name) => self.reference(name),
             Content::Text => json!({"type": "string"}),
-            Content::Nothing => return json!({"description": sentence}),
         };
         match self.form {
             Form::V2 => json!({"description": sentence, "schema": schema}),

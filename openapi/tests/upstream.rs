@@ -111,9 +111,7 @@ fn path_facts(document: &Value, item: &Value) -> BTreeSet<String> {
             let mut parameter = parameter;
             parameter.as_object_mut().unwrap().remove("description");
             let name = parameter.as_object_mut().unwrap().remove("name").unwrap();
-            let (name, mut schema) = (name.as_str().unwrap(), parameter);
-            let schema = if name == "body" { schema } else { schema.as_object_mut().unwrap().remove("in").into() };
-            out.insert(format!("{at}|parameter {name} {schema}"));
+            out.insert(format!("{at}|parameter {} {parameter}", name.as_str().unwrap()));
         }
     };
     for (method, operation) in item.as_object().unwrap() {
