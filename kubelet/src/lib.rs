@@ -140,9 +140,8 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
     prepare_root(&config.root)?;
     let tls = tls::server(&config.serving_cert_pem, &config.serving_key_pem, &config.client_ca_pem)
         .map_err(Error::Certificates)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| Error::Listen { address: config.listen, source })?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|source| Error::Listen { address: config.listen, source })?;
     let client = config.client.clone();
     let cri = Cri::new(&config.containerd);
     let (events, send_events) = events::Recorder::new(client.clone(), config.node_name.clone());
@@ -218,7 +217,8 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
     Ok(())
 }
 
-/// Stops every container of every pod in the runtime behind `containerd`, then the sandboxes; nothing is removed.
+/// Stops every container of every pod in the runtime behind `containerd`, then the sandboxes, and removes
+/// the pods' cgroups, which a pod that starts again makes anew. Containers and their logs stay.
 ///
 /// # Errors
 /// When the runtime cannot be reached or a sandbox will not stop.
@@ -290,8 +290,8 @@ async fn each_sandbox(containerd: &Path, remove: bool) -> Result<(), Error> {
                 cri.stop_sandbox(&sandbox.id).await?;
                 if remove {
                     cri.remove_sandbox(&sandbox.id).await?;
-                    cgroup::remove(&uid);
                 }
+                cgroup::remove(&uid);
                 Ok(())
             }
         })
