@@ -180,9 +180,13 @@ impl Cluster {
     /// # Panics
     /// When the kubeconfig does not serve.
     pub async fn client(&self) -> kube::Client {
+        kube::Client::try_from(self.config().await).expect("a client")
+    }
+
+    /// What a kube-rs client is made of.
+    pub(crate) async fn config(&self) -> kube::Config {
         let file = kube::config::Kubeconfig::read_from(self.directory().join("kubeconfig")).expect("a kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.expect("a kubeconfig");
-        kube::Client::try_from(config).expect("a client")
+        kube::Config::from_custom_kubeconfig(file, &Default::default()).await.expect("a kubeconfig")
     }
 
     /// Plain requests as the administrator.
@@ -191,6 +195,14 @@ impl Cluster {
     /// When the kubeconfig does not serve.
     pub fn http(&self) -> Http {
         Http::new(self)
+    }
+
+    /// Plain requests as nobody.
+    ///
+    /// # Panics
+    /// When the kubeconfig does not serve.
+    pub fn anonymous(&self) -> Http {
+        Http::anonymous(self)
     }
 
     /// containerd's own client, in the namespace of Kubernetes.

@@ -39,6 +39,15 @@ impl Http {
         Http { client: RUNTIME.block_on(cluster.client()) }
     }
 
+    pub(crate) fn anonymous(cluster: &Cluster) -> Http {
+        let client = RUNTIME.block_on(async {
+            let mut config = cluster.config().await;
+            config.auth_info = kube::config::AuthInfo::default();
+            kube::Client::try_from(config).expect("a client")
+        });
+        Http { client }
+    }
+
     /// Sends one request; `content_type` is left out when empty.
     ///
     /// # Panics

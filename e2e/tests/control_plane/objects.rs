@@ -68,17 +68,17 @@ fn apply_keeps_what_others_wrote_and_removes_what_it_no_longer_says() {
     let Some(cluster) = control_plane() else { return };
     let kubectl = cluster.namespace("apply");
     let apply = |text: &str| kubectl.feed("apply -f -", text.as_bytes()).ok();
-    assert_eq!(apply(&config_map("a", "{x: '1', y: '2'}")), "configmap/a created\n");
-    assert_eq!(apply(&config_map("a", "{x: '1', y: '2'}")), "configmap/a unchanged\n");
-    kubectl.ok("patch configmap a --type=merge -p '{\"data\":{\"z\":\"9\"}}'");
-    let changed = config_map("a", "{x: '3'}");
+    assert_eq!(apply(&config_map("a", "{a: '1', b: '2'}")), "configmap/a created\n");
+    assert_eq!(apply(&config_map("a", "{a: '1', b: '2'}")), "configmap/a unchanged\n");
+    kubectl.ok("patch configmap a --type=merge -p '{\"data\":{\"c\":\"9\"}}'");
+    let changed = config_map("a", "{a: '3'}");
     let diff = kubectl.feed("diff -f -", changed.as_bytes());
     assert_eq!(diff.code, 1, "{diff}");
-    for line in ["-  x: \"1\"", "+  x: \"3\"", "-  y: \"2\""] {
+    for line in ["-  a: \"1\"", "+  a: \"3\"", "-  b: \"2\""] {
         assert!(diff.stdout.lines().any(|found| found == line), "{line} in {diff}");
     }
     assert_eq!(apply(&changed), "configmap/a configured\n");
-    assert_eq!(kubectl.ok("get configmap a -o jsonpath={.data}"), r#"{"x":"3","z":"9"}"#);
+    assert_eq!(kubectl.ok("get configmap a -o jsonpath={.data}"), r#"{"a":"3","c":"9"}"#);
     let diff = kubectl.feed("diff -f -", changed.as_bytes());
     assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{diff}");
 }
@@ -90,7 +90,7 @@ fn server_side_apply_knows_who_owns_what() {
     let apply = |flags: &str, data: &str| {
         kubectl.feed(&format!("apply --server-side -f - {flags}"), config_map("a", data).as_bytes())
     };
-    assert_eq!(apply("--field-manager=one", "{x: '1', y: '1'}").ok(), "configmap/a serverside-applied\n");
+    assert_eq!(apply("--field-manager=one", "{x: '1', v: '1'}").ok(), "configmap/a serverside-applied\n");
     assert_eq!(apply("--field-manager=two", "{z: '2'}").ok(), "configmap/a serverside-applied\n");
     let refused = apply("--field-manager=two", "{x: '2', z: '2'}");
     assert_eq!(refused.code, 1);
@@ -311,7 +311,8 @@ fn an_editor_changes_an_object() {
     let editor = kubectl.clone().env("KUBE_EDITOR", "sed -i s/old/new/");
     assert_eq!(editor.ok("edit configmap a"), "configmap/a edited\n");
     assert_eq!(kubectl.ok("get configmap a -o jsonpath={.data.k}"), "new");
-    assert_eq!(editor.ok("edit configmap a"), "Edit cancelled, no changes made.\n");
+    let output = editor.run("edit configmap a");
+    assert!(output.code == 0 && output.stderr.contains("Edit cancelled, no changes made."), "{output}");
 }
 
 #[test]

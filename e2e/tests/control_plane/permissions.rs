@@ -3,7 +3,7 @@
 use e2e::{Cli, Cluster, control_plane, eventually};
 use std::time::Duration;
 
-/// kubectl as somebody who has this token and nothing else; without a token, as nobody.
+/// kubectl as somebody who has this token and nothing else.
 fn somebody(cluster: &Cluster, admin: &Cli, name: &str, token: &str) -> Cli {
     // The administrator's certificate would win over a token: a kubeconfig without it.
     let place = |end: &str| cluster.directory().join(format!("{name}.{end}"));
@@ -75,15 +75,21 @@ fn a_service_account_may_what_its_roles_allow() {
 #[test]
 fn strangers_are_nobody() {
     let Some(cluster) = control_plane() else { return };
-    let admin = cluster.kubectl();
-    let stranger = somebody(&cluster, &admin, "stranger", "");
+    let stranger = cluster.anonymous();
+    let pods = "/api/v1/namespaces/default/pods";
+    let answer = stranger.get(pods);
     let refused = "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"";
-    assert!(stranger.ok("get --raw /version").contains("\"minor\": \"36\""), "the version is public");
-    assert_eq!(stranger.ok("get --raw /livez"), "ok");
-    let output = stranger.run("get --raw /api/v1/namespaces/default/pods");
-    output.check_failed(refused);
-    let liar = somebody(&cluster, &admin, "liar", "nonsense");
-    liar.run("get --raw /api/v1/namespaces/default/pods").check_failed("You must be logged in to the server");
+    assert_eq!(
+        (answer.status, &answer.body["reason"], &answer.body["message"]),
+        (403, &"Forbidden".into(), &refused.into())
+    );
+    let answer = stranger.get("/metrics");
+    let refused = "forbidden: User \"system:anonymous\" cannot get path \"/metrics\"";
+    assert_eq!((answer.status, &answer.body["message"]), (403, &refused.into()));
+    assert_eq!(stranger.get("/version").body["minor"], "36", "the version is public");
+    assert_eq!(stranger.get("/livez").body, "ok");
+    let liar = somebody(&cluster, &cluster.kubectl(), "liar", "nonsense");
+    liar.run(&format!("get --raw {pods}")).check_failed("You must be logged in to the server");
 }
 
 #[test]
