@@ -73,9 +73,8 @@ impl Quantity {
         }
         check_suffix(rest)?;
         let (scale, format) = suffix(rest).ok_or(QuantityError::Suffix)?;
-        let digits = whole.bytes().chain(fraction.bytes());
-        let mantissa =
-            digits.fold(Some(0_i128), |sum, digit| sum?.checked_mul(10)?.checked_add(i128::from(digit - b'0')));
+        let mut digits = whole.bytes().chain(fraction.bytes());
+        let mantissa = digits.try_fold(0_i128, |sum, digit| sum.checked_mul(10)?.checked_add(i128::from(digit - b'0')));
         let places = i32::try_from(fraction.len()).unwrap_or(i32::MAX);
         let made = match (scale, mantissa) {
             (Scale::Ten(power), Some(mantissa)) => Some((mantissa, power.saturating_sub(places))),

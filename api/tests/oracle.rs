@@ -1,4 +1,5 @@
 //! Compares schema and codecs with the facts of Kubernetes v1.36, where the folder that holds them is there.
+#![allow(clippy::unwrap_used)] // Test helpers: a panic is the failure.
 
 use api::codec::{Strictness, json, protobuf, yaml};
 use api::schema::{ListKind, MapKind, SchemaRef, Shape, native};
@@ -60,7 +61,7 @@ fn problems(text: &[u8], yaml_text: &[u8], pb: &[u8], schema: SchemaRef<'_>) -> 
         if got != want {
             let at = got.iter().zip(want).position(|(a, b)| a != b).unwrap_or(got.len().min(want.len()));
             let near = |bytes: &[u8]| {
-                String::from_utf8_lossy(&bytes[at.saturating_sub(40)..(at + 40).min(bytes.len())]).into_owned()
+                String::from_utf8_lossy(bytes).chars().skip(at.saturating_sub(40)).take(80).collect::<String>()
             };
             out.push(format!("{what} differs at {at}:\n  got  {:?}\n  want {:?}", near(got), near(want)));
         }

@@ -8,6 +8,7 @@ pub mod protobuf;
 mod scalar;
 pub mod yaml;
 
+pub(crate) use scalar::is_empty;
 use serde_json::Value;
 
 /// What happens to fields that the schema does not know and to fields given twice (`fieldValidation`).

@@ -42,6 +42,9 @@ pub(crate) fn zero(shape: &Shape) -> Value {
 
 /// `metav1.Time` in its canonical form; `None` for the zero time.
 pub(crate) fn time(text: &str) -> Result<Option<Value>, String> {
+    if is_plain_time(text) {
+        return Ok(Some(Value::String(text.to_owned())));
+    }
     let seconds = parse_time(text).ok_or_else(|| time_error(text, TIME_LAYOUT))?.as_second();
     if seconds == ZERO_TIME {
         return Ok(None);
@@ -87,6 +90,21 @@ pub(crate) fn format_micro(time: jiff::Timestamp) -> String {
     let seconds = if micros < 0 { time.as_second() - 1 } else { time.as_second() };
     let base = format_time(seconds);
     format!("{}.{:06}Z", base.trim_end_matches('Z'), micros.rem_euclid(1_000_000))
+}
+
+/// The canonical form with every part in range on any calendar; the rest is looked at with more care.
+fn is_plain_time(text: &str) -> bool {
+    let digits = |at: usize| match text.as_bytes().get(at..at + 2) {
+        Some([tens, ones]) => (tens.wrapping_sub(b'0')) * 10 + ones.wrapping_sub(b'0'),
+        _ => u8::MAX,
+    };
+    is_canonical(text, "0000-00-00T00:00:00Z")
+        && digits(0) > 0
+        && (1..=12).contains(&digits(5))
+        && (1..=28).contains(&digits(8))
+        && digits(11) < 24
+        && digits(14) < 60
+        && digits(17) < 60
 }
 
 fn is_canonical(text: &str, form: &str) -> bool {
@@ -249,9 +267,9 @@ pub(crate) fn format_duration(nanos: i64) -> String {
         if part == 0 { format!("{whole}{unit}") } else { format!("{whole}.{digits}{unit}") }
     };
     let text = match size {
-        ..1_000 => format!("{size}ns"),
-        ..1_000_000 => fraction(size, 1_000, "\u{b5}s"),
-        ..1_000_000_000 => fraction(size, 1_000_000, "ms"),
+        0..1_000 => format!("{size}ns"),
+        1_000..1_000_000 => fraction(size, 1_000, "\u{b5}s"),
+        1_000_000..1_000_000_000 => fraction(size, 1_000_000, "ms"),
         _ => {
             let minutes = size / 60_000_000_000;
             let seconds = fraction(size % 60_000_000_000, 1_000_000_000, "s");

@@ -3,6 +3,7 @@
 //! Never applies a default that needs thought: those are in the kinds' files.
 
 use super::types::{Field, SchemaRef, Shape};
+use crate::codec::is_empty;
 use serde_json::{Map, Value};
 
 /// Fills absent fields that have a constant default, at every depth. A struct that is absent stays absent, except where
@@ -23,7 +24,9 @@ fn fill(object: &mut Map<String, Value>, schema: SchemaRef<'_>) {
 }
 
 fn absent(object: &mut Map<String, Value>, field: &Field, schema: SchemaRef<'_>) {
-    if let Some(default) = &field.default {
+    // Where absent and zero are the same to Go, a default of zero says nothing.
+    let default = field.default.as_ref().filter(|default| field.pointer || !is_empty(default));
+    if let Some(default) = default {
         let mut value = default.clone();
         descend(&mut value, &field.shape, schema);
         object.insert(field.name.clone(), value);

@@ -55,6 +55,7 @@ fn parse(text: &'static str) -> Types {
             types.set_wire(id, index, wire);
         }
     }
+    types.seal();
     types
 }
 
@@ -94,9 +95,9 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
             "wrapped" => wire.wrapped = true,
             "union" => {
                 wire.union = Some(match value {
-                    "bool" => Union::SchemaOrBool,
-                    "array" => Union::SchemaOrArray,
-                    _ => Union::SchemaOrStrings,
+                    "bool" => Union::Bool,
+                    "array" => Union::Array,
+                    _ => Union::Strings,
                 });
             }
             "go" => wire.go_type = Some(value),

@@ -153,11 +153,11 @@ pub(crate) struct Wire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Union {
     /// A schema or a boolean.
-    SchemaOrBool,
+    Bool,
     /// A schema or a list of schemas.
-    SchemaOrArray,
+    Array,
     /// A schema or a list of strings.
-    SchemaOrStrings,
+    Strings,
 }
 
 /// An arena of types with lookup by name and by group, version, kind.
@@ -166,7 +166,53 @@ pub struct Types {
     defs: Vec<TypeDef>,
     by_name: HashMap<String, TypeId>,
     by_gvk: HashMap<(String, String, String), TypeId>,
-    wire: HashMap<(TypeId, usize), Wire>,
+    /// By type, then by field; as long as the last field that has one.
+    wire: Vec<Vec<Option<Wire>>>,
+    /// By type, once sealed.
+    names: Vec<Names>,
+}
+
+/// A hash table from field name to position. Names come from a schema, never from a client: no attack on the hash.
+#[derive(Debug, Default)]
+struct Names {
+    /// Position plus one; 0 is free. A power of two in length.
+    slots: Vec<u16>,
+}
+
+impl Names {
+    fn of(fields: &[Field]) -> Names {
+        let mut slots = vec![0; (fields.len() * 2).next_power_of_two()];
+        let mask = slots.len() - 1;
+        for (field, number) in fields.iter().zip(1_u16..) {
+            let mut at = Names::hash(&field.name) & mask;
+            while slots.get(at).is_some_and(|slot| *slot != 0) {
+                at = (at + 1) & mask;
+            }
+            if let Some(slot) = slots.get_mut(at) {
+                *slot = number;
+            }
+        }
+        Names { slots }
+    }
+
+    fn find(&self, fields: &[Field], name: &str) -> Option<usize> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = Names::hash(name) & mask;
+        loop {
+            let index = usize::from(*self.slots.get(at)?).checked_sub(1)?;
+            if fields.get(index)?.name == name {
+                return Some(index);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn hash(name: &str) -> usize {
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        (hash ^ (hash >> 32)) as usize
+    }
 }
 
 impl Types {
@@ -192,11 +238,32 @@ impl Types {
 
     /// What is special about the field at `index` on the wire; `None` for nearly all.
     pub(crate) fn wire(&self, id: TypeId, index: usize) -> Option<&Wire> {
-        self.wire.get(&(id, index))
+        self.wire.get(id.0 as usize)?.get(index)?.as_ref()
     }
 
     pub(crate) fn set_wire(&mut self, id: TypeId, index: usize, wire: Wire) {
-        self.wire.insert((id, index), wire);
+        let at = id.0 as usize;
+        if self.wire.len() <= at {
+            self.wire.resize_with(at + 1, Vec::new);
+        }
+        if let Some(fields) = self.wire.get_mut(at) {
+            fields.resize(index, None);
+            fields.push(Some(wire));
+        }
+    }
+
+    /// Makes lookups of fields fast; no type may change afterwards.
+    pub(crate) fn seal(&mut self) {
+        self.names = self.defs.iter().map(|def| Names::of(&def.fields)).collect();
+    }
+
+    /// The position of the field with this JSON name.
+    pub(crate) fn position(&self, id: TypeId, name: &str) -> Option<usize> {
+        let def = self.defs.get(id.0 as usize)?;
+        match self.names.get(id.0 as usize) {
+            Some(names) => names.find(&def.fields, name),
+            None => def.by_name.get(name).copied(),
+        }
     }
 
     /// Changes a type after it was added (two-pass loading of mutually recursive types).

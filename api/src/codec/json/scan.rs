@@ -111,17 +111,16 @@ impl<'a> Scan<'a> {
     pub(super) fn string(&mut self) -> Step<Cow<'a, str>> {
         self.advance();
         let start = self.at;
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b'"') => {
-                    let raw = self.bytes.get(start..self.at).unwrap_or_default();
-                    self.advance();
-                    return Ok(String::from_utf8_lossy(raw));
-                }
-                Some(b'\\') => return self.escaped(start),
-                Some(0x20..) => self.at += 1,
-                _ => return Err(self.unexpected("in string literal")),
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
+        self.at += length;
+        match self.bytes.get(self.at) {
+            Some(b'"') => {
+                self.advance();
+                Ok(String::from_utf8_lossy(rest.get(..length).unwrap_or_default()))
             }
+            Some(b'\\') => self.escaped(start),
+            _ => Err(self.unexpected("in string literal")),
         }
     }
 

@@ -143,3 +143,54 @@ fn applied_objects_keep_what_was_said() {
             .unwrap();
     assert_eq!(decoded.value, json!({"spec": {"hostNetwork": false, "nodeName": null}}));
 }
+
+#[test]
+fn malformed_text_is_an_error_and_no_panic() {
+    let good = br#"{"kind":"Pod","metadata":{"labels":{"a":"\u00e9\ud83d\ude00"}},"spec":{"containers":[{"name":"c","ports":[{"containerPort":80}],
+        "resources":{"limits":{"cpu":"1"}}}],"terminationGracePeriodSeconds":-1e2},"status":{"startTime":"2024-01-01T00:00:00Z"}} "#;
+    let schema = schema("", "v1", "Pod");
+    for end in 0..good.len() - 2 {
+        assert!(decode(&good[..end], schema, Strictness::Warn).is_err(), "{end}");
+    }
+    for at in 0..good.len() {
+        for byte in [0, b'"', b'\\', b'{', b']', b'9', 0xff, 0xe2] {
+            let mut bad = good.to_vec();
+            bad[at] = byte;
+            if let Ok(decoded) = decode(&bad, schema, Strictness::Warn) {
+                assert!(parse(&encode(&decoded.value, schema)).is_ok());
+            }
+        }
+    }
+}
+
+#[test]
+fn custom_types_keep_what_validation_will_speak_of() {
+    use crate::schema::{Field, PatchStrategy, Shape, TypeDef, Types};
+    use std::collections::HashMap;
+    let field = |name: &str, shape| Field {
+        name: name.to_owned(),
+        number: 0,
+        shape,
+        required: true,
+        omit_empty: true,
+        pointer: false,
+        patch: PatchStrategy::default(),
+        atomic: false,
+        default: None,
+        allowed: Vec::new(),
+    };
+    let mut types = Types::default();
+    let id = types.add(TypeDef {
+        name: "example.com.v1.Widget".to_owned(),
+        gvks: Vec::new(),
+        fields: vec![field("size", Shape::Int64), field("name", Shape::String), field("free", Shape::Any)],
+        atomic: false,
+        preserve_unknown: false,
+        by_name: HashMap::from([("size".to_owned(), 0), ("name".to_owned(), 1), ("free".to_owned(), 2)]),
+    });
+    let schema = SchemaRef { types: &types, id };
+    let decoded =
+        decode(br#"{"size":"big","name":"","free":{"z":1,"a":null},"more":1}"#, schema, Strictness::Warn).unwrap();
+    assert_eq!(decoded.warnings, [r#"unknown field "more""#]);
+    assert_eq!(encode(&decoded.value, schema), br#"{"free":{"a":null,"z":1},"name":"","size":"big"}"#);
+}

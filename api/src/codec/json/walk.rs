@@ -83,7 +83,7 @@ impl<'x> Walk<'x> {
         let mut first = true;
         while let Some(key) = self.scan.key(first)? {
             first = false;
-            let Some(index) = def.by_name.get(key.as_ref()).copied() else {
+            let Some(index) = self.types.position(id, &key) else {
                 self.unknown(def, key, &mut out)?;
                 continue;
             };
@@ -93,7 +93,7 @@ impl<'x> Walk<'x> {
             let twice = if bit == 0 { out.contains_key(&field.name) } else { seen & bit != 0 };
             seen |= bit;
             if twice {
-                self.report("duplicate", key);
+                self.report("duplicate", &key);
             }
             self.path.push(Segment::Key(Cow::Borrowed(&field.name)));
             self.owners.push((id, index));
@@ -130,11 +130,11 @@ impl<'x> Walk<'x> {
             let value = self.any()?;
             self.path.pop();
             if out.insert(name.clone(), value).is_some() {
-                self.report("duplicate", Cow::Owned(name));
+                self.report("duplicate", &name);
             }
             return Ok(());
         }
-        self.report("unknown", key);
+        self.report("unknown", &key);
         self.scan.skip()
     }
 
@@ -142,13 +142,13 @@ impl<'x> Walk<'x> {
         let mut twice = Vec::new();
         let value = self.scan.any(&mut Vec::new(), &mut |path| twice.push(path.concat()))?;
         for path in twice {
-            self.report("duplicate", Cow::Owned(path));
+            self.report("duplicate", &path);
         }
         Ok(value)
     }
 
     #[cold]
-    fn report(&mut self, what: &str, key: Cow<'_, str>) {
+    fn report(&mut self, what: &str, key: &str) {
         if !self.strict || self.found.len() >= MAX_STRICT_ERRORS {
             return;
         }
@@ -166,7 +166,7 @@ impl<'x> Walk<'x> {
         if !path.is_empty() {
             path.push('.');
         }
-        path.push_str(&key);
+        path.push_str(key);
         let sentence = format!("{what} field {path:?}");
         if !self.found.contains(&sentence) {
             self.found.push(sentence);
@@ -249,7 +249,7 @@ impl<'x> Walk<'x> {
             let value = value.unwrap_or_else(|| if typed { scalar::zero(values) } else { Value::Null });
             let key = self.path.pop();
             if let (Some(_), Some(Segment::Key(key))) = (map.insert(name, value), key) {
-                self.report("duplicate", key);
+                self.report("duplicate", &key);
             }
         }
         Ok(Value::Object(map))
@@ -300,21 +300,21 @@ impl<'x> Walk<'x> {
     fn union(&mut self, union: Union, schema: TypeId) -> Step<Value> {
         match (union, self.scan.peek()) {
             (_, Some(b'{')) => self.object(schema, self.types.get(schema)),
-            (Union::SchemaOrBool, Some(b't')) => self.scan.word("true").map(|()| Value::Bool(true)),
-            (Union::SchemaOrBool, Some(b'f')) => self.scan.word("false").map(|()| Value::Bool(false)),
-            (Union::SchemaOrBool, Some(_)) => {
+            (Union::Bool, Some(b't')) => self.scan.word("true").map(|()| Value::Bool(true)),
+            (Union::Bool, Some(b'f')) => self.scan.word("false").map(|()| Value::Bool(false)),
+            (Union::Bool, Some(_)) => {
                 self.scan.skip()?;
                 Err(DecodeError::Type("boolean or JSON schema expected".to_owned()))
             }
-            (Union::SchemaOrArray, Some(b'[')) => {
+            (Union::Array, Some(b'[')) => {
                 self.scan.enter()?;
                 let mut list = Vec::new();
                 while self.scan.element(list.is_empty())? {
-                    list.push(self.union(Union::SchemaOrArray, schema)?);
+                    list.push(self.union(Union::Array, schema)?);
                 }
                 Ok(Value::Array(list))
             }
-            (Union::SchemaOrStrings, Some(b'[')) => self.list(&Shape::String, true),
+            (Union::Strings, Some(b'[')) => self.list(&Shape::String, true),
             _ => self.scan.skip().map(|()| Value::Null),
         }
     }

@@ -33,14 +33,29 @@ fn write_struct(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, i
     if !def.name.starts_with("io.k8s.") {
         return write_free(out, object, types, def);
     }
+    // What is there, in field order: most fields of a type are absent.
+    let mut present: Vec<(usize, &Value)> = Vec::with_capacity(object.len());
+    for (key, value) in object {
+        if let (false, Some(index)) = (value.is_null(), types.position(id, key)) {
+            present.push((index, value));
+        }
+    }
+    present.sort_unstable_by_key(|(index, _)| *index);
+    let mut present = present.into_iter().peekable();
     out.push(b'{');
     let mut first = true;
     for (index, field) in def.fields.iter().enumerate() {
-        let value = object.get(&field.name).filter(|value| !value.is_null());
+        let value = present.next_if(|(at, _)| *at == index).map(|(_, value)| value);
         if field.omit_empty && value.is_none_or(|value| !field.pointer && scalar::is_empty(value)) {
             continue;
         }
-        write_key(out, &mut first, &field.name);
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        // Names of fields need no escapes.
+        out.push(b'"');
+        out.extend_from_slice(field.name.as_bytes());
+        out.extend_from_slice(b"\":");
         match (value, types.wire(id, index).and_then(|wire| wire.union)) {
             (None, _) => write_zero(out, field, types),
             (Some(value), Some(union)) => write_union(out, value, &field.shape, union, types, id),
@@ -100,7 +115,7 @@ fn write_union(out: &mut Vec<u8>, value: &Value, shape: &Shape, union: Union, ty
             write_sorted(out, object, |out, _, value| write_union(out, value, &Shape::Any, union, types, id));
         }
         (_, Value::Object(object)) => write_struct(out, object, types, id),
-        (_, Value::Array(list)) if union == Union::SchemaOrArray => {
+        (_, Value::Array(list)) if union == Union::Array => {
             out.push(b'[');
             for (index, value) in list.iter().enumerate() {
                 if index > 0 {
@@ -175,6 +190,18 @@ fn write_number(out: &mut Vec<u8>, number: &Number) {
     }
 }
 
+/// Bytes that are not written as they are, or may begin a character that is not.
+static NEEDS_ESCAPE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    #[allow(clippy::indexing_slicing)] // In a constant: out of bounds would not compile.
+    while byte < 256 {
+        table[byte] = byte < 0x20 || matches!(byte as u8, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2);
+        byte += 1;
+    }
+    table
+};
+
 /// A string with Go's escapes, quotes included.
 fn write_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -182,6 +209,9 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {
+        if !NEEDS_ESCAPE.get(usize::from(*byte)).is_some_and(|needs| *needs) {
+            continue;
+        }
         let escape: &[u8] = match byte {
             b'"' => b"\\\"",
             b'\\' => b"\\\\",

@@ -124,7 +124,7 @@ fn one(
                     (1, Payload::Bytes(text)) => key = utf8(text),
                     (2, Payload::Bytes(bytes)) if wrapped => entry = Some(wrapped_list(bytes, values, types, depth)?),
                     (2, Payload::Bytes(bytes)) if union.is_some() => {
-                        entry = union_value(bytes, union, types, id, depth)?
+                        entry = union_value(bytes, union, types, id, depth)?;
                     }
                     (2, payload) => entry = value(payload, values, types, depth)?,
                     _ => {}
@@ -168,19 +168,19 @@ fn union_value(bytes: &[u8], union: Option<Union>, types: &Types, schema: TypeId
     let mut wire = Wire { bytes };
     while let Some((number, payload)) = wire.field()? {
         match (union, number, payload) {
-            (Some(Union::SchemaOrBool), 1, Payload::Varint(flag)) => allows = flag != 0,
-            (Some(Union::SchemaOrBool), 2, Payload::Bytes(bytes)) | (_, 1, Payload::Bytes(bytes)) => {
+            (Some(Union::Bool), 1, Payload::Varint(flag)) => allows = flag != 0,
+            (Some(Union::Bool), 2, Payload::Bytes(bytes)) | (_, 1, Payload::Bytes(bytes)) => {
                 single = Some(Value::Object(structure(bytes, types, schema, depth + 1)?));
             }
-            (Some(Union::SchemaOrArray), 2, Payload::Bytes(bytes)) => {
+            (Some(Union::Array), 2, Payload::Bytes(bytes)) => {
                 list.push(Value::Object(structure(bytes, types, schema, depth + 1)?));
             }
-            (Some(Union::SchemaOrStrings), 2, Payload::Bytes(bytes)) => list.push(Value::String(utf8(bytes))),
+            (Some(Union::Strings), 2, Payload::Bytes(bytes)) => list.push(Value::String(utf8(bytes))),
             _ => {}
         }
     }
     Ok(match union {
-        Some(Union::SchemaOrBool) => single.or(Some(Value::Bool(allows))),
+        Some(Union::Bool) => single.or(Some(Value::Bool(allows))),
         _ if !list.is_empty() => Some(Value::Array(list)),
         _ => single,
     })

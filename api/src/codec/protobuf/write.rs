@@ -67,7 +67,7 @@ fn one(out: &mut Vec<u8>, field: &Field, index: usize, value: Option<&Value>, sc
     let number = field.number;
     match (&field.shape, value) {
         (Shape::List { items, .. }, Some(Value::Array(list))) if wrapped => {
-            wrapped_list(out, number, list, items, types)
+            wrapped_list(out, number, list, items, types);
         }
         (Shape::List { items, .. }, Some(Value::Array(list))) => {
             for value in list {
@@ -112,14 +112,14 @@ fn wrapped_list(out: &mut Vec<u8>, number: u32, list: &[Value], items: &Shape, t
 fn union_message(out: &mut Vec<u8>, number: u32, value: &Value, union: Union, types: &Types, schema: TypeId) {
     let schema = &Shape::Struct(schema);
     nested(out, number, |out| match (union, value) {
-        (Union::SchemaOrBool, Value::Object(_)) => {
+        (Union::Bool, Value::Object(_)) => {
             varint_field(out, 1, 1);
             single(out, 2, value, schema, types);
         }
-        (Union::SchemaOrBool, _) => varint_field(out, 1, u64::from(value.as_bool().unwrap_or_default())),
+        (Union::Bool, _) => varint_field(out, 1, u64::from(value.as_bool().unwrap_or_default())),
         (_, Value::Object(_)) => single(out, 1, value, schema, types),
-        (Union::SchemaOrArray, Value::Array(list)) => {
-            list.iter().for_each(|value| single(out, 2, value, schema, types))
+        (Union::Array, Value::Array(list)) => {
+            list.iter().for_each(|value| single(out, 2, value, schema, types));
         }
         (_, Value::Array(list)) => list.iter().for_each(|value| single(out, 2, value, &Shape::String, types)),
         _ => {}

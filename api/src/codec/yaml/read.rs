@@ -6,7 +6,6 @@ use super::resolve::resolve;
 use crate::codec::{DecodeError, MAX_DEPTH, scalar};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Values that aliases may add up to; upstream bounds the ratio instead.
@@ -158,10 +157,10 @@ fn key_text(key: Value) -> Read<String> {
     }
 }
 
-fn scalar_node(text: &Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Read<Node> {
-    let suffix = tag.map(|tag| tag.to_string());
+fn scalar_node(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Read<Node> {
+    let suffix = tag.map(ToString::to_string);
     let suffix = suffix.as_deref().map(|tag| tag.rsplit([':', '!']).next().unwrap_or_default().to_owned());
-    let text_value = || Value::String(text.clone().into_owned());
+    let text_value = || Value::String(text.to_owned());
     let value = match suffix.as_deref() {
         Some("binary") => {
             let bytes = scalar::from_base64(&text.split_whitespace().collect::<String>());

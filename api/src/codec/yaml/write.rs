@@ -213,7 +213,7 @@ impl Out {
     fn literal(&mut self, text: &str, indent: usize) {
         self.text.push('|');
         if text.starts_with([' ', '\n']) {
-            self.text.push_str("2");
+            self.text.push('2');
         }
         if !text.ends_with('\n') {
             self.text.push('-');
