@@ -9,3 +9,9 @@ pub mod gnostic;
 mod operation;
 mod paths;
 pub mod schemas;
+
+#[cfg(test)]
+mod tests {
+    mod documents;
+    mod upstream;
+}

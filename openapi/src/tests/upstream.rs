@@ -3,13 +3,13 @@
 //! What still differs is listed with its reason in `testdata/differences.txt`; `UPDATE=1` shrinks the list and never
 //! adds to it.
 
+use crate::schemas::Sentences;
+use crate::{discovery, document};
 use api::kind::Kind;
 use api::kinds::ALL;
-use openapi::schemas::Sentences;
-use openapi::{discovery, document};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of upstream's facts: `IRONKEEL_ORACLE`, else beside the project. Says so when it is absent.
 fn oracle() -> Option<PathBuf> {
@@ -22,8 +22,8 @@ fn oracle() -> Option<PathBuf> {
     Some(root)
 }
 
-fn read(path: PathBuf) -> Value {
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()
 }
 
@@ -201,13 +201,13 @@ fn documents_differ_from_upstreams_only_as_listed() {
     for (path, ours) in document::v3(ALL, types, &sentences, "v1.36.0") {
         let file = root.join(format!("openapi/v3/{}_openapi.json", path.replace('/', "__")));
         if file.is_file() {
-            compare("v3", &ours, &read(file), "/components/schemas", &mut found);
+            compare("v3", &ours, &read(&file), "/components/schemas", &mut found);
         } else {
             found.add(format!("v3 ours document {path}"), &path);
         }
     }
     let v2 = document::v2(ALL, types, &sentences, "v1.36.0");
-    compare("v2", &v2, &read(root.join("openapi/swagger.json")), "/definitions", &mut found);
+    compare("v2", &v2, &read(&root.join("openapi/swagger.json")), "/definitions", &mut found);
 
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/differences.txt");
     let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -226,7 +226,7 @@ fn documents_differ_from_upstreams_only_as_listed() {
 #[test]
 fn aggregated_discovery_is_upstreams() {
     let Some(root) = oracle() else { return };
-    let theirs = read(root.join("discovery/aggregated_v2.json"));
+    let theirs = read(&root.join("discovery/aggregated_v2.json"));
     let find = |list: &Value, key: &str, name: &str| {
         list.as_array().unwrap().iter().find(|entry| api::value::text(entry, key) == name).cloned()
     };

@@ -1,8 +1,8 @@
 //! Laws over the documents themselves, and their committed digests.
 
+use crate::schemas::{Form, Sentences};
+use crate::{discovery, document};
 use api::kinds::ALL;
-use openapi::schemas::{Form, Sentences};
-use openapi::{discovery, document};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
