@@ -58,6 +58,13 @@ impl Answer {
         self
     }
 
+    /// Adds headers.
+    #[must_use]
+    pub fn with_all(mut self, headers: Vec<(String, String)>) -> Answer {
+        self.headers.extend(headers);
+        self
+    }
+
     /// Adds `Warning` headers, quoted as upstream does.
     #[must_use]
     pub fn warn(mut self, warnings: impl IntoIterator<Item = String>) -> Answer {

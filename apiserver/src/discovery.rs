@@ -43,14 +43,14 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             Ok(Answer::json(200, &body).with("cache-control", "public, max-age=3600"))
         }
         "/api" | "/apis" => {
-            if let Some(version) = aggregated_version(received.header("accept").unwrap_or_default()) {
-                if let Some(document) = server.documents.aggregated(path, version) {
-                    let media = match version {
-                        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-                        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-                    };
-                    return Ok(conditional(received, document, media, "public"));
-                }
+            if let Some(version) = aggregated_version(received.header("accept").unwrap_or_default())
+                && let Some(document) = server.documents.aggregated(path, version)
+            {
+                let media = match version {
+                    "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                    _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+                };
+                return Ok(conditional(received, document, media, "public"));
             }
             if path == "/api" {
                 let address = format!("{}:{}", server.config.advertise, server.config.listen.port());

@@ -186,10 +186,11 @@ impl Running {
         &self.server
     }
 
-    /// A client inside the process that acts as `user`. Must be called within a tokio runtime.
+    /// A client inside the process that acts as `user` and calls itself `agent` (`kubelet/v1.36`), which names the owner
+    /// of the fields it writes. Must be called within a tokio runtime.
     #[must_use]
-    pub fn client(&self, user: User) -> kube::Client {
-        kube::Client::new(InProcess::new(self.workers.clone(), user.authenticated()), "default")
+    pub fn client(&self, user: User, agent: &'static str) -> kube::Client {
+        kube::Client::new(InProcess::new(self.workers.clone(), user.authenticated(), agent), "default")
     }
 
     /// Serves new connections with another certificate from now on.

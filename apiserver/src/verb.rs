@@ -28,7 +28,7 @@ use crate::server::Server;
 use api::kind::{Gvk, Kind, Part, Subresource};
 use api::kinds;
 use api::schema::{SchemaRef, native};
-use api::status::Status;
+use api::status::{ResourceName, Status};
 
 /// An authorized request about a resource, ready for its verb.
 pub struct Call {
@@ -57,8 +57,8 @@ impl Call {
         let strictness = decoded::strictness(self.received())?;
         let media = decoded::content_type(self.received());
         let body = decoded::body(&mut self.authorized.received.body).await?;
-        let mut decoded = decoded::object(&media, &body, schema, strictness)?;
-        decoded::expect_kind(&mut decoded.value, &gvk.api_version(), gvk.kind)?;
+        let mut decoded = decoded::typed(&media, &body, schema, strictness, gvk)?;
+        decoded::expect_kind(&mut decoded.value, gvk)?;
         Ok(decoded)
     }
 
@@ -137,6 +137,12 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
     };
     check_scope(kind, &info.namespace, &info.name, &info.verb)?;
+    // There is no such route, and so no resource in the sentence.
+    let item = !info.name.is_empty();
+    if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {
+        let message = "the server does not allow this method on the requested resource";
+        return Err(Status { message: message.to_owned(), ..Status::method_not_allowed(ResourceName { group: "", plural: "" }, &info.verb) }.into());
+    }
     let pretty = received.query.flag("pretty");
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
     let medium = if streaming {

@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 /// The Kubernetes version whose API is served.
 pub(crate) const VERSION: &str = concat!("v1.36.0+ironkeel.", env!("CARGO_PKG_VERSION"));
 
+/// What the controllers call themselves.
+const MANAGER: &str = "kube-controller-manager/v1.36";
+
 /// A control plane that serves.
 pub(crate) struct ControlPlane {
     pub(crate) api: apiserver::Running,
@@ -139,13 +142,13 @@ impl Clients {
             .iter()
             .map(|controller| {
                 let name = controller.service_account;
-                (name.to_owned(), plane.api.client(User::service_account("kube-system", name, "")))
+                (name.to_owned(), plane.api.client(User::service_account("kube-system", name, ""), MANAGER))
             })
             .collect();
         Clients {
             accounts,
-            scheduler: plane.api.client(User::new("system:kube-scheduler", &[])),
-            manager: plane.api.client(User::new("system:kube-controller-manager", &[])),
+            scheduler: plane.api.client(User::new("system:kube-scheduler", &[]), "kube-scheduler/v1.36"),
+            manager: plane.api.client(User::new("system:kube-controller-manager", &[]), MANAGER),
         }
     }
 

@@ -11,6 +11,7 @@ mod up;
 
 use clap::{CommandFactory as _, Parser as _};
 use flags::{Command, Flags};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -48,8 +49,13 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         Command::Image(flags) => node::image(&flags).await,
         Command::Completion { shell } => {
             let mut command = Flags::command();
-            clap_complete::generate(shell, &mut command, "ironkeel", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "ironkeel", &mut script);
+            match std::io::stdout().write_all(&script) {
+                // The reader has seen enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                outcome => Ok(outcome?),
+            }
         }
     }
 }

@@ -74,7 +74,7 @@ pub(crate) async fn start(
     let user = User::new(format!("system:node:{name}"), &["system:nodes"]);
     let config = kubelet::Config {
         node_name: name.clone(),
-        client: plane.api.client(user),
+        client: plane.api.client(user, "kubelet/v1.36"),
         containerd: socket.clone(),
         root: data.join("kubelet"),
         node_ip: address,

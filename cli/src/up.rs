@@ -30,7 +30,11 @@ pub(crate) async fn run(flags: Up) -> anyhow::Result<()> {
 
     let name = node::name(&flags);
     progress.doing("starting the API server");
-    let plane = cluster::start(&flags, &data, &name, &stop_api).await?;
+    let plane = tokio::select! {
+        started = cluster::start(&flags, &data, &name, &stop_api) => started?,
+        _ = interrupt.recv() => anyhow::bail!("interrupted before the API server was ready"),
+        _ = terminate.recv() => anyhow::bail!("ended before the API server was ready"),
+    };
     progress.done(&format!("API server ready on {}", plane.url));
     let admin = plane.authority.issue(&Subject {
         file: "admin",
@@ -94,7 +98,12 @@ fn next_steps(flags: &Up) {
         "  kubectl get nodes,pods -A".to_owned(),
     ];
     if !flags.no_node {
-        lines.push("  hack/images && ironkeel image load target/images/*.tar".to_owned());
+        let own = std::env::current_exe().map_or_else(|_| "ironkeel".to_owned(), |path| path.display().to_string());
+        let directory = match &flags.cluster.data_dir {
+            Some(directory) => format!(" --data-dir {}", directory.display()),
+            None => String::new(),
+        };
+        lines.push(format!("  hack/images && {own} image load{directory} target/images/*.tar"));
         lines.push("  kubectl create deployment web --image=ironkeel/web:1 --replicas=3".to_owned());
     }
     lines.push(format!("Ctrl-C stops it; {config} lets anybody who reads it administer the cluster."));

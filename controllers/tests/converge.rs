@@ -89,13 +89,13 @@ impl World {
         let kv = storage::engines::open("sim:1").unwrap();
         let store = storage::store::Store::open(kv, clock.clone()).await.unwrap();
         let api = apiserver::start(config, store, clock, stop.clone()).await.expect("the API server starts");
-        let admin = api.client(User::new("admin", &["system:masters"]));
+        let admin = api.client(User::new("admin", &["system:masters"]), "test");
         let clients: std::collections::HashMap<String, Client> = CONTROLLERS
             .iter()
             .map(|one| one.service_account)
-            .map(|name| (name.to_owned(), api.client(User::service_account("kube-system", name, ""))))
+            .map(|name| (name.to_owned(), api.client(User::service_account("kube-system", name, ""), "kube-controller-manager")))
             .collect();
-        let manager = api.client(User::new("system:kube-controller-manager", &[]));
+        let manager = api.client(User::new("system:kube-controller-manager", &[]), "kube-controller-manager");
         let client_for = move |name: &str| clients.get(name).unwrap_or(&manager).clone();
         let options = Options { cluster_ca_pem: certificate, leader_elect: true, ..options };
         tokio::spawn(controllers::run(client_for, options, stop.clone()));

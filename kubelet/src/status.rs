@@ -559,9 +559,28 @@ fn initialized(pod: &core::Pod, status: &core::PodStatus, phase: &str) -> Draft 
     Draft::no("ContainersNotInitialized", Some(format!("containers with incomplete status: {}", list(&incomplete))))
 }
 
-/// Whether two statuses differ in anything that the API shows.
+/// Whether two statuses are the same for the API: an absent field and an empty object (`lastState: {}`) are.
 pub fn same(a: &core::PodStatus, b: &core::PodStatus) -> bool {
-    serde_json::to_value(a).ok() == serde_json::to_value(b).ok()
+    let bare = |status| serde_json::to_value(status).ok().and_then(bare);
+    bare(a) == bare(b)
+}
+
+/// A value without nulls and without objects and lists that hold nothing.
+fn bare(value: serde_json::Value) -> Option<serde_json::Value> {
+    use serde_json::Value;
+    match value {
+        Value::Null => None,
+        Value::Object(map) => {
+            let map: serde_json::Map<_, _> =
+                map.into_iter().filter_map(|(key, value)| Some((key, bare(value)?))).collect();
+            (!map.is_empty()).then_some(Value::Object(map))
+        }
+        Value::Array(list) => {
+            let list: Vec<_> = list.into_iter().filter_map(bare).collect();
+            (!list.is_empty()).then_some(Value::Array(list))
+        }
+        scalar => Some(scalar),
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ pub struct Watcher {
 enum Place {
     /// Reading the store's log; everything up to here was seen.
     Log(Box<Tail>, u64),
-    /// Next event of the ring, by number.
-    Ring(u64),
+    /// Next event of the ring, by number; everything up to the revision was seen.
+    Ring(u64, u64),
     /// Not placed yet; everything up to here was seen.
     After(u64),
 }
@@ -56,17 +56,21 @@ impl Watcher {
                         return Ok(events);
                     }
                 }
-                Place::Ring(next) => {
+                Place::Ring(next, seen) => {
                     let state = self.cache.state.read();
                     let Some(offset) = next.checked_sub(state.first) else {
-                        // Fell out: the log has the rest, from the last event that was certainly seen.
-                        return Err(StoreError::Compacted { oldest: Revision(state.floor) });
+                        // Fell out: the log has the rest.
+                        let seen = *seen;
+                        drop(state);
+                        self.place = Place::After(seen);
+                        continue;
                     };
                     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                    let events: Vec<_> = state.ring.iter().skip(offset).take(256).cloned().collect();
+                    let events = group(state.ring.iter().skip(offset));
                     drop(state);
-                    if !events.is_empty() {
+                    if let Some(last) = events.last() {
                         *next += u64::try_from(events.len()).unwrap_or(0);
+                        *seen = last.object.revision;
                         return Ok(events);
                     }
                     if self.moved.changed().await.is_err() {
@@ -81,9 +85,23 @@ impl Watcher {
         let state = self.cache.state.read();
         (seen >= state.floor).then(|| {
             let skip = state.ring.partition_point(|event| event.object.revision <= seen);
-            Place::Ring(state.first + u64::try_from(skip).unwrap_or(0))
+            Place::Ring(state.first + u64::try_from(skip).unwrap_or(0), seen)
         })
     }
+}
+
+/// The next events, about as many as fit a round, cut only between revisions: a revision is seen whole or not at all.
+fn group<'a>(events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Arc<Event>> {
+    const ROUND: usize = 256;
+    let mut out: Vec<Arc<Event>> = Vec::new();
+    for event in events {
+        let same = out.last().is_some_and(|last| last.object.revision == event.object.revision);
+        if out.len() >= ROUND && !same {
+            break;
+        }
+        out.push(Arc::clone(event));
+    }
+    out
 }
 
 fn from_log(kind: &'static api::kind::Kind, event: &storage::store::Event) -> Arc<Event> {

@@ -62,20 +62,19 @@ impl Filter {
     /// 400 for one that cannot be parsed or names a field that the kind does not offer.
     pub fn parse(target: &Target, labels: Option<&str>, fields: Option<&str>) -> Result<Filter, Failure> {
         let labels = LabelSelector::parse(labels.unwrap_or_default())
-            .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
+            .map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
         let kind = target.kind;
         for term in fields.terms() {
             let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
                 || kind.selectable.iter().any(|field| field.name == term.field);
             if !known {
-                let group_version = kind.api_version();
-                return Err(Status::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {}",
-                    format!("{group_version}, Resource={}", kind.plural),
-                    fields.to_string(),
-                    term.field
-                ))
+                // Kinds with fields of their own say it otherwise than the others.
+                return Err(Status::bad_request(if kind.selectable.is_empty() {
+                    format!("{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", term.field)
+                } else {
+                    format!("field label not supported: {}", term.field)
+                })
                 .into());
             }
         }

@@ -57,7 +57,17 @@ pub(super) fn default(kind: &'static Kind, object: &mut Value) {
     kind.hooks.default(object);
 }
 
-/// Runs `act` on an admission request for this write.
+/// Brings an object into the form in which it will be read back: fields that Go always writes are there, absent ones are
+/// not. Without it a write that changes nothing would look like a change.
+pub(super) fn canonical(kind: &'static Kind, object: &mut Value) {
+    let bytes = api::codec::json::encode(object, kind.schema());
+    match serde_json::from_slice(&bytes) {
+        Ok(same) => *object = same,
+        Err(error) => tracing::error!(%error, "an encoded object cannot be read back"),
+    }
+}
+
+/// An admission request for this write.
 pub(super) fn admission_request<'a>(
     operation: Operation,
     target: &'a Target,

@@ -5,7 +5,9 @@
 use super::received::Received;
 use crate::answer::Failure;
 use actix_web::dev::Payload;
-use api::codec::{self, Strictness};
+use api::codec::{self, DecodeError, Strictness};
+use api::field_path::{FieldError, Path};
+use api::kind::Gvk;
 use api::schema::SchemaRef;
 use api::status::Status;
 use bytes::{Bytes, BytesMut};
@@ -44,16 +46,23 @@ pub async fn body(payload: &mut Payload) -> Result<Bytes, Failure> {
 /// How `fieldValidation` treats what the schema does not know; `Warn` unless the client says otherwise.
 ///
 /// # Errors
-/// 422-like 400 for another word.
+/// 422 for another word.
 pub fn strictness(received: &Received) -> Result<Strictness, Failure> {
     match received.query.get("fieldValidation") {
         None | Some("" | "Warn") => Ok(Strictness::Warn),
         Some("Strict") => Ok(Strictness::Strict),
         Some("Ignore") => Ok(Strictness::Ignore),
-        Some(other) => Err(Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-        ))
-        .into()),
+        Some(other) => {
+            let options = match received.method.as_str() {
+                "PUT" => "UpdateOptions",
+                "PATCH" => "PatchOptions",
+                "DELETE" => "DeleteOptions",
+                _ => "CreateOptions",
+            };
+            let field = Path::new("fieldValidation");
+            let error = FieldError::not_supported(&field, other, &["", "Ignore", "Strict", "Warn"]);
+            Err(Status::invalid("meta.k8s.io", options, "", &vec![error]).into())
+        }
     }
 }
 
@@ -85,30 +94,152 @@ pub fn object(
     Ok(Decoded { value: decoded.value, warnings: decoded.warnings })
 }
 
+/// Decodes an object of one type; what is wrong with it is told as upstream tells it, with the type that the body claims.
+///
+/// # Errors
+/// 415 for an encoding we do not read, 400 for everything else.
+pub fn typed(
+    media: &str,
+    bytes: &[u8],
+    schema: SchemaRef<'_>,
+    strictness: Strictness,
+    gvk: Gvk,
+) -> Result<Decoded, Failure> {
+    let decoded = match media {
+        "application/json" => codec::json::decode(bytes, schema, strictness),
+        "application/yaml" => codec::yaml::decode(bytes, schema, strictness),
+        _ => return object(media, bytes, schema, strictness),
+    };
+    let error = match decoded {
+        Ok(decoded) => return Ok(Decoded { value: decoded.value, warnings: decoded.warnings }),
+        Err(error) => error,
+    };
+    if let DecodeError::Syntax(why) = error {
+        let prefix = if media == "application/json" { "couldn't get version/kind; json parse error: " } else { "" };
+        let (kind, summary) = (gvk.kind, summary(bytes));
+        let why = format!("the object provided is unrecognized (must be of type {kind}): {prefix}{why} ({summary})");
+        return Err(Status::bad_request(why).into());
+    }
+    let value = if media == "application/json" { codec::json::parse(bytes) } else { codec::yaml::parse(bytes) };
+    let claim = Claim::of(&value.unwrap_or_default());
+    // A body of another type has fields of its own: that it is another type is the better answer.
+    claim.check(gvk)?;
+    let (version, kind) = claim.or(gvk);
+    Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {error}", gvk.kind)).into())
+}
+
+/// What type a body says it has; empty where it says nothing.
+struct Claim {
+    api_version: String,
+    kind: String,
+}
+
+impl Claim {
+    fn of(value: &Value) -> Claim {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Claim { api_version: text("apiVersion"), kind: text("kind") }
+    }
+
+    /// Version without its group, and kind, as far as they are said.
+    fn or(&self, expected: Gvk) -> (&str, &str) {
+        let version = self.api_version.rsplit('/').next().filter(|version| !version.is_empty());
+        let kind = Some(self.kind.as_str()).filter(|kind| !kind.is_empty());
+        (version.unwrap_or(expected.version), kind.unwrap_or(expected.kind))
+    }
+
+    /// 400 for a type that is not the expected one: upstream tells one that it does not know from one that it cannot convert.
+    fn check(&self, expected: Gvk) -> Result<(), Failure> {
+        let (version, kind) = self.or(expected);
+        let expected_version = expected.api_version();
+        let api_version = if self.api_version.is_empty() { expected_version.as_str() } else { &self.api_version };
+        if kind == expected.kind && api_version == expected_version {
+            return Ok(());
+        }
+        let known = api::kinds::ALL.iter().find(|known| known.kind == kind && known.api_version() == api_version);
+        let why = match known {
+            Some(known) if kind == expected.kind => {
+                return Err(Status::bad_request(format!(
+                    "the API version in the data ({}) does not match the expected API version ({expected_version})",
+                    known.api_version()
+                ))
+                .into());
+            }
+            // Go's package of the unversioned types: the group's first label.
+            Some(_) => {
+                let package = expected.group.split('.').next().filter(|label| !label.is_empty()).unwrap_or("core");
+                format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", expected.kind)
+            }
+            None => format!(
+                "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            ),
+        };
+        Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", expected.kind)).into())
+    }
+}
+
+/// The beginning of a body, for a sentence: text when it looks like JSON, hexadecimal otherwise.
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    if bytes.is_empty() {
+        return "<empty>".to_owned();
+    }
+    let shown = bytes.get(..SHOWN).unwrap_or(bytes);
+    let text = if bytes.starts_with(b"{") {
+        String::from_utf8_lossy(shown).into_owned()
+    } else {
+        shown.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    if bytes.len() > SHOWN { format!("{text} ...") } else { text }
+}
+
 /// Checks `apiVersion` and `kind` of a body against what the path serves, and fills them when they are left out.
 ///
 /// # Errors
 /// 400 with upstream's sentence.
-pub fn expect_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<(), Failure> {
+pub fn expect_kind(value: &mut Value, gvk: Gvk) -> Result<(), Failure> {
     if !value.is_object() {
         *value = Value::Object(serde_json::Map::new());
     }
-    let found = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (found_version, found_kind) = (found(value, "apiVersion"), found(value, "kind"));
-    if !found_version.is_empty() && found_version != api_version {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
-        ))
-        .into());
-    }
-    if !found_kind.is_empty() && found_kind != kind {
-        return Err(Status::bad_request(format!(
-            "{found_kind} in version {:?} cannot be handled as a {kind}: no kind {found_kind:?} is registered for the expected version",
-            api_version
-        ))
-        .into());
-    }
-    api::value::set(value, "apiVersion", api_version);
-    api::value::set(value, "kind", kind);
+    Claim::of(value).check(gvk)?;
+    api::value::set(value, "apiVersion", gvk.api_version());
+    api::value::set(value, "kind", gvk.kind);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_not_the_expected_type_is_told_as_upstream_does() {
+        let gvk = Gvk { group: "", version: "v1", kind: "ConfigMap" };
+        let schema = api::schema::native().of_gvk("", "v1", "ConfigMap").unwrap();
+        let check = |body: &str, want: &str| {
+            let decoded = typed("application/json", body.as_bytes(), schema, Strictness::Strict, gvk);
+            let outcome = decoded.and_then(|mut decoded| expect_kind(&mut decoded.value, gvk));
+            let Err(Failure::Status(status)) = outcome else { panic!("{body} was taken") };
+            assert_eq!((status.code, status.message.as_str()), (400, want), "{body}");
+        };
+        check(
+            "",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
+        );
+        check(
+            r#"{"kind":"ConfigMap","apiVersion":"v1""#,
+            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({"kind":"ConfigMap","apiVersion ...)"#,
+        );
+        check(
+            r#"{"kind":"Secret","apiVersion":"v1"}"#,
+            r#"Secret in version "v1" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion"#,
+        );
+        check(
+            r#"{"kind":"Nothing"}"#,
+            r#"Nothing in version "v1" cannot be handled as a ConfigMap: no kind "Nothing" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+        );
+        check(
+            r#"{"nothing":1}"#,
+            r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "nothing""#,
+        );
+        assert_eq!(summary(b"[1]"), "5b315d");
+    }
 }

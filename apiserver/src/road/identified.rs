@@ -6,12 +6,37 @@ use super::received::Received;
 use crate::answer::Failure;
 use crate::authn::{Credentials, Outcome, User};
 use crate::server::Server;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use api::status::Status;
+
+/// A bearer token where browsers cannot set headers.
+const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// A request with its user.
 pub struct Identified {
     pub(super) received: Received,
     pub(super) user: User,
+}
+
+const PROTOCOLS: &str = "sec-websocket-protocol";
+
+/// Takes secrets out of the headers, so that nothing behind this stage can pass them on.
+fn forget_credentials(headers: &mut HeaderMap) {
+    headers.remove("authorization");
+    let others: Vec<String> = headers
+        .get_all(PROTOCOLS)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .filter(|protocol| !protocol.is_empty() && !protocol.starts_with(BEARER))
+        .map(str::to_owned)
+        .collect();
+    headers.remove(PROTOCOLS);
+    if let Ok(value) = HeaderValue::from_str(&others.join(", ")) {
+        if !others.is_empty() {
+            headers.insert(HeaderName::from_static(PROTOCOLS), value);
+        }
+    }
 }
 
 /// Stage 2.
@@ -23,10 +48,10 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
     if let Some(user) = received.trusted.take() {
         return Ok(Identified { received, user });
     }
-    let protocols = received.header("sec-websocket-protocol").unwrap_or_default();
+    let protocols = received.header(PROTOCOLS).unwrap_or_default();
     let in_protocol = protocols
         .split(',')
-        .find_map(|protocol| protocol.trim().strip_prefix("base64url.bearer.authorization.k8s.io."));
+        .find_map(|protocol| protocol.trim().strip_prefix(BEARER));
     let credentials = Credentials {
         client_certs: &received.peer.certificates,
         authorization: received.header("authorization"),
@@ -35,7 +60,7 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
     };
     match server.authn.authenticate(&credentials).await {
         Outcome::User(user) => {
-            received.headers.remove("authorization");
+            forget_credentials(&mut received.headers);
             Ok(Identified { received, user })
         }
         Outcome::None => Err(Failure::Status(Status::unauthorized())),
@@ -43,5 +68,21 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
             tracing::debug!(why, "credentials refused");
             Err(Failure::Status(Status::unauthorized()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_travel_on() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer x"));
+        let protocols = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0";
+        headers.insert(HeaderName::from_static(PROTOCOLS), HeaderValue::from_static(protocols));
+        forget_credentials(&mut headers);
+        assert!(!headers.contains_key("authorization"));
+        assert_eq!(headers.get(PROTOCOLS).unwrap(), "v4.channel.k8s.io");
     }
 }

@@ -30,12 +30,13 @@ pub struct LocalCall {
 pub struct InProcess {
     workers: Workers,
     user: User,
+    agent: &'static str,
     turn: Arc<AtomicUsize>,
 }
 
 impl InProcess {
-    pub(crate) fn new(workers: Workers, user: User) -> InProcess {
-        InProcess { workers, user, turn: Arc::default() }
+    pub(crate) fn new(workers: Workers, user: User, agent: &'static str) -> InProcess {
+        InProcess { workers, user, agent, turn: Arc::default() }
     }
 }
 
@@ -49,10 +50,12 @@ impl tower::Service<http::Request<kube::client::Body>> for InProcess {
     }
 
     fn call(&mut self, request: http::Request<kube::client::Body>) -> Self::Future {
-        let (workers, user) = (self.workers.clone(), self.user.clone());
+        let (workers, user, agent) = (self.workers.clone(), self.user.clone(), self.agent);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
+            let agent = http::HeaderValue::from_static(agent);
+            parts.headers.entry(http::header::USER_AGENT).or_insert(agent);
             let body = body.collect().await.map_err(Error::other)?.to_bytes();
             let (reply, answer) = oneshot::channel();
             let request = http::Request::from_parts(parts, body);

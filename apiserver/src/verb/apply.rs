@@ -6,6 +6,7 @@ use crate::registry::write::{self, Change};
 use crate::road::decoded;
 use crate::server::Server;
 use api::apply::{self, ApplyError, Manager, Operation};
+use api::codec;
 use api::status::Status;
 
 /// Answers an apply.
@@ -24,11 +25,13 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         .into());
     }
     let body = decoded::body(&mut call.authorized.received.body).await?;
-    let mut decoded = decoded::object("application/yaml", &body, kind.schema(), strictness)?;
+    // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
+    let mut decoded = codec::yaml::decode_applied(&body, kind.schema(), strictness)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     if api::value::text(&decoded.value, "apiVersion").is_empty() {
         return Err(Status::bad_request("apiVersion must be set").into());
     }
-    decoded::expect_kind(&mut decoded.value, &kind.api_version(), kind.kind)?;
+    decoded::expect_kind(&mut decoded.value, kind.gvk())?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
     let who = Manager {

@@ -76,7 +76,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         });
         let mut answer = stream("", futures::stream::empty());
         answer.code = 101;
-        return Ok(with_headers(answer, &response, true));
+        return Ok(answer.with_all(passed_on(&response, true)));
     }
     // A kubelet's refusal is text; clients expect a Status.
     if code >= 400 && !proxy {
@@ -84,6 +84,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         let text = String::from_utf8_lossy(&text).trim().to_owned();
         return Err(backend_status(code, text).into());
     }
+    let headers = passed_on(&response, false);
     let body: futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>> = Box::pin(
         futures::stream::unfold(response, |mut response| async move {
             loop {
@@ -97,9 +98,10 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             }
         }),
     );
-    // Streams of text: the type that upstream gives to logs.
+    // Logs are text; what a proxied backend says of its answer goes on as it is.
     let content_type = if proxy { "" } else { "text/plain" };
-    Ok(Answer { code, content_type, body: Body::Stream(body), headers: Vec::new() })
+    let answer = Answer { code, content_type, body: Body::Stream(body), headers: Vec::new() };
+    Ok(if proxy { answer.with_all(headers) } else { answer })
 }
 
 fn backend_status(code: u16, message: String) -> Status {
@@ -113,14 +115,14 @@ fn backend_status(code: u16, message: String) -> Status {
     Status { code, reason, message, details: Value::Null }
 }
 
-fn with_headers<B>(mut answer: Answer, response: &http::Response<B>, upgraded: bool) -> Answer {
-    for (name, value) in response.headers() {
-        let hop = HOP.contains(&name.as_str()) && !(upgraded && name == "connection");
-        if let (false, Ok(text)) = (hop, value.to_str()) {
-            answer = answer.with(name.as_str(), text);
-        }
-    }
-    answer
+/// The backend's headers, without those of the hop.
+fn passed_on<B>(response: &http::Response<B>, upgraded: bool) -> Vec<(String, String)> {
+    response
+        .headers()
+        .iter()
+        .filter(|(name, _)| !HOP.contains(&name.as_str()) || (upgraded && *name == "connection"))
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect()
 }
 
 async fn send<B>(

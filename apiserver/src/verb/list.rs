@@ -8,6 +8,7 @@ use crate::registry::columns::ListMeta;
 use crate::registry::read::{self, Continue, Filter, Version};
 use crate::road::received::Query;
 use crate::server::Server;
+use api::field_path::{FieldError, Path};
 use api::status::Status;
 
 /// Answers a list.
@@ -24,7 +25,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         Some(limit) => match limit.parse::<i64>() {
             Ok(limit) if limit > 0 => usize::try_from(limit).unwrap_or(usize::MAX),
             Ok(_) => usize::MAX,
-            Err(_) => return Err(Status::bad_request(format!("limit: Invalid value: {limit:?}: must be an integer")).into()),
+            Err(_) => return Err(Status::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax")).into()),
         },
     };
     let permit = &call.authorized.permit;
@@ -41,10 +42,10 @@ fn version(query: &Query, continued: bool) -> Result<Version, Failure> {
     let text = query.get("resourceVersion").unwrap_or_default();
     let matching = query.get("resourceVersionMatch").unwrap_or_default();
     if !matching.is_empty() && continued {
-        return Err(Status::bad_request("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided").into());
+        return Err(forbidden("resourceVersionMatch is forbidden when continue is provided"));
     }
     if !matching.is_empty() && text.is_empty() {
-        return Err(Status::bad_request("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided").into());
+        return Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"));
     }
     let revision = parse(text)?;
     match (matching, revision) {
@@ -52,16 +53,21 @@ fn version(query: &Query, continued: bool) -> Result<Version, Failure> {
         ("" | "NotOlderThan", Some(0)) => Ok(Version::Any),
         ("", Some(revision)) if query.get("limit").is_some_and(|limit| limit != "0") => Ok(Version::Exact(revision)),
         ("" | "NotOlderThan", Some(revision)) => Ok(Version::NotOlderThan(revision)),
-        ("Exact", Some(0)) => Err(Status::bad_request(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )
-        .into()),
+        ("Exact", Some(0)) => Err(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
         ("Exact", Some(revision)) => Ok(Version::Exact(revision)),
-        (other, _) => Err(Status::bad_request(format!(
-            "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-        ))
-        .into()),
+        (other, _) => {
+            let field = Path::new("resourceVersionMatch");
+            Err(invalid(FieldError::not_supported(&field, other, &["Exact", "NotOlderThan", ""])))
+        }
     }
+}
+
+fn forbidden(detail: &str) -> Failure {
+    invalid(FieldError::forbidden(&Path::new("resourceVersionMatch"), detail))
+}
+
+fn invalid(error: FieldError) -> Failure {
+    Status::invalid("meta.k8s.io", "ListOptions", "", &vec![error]).into()
 }
 
 /// A `resourceVersion` as a number; `None` when empty.

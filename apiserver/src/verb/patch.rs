@@ -7,7 +7,7 @@ use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change};
 use crate::road::decoded;
 use crate::server::Server;
-use api::codec::Strictness;
+use api::codec::{self, Strictness};
 use api::patch::{self, PatchError};
 use api::schema::SchemaRef;
 use api::status::Status;
@@ -34,7 +34,7 @@ impl Patch {
     /// 415 for another type, 400 for bytes that are not JSON.
     pub fn read(media: &str, body: bytes::Bytes) -> Result<Patch, Failure> {
         let parse = |body: &[u8]| -> Result<Value, Failure> {
-            let value: Value = serde_json::from_slice(body)
+            let value = codec::json::parse(body)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
             if !value.is_object() {
                 return Err(Status::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}").into());
@@ -98,7 +98,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
         let (mut object, warned) = patch.apply(old, kind.schema(), strictness)?;
-        decoded::expect_kind(&mut object, &kind.api_version(), kind.kind)?;
+        decoded::expect_kind(&mut object, kind.gvk())?;
         // A patch that does not speak of the version applies to whatever is there.
         if api::meta::resource_version(&object) == api::meta::resource_version(old) {
             api::value::remove(&mut object, "metadata.resourceVersion");

@@ -161,7 +161,7 @@ mod tests {
             ("10.244.3.0/24", "10.244.3.1", 24)
         );
         let check = |text: &str, why: &str| {
-            assert_eq!(PodCidr::parse(text).unwrap_err(), format!("the pod CIDR {text:?} {why}"))
+            assert_eq!(PodCidr::parse(text).unwrap_err(), format!("the pod CIDR {text:?} {why}"));
         };
         for text in ["", "10.244.0.0", "10.244.0.0/x", "10.244.0.0/33", "fd00::/64", "10.244.0/24"] {
             check(text, "is not an IPv4 block such as 10.244.0.0/24");

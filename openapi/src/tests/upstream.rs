@@ -232,6 +232,11 @@ fn aggregated_discovery_is_upstreams() {
     };
     let ours = discovery::aggregated(&discovery::groups(ALL), false, "v2");
     assert_eq!((&ours["kind"], &ours["apiVersion"]), (&theirs["kind"], &theirs["apiVersion"]));
+    let names = |list: &Value| -> Vec<String> {
+        list["items"].as_array().unwrap().iter().map(|g| api::value::text(g, "metadata.name").to_owned()).collect()
+    };
+    let (served, all) = (names(&ours), names(&theirs));
+    assert_eq!(served, all.into_iter().filter(|name| served.contains(name)).collect::<Vec<_>>(), "order of groups");
     for group in ours["items"].as_array().unwrap() {
         let name = api::value::text(group, "metadata.name");
         let other = find(&theirs["items"], "metadata.name", name).unwrap_or_else(|| panic!("no group {name}"));
@@ -243,6 +248,36 @@ fn aggregated_discovery_is_upstreams() {
                 let plural = api::value::text(resource, "resource");
                 let other = find(&other["resources"], "resource", plural).unwrap_or_else(|| panic!("no {plural}"));
                 assert_eq!(resource, &other, "{name}/{number} {plural}");
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_discovery_is_upstreams() {
+    let Some(root) = oracle() else { return };
+    for group in discovery::groups(ALL) {
+        for (version, kinds) in &group.versions {
+            let root = root.join("discovery");
+            let file = match group.name {
+                "" => root.join(format!("api__{version}.json")),
+                name => root.join(format!("apis__{name}__{version}.json")),
+            };
+            let (ours, theirs) = (discovery::resource_list(group.name, version, kinds), read(&file));
+            for key in ["kind", "apiVersion", "groupVersion"] {
+                assert_eq!(ours[key], theirs[key], "{key} of {}/{version}", group.name);
+            }
+            for resource in ours["resources"].as_array().unwrap() {
+                let name = api::value::text(resource, "name");
+                let other = theirs["resources"].as_array().unwrap().iter().find(|other| other["name"] == name);
+                assert_eq!(Some(resource), other, "{}/{version}", group.name);
+            }
+        }
+        if !group.name.is_empty() {
+            let (ours, theirs) =
+                (discovery::single_group(&group), read(&root.join(format!("discovery/apis__{}.json", group.name))));
+            for key in ["kind", "apiVersion", "name", "preferredVersion"] {
+                assert_eq!(ours[key], theirs[key], "{key} of {}", group.name);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Create. See `write.rs` for the order of steps.
 
-use super::{ATTEMPTS, Options, Written, admission_request, bytes, commit, default, expires, manager, namespace_check};
+use super::{ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check};
 use super::{refuse, reset_fields};
 use crate::answer::Failure;
 use crate::cache::Entry;
@@ -48,6 +48,7 @@ pub async fn create(
         value::set(&mut object, "metadata.generation", 1);
     }
     kind.hooks.prepare_create(&mut object);
+    canonical(kind, &mut object);
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());
         let who = manager(target, options, &time, &version);
@@ -60,7 +61,8 @@ pub async fn create(
     guard::escalation(server, permit, target, &object, None).await?;
     let warnings = kind.hooks.warnings(&object, None);
 
-    for attempt in 0..ATTEMPTS {
+    let mut namespaces = namespaces;
+    for _ in 0..ATTEMPTS {
         let claims = allocate::claim(server, target, &mut object, None).await?;
         let stored = bytes(kind, &object);
         if options.dry_run {
@@ -70,7 +72,7 @@ pub async fn create(
         let write = Commit {
             who: permit.user().name.as_str().into(),
             ops: vec![op],
-            checks: if attempt == 0 { namespaces.clone() } else { namespace_check(server, target).await? },
+            checks: namespaces.clone(),
             claims: claims.claims.clone(),
         };
         match commit(server, target, write, &stored).await {
@@ -84,6 +86,8 @@ pub async fn create(
             }
             // The namespace changed meanwhile: look again whether it still takes objects.
             Err(StoreError::Expectation { .. }) => {
+                // First the version that the commit will insist on, then the question whether it takes objects.
+                namespaces = namespace_check(server, target).await?;
                 server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
             }
             Err(StoreError::Claimed { .. }) if claims.chosen => allocate::forget(&mut object, &claims),

@@ -1,6 +1,6 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
-use super::{ATTEMPTS, Options, Written, admission_request, bytes, commit, create, default, expires, manager};
+use super::{ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager};
 use super::{refuse, reset_fields};
 use crate::answer::Failure;
 use crate::cache::Entry;
@@ -91,6 +91,7 @@ async fn attempt(
     if kind.generation && differs(kind, &new, old) {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }
+    canonical(kind, &mut new);
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());
         let who = manager(target, options, &time, &version);
