@@ -110,12 +110,7 @@ impl Chain {
     ///
     /// # Errors
     /// The first refusal.
-    pub async fn mutate(
-        &self,
-        request: &Request<'_>,
-        object: &mut Value,
-        lookup: &dyn Lookup,
-    ) -> Result<(), Refusal> {
+    pub async fn mutate(&self, request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         for plugin in &self.0 {
             plugin.mutate(request, object, lookup).await?;
         }

@@ -235,10 +235,7 @@ mod tests {
                 FieldError::not_supported(&Path::new("type"), "x", &["b", "a"]),
                 "type: Unsupported value: \"x\": supported values: \"a\", \"b\"",
             ),
-            (
-                FieldError::duplicate(&Path::new("a").index(1).key("k"), "v"),
-                "a[1][k]: Duplicate value: \"v\"",
-            ),
+            (FieldError::duplicate(&Path::new("a").index(1).key("k"), "v"), "a[1][k]: Duplicate value: \"v\""),
         ];
         for (error, sentence) in cases {
             assert_eq!(error.to_string(), sentence);

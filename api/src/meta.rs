@@ -62,7 +62,8 @@ pub fn finalizers(object: &Value) -> Vec<&str> {
 /// Unix seconds as `metav1.Time` text.
 #[must_use]
 pub fn time(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| String::new(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// Unix seconds of an RFC 3339 text.

@@ -108,22 +108,14 @@ impl Status {
     /// 405 `MethodNotAllowed`.
     #[must_use]
     pub fn method_not_allowed(resource: ResourceName<'_>, verb: &str) -> Status {
-        Status::new(
-            405,
-            "MethodNotAllowed",
-            format!("{verb} is not supported on resources of kind \"{resource}\""),
-        )
-        .about(resource, "")
+        Status::new(405, "MethodNotAllowed", format!("{verb} is not supported on resources of kind \"{resource}\""))
+            .about(resource, "")
     }
 
     /// 406 `NotAcceptable`.
     #[must_use]
     pub fn not_acceptable(offered: &str) -> Status {
-        Status::new(
-            406,
-            "NotAcceptable",
-            format!("only the following media types are accepted: {offered}"),
-        )
+        Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {offered}"))
     }
 
     /// 409 `AlreadyExists`.
@@ -197,8 +189,7 @@ impl Status {
         } else {
             format!("{qualified} {name:?} is invalid: {list}")
         };
-        let mut status =
-            Status::new(422, "Invalid", message).about(ResourceName { group, plural: kind }, name);
+        let mut status = Status::new(422, "Invalid", message).about(ResourceName { group, plural: kind }, name);
         let causes: Vec<Value> = errors
             .iter()
             .map(|e| json!({"reason": e.kind.reason(), "message": e.body(), "field": e.field.to_string()}))

@@ -124,15 +124,13 @@ pub fn status(failure: Failure) -> Status {
                 {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
             status
         }
-        StoreError::TooLarge { size, limit, .. } => {
-            Status::too_large(format!("Request entity too large: the object has {size} bytes, at most {limit} are stored"))
-        }
+        StoreError::TooLarge { size, limit, .. } => Status::too_large(format!(
+            "Request entity too large: the object has {size} bytes, at most {limit} are stored"
+        )),
         StoreError::Invalid(why) => Status::bad_request(why),
         StoreError::Unavailable(why) => Status::unavailable(why),
         StoreError::Full(why) => Status::unavailable(format!("the store takes no writes: {why}")),
-        StoreError::MaybeCommitted(why) => {
-            Status::timeout(format!("the write may or may not have happened: {why}"), 0)
-        }
+        StoreError::MaybeCommitted(why) => Status::timeout(format!("the write may or may not have happened: {why}"), 0),
         error @ (StoreError::Corrupt(_) | StoreError::WrongFormat { .. } | StoreError::Locked(_)) => {
             tracing::error!(%error, "the store failed");
             Status::internal(error)
@@ -150,7 +148,8 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
         let status = status(failure);
         let schema = api::schema::native().schema("io.k8s.apimachinery.pkg.apis.meta.v1.Status");
         let value = status.to_value();
-        let body = schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
+        let body =
+            schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
         let mut answer = Answer::bytes(status.code, "application/json", body);
         if status.code == 429 || status.code == 503 {
             answer = answer.with("retry-after", "1");

@@ -40,11 +40,7 @@ fn target(object: &Value) -> Result<Target, Failure> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let kind: &'static Kind = kinds::by_gvk(group, version, api::value::text(object, "kind"))
         .ok_or_else(|| Status::internal(format!("no kind for {object}")))?;
-    Ok(Target {
-        kind,
-        namespace: api::meta::namespace(object).to_owned(),
-        name: api::meta::name(object).to_owned(),
-    })
+    Ok(Target { kind, namespace: api::meta::namespace(object).to_owned(), name: api::meta::name(object).to_owned() })
 }
 
 fn options() -> Options {

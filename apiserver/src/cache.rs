@@ -145,9 +145,7 @@ impl Cache {
         for (kind, entry) in entries {
             let previous = match kind {
                 EventKind::Deleted => state.objects.remove(&entry.key),
-                EventKind::Created | EventKind::Updated => {
-                    state.objects.insert(entry.key.clone(), Arc::clone(&entry))
-                }
+                EventKind::Created | EventKind::Updated => state.objects.insert(entry.key.clone(), Arc::clone(&entry)),
             };
             state.ring.push_back(Arc::new(Event { kind, object: entry, previous }));
         }

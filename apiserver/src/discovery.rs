@@ -15,8 +15,10 @@ type Check = (&'static str, fn(&Server) -> bool);
 
 /// What `/livez` asks; `/readyz` asks more.
 const ALIVE: &[Check] = &[("ping", |_| true), ("log", |_| true)];
-const READY: &[Check] =
-    &[("poststarthook/bootstrap", |server| server.ready.load(Ordering::Acquire)), ("shutdown", |server| !server.stop.is_cancelled())];
+const READY: &[Check] = &[
+    ("poststarthook/bootstrap", |server| server.ready.load(Ordering::Acquire)),
+    ("shutdown", |server| !server.stop.is_cancelled()),
+];
 
 /// Answers a request for a path that is no resource.
 ///
@@ -24,7 +26,11 @@ const READY: &[Check] =
 /// 404 for a path that nothing serves, 405 for methods other than GET and HEAD.
 pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Failure> {
     if !matches!(received.method.as_str(), "GET" | "HEAD") {
-        return Err(Status::method_not_allowed(api::status::ResourceName { group: "", plural: "" }, received.method.as_str()).into());
+        return Err(Status::method_not_allowed(
+            api::status::ResourceName { group: "", plural: "" },
+            received.method.as_str(),
+        )
+        .into());
     }
     let path = received.path.trim_end_matches('/');
     match path {
@@ -85,9 +91,7 @@ fn described(server: &Server, received: &Received, path: &str) -> Result<Answer,
             Ok(Answer::bytes(301, "", "").with("location", documents::v3_url(name, document)))
         }
         // What is asked for by its own hash never changes.
-        (Some(_), Some(_)) => {
-            Ok(conditional(received, document, media, "public, immutable, max-age=31536000"))
-        }
+        (Some(_), Some(_)) => Ok(conditional(received, document, media, "public, immutable, max-age=31536000")),
         _ => Ok(conditional(received, document, media, "no-cache, private")),
     }
 }
@@ -100,11 +104,7 @@ fn plain(server: &Server, received: &Received, path: &str) -> Result<Answer, Fai
 fn conditional(received: &Received, document: &Document, media: &'static str, cache: &str) -> Answer {
     let etag = format!("\"{}\"", document.etag);
     let same = received.header("if-none-match").is_some_and(|header| header.contains(&document.etag));
-    let answer = if same {
-        Answer::bytes(304, "", "")
-    } else {
-        Answer::bytes(200, media, document.bytes.clone())
-    };
+    let answer = if same { Answer::bytes(304, "", "") } else { Answer::bytes(200, media, document.bytes.clone()) };
     answer.with("etag", etag).with("vary", "Accept").with("cache-control", cache)
 }
 
@@ -122,10 +122,21 @@ fn aggregated_version(accept: &str) -> Option<&'static str> {
 }
 
 fn paths() -> Vec<String> {
-    let mut out: Vec<String> =
-        ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut out: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for kind in api::kinds::ALL {
         let root = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
         out.push(format!("{root}/{}", kind.version));

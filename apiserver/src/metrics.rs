@@ -28,12 +28,13 @@ impl Metrics {
     pub fn new() -> Metrics {
         let registry = Registry::new();
         let labels = ["verb", "group", "version", "resource", "subresource", "scope", "code"];
-        let requests = IntCounterVec::new(
-            Opts::new("apiserver_request_total", "Requests by verb, resource and code."),
-            &labels,
-        )
-        .expect("a constant name is valid");
-        let buckets = vec![0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+        let requests =
+            IntCounterVec::new(Opts::new("apiserver_request_total", "Requests by verb, resource and code."), &labels)
+                .expect("a constant name is valid");
+        let buckets = vec![
+            0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+            20.0, 30.0, 45.0, 60.0,
+        ];
         let durations = HistogramVec::new(
             HistogramOpts::new("apiserver_request_duration_seconds", "Time to answer, in seconds.").buckets(buckets),
             &["verb", "group", "version", "resource", "subresource", "scope"],

@@ -100,9 +100,7 @@ async fn work(
     tls: Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
     stop: CancellationToken,
 ) {
-    let app = App::new()
-        .app_data(web::Data::from(Arc::clone(&server)))
-        .default_service(web::route().to(road::travel));
+    let app = App::new().app_data(web::Data::from(Arc::clone(&server))).default_service(web::route().to(road::travel));
     let service = match app.into_factory().new_service(AppConfig::default()).await {
         Ok(service) => Rc::new(service),
         Err(()) => {

@@ -141,15 +141,15 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let item = !info.name.is_empty();
     if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {
         let message = "the server does not allow this method on the requested resource";
-        return Err(Status { message: message.to_owned(), ..Status::method_not_allowed(ResourceName { group: "", plural: "" }, &info.verb) }.into());
+        return Err(Status {
+            message: message.to_owned(),
+            ..Status::method_not_allowed(ResourceName { group: "", plural: "" }, &info.verb)
+        }
+        .into());
     }
     let pretty = received.query.flag("pretty");
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
-    let medium = if streaming {
-        Medium::JSON
-    } else {
-        negotiated::negotiate(received.header("accept"), pretty)?
-    };
+    let medium = if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty)? };
     // `namespaces/x` is authorized in x, but stored in no namespace.
     let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
     let target = Target { kind, namespace, name: info.name.clone() };

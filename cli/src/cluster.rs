@@ -34,18 +34,30 @@ pub(crate) struct ControlPlane {
 }
 
 /// Starts the API server over the store in the data directory.
-pub(crate) async fn start(flags: &Up, data: &Path, node: &str, stop: &CancellationToken) -> anyhow::Result<ControlPlane> {
+pub(crate) async fn start(
+    flags: &Up,
+    data: &Path,
+    node: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<ControlPlane> {
     let pki = data.join("pki");
     let authority = Authority::open(&pki)?;
     let advertise = flags.advertise_address.unwrap_or_else(outward_address);
     let cidrs = flags
         .service_cluster_ip_range
         .iter()
-        .map(|text| text.parse::<IpNet>().with_context(|| format!("--service-cluster-ip-range: {text:?} is not a range")))
+        .map(|text| {
+            text.parse::<IpNet>().with_context(|| format!("--service-cluster-ip-range: {text:?} is not a range"))
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let serving = match (&flags.tls_cert_file, &flags.tls_private_key_file) {
         (Some(certificate), Some(key)) => Pair { certificate: read(certificate)?, key: read(key)? },
-        _ => authority.issue(&Subject { file: "apiserver", name: "kube-apiserver", group: None, hosts: hosts(advertise, &cidrs, node) })?,
+        _ => authority.issue(&Subject {
+            file: "apiserver",
+            name: "kube-apiserver",
+            group: None,
+            hosts: hosts(advertise, &cidrs, node),
+        })?,
     };
     let kubelet_client = authority.issue(&Subject {
         file: "apiserver-kubelet-client",
@@ -156,7 +168,6 @@ impl Clients {
     fn service_account(&self, name: &str) -> kube::Client {
         self.accounts.get(name).unwrap_or(&self.manager).clone()
     }
-
 }
 
 fn controller_roles() -> Vec<ControllerRole> {

@@ -94,7 +94,10 @@ fn next_steps(flags: &Up) {
     let mut lines = vec![
         String::new(),
         "The cluster is up. In another terminal:".to_owned(),
-        format!("  export KUBECONFIG={}", std::path::absolute(&flags.kubeconfig).unwrap_or_else(|_| flags.kubeconfig.clone()).display()),
+        format!(
+            "  export KUBECONFIG={}",
+            std::path::absolute(&flags.kubeconfig).unwrap_or_else(|_| flags.kubeconfig.clone()).display()
+        ),
         "  kubectl get nodes,pods -A".to_owned(),
     ];
     if !flags.no_node {

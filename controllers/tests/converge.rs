@@ -93,7 +93,9 @@ impl World {
         let clients: std::collections::HashMap<String, Client> = CONTROLLERS
             .iter()
             .map(|one| one.service_account)
-            .map(|name| (name.to_owned(), api.client(User::service_account("kube-system", name, ""), "kube-controller-manager")))
+            .map(|name| {
+                (name.to_owned(), api.client(User::service_account("kube-system", name, ""), "kube-controller-manager"))
+            })
             .collect();
         let manager = api.client(User::new("system:kube-controller-manager", &[]), "kube-controller-manager");
         let client_for = move |name: &str| clients.get(name).unwrap_or(&manager).clone();

@@ -36,9 +36,8 @@ fn tolerate(pod: &mut Value) {
             (own_key == key || own_key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
         });
         if !covered {
-            tolerations.push(
-                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
-            );
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
         }
     }
     if tolerations.len() > before {

@@ -45,10 +45,7 @@ impl Plugin for NamespaceLifecycle {
 
 /// The 403 that clients recognise by its `NamespaceTerminating` cause.
 fn terminating(request: &Request<'_>) -> Refusal {
-    let why = format!(
-        "unable to create new content in namespace {} because it is being terminated",
-        request.namespace
-    );
+    let why = format!("unable to create new content in namespace {} because it is being terminated", request.namespace);
     let Refusal(mut status) = request.forbidden(&why);
     value::set(
         &mut status.details,

@@ -34,7 +34,9 @@ impl Plugin for NodeRestriction {
                     return Err(request.forbidden("can only access leases in the \"kube-node-lease\" system namespace"));
                 }
                 if request.name != node {
-                    return Err(request.forbidden("can only access node lease with the same name as the requesting node"));
+                    return Err(
+                        request.forbidden("can only access node lease with the same name as the requesting node")
+                    );
                 }
                 Ok(())
             }
@@ -49,18 +51,24 @@ fn pod(request: &Request<'_>, object: &Value, node: &str) -> Result<(), Refusal>
     match (request.operation, request.subresource) {
         (Operation::Create, "") => {
             if meta::annotation(object, "kubernetes.io/config.mirror").is_none() {
-                let why = format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods");
+                let why = format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                );
                 return Err(request.forbidden(&why));
             }
             if bound_to != node {
-                return Err(request.forbidden(&format!("node {node:?} can only create pods with spec.nodeName set to itself")));
+                return Err(
+                    request.forbidden(&format!("node {node:?} can only create pods with spec.nodeName set to itself"))
+                );
             }
             Ok(())
         }
-        (Operation::Update, "status") | (Operation::Delete, "") if bound_to != node => Err(request.forbidden(&format!(
-            "node {node:?} can only {} pods with spec.nodeName set to itself",
-            if request.operation == Operation::Delete { "delete" } else { "update pod status for" }
-        ))),
+        (Operation::Update, "status") | (Operation::Delete, "") if bound_to != node => {
+            Err(request.forbidden(&format!(
+                "node {node:?} can only {} pods with spec.nodeName set to itself",
+                if request.operation == Operation::Delete { "delete" } else { "update pod status for" }
+            )))
+        }
         _ => Ok(()),
     }
 }

@@ -96,9 +96,9 @@ fn suffix(pod: &Value, name: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let seed = format!("{}/{name}/{}", api::meta::namespace(pod), api::meta::uid(pod));
     // FNV-1a.
-    let mut hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash = seed
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let base = ALPHABET.len() as u64;
     (0..5)
         .filter_map(|_| {

@@ -25,7 +25,8 @@ impl Plugin for TaintNodesByCondition {
             return Ok(());
         }
         let mut taints = value::items(object, "spec.taints").to_vec();
-        let there = taints.iter().any(|t| value::text(t, "key") == NOT_READY && value::text(t, "effect") == "NoSchedule");
+        let there =
+            taints.iter().any(|t| value::text(t, "key") == NOT_READY && value::text(t, "effect") == "NoSchedule");
         if !there {
             taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
             value::set(object, "spec.taints", taints);

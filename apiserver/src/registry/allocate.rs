@@ -70,7 +70,9 @@ pub async fn claim(
             None => {
                 let taken = server.store.claims(&pool).await.map_err(|error| target.failure(error))?;
                 let taken: HashSet<String> = taken.into_iter().map(|(item, _)| item.to_string()).collect();
-                let found = choose(server, need.pool, |item| !taken.contains(item) && !now.contains(&(pool.clone(), item.to_owned())));
+                let found = choose(server, need.pool, |item| {
+                    !taken.contains(item) && !now.contains(&(pool.clone(), item.to_owned()))
+                });
                 let item = found.ok_or_else(|| exhausted(&need))?;
                 for pointer in &need.set {
                     write(object, pointer, need.pool, &item);
@@ -121,7 +123,11 @@ pub fn taken(target: &Target, object: &Value, item: &str) -> Failure {
     let error = if port {
         FieldError::invalid(&field, item.parse::<u64>().unwrap_or_default(), "provided port is already allocated")
     } else {
-        FieldError::invalid(&field, item, "failed to allocate IP ".to_owned() + item + ": provided IP is already allocated")
+        FieldError::invalid(
+            &field,
+            item,
+            "failed to allocate IP ".to_owned() + item + ": provided IP is already allocated",
+        )
     };
     Status::invalid(target.kind.group, target.kind.kind, &target.name, &vec![error]).into()
 }
@@ -155,9 +161,7 @@ fn allowed(server: &Server, target: &Target, _object: &Value, need: &Need, want:
     };
     match problem {
         None => Ok(()),
-        Some(error) => {
-            Err(Status::invalid(target.kind.group, target.kind.kind, &target.name, &vec![error]).into())
-        }
+        Some(error) => Err(Status::invalid(target.kind.group, target.kind.kind, &target.name, &vec![error]).into()),
     }
 }
 

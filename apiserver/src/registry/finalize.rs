@@ -35,13 +35,7 @@ pub enum Deletion {
 
 /// Decides a deletion. `now` is in Unix seconds, `grace` the client's wish in seconds.
 #[must_use]
-pub fn decide(
-    kind: &Kind,
-    object: &Value,
-    propagation: Option<Propagation>,
-    grace: Option<i64>,
-    now: i64,
-) -> Deletion {
+pub fn decide(kind: &Kind, object: &Value, propagation: Option<Propagation>, grace: Option<i64>, now: i64) -> Deletion {
     let mut new = object.clone();
     let finalizers = finalizers(object, propagation);
     if finalizers.is_empty() {

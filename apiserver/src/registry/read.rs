@@ -61,8 +61,7 @@ impl Filter {
     /// # Errors
     /// 400 for one that cannot be parsed or names a field that the kind does not offer.
     pub fn parse(target: &Target, labels: Option<&str>, fields: Option<&str>) -> Result<Filter, Failure> {
-        let labels = LabelSelector::parse(labels.unwrap_or_default())
-            .map_err(Status::bad_request)?;
+        let labels = LabelSelector::parse(labels.unwrap_or_default()).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
         let kind = target.kind;
         for term in fields.terms() {
@@ -71,7 +70,10 @@ impl Filter {
             if !known {
                 // Kinds with fields of their own say it otherwise than the others.
                 return Err(Status::bad_request(if kind.selectable.is_empty() {
-                    format!("{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", term.field)
+                    format!(
+                        "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                        term.field
+                    )
                 } else {
                     format!("field label not supported: {}", term.field)
                 })
@@ -199,7 +201,8 @@ pub async fn list(
     let mut next = None;
     let mut visited = 0;
     for (key, entry) in &snapshot.objects {
-        let after = from.is_none_or(|from| (&*key.namespace, &*key.name) > (from.namespace.as_str(), from.name.as_str()));
+        let after =
+            from.is_none_or(|from| (&*key.namespace, &*key.name) > (from.namespace.as_str(), from.name.as_str()));
         if !after {
             visited += 1;
             continue;

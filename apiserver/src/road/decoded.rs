@@ -78,12 +78,7 @@ pub fn content_type(received: &Received) -> String {
 ///
 /// # Errors
 /// 415 for an encoding we do not read, 400 for bytes that are not what they claim.
-pub fn object(
-    media: &str,
-    bytes: &[u8],
-    schema: SchemaRef<'_>,
-    strictness: Strictness,
-) -> Result<Decoded, Failure> {
+pub fn object(media: &str, bytes: &[u8], schema: SchemaRef<'_>, strictness: Strictness) -> Result<Decoded, Failure> {
     let decoded = match media {
         "application/json" => codec::json::decode(bytes, schema, strictness),
         "application/yaml" | "application/apply-patch+yaml" => codec::yaml::decode(bytes, schema, strictness),
@@ -125,7 +120,8 @@ pub fn typed(
     // A body of another type has fields of its own: that it is another type is the better answer.
     claim.check(gvk)?;
     let (version, kind) = claim.or(gvk);
-    Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {error}", gvk.kind)).into())
+    Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {error}", gvk.kind))
+        .into())
 }
 
 /// What type a body says it has; empty where it says nothing.
@@ -173,7 +169,11 @@ impl Claim {
                 "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
             ),
         };
-        Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", expected.kind)).into())
+        Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {why}",
+            expected.kind
+        ))
+        .into())
     }
 }
 

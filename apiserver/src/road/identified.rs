@@ -49,9 +49,7 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
         return Ok(Identified { received, user });
     }
     let protocols = received.header(PROTOCOLS).unwrap_or_default();
-    let in_protocol = protocols
-        .split(',')
-        .find_map(|protocol| protocol.trim().strip_prefix(BEARER));
+    let in_protocol = protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix(BEARER));
     let credentials = Credentials {
         client_certs: &received.peer.certificates,
         authorization: received.header("authorization"),

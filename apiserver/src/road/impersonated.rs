@@ -40,9 +40,7 @@ pub async fn impersonate(server: &Server, audited: Audited) -> Result<Acting, Fa
         return if groups.is_empty() && uid.is_none() && extra.is_empty() {
             Ok(Acting { received, user })
         } else {
-            Err(Failure::Status(Status::internal(
-                "requested impersonation without impersonating a user".to_owned(),
-            )))
+            Err(Failure::Status(Status::internal("requested impersonation without impersonating a user".to_owned())))
         };
     };
     let may = async |group: &str, resource: &str, subresource: &str, namespace: &str, object: &str| {

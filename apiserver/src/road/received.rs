@@ -5,9 +5,9 @@
 use crate::answer::Failure;
 use crate::authn::User;
 use crate::transport::{Peer, Trusted};
+use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
-use actix_web::dev::Payload;
 use actix_web::{HttpMessage as _, HttpRequest, web};
 use api::status::Status;
 use std::rc::Rc;
@@ -233,7 +233,13 @@ mod tests {
         let info = RequestInfo::parse(method, path, &Query::parse(query));
         let shown = format!(
             "{} {}/{} ns={} {}/{} name={} rest={}",
-            info.verb, info.group, info.version, info.namespace, info.resource, info.subresource, info.name,
+            info.verb,
+            info.group,
+            info.version,
+            info.namespace,
+            info.resource,
+            info.subresource,
+            info.name,
             info.rest.join("/")
         );
         assert_eq!(shown, expected, "{method} {target}");
@@ -248,7 +254,11 @@ mod tests {
         check("GET", "/api/v1/watch/namespaces/a/pods", "watch /v1 ns=a pods/ name= rest=");
         check("GET", "/api/v1/namespaces/a/pods/p/log", "get /v1 ns=a pods/log name=p rest=");
         check("POST", "/apis/apps/v1/namespaces/a/deployments", "create apps/v1 ns=a deployments/ name= rest=");
-        check("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 ns=a deployments/ name= rest=");
+        check(
+            "DELETE",
+            "/apis/apps/v1/namespaces/a/deployments",
+            "deletecollection apps/v1 ns=a deployments/ name= rest=",
+        );
         check("GET", "/api/v1/nodes/n/proxy/stats/summary", "get /v1 ns= nodes/proxy name=n rest=stats/summary");
         check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list /v1 ns= pods/ name=x rest=");
         check("GET", "/version", "get / ns= / name= rest=");

@@ -45,11 +45,8 @@ fn head(request: &mut actix_http::Request, parts: &http::request::Parts) {
     head.method = actix_http::Method::from_bytes(parts.method.as_str().as_bytes()).unwrap_or(actix_http::Method::GET);
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     head.uri = target.parse().unwrap_or_default();
-    head.version = if parts.version == http::Version::HTTP_2 {
-        actix_http::Version::HTTP_2
-    } else {
-        actix_http::Version::HTTP_11
-    };
+    head.version =
+        if parts.version == http::Version::HTTP_2 { actix_http::Version::HTTP_2 } else { actix_http::Version::HTTP_11 };
     for (name, value) in &parts.headers {
         let name = old::HeaderName::from_bytes(name.as_str().as_bytes());
         let value = old::HeaderValue::from_bytes(value.as_bytes());
@@ -63,9 +60,10 @@ fn head(request: &mut actix_http::Request, parts: &http::request::Parts) {
 pub(crate) fn from_hyper(mut request: hyper::Request<Incoming>, peer: &Rc<Peer>) -> actix_http::Request {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
-    let body: actix_http::BoxedPayloadStream = Box::pin(body.into_data_stream().map(|chunk| {
-        chunk.map_err(|error| actix_http::error::PayloadError::Io(std::io::Error::other(error)))
-    }));
+    let body: actix_http::BoxedPayloadStream = Box::pin(
+        body.into_data_stream()
+            .map(|chunk| chunk.map_err(|error| actix_http::error::PayloadError::Io(std::io::Error::other(error)))),
+    );
     let mut out = actix_http::Request::with_payload(Payload::Stream { payload: body });
     head(&mut out, &parts);
     out.extensions_mut().insert(Rc::clone(peer));

@@ -85,8 +85,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         return Err(backend_status(code, text).into());
     }
     let headers = passed_on(&response, false);
-    let body: futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>> = Box::pin(
-        futures::stream::unfold(response, |mut response| async move {
+    let body: futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>> =
+        Box::pin(futures::stream::unfold(response, |mut response| async move {
             loop {
                 match response.body_mut().frame().await? {
                     Ok(frame) => match frame.into_data() {
@@ -96,8 +96,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
                     Err(error) => return Some((Err(std::io::Error::other(error)), response)),
                 }
             }
-        }),
-    );
+        }));
     // Logs are text; what a proxied backend says of its answer goes on as it is.
     let content_type = if proxy { "" } else { "text/plain" };
     let answer = Answer { code, content_type, body: Body::Stream(body), headers: Vec::new() };
@@ -180,12 +179,16 @@ async fn node(server: &Server, call: &Call) -> Result<Backend, Failure> {
         if part == "log" {
             // Nothing has run yet: an empty log, as upstream answers.
             let container = container(call, &pod)?;
-            return Err(Status::bad_request(format!("container {container:?} in pod {name:?} is not available: pod is not scheduled to a node")).into());
+            return Err(Status::bad_request(format!(
+                "container {container:?} in pod {name:?} is not available: pod is not scheduled to a node"
+            ))
+            .into());
         }
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")).into());
     }
     let (host, port) = kubelet(server, &call.authorized.permit, node).await?;
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encode =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let path = match part {
         "log" => format!("/containerLogs/{namespace}/{name}/{}", encode(&container(call, &pod)?)),
         "portforward" => format!("/portForward/{namespace}/{name}"),
@@ -247,7 +250,10 @@ fn container(call: &Call, pod: &Value) -> Result<String, Failure> {
             ([only], _) => Ok(only.clone()),
             (_, Some(default)) if main.iter().any(|name| name == default) => Ok(default.to_owned()),
             _ => {
-                let mut why = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", main.join(" "));
+                let mut why = format!(
+                    "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+                    main.join(" ")
+                );
                 if !init.is_empty() {
                     why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
                 }
@@ -285,7 +291,9 @@ async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
     };
     let marker = format!("/{}/{}/proxy", call.target.kind.plural, call.target.name);
     let path = call.received().target.split_once(&marker).map_or("", |(_, rest)| rest);
-    let path = path.find('/').map_or_else(|| format!("/{path}"), |at| if at == 0 { path.to_owned() } else { format!("/{path}") });
+    let path = path
+        .find('/')
+        .map_or_else(|| format!("/{path}"), |at| if at == 0 { path.to_owned() } else { format!("/{path}") });
     let permit = &call.authorized.permit;
     let target = call.target.named(name);
     if call.target.kind.plural == "nodes" {
@@ -309,7 +317,10 @@ async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
         return Err(Status::unavailable("address not allowed: the pod has no address yet").into());
     }
     if scheme == "https" {
-        return Err(Status::bad_request("https backends of proxy are not offered: their certificates cannot be judged").into());
+        return Err(Status::bad_request(
+            "https backends of proxy are not offered: their certificates cannot be judged",
+        )
+        .into());
     }
     Ok(Backend { host, port, tls: false, target: path })
 }
@@ -347,9 +358,9 @@ fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> 
             let ports = value::items(&slice, "ports");
             let port = ports.iter().find(|port| value::text(port, "name") == name)?;
             let port = u16::try_from(value::int(port, "port")?).ok()?;
-            let ready = value::items(&slice, "endpoints").iter().find(|endpoint| {
-                value::get(endpoint, "conditions.ready").and_then(Value::as_bool).unwrap_or(true)
-            })?;
+            let ready = value::items(&slice, "endpoints")
+                .iter()
+                .find(|endpoint| value::get(endpoint, "conditions.ready").and_then(Value::as_bool).unwrap_or(true))?;
             let address = value::items(ready, "addresses").first()?.as_str()?.to_owned();
             Some((address, port))
         })

@@ -73,7 +73,8 @@ async fn options(call: &mut Call) -> Result<DeleteOptions, Failure> {
     let query = &call.received().query;
     if body.is_empty() {
         if let Some(seconds) = query.get("gracePeriodSeconds").filter(|text| !text.is_empty()) {
-            let invalid = || Status::bad_request(format!("gracePeriodSeconds: Invalid value: {seconds:?}: must be an integer"));
+            let invalid =
+                || Status::bad_request(format!("gracePeriodSeconds: Invalid value: {seconds:?}: must be an integer"));
             options.grace = Some(seconds.parse().map_err(|_| invalid())?);
         }
         options.propagation = propagation(query.get("propagationPolicy"), query.get("orphanDependents"))?;
@@ -102,7 +103,9 @@ fn propagation(policy: Option<&str>, orphan: Option<&str>) -> Result<Option<Prop
         (Some("Orphan"), None) => Ok(Some(Propagation::Orphan)),
         (Some("Background"), None) => Ok(Some(Propagation::Background)),
         (Some("Foreground"), None) => Ok(Some(Propagation::Foreground)),
-        (Some(_), Some(_)) => Err(invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set")),
+        (Some(_), Some(_)) => Err(invalid(
+            "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
+        )),
         (Some(other), None) => Err(invalid(&format!(
             "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
         ))),

@@ -25,7 +25,9 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         Some(limit) => match limit.parse::<i64>() {
             Ok(limit) if limit > 0 => usize::try_from(limit).unwrap_or(usize::MAX),
             Ok(_) => usize::MAX,
-            Err(_) => return Err(Status::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax")).into()),
+            Err(_) => {
+                return Err(Status::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax")).into());
+            }
         },
     };
     let permit = &call.authorized.permit;

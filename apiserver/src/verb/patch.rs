@@ -37,7 +37,10 @@ impl Patch {
             let value = codec::json::parse(body)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
             if !value.is_object() {
-                return Err(Status::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}").into());
+                return Err(Status::bad_request(
+                    "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+                )
+                .into());
             }
             Ok(value)
         };

@@ -119,8 +119,9 @@ async fn decide(server: &Server, attributes: &Attributes) -> Value {
 }
 
 async fn subject(server: &Server, review: &Value) -> Result<Value, Failure> {
-    let extra: BTreeMap<String, Vec<String>> =
-        value::get(review, "spec.extra").and_then(|extra| serde_json::from_value(extra.clone()).ok()).unwrap_or_default();
+    let extra: BTreeMap<String, Vec<String>> = value::get(review, "spec.extra")
+        .and_then(|extra| serde_json::from_value(extra.clone()).ok())
+        .unwrap_or_default();
     let user = User {
         name: value::text(review, "spec.user").to_owned(),
         uid: value::text(review, "spec.uid").to_owned(),

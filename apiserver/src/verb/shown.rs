@@ -172,14 +172,16 @@ pub fn list(
                     value
                 })
                 .collect();
-            let list = json!({"kind": list_kind, "apiVersion": kind.api_version(), "metadata": meta.value(), "items": items});
+            let list =
+                json!({"kind": list_kind, "apiVersion": kind.api_version(), "metadata": meta.value(), "items": items});
             let schema = native()
                 .of_gvk(kind.group, kind.version, &list_kind)
                 .ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
             encode(medium, &list, schema)?
         }
         Form::Metadata(version) => {
-            let items: Vec<Value> = entries.iter().map(|entry| columns::metadata(&served(kind, entry), version)).collect();
+            let items: Vec<Value> =
+                entries.iter().map(|entry| columns::metadata(&served(kind, entry), version)).collect();
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": meta.value(), "items": items});
             encode(medium, &list, meta_schema("PartialObjectMetadataList")?)?

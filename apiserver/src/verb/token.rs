@@ -84,7 +84,9 @@ async fn bound(server: &Server, call: &Call, request: &Value) -> Result<Bound, F
     let target = Target { kind, namespace, name: name.clone() };
     let object = read::get(server, &call.authorized.permit, &target).await?.value();
     if !uid.is_empty() && uid != meta::uid(&object) {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict(target.resource(), &name, &why).into());
     }
     let reference = ObjectRef { name, uid: meta::uid(&object).to_owned() };

@@ -163,8 +163,7 @@ impl Watch {
                 Ok(events) => events.iter().for_each(|event| self.event(&mut out, event, now)),
                 Err(error) => {
                     let kind = self.frames.kind;
-                    let failure =
-                        Failure::Store { error, resource: (kind.group, kind.plural), name: String::new() };
+                    let failure = Failure::Store { error, resource: (kind.group, kind.plural), name: String::new() };
                     self.frames.error(&mut out, &status(failure));
                     self.done = true;
                 }
@@ -232,11 +231,9 @@ impl Frames {
             api::value::set(&mut meta, "annotations", json!({INITIAL_END: "true"}));
         }
         let (kind, api_version, schema) = match self.medium.form {
-            Form::Metadata(version) => (
-                "PartialObjectMetadata",
-                format!("meta.k8s.io/{version}"),
-                shown::meta_schema("PartialObjectMetadata"),
-            ),
+            Form::Metadata(version) => {
+                ("PartialObjectMetadata", format!("meta.k8s.io/{version}"), shown::meta_schema("PartialObjectMetadata"))
+            }
             _ => (self.kind.kind, self.kind.api_version(), Ok(self.kind.schema())),
         };
         let object = json!({"kind": kind, "apiVersion": api_version, "metadata": meta});

@@ -1,6 +1,8 @@
 //! Create. See `write.rs` for the order of steps.
 
-use super::{ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check};
+use super::{
+    ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check,
+};
 use super::{refuse, reset_fields};
 use crate::answer::Failure;
 use crate::cache::Entry;
@@ -68,7 +70,12 @@ pub async fn create(
         if options.dry_run {
             return dry_run(server, target, &stored, warnings).await;
         }
-        let op = Op::Put { key: target.key(), bytes: stored.clone(), expect: Expect::Absent, expires: expires(server, kind) };
+        let op = Op::Put {
+            key: target.key(),
+            bytes: stored.clone(),
+            expect: Expect::Absent,
+            expires: expires(server, kind),
+        };
         let write = Commit {
             who: permit.user().name.as_str().into(),
             ops: vec![op],
@@ -80,7 +87,8 @@ pub async fn create(
             Err(StoreError::Expectation { key, .. }) if key == target.key() => {
                 let mut status = Status::already_exists(target.resource(), &target.name);
                 if generated {
-                    status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
+                    status.message =
+                        format!("{}, the server was not able to generate a unique name for the object", status.message);
                 }
                 return Err(status.into());
             }
@@ -107,7 +115,10 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
     let named = meta.get("namespace").and_then(Value::as_str).unwrap_or_default();
     if target.kind.namespaced {
         if !named.is_empty() && named != target.namespace {
-            return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request").into());
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            )
+            .into());
         }
         meta.insert("namespace".into(), target.namespace.clone().into());
     } else {
@@ -131,9 +142,7 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
 fn suffix() -> String {
     use rand::Rng as _;
     let mut random = rand::rng();
-    (0..5)
-        .filter_map(|_| ALPHABET.get(random.random_range(0..ALPHABET.len())).map(|byte| char::from(*byte)))
-        .collect()
+    (0..5).filter_map(|_| ALPHABET.get(random.random_range(0..ALPHABET.len())).map(|byte| char::from(*byte))).collect()
 }
 
 /// What a create would have answered.

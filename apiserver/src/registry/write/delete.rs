@@ -110,11 +110,8 @@ pub async fn delete_collection(
 ) -> Result<read::Page, Failure> {
     let page = read::list(server, permit, target, filter, Version::Consistent, usize::MAX, None).await?;
     for entry in &page.entries {
-        let one = Target {
-            kind: target.kind,
-            namespace: entry.key.namespace.to_string(),
-            name: entry.key.name.to_string(),
-        };
+        let one =
+            Target { kind: target.kind, namespace: entry.key.namespace.to_string(), name: entry.key.name.to_string() };
         match delete(server, permit, &one, options).await {
             Ok(_) => {}
             Err(Failure::Status(status)) if status.code == 404 => {}

@@ -1,6 +1,8 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
-use super::{ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager};
+use super::{
+    ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager,
+};
 use super::{refuse, reset_fields};
 use crate::answer::Failure;
 use crate::cache::Entry;
@@ -124,7 +126,10 @@ async fn attempt(
         let all = allocate::release(target, &new);
         (Op::Delete { key: target.key(), last: stored.clone(), expect }, all)
     } else {
-        (Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: expires(server, kind) }, claims.claims.clone())
+        (
+            Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: expires(server, kind) },
+            claims.claims.clone(),
+        )
     };
     let write =
         Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims: claims_now };
@@ -180,9 +185,17 @@ fn precondition(target: &Target, options: &Options, object: &Value, old: &Value)
 
 /// What only the server writes is what it was.
 fn keep_system_fields(new: &mut Value, old: &Value) {
-    for field in
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "name", "namespace", "resourceVersion"]
-    {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+        "name",
+        "namespace",
+        "resourceVersion",
+    ] {
         let path = format!("metadata.{field}");
         match value::get(old, &path) {
             Some(kept) => value::set(new, &path, kept.clone()),
