@@ -35,7 +35,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     let path = received.path.trim_end_matches('/');
     match path {
         "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths()}))),
-        "/version" => Ok(Answer::json(200, &server.documents.version)),
+        "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", server.documents.version))),
         "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
         "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')),
         "/openid/v1/jwks" => {
