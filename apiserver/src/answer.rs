@@ -84,7 +84,7 @@ pub enum Failure {
     /// The store refused.
     Store {
         /// Why.
-        error: StoreError,
+        error: Box<StoreError>,
         /// Group and plural of what was touched.
         resource: (&'static str, &'static str),
         /// Its name.
@@ -111,7 +111,7 @@ pub fn status(failure: Failure) -> Status {
         Failure::Store { error, resource, name } => (error, resource, name),
     };
     let resource = ResourceName { group, plural };
-    match error {
+    match *error {
         StoreError::Expectation { found: None, .. } => Status::not_found(resource, &name),
         StoreError::Expectation { found: Some(_), .. } => Status::conflict(resource, &name, Status::STALE),
         StoreError::Claimed { item, .. } => {
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn store_errors_become_upstreams_statuses() {
         let key = Key::new("pods", "ns", "a");
-        let store = |error| status(Failure::Store { error, resource: ("", "pods"), name: "a".into() });
+        let store = |error| status(Failure::Store { error: Box::new(error), resource: ("", "pods"), name: "a".into() });
         let found = storage::store::Versioned { revision: Revision(3), bytes: Bytes::new() };
         for (error, code, reason) in [
             (StoreError::Expectation { key: key.clone(), found: None }, 404, "NotFound"),

@@ -124,10 +124,10 @@ impl Cache {
             };
             tracing::warn!(resource = self.resource, %error, "the watch cache lost the log");
             tokio::time::sleep(Duration::from_millis(200)).await;
-            if matches!(error, StoreError::Compacted { .. }) {
-                if let Err(error) = self.fill().await {
-                    tracing::warn!(resource = self.resource, %error, "the watch cache could not be filled");
-                }
+            if matches!(error, StoreError::Compacted { .. })
+                && let Err(error) = self.fill().await
+            {
+                tracing::warn!(resource = self.resource, %error, "the watch cache could not be filled");
             }
         }
     }
@@ -225,6 +225,13 @@ impl Cache {
             };
         }
         Ok(Snapshot { objects, revision })
+    }
+
+    /// Events of the ring from this number on; `None` when it no longer reaches back that far.
+    fn after(&self, number: u64) -> Option<Vec<Arc<Event>>> {
+        let state = self.state.read();
+        let offset = usize::try_from(number.checked_sub(state.first)?).unwrap_or(usize::MAX);
+        Some(watcher::group(state.ring.iter().skip(offset)))
     }
 
     /// A watcher that sees every event after `revision`, oldest first.

@@ -41,7 +41,11 @@ impl Target {
     /// An error of the store about this target.
     #[must_use]
     pub fn failure(&self, error: StoreError) -> Failure {
-        Failure::Store { error, resource: (self.kind.group, self.kind.plural), name: self.name.clone() }
+        Failure::Store {
+            error: Box::new(error),
+            resource: (self.kind.group, self.kind.plural),
+            name: self.name.clone(),
+        }
     }
 
     /// The same with another name.

@@ -31,7 +31,7 @@ pub(crate) enum Work {
     /// A fresh TCP connection.
     Connection(TcpStream, SocketAddr),
     /// A call from inside the process.
-    Call(LocalCall),
+    Call(Box<LocalCall>),
 }
 
 /// Senders to the workers, one each.
@@ -127,7 +127,7 @@ async fn work(
             }
             Work::Call(call) => {
                 open.spawn_local(async move {
-                    let LocalCall { request, user, reply } = call;
+                    let LocalCall { request, user, reply } = *call;
                     let request = bridge::from_local(request, user);
                     match service.call(request).await {
                         Ok(response) => local::answer(response, reply).await,

@@ -136,7 +136,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         "" => None,
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
     };
-    check_scope(kind, &info.namespace, &info.name, &info.verb)?;
+    check_scope(kind, &info.namespace, &info.verb)?;
     // There is no such route, and so no resource in the sentence.
     let item = !info.name.is_empty();
     if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {
@@ -183,11 +183,11 @@ fn offers(kind: &Kind, verb: &str) -> bool {
 }
 
 /// Namespaced kinds are written in a namespace, others in none.
-fn check_scope(kind: &Kind, namespace: &str, name: &str, verb: &str) -> Result<(), Failure> {
+fn check_scope(kind: &Kind, namespace: &str, verb: &str) -> Result<(), Failure> {
     let across = matches!(verb, "list" | "watch") || (verb == "create" && !kind.is_stored());
     let misplaced = !kind.namespaced && !namespace.is_empty() && kind.plural != "namespaces";
     let homeless = kind.namespaced && namespace.is_empty() && !across;
-    if misplaced || homeless || (homeless && !name.is_empty()) {
+    if misplaced || homeless {
         return Err(Status::no_such_path().into());
     }
     Ok(())

@@ -85,7 +85,7 @@ pub(crate) async fn start(
         issuers: flags.service_account_issuer.clone(),
         audiences: flags.api_audiences.clone(),
         signing_key,
-        verify_keys: flags.service_account_key_file.iter().map(|path| read(path)).collect::<anyhow::Result<_>>()?,
+        verify_keys: flags.service_account_key_file.iter().map(read).collect::<anyhow::Result<_>>()?,
         service_cidrs: cidrs,
         node_ports: ports(&flags.service_node_port_range)?,
         event_ttl: duration("--event-ttl", &flags.event_ttl)?,

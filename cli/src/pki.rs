@@ -73,10 +73,10 @@ impl Authority {
             self.directory.join(format!("{}.crt", subject.file)),
             self.directory.join(format!("{}.key", subject.file)),
         );
-        if let (Some(certificate), Some(key)) = (read(&certificate)?, read(&key)?) {
-            if still_good(&certificate, subject) {
-                return Ok(Pair { certificate, key });
-            }
+        if let (Some(certificate), Some(key)) = (read(&certificate)?, read(&key)?)
+            && still_good(&certificate, subject)
+        {
+            return Ok(Pair { certificate, key });
         }
         let pair = self.sign(subject)?;
         write_private(&key, &pair.key)?;

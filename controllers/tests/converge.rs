@@ -61,6 +61,7 @@ impl World {
             service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
             node_ports: (30000, 32767),
             event_ttl: Duration::from_secs(3600),
+            history: Duration::from_secs(3600),
             max_in_flight: 1000,
             enable_admission: Vec::new(),
             disable_admission: Vec::new(),

@@ -56,27 +56,24 @@ impl Watcher {
                         return Ok(events);
                     }
                 }
-                Place::Ring(next, seen) => {
-                    let state = self.cache.state.read();
-                    let Some(offset) = next.checked_sub(state.first) else {
-                        // Fell out: the log has the rest.
+                Place::Ring(next, seen) => match self.cache.after(*next) {
+                    // Fell out: the log has the rest.
+                    None => {
                         let seen = *seen;
-                        drop(state);
                         self.place = Place::After(seen);
                         continue;
-                    };
-                    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                    let events = group(state.ring.iter().skip(offset));
-                    drop(state);
-                    if let Some(last) = events.last() {
-                        *next += u64::try_from(events.len()).unwrap_or(0);
-                        *seen = last.object.revision;
-                        return Ok(events);
                     }
-                    if self.moved.changed().await.is_err() {
-                        return Err(StoreError::Unavailable("the watch cache has stopped".into()));
+                    Some(events) => {
+                        if let Some(last) = events.last() {
+                            *next += u64::try_from(events.len()).unwrap_or(0);
+                            *seen = last.object.revision;
+                            return Ok(events);
+                        }
+                        if self.moved.changed().await.is_err() {
+                            return Err(StoreError::Unavailable("the watch cache has stopped".into()));
+                        }
                     }
-                }
+                },
             }
         }
     }
@@ -91,7 +88,7 @@ impl Watcher {
 }
 
 /// The next events, about as many as fit a round, cut only between revisions: a revision is seen whole or not at all.
-fn group<'a>(events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Arc<Event>> {
+pub(super) fn group<'a>(events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Arc<Event>> {
     const ROUND: usize = 256;
     let mut out: Vec<Arc<Event>> = Vec::new();
     for event in events {

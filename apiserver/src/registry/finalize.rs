@@ -82,10 +82,10 @@ fn finalizers(object: &Value, propagation: Option<Propagation>) -> Vec<String> {
         Propagation::Background => None,
     };
     out.retain(|name| Some(name.as_str()) == wanted || (name != ORPHAN && name != FOREGROUND));
-    if let Some(wanted) = wanted {
-        if !out.iter().any(|name| name == wanted) {
-            out.push(wanted.to_owned());
-        }
+    if let Some(wanted) = wanted
+        && !out.iter().any(|name| name == wanted)
+    {
+        out.push(wanted.to_owned());
     }
     out
 }

@@ -32,10 +32,10 @@ fn forget_credentials(headers: &mut HeaderMap) {
         .map(str::to_owned)
         .collect();
     headers.remove(PROTOCOLS);
-    if let Ok(value) = HeaderValue::from_str(&others.join(", ")) {
-        if !others.is_empty() {
-            headers.insert(HeaderName::from_static(PROTOCOLS), value);
-        }
+    if let Ok(value) = HeaderValue::from_str(&others.join(", "))
+        && !others.is_empty()
+    {
+        headers.insert(HeaderName::from_static(PROTOCOLS), value);
     }
 }
 

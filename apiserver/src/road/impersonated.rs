@@ -82,11 +82,11 @@ pub async fn impersonate(server: &Server, audited: Audited) -> Result<Acting, Fa
         }
     }
     let mut groups = groups;
-    if groups.is_empty() {
-        if let Some((namespace, _)) = service_account {
-            groups.push("system:serviceaccounts".to_owned());
-            groups.push(format!("system:serviceaccounts:{namespace}"));
-        }
+    if groups.is_empty()
+        && let Some((namespace, _)) = service_account
+    {
+        groups.push("system:serviceaccounts".to_owned());
+        groups.push(format!("system:serviceaccounts:{namespace}"));
     }
     let all_users = if name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
     if !groups.iter().any(|group| group == all_users) {

@@ -91,11 +91,11 @@ impl RequestInfo {
             rest = tail;
         }
         let mut watching = false;
-        if let (Some(first), true) = (rest.first(), rest.len() > 1) {
-            if first == "watch" {
-                watching = true;
-                rest = rest.get(1..).unwrap_or_default();
-            }
+        if let (Some(first), true) = (rest.first(), rest.len() > 1)
+            && first == "watch"
+        {
+            watching = true;
+            rest = rest.get(1..).unwrap_or_default();
         }
         info.verb = match method {
             "POST" => "create",
@@ -106,13 +106,13 @@ impl RequestInfo {
             _ => "",
         }
         .to_owned();
-        if let [first, namespace, tail @ ..] = rest {
-            if first == "namespaces" {
-                info.namespace.clone_from(namespace);
-                let own = tail.first().is_none_or(|part| part == "status" || part == "finalize");
-                if !own {
-                    rest = tail;
-                }
+        if let [first, namespace, tail @ ..] = rest
+            && first == "namespaces"
+        {
+            info.namespace.clone_from(namespace);
+            let own = tail.first().is_none_or(|part| part == "status" || part == "finalize");
+            if !own {
+                rest = tail;
             }
         }
         let mut tail = rest.iter();
@@ -124,12 +124,11 @@ impl RequestInfo {
             if info.verb == "get" {
                 info.verb = if watching || query.flag("watch") { "watch" } else { "list" }.to_owned();
                 // A collection narrowed to one name is authorized like that object.
-                if let Some(selector) = query.get("fieldSelector") {
-                    if let Ok(selector) = api::selector::FieldSelector::parse(selector) {
-                        if let Some(name) = selector.required("metadata.name") {
-                            info.name = name.to_owned();
-                        }
-                    }
+                if let Some(selector) = query.get("fieldSelector")
+                    && let Ok(selector) = api::selector::FieldSelector::parse(selector)
+                    && let Some(name) = selector.required("metadata.name")
+                {
+                    info.name = name.to_owned();
                 }
             } else if info.verb == "delete" {
                 info.verb = "deletecollection".to_owned();

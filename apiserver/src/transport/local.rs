@@ -59,7 +59,7 @@ impl tower::Service<http::Request<kube::client::Body>> for InProcess {
             let body = body.collect().await.map_err(Error::other)?.to_bytes();
             let (reply, answer) = oneshot::channel();
             let request = http::Request::from_parts(parts, body);
-            workers.give(turn, Work::Call(LocalCall { request, user, reply }));
+            workers.give(turn, Work::Call(Box::new(LocalCall { request, user, reply })));
             answer.await.map_err(|_| Error::new(std::io::ErrorKind::ConnectionAborted, "the API server has stopped"))
         })
     }

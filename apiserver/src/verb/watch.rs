@@ -163,7 +163,11 @@ impl Watch {
                 Ok(events) => events.iter().for_each(|event| self.event(&mut out, event, now)),
                 Err(error) => {
                     let kind = self.frames.kind;
-                    let failure = Failure::Store { error, resource: (kind.group, kind.plural), name: String::new() };
+                    let failure = Failure::Store {
+                        error: Box::new(error),
+                        resource: (kind.group, kind.plural),
+                        name: String::new(),
+                    };
                     self.frames.error(&mut out, &status(failure));
                     self.done = true;
                 }
