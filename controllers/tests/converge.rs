@@ -1,6 +1,11 @@
 //! The controllers against the real API server over a store in memory. Nodes are played by the test: it binds pods,
 //! reports them running and lets them go.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     fmt::Debug,

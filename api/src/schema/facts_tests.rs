@@ -1,3 +1,5 @@
+//! Tests of the fact table: that it is whole and says what upstream says.
+
 use super::*;
 
 #[test]

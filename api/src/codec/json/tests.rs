@@ -1,3 +1,5 @@
+//! Tests of the json codec: tables of what goes in and what comes out.
+
 use super::*;
 use crate::schema::native;
 use serde_json::json;
