@@ -310,10 +310,10 @@ fn queries() {
                 "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
             ),
             get(
-                "configmaps?resourceVersion=1&resourceVersionMatch=Nearly",
+                "configmaps?resourceVersion=0&resourceVersionMatch=Exact",
                 422,
                 "Invalid",
-                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported value: \"Nearly\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ),
         ],
     );
@@ -345,6 +345,6 @@ fn warnings_are_given_where_nothing_is_refused() {
         .feed("create -f -", b"kind: [unclosed")
         .check_failed("error parsing STDIN: error converting YAML to JSON: yaml:");
     kubectl
-        .feed("create -f -", b"apiVersion: v1\nkind: Nothing\nmetadata: {name: x}")
+        .feed("create --validate=false -f -", b"apiVersion: v1\nkind: Nothing\nmetadata: {name: x}")
         .check_failed("no matches for kind \"Nothing\" in version \"v1\"");
 }

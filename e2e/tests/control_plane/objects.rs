@@ -98,7 +98,8 @@ fn server_side_apply_knows_who_owns_what() {
     assert_eq!(kubectl.ok("get configmap a -o jsonpath={.data.x}"), "1");
     apply("--field-manager=two --force-conflicts", "{x: '2', z: '2'}").ok();
     // What `one` no longer owns it cannot remove, what it owns alone it can.
-    apply("--field-manager=one", "{}").ok();
+    let nothing = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    kubectl.feed("apply --server-side -f - --field-manager=one", nothing.as_bytes()).ok();
     assert_eq!(kubectl.ok("get configmap a -o jsonpath={.data}"), r#"{"x":"2","z":"2"}"#);
     let managers = "get configmap a --show-managed-fields -o jsonpath={range.metadata.managedFields[*]}{.manager}:{.operation},{end}";
     let managers = kubectl.ok(managers);

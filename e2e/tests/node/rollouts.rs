@@ -12,7 +12,7 @@ fn a_rolling_update_keeps_its_bounds_and_its_history() {
     kubectl.ok("rollout status deployment/web --timeout=60s");
     // Every state that the API showed on the way.
     let watch =
-        kubectl.start("get deployment web -w -o jsonpath={.status.replicas}:{.status.availableReplicas}{'\\n'}");
+        kubectl.start("get deployment web -w -o jsonpath={.status.replicas}:{.status.availableReplicas}{\"\\n\"}");
     watch.says("3:3");
     let template = watch.lines().len();
     kubectl.ok("set image deployment/web web=ironkeel/web:2");
@@ -30,11 +30,9 @@ fn a_rolling_update_keeps_its_bounds_and_its_history() {
         .collect();
     // Pods on their way out are not counted, so the two figures bound the update.
     assert!(states.iter().all(|(all, available)| *all <= 4 && *available >= 3), "{states:?}");
-    let images = "get pods --field-selector=status.phase=Running -o jsonpath={range.items[?(!@.metadata.deletionTimestamp)]}{.spec.containers[0].image},{end}";
     until(&kubectl, "get pods -o jsonpath={.items[*].spec.containers[0].image}", "only the new image", |output| {
         output.stdout == "ironkeel/web:2 ironkeel/web:2 ironkeel/web:2"
     });
-    let _ = images;
     becomes(
         &kubectl,
         "rollout history deployment/web",
@@ -73,7 +71,8 @@ fn recreate_never_runs_both() {
     kubectl.ok("create deployment web --image=ironkeel/web:1 --replicas=2");
     kubectl.ok("patch deployment web -p '{\"spec\":{\"strategy\":{\"type\":\"Recreate\",\"rollingUpdate\":null},\"template\":{\"spec\":{\"terminationGracePeriodSeconds\":1}}}}'");
     kubectl.ok("rollout status deployment/web --timeout=60s");
-    let watch = kubectl.start("get deployment web -w -o jsonpath={.status.replicas}:{.status.updatedReplicas}{'\\n'}");
+    let watch =
+        kubectl.start("get deployment web -w -o jsonpath={.status.replicas}:{.status.updatedReplicas}{\"\\n\"}");
     watch.says("2:2");
     kubectl.ok("set image deployment/web web=ironkeel/web:2");
     kubectl.ok("rollout status deployment/web --timeout=60s");

@@ -47,7 +47,7 @@ fn a_deployment_runs_and_containerd_says_so() {
         "three ready endpoints",
         |output| output.stdout == "true true true",
     );
-    let said = kubectl.ok("describe pods -l app=web");
+    let said = kubectl.ok("describe pods -l app=web --show-events");
     for word in ["Successfully assigned", "Started", "Created", "Container ID:   containerd://"] {
         assert!(said.contains(word), "{word} in {said}");
     }
@@ -68,8 +68,11 @@ fn logs_are_read_and_followed() {
     pod(
         &kubectl,
         "talks",
-        &shell(
-            "echo one; echo two >&2; i=0; while [ $i -lt 3 ]; do sleep 0.5; i=$((i+1)); echo tick $i; done; echo end",
+        &format!(
+            "  restartPolicy: Never\n{}",
+            shell(
+                "echo one; echo two >&2; i=0; while [ $i -lt 3 ]; do sleep 0.5; i=$((i+1)); echo tick $i; done; echo end",
+            )
         ),
         "Running",
     );
@@ -117,12 +120,12 @@ fn commands_run_in_containers() {
         let config = cluster.directory().join("kubeconfig");
         let kubectl = e2e::tool("kubectl").unwrap();
         let line = format!(
-            "-qec 'stty cols 77; {} --kubeconfig {} -n exec exec -it box -- sh -c \"tty; stty size\"' /dev/null",
+            "-qec 'stty cols 77 rows 33; {} --kubeconfig {} -n exec exec -it box -- sh -c \"tty; stty size\"' /dev/null",
             kubectl.display(),
             config.display()
         );
         let said = cluster.tool("script").run(&line);
-        assert!(said.stdout.contains("/dev/pts/") && said.stdout.contains(" 77"), "{said}");
+        assert!(said.stdout.contains("/dev/pts/") && said.stdout.contains("33 77"), "{said}");
     }
     kubectl.ok("delete pod box");
 }
