@@ -43,6 +43,12 @@ impl Answer {
         Answer { code, content_type, body: Body::Bytes(body.into()), headers: Vec::new() }
     }
 
+    /// For a path that nothing serves.
+    #[must_use]
+    pub fn no_such_page() -> Answer {
+        Answer::bytes(404, "text/plain; charset=utf-8", "404 page not found\n").with("x-content-type-options", "nosniff")
+    }
+
     /// JSON as it is.
     ///
     /// Field order is the map's; objects with a schema are encoded by it instead.

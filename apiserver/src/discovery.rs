@@ -72,7 +72,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
                     return one_check(server, root, name);
                 }
             }
-            Err(Status::no_such_path().into())
+            Ok(Answer::no_such_page())
         }
     }
 }
@@ -97,7 +97,7 @@ fn described(server: &Server, received: &Received, path: &str) -> Result<Answer,
 }
 
 fn plain(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
-    let document = server.documents.plain(path).ok_or_else(Status::no_such_path)?;
+    let Some(document) = server.documents.plain(path) else { return Ok(Answer::no_such_page()) };
     Ok(conditional(received, document, "application/json", "public"))
 }
 

@@ -131,7 +131,12 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         return discovery::answer(server, received).await;
     }
     let info = received.info.clone();
-    let kind = kinds::by_resource(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    let Some(kind) = kinds::by_resource(&info.group, &info.version, &info.resource) else {
+        // A group that is served has routes of its own, and so words of its own.
+        let served = |kind: &&Kind| kind.group == info.group && kind.version == info.version;
+        let known = kinds::ALL.iter().copied().any(|kind| served(&kind));
+        return if known { Err(Status::no_such_path().into()) } else { Ok(Answer::no_such_page()) };
+    };
     let part = match info.subresource.as_str() {
         "" => None,
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),

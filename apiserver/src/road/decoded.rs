@@ -17,6 +17,9 @@ use serde_json::Value;
 /// Largest body of a request (upstream's `MaxRequestBodyBytes`).
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
+/// How much of a body that is too large is still read: a client that is cut off while it writes never sees the answer.
+const DRAINED: usize = 32 * 1024 * 1024;
+
 const OFFERED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// A decoded object and what the client should be warned of.
@@ -36,6 +39,12 @@ pub async fn body(payload: &mut Payload) -> Result<Bytes, Failure> {
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Status::bad_request(format!("the body could not be read: {error}")))?;
         if out.len() + chunk.len() > BODY_LIMIT {
+            let mut drained = chunk.len();
+            while drained < DRAINED
+                && let Some(Ok(chunk)) = payload.next().await
+            {
+                drained += chunk.len();
+            }
             return Err(Status::too_large(format!("Request entity too large: limit is {BODY_LIMIT}")).into());
         }
         out.extend_from_slice(&chunk);
