@@ -235,7 +235,7 @@ mod tests {
         );
         check(
             r#"{"kind":"ConfigMap","apiVersion":"v1""#,
-            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({"kind":"ConfigMap","apiVersion ...)"#,
+            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({"kind":"ConfigMap","apiVersio ...)"#,
         );
         check(
             r#"{"kind":"Secret","apiVersion":"v1"}"#,
