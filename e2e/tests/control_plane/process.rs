@@ -147,3 +147,45 @@ fn tokens_of_a_file_and_anonymity_are_flags() {
         (401, &"Unauthorized".into(), &"Unauthorized".into())
     );
 }
+
+#[test]
+fn data_of_another_version_are_refused_and_left_alone() {
+    let Some(cluster) = own(&[]) else { return };
+    cluster.namespace("kept");
+    assert_eq!(cluster.stop(), Some(0));
+    let format = cluster.data().join("store/data/FORMAT");
+    let own = std::fs::read(&format).unwrap();
+    std::fs::write(&format, "ironkeel 4711\n").unwrap();
+    let output = cluster.second("");
+    assert!(output.code > 0 && output.stderr.contains("4711") && !output.stderr.contains("panicked"), "{output}");
+    assert_eq!(output.stderr.lines().filter(|line| line.starts_with("ironkeel: ")).count(), 1, "{output}");
+    std::fs::write(&format, own).unwrap();
+    cluster.launch();
+    cluster.kubectl().ok("get namespace kept");
+}
+
+#[test]
+fn a_machine_that_cannot_run_containers_is_told_what_it_lacks() {
+    if e2e::binary().is_none() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let place = scratch.path().display();
+    let line = format!("up --secure-port=0 --bind-address=127.0.0.1 --kubeconfig={place}/k --data-dir={place}/d");
+    // Nobody's identity where this is root: programs are found in system directories whatever PATH says.
+    let output = if let (Some(setpriv), true) = (e2e::tool("setpriv"), nix::unistd::geteuid().is_root()) {
+        // A place that nobody may read from, too.
+        let binary = scratch.path().join("ironkeel");
+        std::fs::copy(e2e::binary().unwrap(), &binary).unwrap();
+        std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let line = format!("--reuid=65534 --regid=65534 --clear-groups {} {line}", binary.display());
+        e2e::Cli::at(setpriv).limit(Duration::from_secs(20)).run(&line)
+    } else if nix::unistd::geteuid().is_root() {
+        return;
+    } else {
+        Cluster::ironkeel().limit(Duration::from_secs(20)).run(&line)
+    };
+    for words in ["ironkeel: this machine cannot run containers: ", "not root", "--no-node"] {
+        assert!(output.code > 0 && output.stderr.contains(words), "{words}: {output}");
+    }
+}

@@ -115,12 +115,12 @@ fn commands_run_in_containers() {
     kubectl.fails("exec box -- nothing", "executable file not found in $PATH");
     kubectl.fails("exec box -c other -- true", "container other is not valid for pod box");
     kubectl.fails("exec none -- true", "pods \"none\" not found");
-    // A terminal, as `script` gives one to kubectl, is one inside too.
+    // A terminal, as `script` gives one to kubectl, is one inside too; its size comes soon after it.
     if e2e::tool("script").is_some() {
         let config = cluster.directory().join("kubeconfig");
         let kubectl = e2e::tool("kubectl").unwrap();
         let line = format!(
-            "-qec 'stty cols 77 rows 33; {} --kubeconfig {} -n exec exec -it box -- sh -c \"tty; stty size\"' /dev/null",
+            "-qec 'stty cols 77 rows 33; {} --kubeconfig {} -n exec exec -it box -- sh -c \"tty; until stty size | grep 77; do sleep 0.1; done 2>/dev/null\"' /dev/null",
             kubectl.display(),
             config.display()
         );
