@@ -90,8 +90,7 @@ pub(super) fn admission_request<'a>(
 }
 
 /// Who owns the fields of this write.
-pub(super) fn manager<'a>(target: &'a Target, options: &'a Options, time: &'a str, version: &'a str) -> Manager<'a> {
-    let _ = target;
+pub(super) fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str) -> Manager<'a> {
     Manager {
         manager: if options.manager.is_empty() { "unknown" } else { &options.manager },
         operation: api::apply::Operation::Update,

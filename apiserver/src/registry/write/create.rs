@@ -53,7 +53,7 @@ pub async fn create(
     canonical(kind, &mut object);
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());
-        let who = manager(target, options, &time, &version);
+        let who = manager(options, &time, &version);
         object = apply::update(None, &object, kind.schema(), &who, &reset_fields(kind, &options.subresource));
     }
     let mut errors = meta_validation::validate_create(&object, kind);

@@ -96,7 +96,7 @@ async fn attempt(
     canonical(kind, &mut new);
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());
-        let who = manager(target, options, &time, &version);
+        let who = manager(options, &time, &version);
         new = apply::update(Some(old), &new, kind.schema(), &who, &reset_fields(kind, &options.subresource));
     }
     let mut errors = meta_validation::validate_update(&new, old, kind);
