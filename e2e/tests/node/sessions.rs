@@ -63,6 +63,7 @@ fn a_deployment_runs_and_containerd_says_so() {
 
 #[test]
 fn logs_are_read_and_followed() {
+    // Two streams are two pipes: what is written to both at once has no order.
     let Some(cluster) = node() else { return };
     let kubectl = cluster.namespace("logs");
     pod(
@@ -71,7 +72,7 @@ fn logs_are_read_and_followed() {
         &format!(
             "  restartPolicy: Never\n{}",
             shell(
-                "echo one; echo two >&2; i=0; while [ $i -lt 3 ]; do sleep 0.5; i=$((i+1)); echo tick $i; done; echo end",
+                "echo one; sleep 0.5; echo two >&2; i=0; while [ $i -lt 3 ]; do sleep 0.5; i=$((i+1)); echo tick $i; done; echo end",
             )
         ),
         "Running",
