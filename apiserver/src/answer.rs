@@ -46,7 +46,8 @@ impl Answer {
     /// For a path that nothing serves.
     #[must_use]
     pub fn no_such_page() -> Answer {
-        Answer::bytes(404, "text/plain; charset=utf-8", "404 page not found\n").with("x-content-type-options", "nosniff")
+        Answer::bytes(404, "text/plain; charset=utf-8", "404 page not found\n")
+            .with("x-content-type-options", "nosniff")
     }
 
     /// JSON as it is.
