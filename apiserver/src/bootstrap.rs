@@ -73,7 +73,7 @@ async fn reconcile(server: &Server, permit: &Permit, wanted: &roles::Object) -> 
         Some(roles::Write::Create(object)) => ensure(server, permit, json(&object)?).await,
         Some(roles::Write::Update(object)) => {
             let object = json(&object)?;
-            let change = |_: Option<&Value>| Ok(Change { object: object.clone(), applied: false });
+            let change = |_: Option<&Value>| Ok(Change { object: object.clone(), applied: false, rebased: true });
             write::update(server, permit, &target, &options(), change).await.map(drop)
         }
         Some(roles::Write::Recreate(object)) => {
@@ -132,7 +132,7 @@ async fn put(server: &Server, permit: &Permit, wanted: Value, field: &str) -> Re
                 api::value::set(&mut object, field, value.clone());
             }
         }
-        Ok(Change { object, applied: false })
+        Ok(Change { object, applied: false, rebased: true })
     })
     .await
     .map(drop)

@@ -51,7 +51,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         }
         let reset = write::reset_fields(kind, &options.subresource);
         match apply::apply_resetting(old, &decoded.value, kind.schema(), &who, force, &reset) {
-            Ok(object) => Ok(Change { object, applied: true }),
+            Ok(object) => Ok(Change { object, applied: true, rebased: true }),
             Err(error @ ApplyError::Conflicts(_)) => Err(error.status().into()),
             Err(ApplyError::Invalid(why)) => Err(Status::bad_request(why).into()),
         }

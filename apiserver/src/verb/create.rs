@@ -73,7 +73,7 @@ pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
         conditions.retain(|condition| value::text(condition, "type") != "PodScheduled");
         conditions.push(json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now}));
         value::set(&mut pod, "status.conditions", conditions);
-        Ok(Change { object: pod, applied: false })
+        Ok(Change { object: pod, applied: false, rebased: true })
     })
     .await?;
     let done = Status { code: 201, reason: "", message: String::new(), details: serde_json::Value::Null };

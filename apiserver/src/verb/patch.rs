@@ -102,12 +102,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
         let (mut object, warned) = patch.apply(old, kind.schema(), strictness)?;
         decoded::expect_kind(&mut object, kind.gvk())?;
-        // A patch that does not speak of the version applies to whatever is there.
-        if api::meta::resource_version(&object) == api::meta::resource_version(old) {
-            api::value::remove(&mut object, "metadata.resourceVersion");
-        }
         warnings = warned;
-        Ok(Change { object, applied: false })
+        Ok(Change { object, applied: false, rebased: true })
     })
     .await?;
     let answer = shown::object(call.received(), call.medium, kind, &written.entry, 200, server.now())?;

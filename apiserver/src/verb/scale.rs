@@ -52,7 +52,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             Wanted::Object(object) => object.clone(),
             Wanted::Patch(patch) => patch.apply(&scale(old, paths), schema, strictness)?.0,
         };
-        rescaled(old, &new, paths, &call)
+        rescaled(old, &new, paths, &call, matches!(wanted, Wanted::Patch(_)))
     })
     .await?;
     shown::value(call.medium, &scale(&served(kind, &written.entry), paths), schema, 200)
@@ -63,7 +63,7 @@ enum Wanted {
     Patch(Patch),
 }
 
-fn rescaled(old: &Value, new: &Value, paths: Paths, call: &Call) -> Result<Change, Failure> {
+fn rescaled(old: &Value, new: &Value, paths: Paths, call: &Call, rebased: bool) -> Result<Change, Failure> {
     let count = value::int(new, "spec.replicas").unwrap_or(0);
     if count < 0 {
         let field = Path::new("spec").child("replicas");
@@ -76,7 +76,7 @@ fn rescaled(old: &Value, new: &Value, paths: Paths, call: &Call) -> Result<Chang
         "" => drop(value::remove(&mut object, "metadata.resourceVersion")),
         version => value::set(&mut object, "metadata.resourceVersion", version),
     }
-    Ok(Change { object, applied: false })
+    Ok(Change { object, applied: false, rebased })
 }
 
 /// The scale of an object.

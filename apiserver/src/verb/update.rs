@@ -20,7 +20,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let may_create = kind.create_on_update && call.part.is_none();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| match old {
         None if !may_create => Err(Status::not_found(call.target.resource(), &call.target.name).into()),
-        _ => Ok(Change { object: decoded.value.clone(), applied: false }),
+        _ => Ok(Change { object: decoded.value.clone(), applied: false, rebased: false }),
     })
     .await?;
     let code = if written.created { 201 } else { 200 };

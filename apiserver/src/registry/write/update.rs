@@ -23,6 +23,9 @@ pub struct Change {
     pub object: Value,
     /// Managed fields are computed already (server-side apply).
     pub applied: bool,
+    /// Made from the stored object: its `resourceVersion` is the store's and not the client's wish, so that a lost race is
+    /// tried again.
+    pub rebased: bool,
 }
 
 /// Changes an object. `change` is called with the stored object (`None` when absent), in the served version, and again
@@ -40,7 +43,7 @@ pub async fn update(
     for _ in 0..ATTEMPTS {
         let found = read::find(server, permit, target).await?;
         let Some(entry) = found else {
-            let Change { object, applied } = change(None)?;
+            let Change { object, applied, .. } = change(None)?;
             return create(server, permit, target, object, options, applied).await;
         };
         let old = read::served(target.kind, &entry);
@@ -61,10 +64,10 @@ async fn attempt(
     options: &Options,
     entry: &Arc<Entry>,
     old: &Value,
-    Change { object, applied }: Change,
+    Change { object, applied, rebased }: Change,
 ) -> Result<Option<Written>, Failure> {
     let kind = target.kind;
-    let insists = precondition(target, options, &object, old)?;
+    let insists = precondition(target, options, &object, old)? && !rebased;
     let mut new = match kind.subresource(&options.subresource).map(|subresource| subresource.part) {
         Some(Part::View { merge }) => {
             let fields = value::get(&object, "metadata.managedFields").cloned();
