@@ -27,15 +27,23 @@ struct Figure {
     values: Vec<f64>,
 }
 
-/// Builds, measures and prints; with `write`, puts the table into `docs/figures.md`.
-pub(crate) fn figures(write: bool) -> Result<()> {
+/// The release binary: built anew, or the one that `IRONKEEL_BIN` names.
+fn binary() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("IRONKEEL_BIN") {
+        return Ok(PathBuf::from(binary));
+    }
     let status = Command::new(env!("CARGO"))
         .args(["build", "--release", "--package", "cli"])
         .current_dir(repo::root())
         .status()?;
     ensure!(status.success(), "the release binary cannot be built");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo::root().join("target"), PathBuf::from);
-    let binary = target.join("release/ironkeel");
+    Ok(target.join("release/ironkeel"))
+}
+
+/// Measures and prints; with `write`, puts the table into `docs/figures.md`.
+pub(crate) fn figures(write: bool) -> Result<()> {
+    let binary = binary()?;
     let node = repo::output("id", &["-u"])?.trim() == "0";
     if !node {
         eprintln!("left out: the figures of node and pods need root");
