@@ -13,7 +13,7 @@ const MAX_OPERATIONS: usize = 10_000;
 /// Applies a JSON patch document to `doc`.
 ///
 /// # Errors
-/// `BadRequest` when the bytes are not a list of operations, `Unprocessable` when an operation does not apply or a test
+/// `BadRequest` when the bytes are not a list of operations, `TooLarge` when it is too long, `Unprocessable` when an operation does not apply or a test
 /// fails.
 pub fn apply(doc: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let operations = parse(patch)?;
@@ -46,7 +46,7 @@ fn parse(patch: &[u8]) -> Result<Vec<Value>, PatchError> {
         return Err(mistyped(other, "handlers.jsonPatchOp"));
     }
     if operations.len() > MAX_OPERATIONS {
-        return Err(PatchError::BadRequest(format!(
+        return Err(PatchError::TooLarge(format!(
             "Request entity is too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.len()
         )));
@@ -250,14 +250,13 @@ mod tests {
                 "[1]".to_owned(),
                 "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp",
             ),
-            (
-                Value::Array(many).to_string(),
-                "Request entity is too large: The allowed maximum operations in a JSON patch is 10000, got 10001",
-            ),
         ];
         for (patch, sentence) in cases {
             assert_eq!(apply(&json!({}), patch.as_bytes()), Err(PatchError::BadRequest(sentence.to_owned())));
         }
         assert!(matches!(apply(&json!({}), b"["), Err(PatchError::BadRequest(_))));
+        let why = "Request entity is too large: The allowed maximum operations in a JSON patch is 10000, got 10001";
+        let many = Value::Array(many).to_string();
+        assert_eq!(apply(&json!({}), many.as_bytes()), Err(PatchError::TooLarge(why.to_owned())));
     }
 }

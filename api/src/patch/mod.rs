@@ -15,6 +15,9 @@ pub enum PatchError {
     /// The patch itself is malformed: 400.
     #[error("{0}")]
     BadRequest(String),
+    /// More operations than one patch may have: 413.
+    #[error("{0}")]
+    TooLarge(String),
     /// The patch is well-formed and does not fit this document: 422.
     #[error("{0}")]
     Unprocessable(String),
@@ -31,6 +34,7 @@ impl PatchError {
     pub fn status(&self) -> Status {
         match self {
             PatchError::BadRequest(why) => Status::bad_request(why.as_str()),
+            PatchError::TooLarge(why) => Status::too_large(why.as_str()),
             PatchError::Unprocessable(why) => {
                 Status { code: 422, reason: "Invalid", message: why.clone(), details: serde_json::json!({}) }
             }

@@ -7,7 +7,8 @@ use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change};
 use crate::road::decoded;
 use crate::server::Server;
-use api::codec::{self, Strictness};
+use api::codec::{self, DecodeError, Strictness};
+use api::field_path::{FieldError, Path};
 use api::patch::{self, PatchError};
 use api::schema::SchemaRef;
 use api::status::Status;
@@ -18,9 +19,15 @@ const OFFERED: &str = "application/json-patch+json, application/merge-patch+json
                        application/strategic-merge-patch+json";
 
 /// A patch, read but not applied.
-pub enum Patch {
-    /// RFC 6902, as bytes.
-    Json(bytes::Bytes),
+pub struct Patch {
+    /// As the client sent it.
+    text: bytes::Bytes,
+    form: Form,
+}
+
+enum Form {
+    /// RFC 6902; read where it is applied.
+    Json,
     /// RFC 7396.
     Merge(Value),
     /// Kubernetes' own.
@@ -32,9 +39,9 @@ impl Patch {
     ///
     /// # Errors
     /// 415 for another type, 400 for bytes that are not JSON.
-    pub fn read(media: &str, body: bytes::Bytes) -> Result<Patch, Failure> {
-        let parse = |body: &[u8]| -> Result<Value, Failure> {
-            let value = codec::json::parse(body)
+    pub fn read(media: &str, text: bytes::Bytes) -> Result<Patch, Failure> {
+        let parse = |text: &[u8]| -> Result<Value, Failure> {
+            let value = codec::json::parse(text)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
             if !value.is_object() {
                 return Err(Status::bad_request(
@@ -44,12 +51,13 @@ impl Patch {
             }
             Ok(value)
         };
-        match media {
-            "application/json-patch+json" => Ok(Patch::Json(body)),
-            "application/merge-patch+json" => Ok(Patch::Merge(parse(&body)?)),
-            "application/strategic-merge-patch+json" => Ok(Patch::Strategic(parse(&body)?)),
-            _ => Err(Status::unsupported_media_type(OFFERED).into()),
-        }
+        let form = match media {
+            "application/json-patch+json" => Form::Json,
+            "application/merge-patch+json" => Form::Merge(parse(&text)?),
+            "application/strategic-merge-patch+json" => Form::Strategic(parse(&text)?),
+            _ => return Err(Status::unsupported_media_type(OFFERED).into()),
+        };
+        Ok(Patch { text, form })
     }
 
     /// The patched object, decoded by the schema again: a patch cannot bring in what a body could not.
@@ -62,24 +70,22 @@ impl Patch {
         schema: SchemaRef<'_>,
         strictness: Strictness,
     ) -> Result<(Value, Vec<String>), Failure> {
-        let patched = match self {
-            Patch::Json(patch) => patch::json::apply(object, patch).map_err(refused)?,
-            Patch::Merge(patch) => patch::merge::apply(object, patch),
-            Patch::Strategic(patch) => patch::strategic::apply(object, patch, schema).map_err(refused)?,
+        let refused = |error: PatchError| error.status();
+        let patched = match &self.form {
+            Form::Json => patch::json::apply(object, &self.text).map_err(refused)?,
+            Form::Merge(patch) => patch::merge::apply(object, patch),
+            Form::Strategic(patch) => patch::strategic::apply(object, patch, schema).map_err(refused)?,
         };
         let bytes = serde_json::to_vec(&patched).map_err(Status::internal)?;
-        let decoded = decoded::object("application/json", &bytes, schema, strictness)?;
-        Ok((decoded.value, decoded.warnings))
-    }
-}
-
-/// A patch error as a failure.
-#[must_use]
-pub fn refused(error: PatchError) -> Failure {
-    match error {
-        PatchError::BadRequest(why) => Status::bad_request(why).into(),
-        PatchError::Unprocessable(why) => {
-            Status { code: 422, reason: "Invalid", message: why, details: serde_json::json!({}) }.into()
+        match codec::json::decode(&bytes, schema, strictness) {
+            Ok(decoded) => Ok((decoded.value, decoded.warnings)),
+            // Upstream blames the patch, not the object, and names neither kind nor object.
+            Err(error @ DecodeError::Strict(_)) => {
+                let text = String::from_utf8_lossy(&self.text).into_owned();
+                let error = FieldError::invalid(&Path::new("patch"), text, error.to_string());
+                Err(Status::invalid("", "", "", &vec![error]).into())
+            }
+            Err(error) => Err(Status::bad_request(error.to_string()).into()),
         }
     }
 }
@@ -108,4 +114,28 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     .await?;
     let answer = shown::object(call.received(), call.medium, kind, &written.entry, 200, server.now())?;
     Ok(answer.warn(warnings).warn(written.warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn unknown_fields_of_a_patch_are_the_patchs_fault() {
+        let schema = api::schema::native().of_gvk("apps", "v1", "Deployment").unwrap();
+        let text = r#"{"spec":{"replicaz":2}}"#;
+        let patch = Patch::read("application/merge-patch+json", text.into()).unwrap();
+        let object = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "a"}});
+        let Err(Failure::Status(status)) = patch.apply(&object, schema, Strictness::Strict) else {
+            panic!("the patch was taken");
+        };
+        assert_eq!(status.code, 422);
+        assert_eq!(
+            status.message,
+            r#" "" is invalid: patch: Invalid value: "{\"spec\":{\"replicaz\":2}}": strict decoding error: unknown field "spec.replicaz""#
+        );
+        let (_, warnings) = patch.apply(&object, schema, Strictness::Warn).unwrap();
+        assert_eq!(warnings, [r#"unknown field "spec.replicaz""#]);
+    }
 }
