@@ -135,7 +135,11 @@ pub fn status(failure: Failure) -> Status {
             "Request entity too large: the object has {size} bytes, at most {limit} are stored"
         )),
         StoreError::Invalid(why) => Status::bad_request(why),
-        StoreError::Unavailable(why) => Status::unavailable(why),
+        StoreError::Unavailable(why) => {
+            let mut status = Status::unavailable(why);
+            status.details = serde_json::json!({"retryAfterSeconds": 1});
+            status
+        }
         StoreError::Full(why) => Status::unavailable(format!("the store takes no writes: {why}")),
         StoreError::MaybeCommitted(why) => Status::timeout(format!("the write may or may not have happened: {why}"), 0),
         error @ (StoreError::Corrupt(_) | StoreError::WrongFormat { .. } | StoreError::Locked(_)) => {
@@ -158,8 +162,9 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
         let body =
             schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
         let mut answer = Answer::bytes(status.code, "application/json", body);
-        if status.code == 429 || status.code == 503 {
-            answer = answer.with("retry-after", "1");
+        // Only where waiting helps: clients try again by themselves, and a person waits for their last try.
+        if let Some(seconds) = api::value::int(&status.details, "retryAfterSeconds").filter(|seconds| *seconds > 0) {
+            answer = answer.with("retry-after", seconds.to_string());
         }
         if status.code == 401 {
             answer = answer.with("www-authenticate", "Bearer realm=\"kubernetes\"");
@@ -247,5 +252,8 @@ mod tests {
             let status = store(error);
             assert_eq!((status.code, status.reason), (code, reason));
         }
+        // A full disk does not empty itself within seconds.
+        let retry = |error| render(Err(Failure::Status(store(error))), None).headers().contains_key("retry-after");
+        assert!(retry(StoreError::Unavailable("x".into())) && !retry(StoreError::Full("x".into())));
     }
 }
