@@ -20,6 +20,7 @@ use storage::clock::Clock;
 use storage::store::{Retention, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What flags and files say.
@@ -170,7 +171,6 @@ pub struct Running {
     server: Arc<Server>,
     workers: Workers,
     address: SocketAddr,
-    tls: Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
 }
 
 impl Running {
@@ -192,16 +192,6 @@ impl Running {
     pub fn client(&self, user: User, agent: &'static str) -> kube::Client {
         kube::Client::new(InProcess::new(self.workers.clone(), user.authenticated(), agent), "default")
     }
-
-    /// Serves new connections with another certificate from now on.
-    ///
-    /// # Errors
-    /// When the certificate cannot be used; the old one stays.
-    pub fn renew(&self, identity: Identity) -> Result<(), TlsError> {
-        let settings = TlsSettings { identity, client_ca: self.server.config.client_ca.clone() };
-        self.tls.store(Arc::new(server_config(&settings)?));
-        Ok(())
-    }
 }
 
 /// Starts the server over a store: fills the caches, listens, sets up what every cluster has. Serves until `stop`.
@@ -215,7 +205,7 @@ pub async fn start(
     stop: CancellationToken,
 ) -> Result<Running, StartError> {
     let settings = TlsSettings { identity: config.identity.clone(), client_ca: config.client_ca.clone() };
-    let tls = Arc::new(arc_swap::ArcSwap::from_pointee(server_config(&settings)?));
+    let tls = TlsAcceptor::from(Arc::new(server_config(&settings)?));
     // First of all the port: a second server must fail before it touches anything.
     let listener = TcpListener::bind(config.listen)
         .await
@@ -271,7 +261,7 @@ pub async fn start(
     bootstrap::run(&server).await.map_err(|failure| StartError::Bootstrap(crate::answer::status(failure)))?;
     server.ready.store(true, std::sync::atomic::Ordering::Release);
     tokio::spawn(tidy(Arc::clone(&server), stop));
-    Ok(Running { server, workers, address, tls })
+    Ok(Running { server, workers, address })
 }
 
 /// How often due objects are removed.

@@ -46,13 +46,13 @@ impl Workers {
     pub(crate) fn start(
         count: usize,
         server: &Arc<Server>,
-        tls: &Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
+        tls: &TlsAcceptor,
         stop: &CancellationToken,
     ) -> std::io::Result<Workers> {
         let mut senders = Vec::with_capacity(count);
         for index in 0..count {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (server, tls, stop) = (Arc::clone(server), Arc::clone(tls), stop.clone());
+            let (server, tls, stop) = (Arc::clone(server), tls.clone(), stop.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("api-{index}")).spawn(move || {
                 let local = tokio::task::LocalSet::new();
@@ -97,7 +97,7 @@ pub(crate) async fn accept(listener: TcpListener, workers: Workers, stop: Cancel
 async fn work(
     mut receiver: mpsc::UnboundedReceiver<Work>,
     server: Arc<Server>,
-    tls: Arc<arc_swap::ArcSwap<rustls::ServerConfig>>,
+    tls: TlsAcceptor,
     stop: CancellationToken,
 ) {
     let app = App::new().app_data(web::Data::from(Arc::clone(&server))).default_service(web::route().to(road::travel));
@@ -118,7 +118,7 @@ async fn work(
         let service = Rc::clone(&service);
         match work {
             Work::Connection(stream, peer) => {
-                let (acceptor, stop) = (TlsAcceptor::from(tls.load_full()), stop.clone());
+                let (acceptor, stop) = (tls.clone(), stop.clone());
                 open.spawn_local(async move {
                     if let Err(error) = connection(stream, peer, acceptor, service, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");

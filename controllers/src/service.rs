@@ -1,4 +1,5 @@
-//! Which pods stand behind a Service and on which ports, for both kinds of endpoints. Pure.
+//! Which pods stand behind a Service and on which ports, for both kinds of endpoints; and what wakes their
+//! controllers. Never writes.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -8,8 +9,10 @@ use k8s_openapi::{
 };
 
 use crate::{
-    informer::{Informer, Key, Watched},
-    object, pod, selector,
+    informer::{Change, Informer, Key, Watched},
+    object, pod,
+    queue::Queue,
+    selector,
 };
 
 impl Watched for Service {}
@@ -171,6 +174,32 @@ fn address(one: &Pod, family: &str) -> Option<String> {
 pub fn zone_of(nodes: &Informer<Node>, name: &str) -> Option<String> {
     let node = nodes.get(&Key::new("", name))?;
     object::label(&node.metadata, "topology.kubernetes.io/zone").map(str::to_owned)
+}
+
+/// Puts a Service into `queue` when it changes, and when a pod changes that it selects or selected in anything that
+/// endpoints show.
+pub fn wake_by(services: &Arc<Informer<Service>>, pods: &Arc<Informer<Pod>>, queue: &Arc<Queue<Key>>) {
+    services.subscribe({
+        let queue = queue.clone();
+        move |change| queue.add(Key::of(&change.object().metadata))
+    });
+    let (queue, services) = (queue.clone(), services.clone());
+    let wake = move |one: &Pod| {
+        for service in selecting(&services, object::namespace(&one.metadata), one.metadata.labels.as_ref()) {
+            queue.add(Key::of(&service.metadata));
+        }
+    };
+    pods.subscribe(move |change| {
+        if let Change::Applied { old: Some(old), new } = change {
+            if same_for_endpoints(old, new) {
+                return;
+            }
+            if old.metadata.labels != new.metadata.labels {
+                wake(old);
+            }
+        }
+        wake(change.object());
+    });
 }
 
 /// The Services whose selector takes in these labels.

@@ -1,6 +1,6 @@
 //! Stage 5: a seat. Bounds the work in progress; a request that finds no seat in time is told to come back.
 //!
-//! Long-running requests (watch, log, exec) give their seat back at once and are bounded by connections instead. Priority
+//! Long-running requests (watch, log, exec) take no seat, and nothing bounds their number yet. Priority
 //! levels and flow schemas refine this stage; the bound is upstream's `--max-requests-inflight` family.
 
 use super::impersonated::Acting;

@@ -18,7 +18,7 @@ use crate::{
         self, Context, Controller, EVENTS, Error, Next, Rule, is_namespace_terminating, is_not_found, message,
     },
     events::Note,
-    informer::{Change, Key, Watched},
+    informer::{Key, Watched},
     object,
     queue::Queue,
     service::{self, Backend, Port},
@@ -54,24 +54,7 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
         let nodes = context.informers.of::<Node>();
         let slices = context.informers.of::<EndpointSlice>();
         let queue: Arc<Queue<Key>> = Arc::default();
-        services.subscribe({
-            let queue = queue.clone();
-            move |change| queue.add(Key::of(&change.object().metadata))
-        });
-        pods.subscribe({
-            let (queue, services) = (queue.clone(), services.clone());
-            move |change| {
-                if let Change::Applied { old: Some(old), new } = change {
-                    if service::same_for_endpoints(old, new) {
-                        return;
-                    }
-                    if old.metadata.labels != new.metadata.labels {
-                        wake(&queue, &services, old);
-                    }
-                }
-                wake(&queue, &services, change.object());
-            }
-        });
+        service::wake_by(&services, &pods, &queue);
         slices.subscribe({
             let queue = queue.clone();
             move |change| {
@@ -92,12 +75,6 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
         }
     }
     .boxed()
-}
-
-fn wake(queue: &Queue<Key>, services: &crate::informer::Informer<Service>, one: &Pod) {
-    for service in service::selecting(services, object::namespace(&one.metadata), one.metadata.labels.as_ref()) {
-        queue.add(Key::of(&service.metadata));
-    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -11,7 +11,7 @@ use crate::{
     controller::{
         self, Context, Controller, EVENTS, Error, Next, Rule, is_already_exists, is_namespace_terminating, is_not_found,
     },
-    informer::{Change, Key, Watched},
+    informer::{Key, Watched},
     object,
     queue::Queue,
     service::{self, Backend, Port},
@@ -45,24 +45,7 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
         let pods = context.informers.of::<Pod>();
         let endpoints = context.informers.of::<Endpoints>();
         let queue: Arc<Queue<Key>> = Arc::default();
-        services.subscribe({
-            let queue = queue.clone();
-            move |change| queue.add(Key::of(&change.object().metadata))
-        });
-        pods.subscribe({
-            let (queue, services) = (queue.clone(), services.clone());
-            move |change| {
-                if let Change::Applied { old: Some(old), new } = change {
-                    if service::same_for_endpoints(old, new) {
-                        return;
-                    }
-                    if old.metadata.labels != new.metadata.labels {
-                        wake(&queue, &services, old);
-                    }
-                }
-                wake(&queue, &services, change.object());
-            }
-        });
+        service::wake_by(&services, &pods, &queue);
         endpoints.subscribe({
             let queue = queue.clone();
             move |change| queue.add(Key::of(&change.object().metadata))
@@ -75,12 +58,6 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
         }
     }
     .boxed()
-}
-
-fn wake(queue: &Queue<Key>, services: &crate::informer::Informer<Service>, one: &Pod) {
-    for service in service::selecting(services, object::namespace(&one.metadata), one.metadata.labels.as_ref()) {
-        queue.add(Key::of(&service.metadata));
-    }
 }
 
 /// Groups backends by their ports; whether some had to be left out.
