@@ -110,6 +110,8 @@ pub struct FieldError {
     pub value: Value,
     /// What is wrong, in upstream's words.
     pub detail: String,
+    /// The value says nothing that the detail does not: it is not shown.
+    pub omit_value: bool,
 }
 
 /// All that is wrong with an object, in the order it was found.
@@ -117,13 +119,19 @@ pub type Errors = Vec<FieldError>;
 
 impl FieldError {
     fn new(kind: ErrorType, field: &Path, value: Value, detail: impl Into<String>) -> FieldError {
-        FieldError { kind, field: field.clone(), value, detail: detail.into() }
+        FieldError { kind, field: field.clone(), value, detail: detail.into(), omit_value: false }
     }
 
     /// `x: Invalid value: v: detail`.
     #[must_use]
     pub fn invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
         FieldError::new(ErrorType::Invalid, field, value.into(), detail)
+    }
+
+    /// `x: Invalid value: detail`, where no single value is at fault.
+    #[must_use]
+    pub fn invalid_whole(field: &Path, detail: impl Into<String>) -> FieldError {
+        FieldError { omit_value: true, ..FieldError::new(ErrorType::Invalid, field, Value::Null, detail) }
     }
 
     /// `x: Required value: detail`.
@@ -137,7 +145,13 @@ impl FieldError {
     pub fn not_supported(field: &Path, value: impl Into<Value>, supported: &[&str]) -> FieldError {
         let mut sorted = supported.to_vec();
         sorted.sort_unstable();
-        let quoted: Vec<String> = sorted.iter().map(|value| format!("{value:?}")).collect();
+        FieldError::not_supported_as_listed(field, value, &sorted)
+    }
+
+    /// The same with the values as they stand: where upstream names them in an order of its own.
+    #[must_use]
+    pub fn not_supported_as_listed(field: &Path, value: impl Into<Value>, supported: &[&str]) -> FieldError {
+        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         FieldError::new(
             ErrorType::NotSupported,
             field,
@@ -189,6 +203,7 @@ impl FieldError {
         let label = self.kind.label();
         let mut out = match self.kind {
             ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal => label.to_owned(),
+            _ if self.omit_value => label.to_owned(),
             _ => format!("{label}: {}", Shown(&self.value)),
         };
         if !self.detail.is_empty() {
@@ -231,6 +246,7 @@ mod tests {
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
             (FieldError::required(&Path::new("spec").child("containers"), ""), "spec.containers: Required value"),
+            (FieldError::invalid_whole(&replicas, "cannot be"), "spec.replicas: Invalid value: cannot be"),
             (
                 FieldError::not_supported(&Path::new("type"), "x", &["b", "a"]),
                 "type: Unsupported value: \"x\": supported values: \"a\", \"b\"",

@@ -236,6 +236,14 @@ pub struct Kind {
     pub short_history: bool,
     /// Objects vanish by themselves after `--event-ttl`.
     pub expires: bool,
+    /// Objects are made anew for every request and kept nowhere.
+    pub computed: bool,
+    /// A create is one of this subresource of the object that the body names: resource and subresource, same group.
+    pub creates: Option<(&'static str, &'static str)>,
+    /// A deletion that says nothing about the dependents orphans them.
+    pub orphans_dependents: bool,
+    /// Since when the kind is deprecated, and what to use instead, as the client is told: `v1.19+`.
+    pub deprecated: Option<&'static str>,
     /// Printer columns; `Hooks::row` gives the cells.
     pub columns: &'static [Column],
     /// Selectable fields beside name and namespace.
@@ -269,6 +277,10 @@ impl Kind {
         returns_deleted: false,
         short_history: false,
         expires: false,
+        computed: false,
+        creates: None,
+        orphans_dependents: false,
+        deprecated: None,
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,
@@ -318,7 +330,7 @@ impl Kind {
     /// Objects are kept (reviews are not).
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        self.verbs.contains(&Verb::Get)
+        self.verbs.contains(&Verb::Get) && !self.computed
     }
 
     /// Has `status` of its own.
@@ -352,12 +364,23 @@ pub trait Hooks: Sync {
     /// Keeps what an updater may not change; `status` is already the old one.
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
+    /// Writes the times that only the server knows: when a phase changed. `part` is the subresource of the write, empty
+    /// for the object itself; `old` is `None` at creation; `now` is RFC 3339. Runs after `prepare_*`, or after the part's
+    /// merge.
+    fn stamp(&self, _part: &str, _new: &mut Value, _old: Option<&Value>, _now: &str) {}
+
     /// What is wrong with an object on its own. Metadata is validated elsewhere, names by `name_rule`.
     fn validate(&self, _object: &Value) -> Errors {
         Errors::new()
     }
 
-    /// What is wrong with the change; `validate` has run on `new`.
+    /// The same for the new state of an object that was there before: more lenient than `validate` where an old object may
+    /// break a rule that came after it.
+    fn revalidate(&self, new: &Value, _old: &Value) -> Errors {
+        self.validate(new)
+    }
+
+    /// What is wrong with the change; `revalidate` has run on `new`.
     fn validate_update(&self, _new: &Value, _old: &Value) -> Errors {
         Errors::new()
     }
@@ -395,6 +418,11 @@ pub trait Hooks: Sync {
         Vec::new()
     }
 
+    /// Warnings about a change through a subresource.
+    fn warnings_of_part(&self, _part: &str, new: &Value, old: &Value) -> Vec<String> {
+        self.warnings(new, Some(old))
+    }
+
     /// The cells of the kind's columns. `now` is in Unix seconds.
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
         vec![crate::meta::name(object).into(), crate::meta::age(object, now).into()]
@@ -417,4 +445,6 @@ pub enum NameRule {
     Label1035,
     /// Anything that fits in one path segment: RBAC.
     PathSegment,
+    /// An IP address in canonical form: `IPAddress`.
+    IpAddress,
 }

@@ -22,13 +22,20 @@ macro_rules! kinds {
 
 kinds! {
     core_v1 {
+        binding,
+        component_status,
         config_map,
         endpoints,
         event,
+        limit_range,
         namespace,
         node,
+        persistent_volume_claim,
+        persistent_volume,
         pod,
         pod_template,
+        replication_controller,
+        resource_quota,
         secret,
         service_account,
         service,
@@ -38,6 +45,7 @@ kinds! {
         daemon_set,
         deployment,
         replica_set,
+        stateful_set,
     }
     events_v1 {
         event,
@@ -52,11 +60,39 @@ kinds! {
         self_subject_rules_review,
         subject_access_review,
     }
+    autoscaling_v2 {
+        horizontal_pod_autoscaler,
+    }
+    autoscaling_v1 {
+        horizontal_pod_autoscaler,
+    }
+    batch_v1 {
+        cron_job,
+        job,
+    }
+    networking_v1 {
+        ingress_class,
+        ingress,
+        ip_address,
+        network_policy,
+        service_cidr,
+    }
+    policy_v1 {
+        pod_disruption_budget,
+    }
     rbac_v1 {
         cluster_role_binding,
         cluster_role,
         role_binding,
         role,
+    }
+    storage_v1 {
+        csi_driver,
+        csi_node,
+        csi_storage_capacity,
+        storage_class,
+        volume_attachment,
+        volume_attributes_class,
     }
     scheduling_v1 {
         priority_class,
@@ -64,8 +100,15 @@ kinds! {
     coordination_v1 {
         lease,
     }
+    node_v1 {
+        runtime_class,
+    }
     discovery_v1 {
         endpoint_slice,
+    }
+    flowcontrol_v1 {
+        flow_schema,
+        priority_level_configuration,
     }
 }
 

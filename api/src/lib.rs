@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod codec;
+pub mod cron;
 pub mod field_path;
 pub mod kind;
 pub mod kinds;

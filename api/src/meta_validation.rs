@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::kind::{Kind, NameRule};
 use crate::kinds::shared::labels::{self, invalid};
-use crate::kinds::shared::names;
+use crate::kinds::shared::{addresses, names};
 use crate::value;
 use serde_json::Value;
 
@@ -29,6 +29,7 @@ pub fn name(rule: NameRule, name: &str, prefix: bool) -> Vec<String> {
         NameRule::Label => names::dns_label(text),
         NameRule::Label1035 => names::dns_1035_label(text),
         NameRule::PathSegment => names::path_segment(name, prefix),
+        NameRule::IpAddress => addresses::canonical_ip(name),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Status {
     pub message: String,
     /// `details`: name, group, kind, uid, causes, retryAfterSeconds; `Null` for none.
     pub details: Value,
+    /// `metadata.continue`: with what a list whose token expired can go on; empty for none.
+    pub next: String,
 }
 
 impl std::error::Error for Status {}
@@ -44,7 +46,7 @@ impl fmt::Display for ResourceName<'_> {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: Value::Null }
+        Status { code, reason, message: message.into(), details: Value::Null, next: String::new() }
     }
 
     fn about(mut self, resource: ResourceName<'_>, name: &str) -> Status {
@@ -244,6 +246,9 @@ impl Status {
             if !self.message.is_empty() {
                 map.insert("message".into(), self.message.clone().into());
             }
+            if !self.next.is_empty() {
+                map.insert("metadata".into(), json!({ "continue": self.next }));
+            }
             if !self.reason.is_empty() {
                 map.insert("reason".into(), self.reason.into());
             }
@@ -254,11 +259,28 @@ impl Status {
         out
     }
 
+    /// 201 without a reason, the answer to a binding or an eviction.
+    #[must_use]
+    pub fn created() -> Status {
+        Status::new(201, "", "")
+    }
+
+    /// A failure in the words of somebody else, for whom the API server answers.
+    #[must_use]
+    pub fn foreign(code: u16, reason: &'static str, message: String) -> Status {
+        Status::new(code, reason, message)
+    }
+
+    /// 422 `Invalid` without causes.
+    #[must_use]
+    pub fn unprocessable(message: impl Into<String>) -> Status {
+        Status { details: json!({}), ..Status::new(422, "Invalid", message) }
+    }
+
     /// 200 `Success`, the answer to a finished deletion.
     #[must_use]
     pub fn success(resource: ResourceName<'_>, name: &str, uid: &str) -> Status {
-        let mut status = Status { code: 200, reason: "", message: String::new(), details: Value::Null };
-        status = status.about(resource, name);
+        let mut status = Status::new(200, "", "").about(resource, name);
         if let (Value::Object(details), false) = (&mut status.details, uid.is_empty()) {
             details.insert("uid".into(), uid.into());
         }

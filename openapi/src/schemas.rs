@@ -265,7 +265,8 @@ fn add_merging(map: &mut Map<String, Value>, owner: &str, field: &Field) {
         }
         _ => {}
     }
-    let strategies = [(field.patch.merge, "merge"), (field.patch.retain_keys, "retainKeys")];
+    let patch = &field.patch;
+    let strategies = [(patch.merge, "merge"), (patch.replace, "replace"), (patch.retain_keys, "retainKeys")];
     let strategies: Vec<&str> = strategies.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
     if !strategies.is_empty() {
         map.insert("x-kubernetes-patch-strategy".into(), strategies.join(",").into());

@@ -36,7 +36,7 @@ pub(crate) fn types() -> Types {
     let mut types = Types::default();
     let keyed = |keys: &[&str]| ListKind::Map(keys.iter().map(|key| (*key).to_owned()).collect());
     let merge = |mut field: Field, key: Option<&str>| {
-        field.patch = PatchStrategy { merge: true, retain_keys: false, merge_key: key.map(str::to_owned) };
+        field.patch = PatchStrategy { merge: true, merge_key: key.map(str::to_owned), ..PatchStrategy::default() };
         field
     };
     let metadata = types.add(def(

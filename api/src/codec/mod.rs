@@ -5,7 +5,7 @@
 
 pub mod json;
 pub mod protobuf;
-mod scalar;
+pub(crate) mod scalar;
 pub mod yaml;
 
 pub(crate) use scalar::is_empty;

@@ -35,9 +35,7 @@ impl PatchError {
         match self {
             PatchError::BadRequest(why) => Status::bad_request(why.as_str()),
             PatchError::TooLarge(why) => Status::too_large(why.as_str()),
-            PatchError::Unprocessable(why) => {
-                Status { code: 422, reason: "Invalid", message: why.clone(), details: serde_json::json!({}) }
-            }
+            PatchError::Unprocessable(why) => Status::unprocessable(why.as_str()),
         }
     }
 }

@@ -41,6 +41,7 @@ enum At<'a> {
 struct Below<'a> {
     at: At<'a>,
     merge: bool,
+    replace: bool,
     merge_key: Option<&'a str>,
 }
 
@@ -58,14 +59,17 @@ impl<'a> At<'a> {
         let from_field = |schema: SchemaRef<'a>, field: &'a Field| Below {
             at: At::of(schema, &field.shape),
             merge: field.patch.merge,
+            replace: field.patch.replace,
             merge_key: field.patch.merge_key.as_deref(),
         };
         match self {
             At::Struct(schema) => schema.def().field(key).map(|field| from_field(schema, field)),
-            At::Map(schema, values) => Some(Below { at: At::of(schema, values), merge: false, merge_key: None }),
+            At::Map(schema, values) => {
+                Some(Below { at: At::of(schema, values), merge: false, replace: false, merge_key: None })
+            }
             At::Free => None,
         }
-        .unwrap_or(Below { at: At::Free, merge: false, merge_key: None })
+        .unwrap_or(Below { at: At::Free, merge: false, replace: false, merge_key: None })
     }
 }
 
@@ -101,6 +105,7 @@ fn merge_map(
             continue;
         };
         let merged = match (there.take(), value) {
+            (Value::Object(_), Value::Object(patch)) if at.below(key).replace => Value::Object(patch),
             (Value::Object(there), Value::Object(patch)) => Value::Object(merge_map(there, patch, at.below(key).at)?),
             (Value::Array(there), Value::Array(patch)) => {
                 let below = at.below(key);

@@ -88,6 +88,7 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
             }
             "patch" => {
                 patch.merge = value.split(',').any(|s| s == "merge");
+                patch.replace = value.split(',').any(|s| s == "replace");
                 patch.retain_keys = value.split(',').any(|s| s == "retainKeys");
             }
             "key" => patch.merge_key = Some(value.to_owned()),

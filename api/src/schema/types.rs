@@ -80,6 +80,8 @@ pub enum Shape {
 pub struct PatchStrategy {
     /// `patchStrategy` contains `merge`.
     pub merge: bool,
+    /// `patchStrategy` is `replace`: a map takes the place of the old one.
+    pub replace: bool,
     /// `patchStrategy` contains `retainKeys`.
     pub retain_keys: bool,
     /// `patchMergeKey`; absent for lists of scalars.

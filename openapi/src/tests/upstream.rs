@@ -151,7 +151,8 @@ fn served(path: &str, kinds: &[&'static Kind]) -> bool {
     let of_kind = kinds.iter().any(|kind| {
         let root =
             if kind.group.is_empty() { "/api/v1".into() } else { format!("/apis/{}/{}", kind.group, kind.version) };
-        let Some(rest) = path.strip_prefix(&root) else { return false };
+        // `/apis/x/v1` is no prefix of `/apis/x/v1beta1/y`.
+        let Some(rest) = path.strip_prefix(&root).filter(|rest| rest.starts_with('/')) else { return false };
         let rest = rest.strip_prefix("/watch").unwrap_or(rest);
         let rest = rest.strip_prefix("/namespaces/{namespace}").unwrap_or(rest);
         rest == "/" || rest.split('/').nth(1) == Some(kind.plural)

@@ -2,12 +2,23 @@
 //!
 //! Never holds a kind.
 
+pub mod addresses;
+pub mod autoscaler;
+pub mod autoscaler_v1;
 pub mod cells;
+pub mod conditions;
 pub mod config_data;
+pub mod difference;
 pub mod events;
+pub mod flow_control;
 pub mod image;
+pub mod job_indexes;
+pub mod job_spec;
+pub mod job_status;
 pub mod labels;
 pub mod names;
+pub mod node_labels;
+pub mod parameters;
 pub mod parts;
 pub mod pod_containers;
 pub mod pod_defaults;
@@ -19,12 +30,18 @@ pub mod pod_update;
 pub mod pod_validation;
 pub mod pod_volumes;
 pub mod pod_warnings;
+pub mod quantities;
 pub mod rbac;
+pub mod references;
+pub mod resource_names;
 pub mod resources;
 pub mod review;
 pub mod rules;
+pub mod selector_cell;
 pub mod service_prepare;
 pub mod service_validation;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod volume_claims;
+pub mod volume_sources;
 pub mod workload;

@@ -54,7 +54,8 @@ fn weight(errors: &mut Errors, term: &Value, field: &Path) {
     }
 }
 
-fn node_selector(errors: &mut Errors, selector: &Value, field: &Path) {
+/// A `NodeSelector`: what `requiredDuringScheduling…` of a pod and `required` of a volume hold.
+pub fn node_selector(errors: &mut Errors, selector: &Value, field: &Path) {
     let field = field.child("nodeSelectorTerms");
     let terms = value::items(selector, "nodeSelectorTerms");
     if terms.is_empty() {

@@ -5,7 +5,8 @@
 use super::labels::invalid;
 use super::pod_validation::Context;
 use super::rules::{one_of, required, required_one_of};
-use super::{names, pod_containers, resources};
+use super::volume_sources::{self, Home};
+use super::{names, pod_containers, resources, volume_claims};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::value;
 use serde_json::Value;
@@ -43,23 +44,8 @@ pub fn validate<'a>(spec: &'a Value, field: &Path, is_pod: bool) -> (Vec<&'a str
 
 /// Fields that a source must set, beyond those with rules of their own.
 const REQUIRED: &[(&str, &[&str])] = &[
-    ("gcePersistentDisk", &["pdName"]),
-    ("awsElasticBlockStore", &["volumeID"]),
     ("gitRepo", &["repository"]),
-    ("nfs", &["server", "path"]),
-    ("iscsi", &["targetPortal", "iqn"]),
-    ("glusterfs", &["endpoints", "path"]),
     ("persistentVolumeClaim", &["claimName"]),
-    ("rbd", &["image"]),
-    ("cinder", &["volumeID"]),
-    ("flexVolume", &["driver"]),
-    ("azureFile", &["secretName", "shareName"]),
-    ("vsphereVolume", &["volumePath"]),
-    ("photonPersistentDisk", &["pdID"]),
-    ("portworxVolume", &["volumeID"]),
-    ("azureDisk", &["diskName", "diskURI"]),
-    ("scaleIO", &["gateway", "system", "volumeName"]),
-    ("csi", &["driver"]),
     ("secret", &["secretName"]),
     ("configMap", &["name"]),
 ];
@@ -75,11 +61,15 @@ fn sources(errors: &mut Errors, volume: &Value, field: &Path, is_pod: bool) {
         errors.push(FieldError::required(field, "must specify a volume type"));
     }
     for (i, (name, source)) in given.into_iter().enumerate() {
-        let field = field.child(name);
         if i > 0 {
+            let field = field.child(volume_sources::shown_name_of_surplus(name));
             errors.push(FieldError::forbidden(&field, "may not specify more than 1 volume type"));
-        } else {
-            self::source(errors, name, source, &field, is_pod);
+            continue;
+        }
+        self::source(errors, name, source, &field.child(volume_sources::shown_name(name)), is_pod);
+        let (own, portal) = (value::text(volume, "name"), value::text(source, "targetPortal"));
+        if name == "iscsi" && source.get("initiatorName").is_some() && own.len() + 1 + portal.len() > 64 {
+            errors.push(FieldError::invalid(&field.child("name"), own, volume_sources::PORTAL_TOO_LONG));
         }
     }
 }
@@ -95,29 +85,7 @@ fn source(errors: &mut Errors, name: &str, source: &Value, field: &Path, is_pod:
             let detail = "SizeLimit field must be a valid resource quantity";
             errors.push(FieldError::forbidden(&field.child("sizeLimit"), detail));
         }
-        "hostPath" => {
-            let path = required(errors, source, "path", field);
-            if !path.is_empty() {
-                no_backsteps(errors, path, &field.child("path"));
-                let types = &[
-                    "",
-                    "BlockDevice",
-                    "CharDevice",
-                    "Directory",
-                    "DirectoryOrCreate",
-                    "File",
-                    "FileOrCreate",
-                    "Socket",
-                ];
-                one_of(errors, source, "type", field, types);
-            }
-        }
-        "nfs" => {
-            let path = value::text(source, "path");
-            if !path.starts_with('/') {
-                errors.push(FieldError::invalid(&field.child("path"), path, "must be an absolute path"));
-            }
-        }
+        "gitRepo" => descending_path(errors, value::text(source, "directory"), &field.child("directory")),
         "secret" | "configMap" => {
             mode(errors, source, "defaultMode", field);
             keys(errors, source, field);
@@ -129,8 +97,12 @@ fn source(errors: &mut Errors, name: &str, source: &Value, field: &Path, is_pod:
             }
         }
         "projected" => projected(errors, source, field),
-        "ephemeral" if source.get("volumeClaimTemplate").is_none_or(Value::is_null) => {
-            errors.push(FieldError::required(&field.child("volumeClaimTemplate"), ""));
+        "ephemeral" => {
+            let field = field.child("volumeClaimTemplate");
+            match source.get("volumeClaimTemplate").filter(|template| !template.is_null()) {
+                Some(template) => volume_claims::template(errors, template, &field),
+                None => errors.push(FieldError::required(&field, "")),
+            }
         }
         "image" => {
             if is_pod {
@@ -138,7 +110,7 @@ fn source(errors: &mut Errors, name: &str, source: &Value, field: &Path, is_pod:
             }
             required_one_of(errors, source, "pullPolicy", field, &["Always", "IfNotPresent", "Never"]);
         }
-        _ => {}
+        _ => volume_sources::validate(errors, name, source, field, Home::Pod),
     }
 }
 
@@ -235,7 +207,8 @@ fn token(errors: &mut Errors, source: &Value, projection: &Path, field: &Path) {
     }
 }
 
-fn no_backsteps(errors: &mut Errors, path: &str, field: &Path) {
+/// A path that nowhere goes up.
+pub fn no_backsteps(errors: &mut Errors, path: &str, field: &Path) {
     if path.split('/').any(|step| step == "..") {
         errors.push(FieldError::invalid(field, path, "must not contain '..'"));
     }
@@ -372,6 +345,23 @@ mod tests {
                 "spec.volumes[2].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
                 "spec.volumes[3].configMap.items[0].path: Invalid value: \"../y\": must not contain '..'",
                 "spec.volumes[4].hostPath.path: Invalid value: \"/..\": must not contain '..'",
+            ],
+        );
+        check(
+            json!([{"name": "a", "gitRepo": {"repository": "r", "directory": "/x"}},
+                {"name": "b".repeat(60), "iscsi": {"targetPortal": "p:12", "iqn": "eui.0123456789abcdef", "initiatorName": "x"}},
+                {"name": "c", "gcePersistentDisk": {"pdName": "d", "partition": -1}},
+                {"name": "d", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}},
+                {"name": "e", "nfs": {"server": "s", "path": "/"}, "cephfs": {"monitors": ["m"]}}]),
+            json!([]),
+            &[
+                "spec.volumes[0].gitRepo.directory: Invalid value: \"/x\": must be a relative path",
+                "spec.volumes[1].iscsi.initiatorname: Invalid value: \"x\": must be valid format starting with iqn, eui, or naa",
+                "spec.volumes[1].name: Invalid value: \"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\": Total length \
+                 of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.",
+                "spec.volumes[2].persistentDisk.partition: Invalid value: -1: must be between 1 and 255, inclusive",
+                "spec.volumes[3].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value",
+                "spec.volumes[4].nfs: Forbidden: may not specify more than 1 volume type",
             ],
         );
         check(

@@ -2,8 +2,8 @@
 //!
 //! Never schedules.
 
-use super::labels::{invalid, map};
-use super::names;
+use super::labels::map;
+use super::resource_names;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::value;
 use serde_json::{Map, Value};
@@ -135,33 +135,14 @@ pub fn qos_class(pod: &Value) -> &'static str {
     }
 }
 
-/// Names without a domain that containers may ask for.
-fn is_standard(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "ephemeral-storage" | "storage") || name.starts_with("hugepages-")
-}
-
-/// Requests may be below limits.
-fn overcommits(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "ephemeral-storage" | "storage")
-}
-
 /// The amount of a resource: not negative, and whole where it counts things.
 pub fn validate_amount(errors: &mut Errors, name: &str, quantity: &Value, field: &Path) {
     let Some(amount) = nanos(quantity) else { return };
     if amount < 0 {
         errors.push(FieldError::invalid(field, quantity.clone(), super::rules::NEGATIVE));
     }
-    let whole = (name.contains('/') && !name.contains("kubernetes.io/"))
-        || matches!(name, "pods" | "services" | "secrets" | "configmaps" | "persistentvolumeclaims");
-    if whole && amount % 1_000_000_000 != 0 {
+    if resource_names::is_integer(name) && amount % 1_000_000_000 != 0 {
         errors.push(FieldError::invalid(field, quantity.clone(), "must be an integer"));
-    }
-}
-
-fn validate_name(errors: &mut Errors, name: &str, field: &Path) {
-    invalid(errors, field, name, names::qualified_name(name));
-    if !name.contains('/') && !is_standard(name) {
-        errors.push(FieldError::invalid(field, name, "must be a standard resource for containers"));
     }
 }
 
@@ -176,7 +157,7 @@ pub fn validate(resources: Option<&Value>, field: &Path) -> Errors {
     for (side, amounts) in [("limits", limits), ("requests", requests)] {
         for (name, quantity) in amounts {
             let at = field.child(side).key(name);
-            validate_name(&mut errors, name, &at);
+            resource_names::of_container(&mut errors, name, &at);
             validate_amount(&mut errors, name, quantity, &at);
             if side == "requests" {
                 validate_request(&mut errors, name, quantity, limits.get(name), field);
@@ -193,7 +174,7 @@ pub fn validate(resources: Option<&Value>, field: &Path) -> Errors {
 fn validate_request(errors: &mut Errors, name: &str, request: &Value, limit: Option<&Value>, field: &Path) {
     let at = field.child("requests");
     let Some(limit) = limit else {
-        if !overcommits(name) {
+        if !resource_names::overcommits(name) {
             let detail = "Limit must be set for non overcommitable resources";
             errors.push(FieldError::required(&field.child("limits"), detail));
         }
@@ -201,7 +182,7 @@ fn validate_request(errors: &mut Errors, name: &str, request: &Value, limit: Opt
     };
     let shown = limit.as_str().map_or_else(|| limit.to_string(), str::to_owned);
     let (asked, most) = (nanos(request), nanos(limit));
-    if asked != most && !overcommits(name) {
+    if asked != most && !resource_names::overcommits(name) {
         let detail = format!("must be equal to {name} limit of {shown}");
         errors.push(FieldError::invalid(&at, request.clone(), detail));
     } else if asked > most {
@@ -246,8 +227,8 @@ mod tests {
             [
                 "r.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
                 "r.limits: Required value: Limit must be set for non overcommitable resources",
+                "r.requests[odd]: Invalid value: \"odd\": must be a standard resource type or fully qualified",
                 "r.requests[odd]: Invalid value: \"odd\": must be a standard resource for containers",
-                "r.limits: Required value: Limit must be set for non overcommitable resources",
             ]
         );
     }
