@@ -4,15 +4,17 @@
 //! all of them as one fjall batch with one fsync. While it syncs, the next group gathers; nobody waits on a timer. Readers use
 //! the picture published after each group and take no lock. Reads run on the caller's thread and may touch the disk.
 //!
-//! Never acknowledges before the fsync has returned, never shows a commit before it is durable, and never writes again after a
-//! failed write or fsync: what the disk holds then is known only to a fresh open.
+//! Never acknowledges before the fsync has returned, never shows a commit before it is durable, and never goes on writing after a
+//! failed write or fsync: what was not durable is cut off and the files are opened again first.
 
 mod commit;
 mod dir;
+mod journal;
 
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -20,13 +22,14 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use fjall::config::{PartitioningPolicy, PinningPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, SeqNo, Snapshot};
 use tokio::sync::oneshot;
 
 use crate::kv::{Kv, KvError, Transaction, Version};
 use crate::local::tx::Tx;
 use crate::local::watches::Watches;
-use crate::local::{Engine, Request, RowIter, View};
+use crate::local::{self, Engine, Request, RowIter, View};
 use commit::{Committer, Job};
 
 /// Keys from here on belong to the engine.
@@ -45,19 +48,26 @@ pub struct Options {
     pub reserve: u64,
     /// Bytes of block cache.
     pub cache: u64,
+    /// Bytes of writes that are gathered in memory before they go into a table of their own; fixed when the store is made. The
+    /// journal holds up to five times as much, and opening reads it.
+    pub memtable: u64,
     /// How free space is found; `None` asks the file system.
     pub free_space: Option<FreeSpace>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reserve: 256 << 20, cache: 64 << 20, free_space: None }
+        Self { reserve: 256 << 20, cache: 64 << 20, memtable: 16 << 20, free_space: None }
     }
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("reserve", &self.reserve).field("cache", &self.cache).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("reserve", &self.reserve)
+            .field("cache", &self.cache)
+            .field("memtable", &self.memtable)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,6 +79,7 @@ pub struct Embedded(Arc<Inner>);
 struct Published {
     view: ArcSwap<FjallView>,
     watches: Watches,
+    groups: AtomicU64,
 }
 
 struct Inner {
@@ -89,32 +100,95 @@ impl Embedded {
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self, KvError> {
         let path = path.as_ref().to_owned();
         let lock = dir::lock(&path)?;
-        let data = dir::prepare(&path, |new| open_database(new, options).map(drop))?;
-        let (database, keyspace) = open_database(&data, options)?;
-        let version = match keyspace.get(VERSION_KEY).map_err(|e| read_error(&e))? {
-            None => Version(0),
-            Some(bytes) => match bytes.as_ref().try_into() {
-                Ok(bytes) => Version(u64::from_be_bytes(bytes)),
-                Err(_) => return Err(KvError::Corrupt(format!("{}: the version record is damaged", path.display()))),
-            },
-        };
-        let view = FjallView { version, snapshot: database.snapshot(), keyspace: keyspace.clone() };
-        let published = Arc::new(Published { view: ArcSwap::from_pointee(view), watches: Watches::default() });
+        let data = dir::prepare(&path, |new| open_database(new, options.cache, options.memtable).map(drop))?;
+        let files = Files { data, cache: options.cache, memtable: options.memtable };
+        let (open, view) = files.open(None)?;
+        let published =
+            Published { view: ArcSwap::from_pointee(view), watches: Watches::default(), groups: AtomicU64::new(0) };
+        let published = Arc::new(published);
         let free_space = options.free_space.clone().unwrap_or_else(|| dir::free_space(path.clone()));
         let (queue, jobs) = mpsc::channel();
-        let committer = Committer::new(database, keyspace, published.clone(), free_space, options.reserve);
+        let committer = Committer::new(files, open, published.clone(), free_space, options.reserve);
         let thread = std::thread::Builder::new()
             .name("storage-commit".to_owned())
             .spawn(move || committer.run(&jobs))
             .map_err(|e| KvError::Unavailable(format!("no thread for commits: {e}")))?;
         Ok(Self(Arc::new(Inner { path, published, queue: queue.into(), committer: thread.into(), lock })))
     }
+
+    /// How many groups of transactions have been made durable since the open, each with one fsync.
+    pub fn groups(&self) -> u64 {
+        self.0.published.groups.load(Ordering::Relaxed)
+    }
 }
 
-fn open_database(path: &Path, options: &Options) -> Result<(Database, Keyspace), KvError> {
+/// The files, and how to open them again.
+struct Files {
+    data: PathBuf,
+    cache: u64,
+    memtable: u64,
+}
+
+/// fjall, open.
+struct Open {
+    database: Database,
+    keyspace: Keyspace,
+}
+
+impl Open {
+    /// What it holds now.
+    fn view(&self, version: Version) -> FjallView {
+        FjallView { version, state: Some((self.database.snapshot(), self.keyspace.clone())) }
+    }
+}
+
+impl Files {
+    /// Whether the disk takes a write again.
+    fn probe(&self) -> std::io::Result<()> {
+        dir::probe(self.data.parent().unwrap_or(&self.data))
+    }
+
+    /// Empties the journals. All that is in them must be in tables.
+    fn empty_journals(&self) -> std::io::Result<()> {
+        journal::empty(&self.data)
+    }
+
+    /// Opens fjall. Batches of the journal from number `failed` on are cut off first: they follow a failed write, and nobody was told of them.
+    fn open(&self, failed: Option<SeqNo>) -> Result<(Open, FjallView), KvError> {
+        journal::check(&self.data, failed)?;
+        let (database, keyspace) = open_database(&self.data, self.cache, self.memtable)?;
+        let version = match keyspace.get(VERSION_KEY).map_err(|e| read_error(&e))? {
+            None => Version(0),
+            Some(bytes) => match bytes.as_ref().try_into() {
+                Ok(bytes) => Version(u64::from_be_bytes(bytes)),
+                Err(_) => {
+                    let text =
+                        format!("{}: the version record is damaged; restore it from a backup", self.data.display());
+                    return Err(KvError::Corrupt(text));
+                }
+            },
+        };
+        let open = Open { database, keyspace };
+        let view = open.view(version);
+        Ok((open, view))
+    }
+}
+
+/// How tables are made. Indexes and filters stay in memory, some 30 bytes per object, so that a get reads one block of data.
+fn new_keyspace(memtable: u64) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(memtable)
+        .index_block_pinning_policy(PinningPolicy::all(true))
+        .index_block_partitioning_policy(PartitioningPolicy::all(false))
+        .filter_block_pinning_policy(PinningPolicy::all(true))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(false))
+}
+
+fn open_database(path: &Path, cache: u64, memtable: u64) -> Result<(Database, Keyspace), KvError> {
     let open = || -> fjall::Result<(Database, Keyspace)> {
-        let database = Database::builder(path).cache_size(options.cache).open()?;
-        let keyspace = database.keyspace("kv", || KeyspaceCreateOptions::default().max_memtable_size(32 << 20))?;
+        let database = Database::builder(path).cache_size(cache).open()?;
+        // Settings of a keyspace are kept with it: these are for a new one.
+        let keyspace = database.keyspace("kv", || new_keyspace(memtable))?;
         Ok((database, keyspace))
     };
     // fjall panics on some kinds of damage.
@@ -167,8 +241,21 @@ impl Drop for Inner {
 /// All keys as of one version.
 pub(crate) struct FjallView {
     version: Version,
-    snapshot: Snapshot,
-    keyspace: Keyspace,
+    /// `None` while the files are being opened again.
+    state: Option<(Snapshot, Keyspace)>,
+}
+
+impl FjallView {
+    fn state(&self) -> Result<&(Snapshot, Keyspace), KvError> {
+        let closed =
+            || KvError::Unavailable("the store is being opened again after a disk error; try again".to_owned());
+        self.state.as_ref().ok_or_else(closed)
+    }
+
+    /// Every batch that it shows has a smaller number.
+    fn seqno(&self) -> SeqNo {
+        self.state.as_ref().map_or(SeqNo::MAX, |(snapshot, _)| snapshot.seqno())
+    }
 }
 
 impl View for FjallView {
@@ -180,7 +267,8 @@ impl View for FjallView {
         if key.is_empty() || key.first() == Some(&RESERVED) {
             return Ok(None);
         }
-        Ok(self.snapshot.get(&self.keyspace, key).map_err(|e| read_error(&e))?.map(Bytes::from))
+        let (snapshot, keyspace) = self.state()?;
+        Ok(snapshot.get(keyspace, key).map_err(|e| read_error(&e))?.map(Bytes::from))
     }
 
     fn range(&self, begin: &[u8], end: &[u8], reverse: bool) -> RowIter<'_> {
@@ -188,7 +276,10 @@ impl View for FjallView {
         if begin >= end {
             return Box::new(std::iter::empty());
         }
-        let rows = self.snapshot.range(&self.keyspace, begin..end);
+        let rows = match self.state() {
+            Ok((snapshot, keyspace)) => snapshot.range(keyspace, begin..end),
+            Err(e) => return Box::new(std::iter::once(Err(e))),
+        };
         let read = |guard: fjall::Guard| match guard.into_inner() {
             Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
             Err(e) => Err(read_error(&e)),
@@ -222,6 +313,10 @@ impl Engine for Inner {
 impl Kv for Embedded {
     fn begin(&self) -> Box<dyn Transaction> {
         Box::new(Tx::new(self.0.clone()))
+    }
+
+    async fn advance_to(&self, version: Version) -> Result<(), KvError> {
+        local::advance(self.0.as_ref(), version).await
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {

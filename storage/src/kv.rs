@@ -247,6 +247,31 @@ pub trait Kv: Send + Sync + Debug + 'static {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         self.begin().get(key, Read::Snapshot).await
     }
+
+    /// Returns when every read version taken and every commit begun from now on is at least `version`. A restore needs it: rows
+    /// that another engine stamped must not lie ahead of this one's versions. An engine that is there already has nothing to do,
+    /// which is all this default can tell.
+    ///
+    /// With FoundationDB: write `version >> 16`, rounded up, as 8 little-endian bytes to `\xff/minRequiredCommitVersion` in a transaction
+    /// with `ACCESS_SYSTEM_KEYS` (what its own `fdbrestore` and `fdbdr` do; the cluster recovers once and goes on from there).
+    ///
+    /// # Errors
+    /// `Unavailable` from an engine that cannot; whatever a commit says from one that can. Doing it again does no harm.
+    async fn advance_to(&self, version: Version) -> Result<(), KvError> {
+        let now = self.begin().read_version().await?;
+        if now >= version {
+            return Ok(());
+        }
+        Err(KvError::Unavailable(format!(
+            "this storage engine is at version {now} and cannot be moved on to {version}"
+        )))
+    }
+
+    /// The most versions that this engine uses up in a second, by which a restore stays clear of revisions that were given out
+    /// after the backup. The default is far above what an engine that counts commits reaches; FoundationDB's is 1,000,000 << 16.
+    fn pace(&self) -> u64 {
+        1_000_000
+    }
 }
 
 /// The first key after every key that starts with `prefix`; `None` when there is none (all bytes 0xff).

@@ -5,8 +5,10 @@
 
 #![allow(clippy::indexing_slicing, reason = "laws are tests: a bad index is a broken law")]
 
+pub mod aging;
 pub mod kv;
 pub mod model;
+pub mod simulate;
 pub mod store;
 
 use std::future::Future;
@@ -19,6 +21,7 @@ use rand::rngs::StdRng;
 use crate::clock::ManualClock;
 use crate::kv::Kv;
 use crate::store::Store;
+use crate::transform::Transform;
 
 /// Opens an empty engine; engines with faults draw them from the seed.
 pub type Open<'a> = &'a (dyn Fn(u64) -> Arc<dyn Kv> + Sync);
@@ -32,12 +35,14 @@ pub struct Case {
     pub seed: u64,
     /// The clock of [`Case::store`]; stands at 1,000,000 s.
     pub clock: Arc<ManualClock>,
+    /// What [`Case::store`] has between objects and rows.
+    pub transform: Option<Arc<dyn Transform>>,
 }
 
 impl Case {
     /// A case over the engine that `open` gives.
     pub fn new(open: Open<'_>, seed: u64) -> Self {
-        Self { kv: open(seed), seed, clock: Arc::new(ManualClock::new(1_000_000_000)) }
+        Self { kv: open(seed), seed, clock: Arc::new(ManualClock::new(1_000_000_000)), transform: None }
     }
 
     /// Chance.
@@ -47,7 +52,12 @@ impl Case {
 
     /// A store over the engine.
     pub async fn store(&self) -> Store {
-        Store::open(self.kv.clone(), self.clock.clone()).await.expect("an empty engine opens")
+        let (kv, clock) = (self.kv.clone(), self.clock.clone());
+        let store = match &self.transform {
+            None => Store::open(kv, clock).await,
+            Some(transform) => Store::open_sealed(kv, clock, transform.clone()).await,
+        };
+        store.expect("an empty engine opens")
     }
 }
 
@@ -83,16 +93,24 @@ macro_rules! laws {
         $crate::laws!(@tests $open, $runs, kv:
             ranges_are_ordered_both_ways, reads_see_own_writes, snapshots_do_not_move, write_skew_is_refused,
             phantoms_are_refused, snapshot_reads_never_conflict, blind_writes_never_conflict, stamps_are_versions,
-            atomics_lose_nothing, conflict_ranges_count, limits_hold, watches_fire,
+            atomics_lose_nothing, atomics_follow_the_rules, conflict_ranges_count, limits_hold, watches_fire,
+            watches_compare_with_what_was_seen,
         );
+        #[test]
+        fn interleaved_transactions_match_the_model() {
+            $crate::laws::model::interleaved(&$open, $runs);
+        }
         $crate::laws!(faulty $open, $runs);
     };
     (faulty $open:path, $runs:expr) => {
-        $crate::laws!(@tests $open, $runs, kv: increments_are_exact, rings_stay_whole,);
+        $crate::laws!(@tests $open, $runs, kv:
+            increments_are_exact, rings_stay_whole, outcomes_are_told_truly, a_later_commit_ends_the_doubt,
+        );
         $crate::laws!(@tests $open, $runs, store:
             expectations_decide, one_writer_wins, commits_are_atomic, large_objects_are_whole, large_groups_are_not_split,
-            tails_miss_nothing, a_list_and_a_tail_meet, claims_are_unique, checks_hold, what_is_due_goes,
+            tails_miss_nothing, a_list_and_a_tail_meet, long_lists_are_one_state, claims_are_unique, checks_hold, what_is_due_goes,
             compaction_keeps_what_is_needed, errors_tell_the_truth, bad_requests_are_refused, formats_are_told_apart,
+            histories_are_linearizable,
         );
         #[test]
         fn the_engine_matches_the_model() {

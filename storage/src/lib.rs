@@ -9,9 +9,12 @@
 pub mod clock;
 pub mod embedded;
 pub mod engines;
+#[cfg(feature = "foundationdb")]
+pub mod foundationdb;
 pub mod kv;
 #[cfg(feature = "laws")]
 pub mod laws;
 mod local;
 pub mod sim;
 pub mod store;
+pub mod transform;

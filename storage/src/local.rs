@@ -48,6 +48,8 @@ pub(crate) struct Request<V> {
     pub(crate) mutations: Vec<Mutation>,
     pub(crate) write_conflicts: Vec<Span>,
     pub(crate) reclaiming: bool,
+    /// The least version that the commit may have.
+    pub(crate) at_least: Version,
 }
 
 /// A point where a faulty engine may interfere.
@@ -74,4 +76,20 @@ pub(crate) trait Engine: Send + Sync + Debug + 'static {
     async fn pause(&self, _at: Point) -> Result<(), KvError> {
         Ok(())
     }
+}
+
+/// Makes the engine's next version at least `version`, by a commit that writes nothing.
+pub(crate) async fn advance<E: Engine>(engine: &E, version: Version) -> Result<(), KvError> {
+    if engine.view().version() >= version {
+        return Ok(());
+    }
+    let request = Request {
+        view: None,
+        reads: Vec::new(),
+        mutations: Vec::new(),
+        write_conflicts: Vec::new(),
+        reclaiming: true,
+        at_least: version,
+    };
+    engine.submit(request).await.map(drop)
 }

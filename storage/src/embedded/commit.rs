@@ -4,14 +4,16 @@
 //! a retry would read the same picture and meet the same conflict again.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use fjall::{AbstractTree, OwnedWriteBatch, PersistMode, SeqNo};
 use tokio::sync::oneshot;
 
-use super::{FjallView, FreeSpace, Published, VERSION_KEY};
+use super::{Files, FjallView, FreeSpace, Open, Published, VERSION_KEY};
 use crate::kv::{KvError, Version};
 use crate::local::apply::Group;
 use crate::local::window::Window;
@@ -21,6 +23,12 @@ use crate::local::{Request, View};
 const GROUP_JOBS: usize = 4096;
 /// ... or this many bytes.
 const GROUP_BYTES: usize = 16 << 20;
+/// How long a close may wait for the table.
+const CLOSE: Duration = Duration::from_secs(5);
+/// How long after a failed write, or a failed attempt, the files are opened again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long that waits for reads of the old state.
+const READERS: Duration = Duration::from_secs(5);
 
 /// A transaction that waits for its commit.
 pub(super) struct Job {
@@ -30,8 +38,9 @@ pub(super) struct Job {
 
 /// The state of the commit thread.
 pub(super) struct Committer {
-    database: Database,
-    keyspace: Keyspace,
+    files: Files,
+    /// `None` while they are being opened again.
+    open: Option<Open>,
     published: Arc<Published>,
     free_space: FreeSpace,
     reserve: u64,
@@ -39,14 +48,22 @@ pub(super) struct Committer {
     /// Published pictures that may still be read from, oldest first.
     views: VecDeque<Weak<FjallView>>,
     last: Version,
-    /// Why nothing can be written any more.
-    broken: Option<KvError>,
+    broken: Option<Broken>,
+}
+
+/// A write failed: nothing is written until the files have been opened again.
+struct Broken {
+    /// What writers are told.
+    error: KvError,
+    /// Batches of the journal from this number on are not durable.
+    failed: SeqNo,
+    tried: Instant,
 }
 
 impl Committer {
     pub(super) fn new(
-        database: Database,
-        keyspace: Keyspace,
+        files: Files,
+        open: Open,
         published: Arc<Published>,
         free_space: FreeSpace,
         reserve: u64,
@@ -54,8 +71,8 @@ impl Committer {
         let view = published.view.load_full();
         let last = view.version();
         Self {
-            database,
-            keyspace,
+            files,
+            open: Some(open),
             free_space,
             reserve,
             window: Window::new(last),
@@ -69,7 +86,7 @@ impl Committer {
     /// Commits until nobody can send any more.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut answers = Vec::new();
-        while let Ok(first) = jobs.recv() {
+        while let Some(first) = self.next(jobs) {
             let base = self.published.view.load_full();
             let space = self.space();
             let mut group = Group::default();
@@ -96,6 +113,108 @@ impl Committer {
             }
             self.forget();
         }
+        self.close();
+    }
+
+    /// The next transaction; `None` when nobody can send any more. Opens the files again meanwhile if a write has failed.
+    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        loop {
+            let Some(broken) = &self.broken else { return jobs.recv().ok() };
+            let wait = AGAIN.saturating_sub(broken.tried.elapsed());
+            if wait.is_zero() {
+                self.mend(jobs);
+                continue;
+            }
+            match jobs.recv_timeout(wait) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Opens the files again after a failed write, if that is likely to help. Reads fail meanwhile: a picture of the old state must be gone
+    /// before the new one begins, because it owns files that the new one may give other contents.
+    fn mend(&mut self, jobs: &Receiver<Job>) {
+        // Reads go on from the old state for as long as the disk takes no writes.
+        let likely = self.space() == Space::Enough && self.files.probe().is_ok();
+        let Some(broken) = &mut self.broken else { return };
+        broken.tried = Instant::now();
+        let (error, failed) = (broken.error.clone(), broken.failed);
+        if !likely {
+            return;
+        }
+        let version = self.published.view.load().version();
+        self.published.view.store(Arc::new(FjallView { version, state: None }));
+        let end = Instant::now() + READERS;
+        loop {
+            self.views.retain(|view| view.strong_count() > 0);
+            if self.views.is_empty() {
+                break;
+            }
+            if Instant::now() > end {
+                tracing::warn!("the store cannot be opened again while old reads go on");
+                return;
+            }
+            // Transactions on their way here hold pictures, too.
+            if let Ok(job) = jobs.recv_timeout(Duration::from_millis(1)) {
+                let _gone = job.reply.send(Err(error.clone()));
+            }
+        }
+        self.open = None;
+        match self.files.open(Some(failed)) {
+            Ok((open, view)) if view.version() == version => {
+                tracing::info!(%version, "the store is open again after a disk error");
+                let view = Arc::new(view);
+                self.open = Some(open);
+                self.views.push_back(Arc::downgrade(&view));
+                self.window = Window::new(version);
+                self.last = version;
+                self.broken = None;
+                self.published.view.store(view);
+            }
+            Ok((_, view)) => {
+                let text = "the store lost acknowledged writes in a disk error; restore it from a backup";
+                tracing::error!(expected = %version, found = %view.version(), text);
+                self.fail(KvError::Corrupt(text.to_owned()));
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "the store cannot be opened again after a disk error");
+                self.fail(e);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: KvError) {
+        if let Some(broken) = &mut self.broken {
+            broken.error = error;
+        }
+    }
+
+    /// Writes what is only in the journal into a table and empties the journal, so that the next open need not read it. Durability does
+    /// not depend on it.
+    fn close(mut self) {
+        let Some(open) = self.open.take().filter(|_| self.broken.is_none()) else { return };
+        if let Err(e) = open.keyspace.rotate_memtable() {
+            tracing::warn!(error = %e, "the last writes did not get into a table; the next open reads the journal");
+            return;
+        }
+        let end = Instant::now() + CLOSE;
+        while open.keyspace.sealed_memtable_count() > 0 {
+            if Instant::now() > end {
+                tracing::warn!("the last writes did not get into a table in time; the next open reads the journal");
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if open.keyspace.tree.active_memtable().size() > 0 {
+            return;
+        }
+        // Ends fjall's threads: nobody writes any more.
+        drop(open);
+        if let Err(e) = self.files.empty_journals() {
+            tracing::warn!(error = %e, "the next open reads the journal");
+        }
     }
 
     /// Decides one transaction and adds it to the group.
@@ -107,8 +226,8 @@ impl Committer {
         request: Request<FjallView>,
         failed: &mut Option<KvError>,
     ) -> Result<Version, KvError> {
-        if let Some(e) = &self.broken {
-            return Err(e.clone());
+        if let Some(broken) = &self.broken {
+            return Err(broken.error.clone());
         }
         if space == Space::None || (space == Space::Reclaim && !request.reclaiming) {
             return Err(KvError::Full("the disk of the data directory is full; free some space".to_owned()));
@@ -116,7 +235,7 @@ impl Committer {
         if let Some(view) = &request.view {
             self.window.check(view.version(), &request.reads)?;
         }
-        let version = Version(self.last.0 + 1);
+        let version = Version(self.last.0 + 1).max(request.at_least);
         let mut written = match group.apply(base, version, request.mutations) {
             Ok(written) => written,
             Err(e) => {
@@ -133,36 +252,45 @@ impl Committer {
 
     /// Makes the group durable, then visible.
     fn write(&mut self, group: Group) -> Result<(), KvError> {
-        if self.last == self.published.view.load().version() {
+        // While nothing can be written, nothing was admitted.
+        if self.broken.is_some() || self.last == self.published.view.load().version() {
             return Ok(());
         }
-        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), group.values.len() + 1)
+        let Some(open) = &self.open else {
+            return Err(KvError::Unavailable(
+                "the store is being opened again after a disk error; try again".to_owned(),
+            ));
+        };
+        let Open { database, keyspace } = open;
+        let mut batch = OwnedWriteBatch::with_capacity(database.clone(), group.values.len() + 1)
             .durability(Some(PersistMode::SyncAll));
         let keys: Vec<Bytes> = group.values.keys().cloned().collect();
         for (key, value) in group.values {
             match value {
-                Some(value) => batch.insert(&self.keyspace, key, value),
-                None => batch.remove(&self.keyspace, key),
+                Some(value) => batch.insert(keyspace, key, value),
+                None => batch.remove(keyspace, key),
             }
         }
-        batch.insert(&self.keyspace, VERSION_KEY, self.last.0.to_be_bytes());
+        batch.insert(keyspace, VERSION_KEY, self.last.0.to_be_bytes());
         if let Err(e) = batch.commit() {
-            tracing::error!(error = %e, "a commit failed on disk; the store takes no more writes until it is opened again");
+            tracing::error!(error = %e, "a commit failed on disk; the store takes no writes until it has been opened again");
             let full = matches!(&e, fjall::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull);
-            self.broken = Some(if full {
-                KvError::Full("the disk became full during a commit; free some space and restart the server".to_owned())
+            let error = if full {
+                KvError::Full("the disk of the data directory is full; free some space".to_owned())
             } else {
-                KvError::Unavailable(format!("the store takes no writes after a disk error ({e}); restart the server"))
-            });
+                KvError::Unavailable(format!(
+                    "the disk failed a write ({e}); the store opens its files again; try again"
+                ))
+            };
+            // Every durable batch has a smaller number than the picture that shows it, and this one has no smaller one.
+            let failed = self.published.view.load().seqno();
+            self.broken = Some(Broken { error, failed, tried: Instant::now() });
             return Err(KvError::Unknown(format!("the disk failed during the commit: {e}")));
         }
-        let view = Arc::new(FjallView {
-            version: self.last,
-            snapshot: self.database.snapshot(),
-            keyspace: self.keyspace.clone(),
-        });
+        let view = Arc::new(open.view(self.last));
         self.views.push_back(Arc::downgrade(&view));
         self.published.view.store(view);
+        self.published.groups.fetch_add(1, Ordering::Relaxed);
         self.published.watches.notify(keys.iter());
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! PATH/data       fjall's files and FORMAT; appears by one rename, complete
 //! PATH/data/FORMAT    "ironkeel storage 1\n"
 //! PATH/data.new   an unfinished creation; removed by the next open
+//! PATH/probe      written and removed to see whether the disk takes writes again
 //! ```
 //!
 //! Never removes or changes anything that it did not make.
@@ -56,7 +57,7 @@ pub(super) fn prepare(path: &Path, create: impl FnOnce(&Path) -> Result<(), KvEr
     create(&new)?;
     let mut format = File::create_new(new.join("FORMAT")).map_err(failed)?;
     format.write_all(FORMAT.as_bytes()).and_then(|()| format.sync_all()).map_err(failed)?;
-    sync_dir(&new).map_err(failed)?;
+    sync_dirs(&new).map_err(failed)?;
     fs::rename(&new, &data).map_err(failed)?;
     sync_dir(path).map_err(failed)?;
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -86,6 +87,28 @@ fn check_format(path: &Path, data: &Path) -> Result<(), KvError> {
 
 fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Syncs a directory and all below it. fjall syncs its files and the directories it puts files into, and not the one that holds
+/// those directories.
+fn sync_dirs(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_dirs(&entry.path())?;
+        }
+    }
+    sync_dir(path)
+}
+
+/// Writes and syncs a file, and removes it.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    let path = path.join("probe");
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&[1; 1 << 20])?;
+        file.sync_all()
+    });
+    fs::remove_file(&path).and(written)
 }
 
 /// Asks the file system that holds `path`.

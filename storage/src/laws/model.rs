@@ -1,6 +1,6 @@
 //! Property tests: random work on an engine and on a model that cannot be wrong, compared step by step. Failing cases are shrunk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 
 use super::store::{delete, one, put};
 use super::{Case, Open, runtime, seeds};
-use crate::kv::{Kv, Mutation, RangeRead, Read, Version};
+use crate::kv::{Kv, KvError, Mutation, RangeRead, Read, Rows, Transaction, Version, key_after};
 use crate::store::{EventKind, Expect, Key, Revision, StoreError, Versioned};
 
 fn check<S: Strategy>(
@@ -39,6 +39,7 @@ enum Step {
     Clear(u8),
     ClearRange(u8, u8),
     Add(u8, u8),
+    Max(u8, u8),
     Get(u8),
     Range { begin: u8, end: u8, limit: usize, reverse: bool },
     Commit,
@@ -52,12 +53,87 @@ fn step() -> impl Strategy<Value = Step> {
         2 => k.clone().prop_map(Step::Clear),
         1 => (k.clone(), k.clone()).prop_map(|(a, b)| Step::ClearRange(a.min(b), a.max(b))),
         2 => (k.clone(), any::<u8>()).prop_map(|(k, v)| Step::Add(k, v)),
+        1 => (k.clone(), any::<u8>()).prop_map(|(k, v)| Step::Max(k, v)),
         3 => k.clone().prop_map(Step::Get),
         3 => (k.clone(), k, 0usize..6, any::<bool>())
             .prop_map(|(a, b, limit, reverse)| Step::Range { begin: a.min(b), end: a.max(b), limit, reverse }),
         3 => Just(Step::Commit),
         1 => Just(Step::Drop),
     ]
+}
+
+fn name(k: u8) -> Vec<u8> {
+    vec![b'k', k]
+}
+
+/// The rows of a range up to its limit, page after page as the engine gives them, and whether there may be more. Pages may be short, and
+/// never go over the limit.
+pub(super) async fn pages(tx: &dyn Transaction, range: &RangeRead, read: Read) -> Result<Rows, KvError> {
+    let mut left = range.clone();
+    let mut all = Rows::default();
+    loop {
+        let page = tx.get_range(&left, read).await?;
+        assert!(range.limit == 0 || page.rows.len() <= left.limit, "no more than the limit");
+        all.rows.extend(page.rows);
+        all.more = page.more;
+        left.limit = range.limit.saturating_sub(all.rows.len());
+        match all.rows.last() {
+            Some((last, _)) if all.more && (range.limit == 0 || left.limit > 0) => {
+                if range.reverse {
+                    left.end = last.clone();
+                } else {
+                    left.begin = key_after(last);
+                }
+            }
+            _ => return Ok(all),
+        }
+    }
+}
+
+impl Step {
+    /// Does a write to `map`, and hands it over as a mutation. Reads and ends do nothing.
+    fn write(&self, map: &mut Map, mut mutate: impl FnMut(Mutation)) {
+        let byte = |map: &Map, k: u8| map.get(&name(k)).and_then(|v| v.first()).copied();
+        match *self {
+            Self::Set(k, v) => {
+                map.insert(name(k), vec![v]);
+                mutate(Mutation::Set(name(k).into(), vec![v].into()));
+            }
+            Self::Clear(k) => {
+                map.remove(&name(k));
+                mutate(Mutation::Clear(name(k).into()));
+            }
+            Self::ClearRange(a, b) => {
+                map.retain(|key, _| !(name(a) <= *key && *key < name(b)));
+                mutate(Mutation::ClearRange(name(a).into(), name(b).into()));
+            }
+            Self::Add(k, v) => {
+                let sum = byte(map, k).unwrap_or(0).wrapping_add(v);
+                map.insert(name(k), vec![sum]);
+                mutate(Mutation::Add(name(k).into(), vec![v].into()));
+            }
+            Self::Max(k, v) => {
+                let max = byte(map, k).map_or(v, |old| old.max(v));
+                map.insert(name(k), vec![max]);
+                mutate(Mutation::Max(name(k).into(), vec![v].into()));
+            }
+            Self::Get(_) | Self::Range { .. } | Self::Commit | Self::Drop => {}
+        }
+    }
+
+    /// The keys it writes, whatever was there, as a half-open range.
+    fn written(&self) -> Option<(u8, u8)> {
+        match *self {
+            Self::Set(k, _) | Self::Clear(k) | Self::Add(k, _) | Self::Max(k, _) => Some((k, k + 1)),
+            Self::ClearRange(a, b) => Some((a, b)),
+            Self::Get(_) | Self::Range { .. } | Self::Commit | Self::Drop => None,
+        }
+    }
+
+    /// Whether what lies under the written keys does not matter any more.
+    fn covers(&self) -> bool {
+        matches!(self, Self::Set(..) | Self::Clear(_) | Self::ClearRange(..))
+    }
 }
 
 /// Transactions one after another do to an engine what they do to a sorted map. Runs on engines without faults or with; an attempt
@@ -96,7 +172,6 @@ async fn attempt(kv: &dyn Kv, model: &Map, steps: &[Step], attempts: u32) -> Res
             }
         };
     }
-    let name = |k: u8| vec![b'k', k];
     let mut after = model.clone();
     let mut tx = kv.begin();
     // Every attempt writes the marker with the number of the committed transaction before it, so an attempt that landed shows.
@@ -106,22 +181,8 @@ async fn attempt(kv: &dyn Kv, model: &Map, steps: &[Step], attempts: u32) -> Res
     let number = model.get(b"marker".as_slice()).map_or(1, |m| m.first().copied().unwrap_or(0).wrapping_add(1).max(1));
     for step in steps {
         match step {
-            Step::Set(k, v) => {
-                after.insert(name(*k), vec![*v]);
-                tx.mutate(Mutation::Set(name(*k).into(), vec![*v].into()));
-            }
-            Step::Clear(k) => {
-                after.remove(&name(*k));
-                tx.mutate(Mutation::Clear(name(*k).into()));
-            }
-            Step::ClearRange(a, b) => {
-                after.retain(|key, _| !(name(*a) <= *key && *key < name(*b)));
-                tx.mutate(Mutation::ClearRange(name(*a).into(), name(*b).into()));
-            }
-            Step::Add(k, v) => {
-                let sum = after.get(&name(*k)).and_then(|v| v.first()).copied().unwrap_or(0).wrapping_add(*v);
-                after.insert(name(*k), vec![sum]);
-                tx.mutate(Mutation::Add(name(*k).into(), vec![*v].into()));
+            Step::Set(..) | Step::Clear(_) | Step::ClearRange(..) | Step::Add(..) | Step::Max(..) => {
+                step.write(&mut after, |mutation| tx.mutate(mutation));
             }
             Step::Get(k) if !replay => {
                 let found = tried!(tx.get(&name(*k), Read::Serializable).await);
@@ -130,7 +191,7 @@ async fn attempt(kv: &dyn Kv, model: &Map, steps: &[Step], attempts: u32) -> Res
             Step::Range { begin, end, limit, reverse } if !replay => {
                 let read =
                     RangeRead { begin: name(*begin).into(), end: name(*end).into(), limit: *limit, reverse: *reverse };
-                let rows = tried!(tx.get_range(&read, Read::Serializable).await);
+                let rows = tried!(pages(tx.as_ref(), &read, Read::Serializable).await);
                 let mut want: Vec<(Vec<u8>, Vec<u8>)> =
                     after.range(name(*begin)..name(*end)).map(|(k, v)| (k.clone(), v.clone())).collect();
                 if *reverse {
@@ -138,7 +199,8 @@ async fn attempt(kv: &dyn Kv, model: &Map, steps: &[Step], attempts: u32) -> Res
                 }
                 let all = want.len();
                 want.truncate(if *limit == 0 { all } else { *limit });
-                prop_assert_eq!(rows.more, want.len() < all);
+                prop_assert!(rows.more || want.len() == all);
+                prop_assert!(!rows.more || want.len() == *limit);
                 let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.rows.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
                 prop_assert_eq!(rows, want);
             }
@@ -152,6 +214,119 @@ async fn attempt(kv: &dyn Kv, model: &Map, steps: &[Step], attempts: u32) -> Res
     }
     tx.mutate(Mutation::Set(Bytes::from_static(b"marker"), vec![number].into()));
     Ok(tx.commit().await.ok().map(|_: Version| after))
+}
+
+/// Half-open ranges of keys.
+type Spans = Vec<(u8, u8)>;
+
+/// A transaction of [`interleaved`].
+struct Running {
+    tx: Box<dyn Transaction>,
+    from: Version,
+    /// What it must see.
+    map: Map,
+    steps: Vec<Step>,
+    written: Spans,
+    covered: Spans,
+    /// Keys that it read with conflict detection and had not overwritten itself.
+    read: BTreeSet<u8>,
+    serializable: bool,
+}
+
+/// Transactions whose steps alternate: each sees the picture as of its read version and its own writes, and none commits whose reads
+/// another has overwritten. For engines that tell every outcome.
+pub fn interleaved(open: Open<'_>, runs: u64) {
+    let steps = proptest::collection::vec((0usize..3, step(), any::<bool>()), 1..80);
+    check("interleaved transactions match the model", open, runs, 20, &steps, |case, steps| {
+        runtime().block_on(async {
+            let mut running: [Option<Running>; 3] = [None, None, None];
+            // Every picture with the version from which it holds, and what the commit wrote that made it.
+            let mut past: Vec<(Version, Map, Spans)> = vec![(Version(0), Map::new(), Vec::new())];
+            for (slot, step, serializable) in steps {
+                let mut own = match running[slot].take() {
+                    Some(own) => own,
+                    None => {
+                        let tx = case.kv.begin();
+                        let from = tx.read_version().await.map_err(|e| TestCaseError::fail(e.to_string()))?;
+                        prop_assert!(past.last().is_some_and(|(last, ..)| *last <= from), "a read version covers all");
+                        let map = past.last().map(|(_, map, _)| map.clone()).unwrap_or_default();
+                        let (steps, written, covered) = (Vec::new(), Vec::new(), Vec::new());
+                        let read = BTreeSet::new();
+                        Running { tx, from, map, steps, written, covered, read, serializable: false }
+                    }
+                };
+                let read = if serializable { Read::Serializable } else { Read::Snapshot };
+                let reads = |own: &mut Running, keys: std::ops::Range<u8>| {
+                    if serializable {
+                        own.serializable = true;
+                        let free = |k: &u8| !own.covered.iter().any(|(a, b)| a <= k && k < b);
+                        own.read.extend(keys.filter(free));
+                    }
+                };
+                match &step {
+                    Step::Get(k) => {
+                        let found = own.tx.get(&name(*k), read).await;
+                        prop_assert_eq!(found, Ok(own.map.get(&name(*k)).map(|v| v.clone().into())));
+                        reads(&mut own, *k..*k + 1);
+                    }
+                    Step::Range { begin, end, limit, reverse } => {
+                        let (begin, end, limit, reverse) = (*begin, *end, *limit, *reverse);
+                        let range = RangeRead { begin: name(begin).into(), end: name(end).into(), limit, reverse };
+                        let rows = pages(own.tx.as_ref(), &range, read).await;
+                        let rows = rows.map_err(|e| TestCaseError::fail(e.to_string()))?;
+                        let mut want: Vec<(Bytes, Bytes)> = own
+                            .map
+                            .range(name(begin)..name(end))
+                            .map(|(k, v)| (k.clone().into(), v.clone().into()))
+                            .collect();
+                        if reverse {
+                            want.reverse();
+                        }
+                        want.truncate(if limit == 0 { want.len() } else { limit });
+                        prop_assert_eq!(&rows.rows, &want);
+                        let last = rows.rows.last().and_then(|(k, _)| k.last()).copied().filter(|_| rows.more);
+                        match last {
+                            Some(last) if reverse => reads(&mut own, last..end),
+                            Some(last) => reads(&mut own, begin..last + 1),
+                            None => reads(&mut own, begin..end),
+                        }
+                    }
+                    Step::Commit => {
+                        let overwritten =
+                            past.iter().filter(|(version, ..)| *version > own.from).any(|(_, _, written)| {
+                                written.iter().any(|(a, b)| own.read.range(*a..*b).next().is_some())
+                            });
+                        match own.tx.commit().await {
+                            Ok(_) if own.written.is_empty() => {}
+                            Ok(version) => {
+                                prop_assert!(!overwritten, "a commit at {} whose reads are overwritten", version);
+                                prop_assert!(past.last().is_some_and(|(last, ..)| *last < version), "versions grow");
+                                let (mut map, written) =
+                                    (past.last().map(|(_, m, _)| m.clone()).unwrap_or_default(), own.written);
+                                own.steps.iter().for_each(|step| step.write(&mut map, drop));
+                                past.push((version, map, written));
+                            }
+                            Err(KvError::Conflict | KvError::TooOld) => {
+                                prop_assert!(own.serializable, "what reads nothing conflicts with nothing");
+                            }
+                            Err(e) => return Err(TestCaseError::fail(e.to_string())),
+                        }
+                        continue;
+                    }
+                    Step::Drop => continue,
+                    write => {
+                        let Running { tx, map, .. } = &mut own;
+                        write.write(map, |mutation| tx.mutate(mutation));
+                        own.written.extend(write.written());
+                        own.covered.extend(write.written().filter(|_| write.covers()));
+                        own.steps.push(write.clone());
+                    }
+                }
+                running[slot] = Some(own);
+            }
+            Ok(())
+        })
+    });
 }
 
 #[derive(Debug, Clone)]

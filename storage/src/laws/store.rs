@@ -8,6 +8,8 @@ use futures::future::join_all;
 use rand::Rng;
 
 use super::Case;
+use super::aging::Aging;
+use super::model::pages;
 use crate::kv::Mutation;
 use crate::store::{
     Check, Claim, Commit, Event, EventKind, Expect, Key, MAX_OBJECT, Op, Retention, Revision, Store, StoreError, Tail,
@@ -187,7 +189,7 @@ pub async fn large_objects_are_whole(case: Case) {
     assert_eq!(found(&store, &key).await, Some(object(200_000, 93)));
     let read = crate::kv::RangeRead::new("B", "C");
     let parts = loop {
-        if let Ok(rows) = case.kv.begin().get_range(&read, crate::kv::Read::Snapshot).await {
+        if let Ok(rows) = pages(case.kv.begin().as_ref(), &read, crate::kv::Read::Snapshot).await {
             break rows.rows.len();
         }
     };
@@ -398,6 +400,74 @@ pub async fn a_list_and_a_tail_meet(case: Case) {
         }
     }
     assert_eq!(paged, all, "pages make up the list");
+}
+
+/// A list that outlives its snapshot shows one state all the same, whatever is written beside it.
+pub async fn long_lists_are_one_state(case: Case) {
+    const NAMES: u32 = 1_600;
+    let store = case.store().await;
+    let name = |i: u32| pod(&format!("p{i:04}"));
+    for from in (0..NAMES).step_by(400) {
+        let ops = (from..from + 400).map(|i| put(&name(i), i.to_string(), Expect::Absent)).collect();
+        store.commit(Commit { ops, ..Commit::default() }).await.expect("all are new");
+    }
+    let aging = Store::open(std::sync::Arc::new(Aging { kv: case.kv.clone(), reads: 5 }), case.clock.clone());
+    let aging = aging.await.expect("the store is there");
+    let readers = async {
+        let mut pages = Vec::new();
+        for limit in [0, 1_100, 0, 1_599] {
+            pages.push(aging.list("pods", Some("default"), None, limit).await.expect("a long list ends"));
+        }
+        pages
+    };
+    let writers = (0..3u64).map(|writer| {
+        let (store, case) = (&store, &case);
+        async move {
+            let mut rng = Case { seed: case.seed.wrapping_mul(77).wrapping_add(writer), ..case.clone() }.rng();
+            for turn in 0..60 {
+                let i = rng.random_range(0..NAMES);
+                let op = match rng.random_range(0..4) {
+                    0 => delete(&name(i), "", Expect::Any),
+                    1 => put(&pod(&format!("p{i:04}.new")), vec![b'x'; 100_000], Expect::Any),
+                    _ => put(&name(i), format!("{writer}/{turn}"), Expect::Any),
+                };
+                write(store, op).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let (pages, _) = futures::join!(readers, join_all(writers));
+    let end = store.list("pods", None, None, 0).await.expect("a read succeeds");
+    for page in pages {
+        // What lies after the last object of a page is not part of it.
+        let last = page.items.last().filter(|_| page.more).map(|(k, _)| k.clone());
+        let part = |key: &Key| last.as_ref().is_none_or(|last| key <= last);
+        let mut state = page.items.iter().map(|(k, v)| (k.clone(), (v.revision, v.bytes.clone()))).collect();
+        let mut events = drain(&mut store.tail("pods", page.revision), end.revision).await;
+        events.retain(|e| part(&e.key));
+        replay(&mut state, &events);
+        let listed: BTreeMap<Key, (Revision, Bytes)> = end
+            .items
+            .iter()
+            .filter(|(k, _)| part(k))
+            .map(|(k, v)| (k.clone(), (v.revision, v.bytes.clone())))
+            .collect();
+        assert!(state == listed, "a list at {} of {} objects is one state", page.revision, page.items.len());
+        assert!(page.items.is_sorted_by(|a, b| a.0 < b.0));
+    }
+    // A log that is cut under the list makes it begin again, not lie.
+    let cut = async {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            store.compact("pods", Retention { max_entries: Some(0), ..Retention::default() }).await.expect("it is cut");
+            write(&store, put(&name(7), "again", Expect::Any)).await;
+        }
+    };
+    let (page, ()) = futures::join!(aging.list("pods", None, None, 0), cut);
+    match page {
+        Ok(page) => assert!(page.items.len() >= end.items.len()),
+        Err(e) => assert!(matches!(e, StoreError::Unavailable(_)), "{e}"),
+    }
 }
 
 /// An item has one owner at a time, whatever the order of takers.
@@ -612,8 +682,10 @@ pub async fn bad_requests_are_refused(case: Case) {
     assert_eq!(found(&store, &key).await, None);
     write(&store, put(&key, large.clone(), Expect::Absent)).await;
     assert_eq!(found(&store, &key).await, Some(large));
+    let before = store.read_revision().await.expect("a read succeeds");
     let empty = store.commit(Commit::default()).await.expect("nothing to do is done");
-    assert_eq!(Ok(empty), store.read_revision().await);
+    let after = store.read_revision().await.expect("a read succeeds");
+    assert!(before <= empty && empty <= after, "{before} {empty} {after}");
 }
 
 /// A store of another layout version is refused, and stays as it is.
@@ -629,4 +701,13 @@ pub async fn formats_are_told_apart(case: Case) {
     }
     let refused = Store::open(case.kv.clone(), case.clock.clone()).await.expect_err("another version");
     assert_eq!(refused.to_string(), "the store holds storage format 2, and this version of ironkeel reads format 1");
+}
+
+/// What clients hear, writers and watchers side by side, is explained by one order of all commits.
+pub async fn histories_are_linearizable(case: Case) {
+    let report = super::simulate::on_engine(case.kv.clone(), case.seed, case.clock.clone()).await;
+    match report {
+        Ok(report) => assert!(report.commits > 2 && report.calls > report.commits, "{report:?}"),
+        Err(failure) => panic!("{failure}"),
+    }
 }

@@ -149,6 +149,7 @@ impl<E: Engine> Transaction for Tx<E> {
                 mutations: this.writes.0,
                 write_conflicts: this.write_conflicts,
                 reclaiming: this.reclaiming,
+                at_least: Version(0),
             })
             .await
     }

@@ -94,45 +94,54 @@ impl Writes {
     pub(crate) fn check(&self, extra: usize) -> Result<(), KvError> {
         let mut total = extra;
         for mutation in &self.0 {
-            let (key, value) = match mutation {
-                Mutation::Set(k, v) | Mutation::Add(k, v) | Mutation::Max(k, v) => (k, v.len()),
-                Mutation::Clear(k) => (k, 0),
-                Mutation::ClearRange(begin, end) => {
-                    if begin > end {
-                        return Err(KvError::Misuse("a range begins after its end"));
-                    }
-                    check_key(end.len())?;
-                    if end.as_ref() > [0xff].as_slice() {
-                        return Err(KvError::Misuse("keys from 0xff on belong to the engine"));
-                    }
-                    total += end.len() + begin.len();
-                    continue;
-                }
-                Mutation::StampedKey { key, offset, value } => {
-                    check_stamp(key, *offset)?;
-                    (key, value.len())
-                }
-                Mutation::StampedValue { key, value, offset } => {
-                    check_stamp(value, *offset)?;
-                    (key, value.len())
-                }
-            };
-            check_key(key.len())?;
-            match key.first() {
-                None => return Err(KvError::Misuse("a key may not be empty")),
-                Some(0xff) => return Err(KvError::Misuse("keys from 0xff on belong to the engine")),
-                Some(_) => {}
-            }
-            if value > MAX_VALUE {
-                return Err(KvError::TooLarge { what: "a value", size: value, limit: MAX_VALUE });
-            }
-            total += key.len() + value;
+            total += check(mutation)?;
         }
-        if total > MAX_TRANSACTION {
-            return Err(KvError::TooLarge { what: "a transaction", size: total, limit: MAX_TRANSACTION });
-        }
-        Ok(())
+        check_total(total)
     }
+}
+
+/// Refuses a mutation that no engine may accept; returns the bytes of its keys and value.
+pub(crate) fn check(mutation: &Mutation) -> Result<usize, KvError> {
+    let (key, value) = match mutation {
+        Mutation::Set(k, v) | Mutation::Add(k, v) | Mutation::Max(k, v) => (k, v.len()),
+        Mutation::Clear(k) => (k, 0),
+        Mutation::ClearRange(begin, end) => {
+            if begin > end {
+                return Err(KvError::Misuse("a range begins after its end"));
+            }
+            check_key(end.len())?;
+            if end.as_ref() > [0xff].as_slice() {
+                return Err(KvError::Misuse("keys from 0xff on belong to the engine"));
+            }
+            return Ok(end.len() + begin.len());
+        }
+        Mutation::StampedKey { key, offset, value } => {
+            check_stamp(key, *offset)?;
+            (key, value.len())
+        }
+        Mutation::StampedValue { key, value, offset } => {
+            check_stamp(value, *offset)?;
+            (key, value.len())
+        }
+    };
+    check_key(key.len())?;
+    match key.first() {
+        None => return Err(KvError::Misuse("a key may not be empty")),
+        Some(0xff) => return Err(KvError::Misuse("keys from 0xff on belong to the engine")),
+        Some(_) => {}
+    }
+    if value > MAX_VALUE {
+        return Err(KvError::TooLarge { what: "a value", size: value, limit: MAX_VALUE });
+    }
+    Ok(key.len() + value)
+}
+
+/// Refuses a transaction with too many bytes.
+pub(crate) fn check_total(size: usize) -> Result<(), KvError> {
+    if size > MAX_TRANSACTION {
+        return Err(KvError::TooLarge { what: "a transaction", size, limit: MAX_TRANSACTION });
+    }
+    Ok(())
 }
 
 fn check_key(len: usize) -> Result<(), KvError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::Store;
@@ -75,6 +76,7 @@ impl Store {
     /// `reclaiming` marks a commit that frees space.
     pub(super) async fn commit_as(&self, commit: &Commit, reclaiming: bool) -> Result<Revision, StoreError> {
         validate(commit)?;
+        let sealed = self.sealed(commit)?;
         let id = self.new_id();
         let mut patience = Patience::new();
         // The read revision of the first attempt whose outcome is unknown, and what the engine said.
@@ -92,10 +94,10 @@ impl Store {
             let staged = match &doubt {
                 Some((since, _)) => match find(tx.as_ref(), commit, &id, *since).await {
                     Ok(Some(revision)) => return Ok(revision),
-                    Ok(None) => self.stage(tx.as_mut(), commit, id).await,
+                    Ok(None) => self.stage(tx.as_mut(), commit, &sealed, id).await,
                     Err(e) => Err(e),
                 },
-                None => self.stage(tx.as_mut(), commit, id).await,
+                None => self.stage(tx.as_mut(), commit, &sealed, id).await,
             };
             let error = match staged {
                 Err(Failed::Store(e)) => return fail(e, doubt),
@@ -116,24 +118,34 @@ impl Store {
     }
 
     /// Reads what the commit depends on and adds its writes to `tx`. Returns the read revision.
-    async fn stage(&self, tx: &mut dyn Transaction, commit: &Commit, id: [u8; 16]) -> Result<Revision, Failed> {
-        let mut found = Vec::with_capacity(commit.ops.len());
-        for op in &commit.ops {
-            let expect = match op {
-                Op::Put { expect, .. } | Op::Delete { expect, .. } => *expect,
-            };
-            found.push(expected(tx, op.key(), expect).await?);
+    /// `sealed` are the bytes to keep for each write, if they are not the object itself.
+    async fn stage(
+        &self,
+        tx: &mut dyn Transaction,
+        commit: &Commit,
+        sealed: &[Bytes],
+        id: [u8; 16],
+    ) -> Result<Revision, Failed> {
+        let ops = commit.ops.iter().map(|op| {
+            let (Op::Put { key, expect, .. } | Op::Delete { key, expect, .. }) = op;
+            (key, *expect)
+        });
+        let wanted: Vec<(&Key, Expect)> = ops.chain(commit.checks.iter().map(|c| (&c.key, c.expect))).collect();
+        let mut found = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(read::AT_ONCE) {
+            let reads = some.iter().map(|(key, expect)| expected(self, &*tx, key, *expect));
+            for state in join_all(reads).await {
+                found.push(state?);
+            }
         }
-        for check in &commit.checks {
-            expected(tx, &check.key, check.expect).await?;
-        }
-        for claim in &commit.claims {
-            stage_claim(tx, claim).await?;
+        for (ordinal, claim) in (0u16..).zip(&commit.claims) {
+            stage_claim(tx, claim, ordinal).await?;
         }
         let at = self.0.clock.unix_millis();
         let mut entries: Vec<(Arc<str>, u64)> = Vec::new();
         for ((ordinal, op), found) in (0u16..).zip(&commit.ops).zip(found) {
-            if !stage_op(tx, op, ordinal, found, Stamp { id, at, who: &commit.who }) {
+            let form = Form { store: self, stored: sealed.get(usize::from(ordinal)), ordinal };
+            if !stage_op(tx, op, form, found, Stamp { id, at, who: &commit.who }) {
                 continue;
             }
             let resource = &op.key().resource;
@@ -162,8 +174,17 @@ struct Stamp<'a> {
     who: &'a Arc<str>,
 }
 
+/// In which form a write's object is kept.
+#[derive(Clone, Copy)]
+struct Form<'a> {
+    store: &'a Store,
+    /// What rows keep, where that is not the object itself.
+    stored: Option<&'a Bytes>,
+    ordinal: u16,
+}
+
 /// Reads a key and holds it against what the commit expects.
-async fn expected(tx: &dyn Transaction, key: &Key, expect: Expect) -> Result<Option<Current>, Failed> {
+async fn expected(store: &Store, tx: &dyn Transaction, key: &Key, expect: Expect) -> Result<Option<Current>, Failed> {
     let found = match tx.get(&layout::current(key), Read::Serializable).await? {
         Some(row) => Some(Current::parse(row)?),
         None => None,
@@ -179,7 +200,7 @@ async fn expected(tx: &dyn Transaction, key: &Key, expect: Expect) -> Result<Opt
     }
     let found = match found {
         Some(c) => {
-            let bytes = read::body(tx, &key.resource, c.place, Slot::Put, c.body).await?;
+            let bytes = read::body(store, tx, key, c.place, Slot::Put, c.body).await?;
             Some(Versioned { revision: c.place.revision, bytes })
         }
         None => None,
@@ -187,11 +208,13 @@ async fn expected(tx: &dyn Transaction, key: &Key, expect: Expect) -> Result<Opt
     Err(StoreError::Expectation { key: key.clone(), found }.into())
 }
 
-async fn stage_claim(tx: &mut dyn Transaction, claim: &Claim) -> Result<(), Failed> {
+async fn stage_claim(tx: &mut dyn Transaction, claim: &Claim, ordinal: u16) -> Result<(), Failed> {
     let (Claim::Take { pool, item, owner } | Claim::Release { pool, item, owner }) = claim;
     let key = layout::claim(pool, item);
     let wanted = layout::owner(owner);
     let held = tx.get(&key, Read::Serializable).await?;
+    let change = layout::new_claim_change(&owner.resource, ordinal);
+    let replaced = layout::claim_change(pool, item, held.as_deref().unwrap_or_default());
     match (claim, held) {
         (Claim::Take { .. }, None) => tx.mutate(Mutation::Set(key, wanted)),
         (Claim::Take { .. }, Some(held)) if held != wanted => {
@@ -200,19 +223,26 @@ async fn stage_claim(tx: &mut dyn Transaction, claim: &Claim) -> Result<(), Fail
             return Err(StoreError::Claimed { pool: pool.clone(), item: item.clone(), owner }.into());
         }
         (Claim::Release { .. }, Some(held)) if held == wanted => tx.mutate(Mutation::Clear(key)),
-        _ => {}
+        _ => return Ok(()),
     }
+    tx.mutate(Mutation::StampedKey { key: change.key, offset: change.offset, value: replaced });
     Ok(())
 }
 
 /// Adds one write; false when it changes nothing.
-fn stage_op(tx: &mut dyn Transaction, op: &Op, ordinal: u16, found: Option<Current>, stamp: Stamp<'_>) -> bool {
+fn stage_op(
+    tx: &mut dyn Transaction,
+    op: &Op,
+    Form { store, stored, ordinal }: Form<'_>,
+    found: Option<Current>,
+    stamp: Stamp<'_>,
+) -> bool {
     let key = op.key();
     let old_expires = found.as_ref().map_or(0, |c| c.expires);
     let before = found.map(|c| Before { place: c.place, body: c.body });
     let (kind, last) = match op {
         Op::Put { bytes, expires, .. } => {
-            let body = stage_body(tx, &key.resource, ordinal, Slot::Put, bytes, 0);
+            let body = stage_body(tx, &key.resource, ordinal, Slot::Put, stored.unwrap_or(bytes), 0);
             let expires = expires.unwrap_or(0);
             if old_expires != 0 && old_expires != expires {
                 tx.mutate(Mutation::Clear(layout::expiry(old_expires, key)));
@@ -231,10 +261,11 @@ fn stage_op(tx: &mut dyn Transaction, op: &Op, ordinal: u16, found: Option<Curre
                 tx.mutate(Mutation::Clear(layout::expiry(old_expires, key)));
             }
             let beside = match &before.body {
-                Body::Inline(old) if old == last => None,
+                Body::Inline(old) if store.holds(key, old, last) => None,
                 Body::Inline(old) => Some(old.len()),
                 Body::Parts(_) => Some(0),
             };
+            let last = stored.unwrap_or(last);
             let last = match beside.map(|beside| stage_body(tx, &key.resource, ordinal, Slot::Last, last, beside)) {
                 None => Last::SameAsBefore,
                 Some(Body::Inline(bytes)) => Last::Inline(bytes),
@@ -250,6 +281,7 @@ fn stage_op(tx: &mut dyn Transaction, op: &Op, ordinal: u16, found: Option<Curre
         who: stamp.who.clone(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
+        expires: old_expires,
         before,
         last,
     };
@@ -327,6 +359,7 @@ fn validate(commit: &Commit) -> Result<(), StoreError> {
     };
     limit("the author of a commit", commit.who.len(), MAX_WHO)?;
     limit("a commit's list of writes", commit.ops.len(), MAX_OPS)?;
+    limit("a commit's list of claims", commit.claims.len(), MAX_OPS)?;
     let mut seen = HashSet::with_capacity(if commit.ops.len() > 1 { commit.ops.len() } else { 0 });
     let mut total = 0;
     for op in &commit.ops {

@@ -60,6 +60,14 @@ pub enum StoreError {
     /// The commit may or may not have happened: read to find out.
     #[error("{0}")]
     MaybeCommitted(String),
+    /// An object cannot be encrypted or decrypted: mend the encryption configuration, or its key service. Nothing was written.
+    #[error("unable to transform key \"/registry/{key}\": {why}")]
+    Transform {
+        /// Which object.
+        key: Key,
+        /// What the transform said.
+        why: String,
+    },
     /// Stored bytes do not decode: restore from a backup.
     #[error("{0}")]
     Corrupt(String),

@@ -5,9 +5,12 @@
 //! B resource 00 stamp ordinal slot part   part of a large object
 //! C resource 00 namespace 00 name         current object
 //! F resource                              floor: the log begins after this stamp
+//! G resource 00 stamp ordinal             change of an allocation -> pool, item, owner before; resource is the owner's
 //! H resource 00 namespace 00 name 00 stamp    history         -> ordinal
 //! L resource 00 stamp ordinal             log
 //! M format                                layout version, text
+//! M gaps                                  revisions that a restore skipped -> { from(8) to(8) }...
+//! M restoring                             a restore is not finished -> its name
 //! N resource                              number of log entries, u64 little-endian
 //! W resource                              stamp of the resource's last commit; tails watch it
 //! X seconds resource 00 namespace 00 name expiry              -> nothing
@@ -19,7 +22,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::types::{Key, Revision};
 use crate::kv::{STAMP, Version};
@@ -262,6 +265,34 @@ pub(super) fn format() -> Bytes {
     Bytes::from_static(b"Mformat")
 }
 
+/// Revisions that a restore skipped.
+pub(super) fn gaps() -> Bytes {
+    Bytes::from_static(b"Mgaps")
+}
+
+/// Says that a restore is not finished.
+pub(super) fn restoring() -> Bytes {
+    Bytes::from_static(b"Mrestoring")
+}
+
+/// `gaps` with one more.
+pub(super) fn with_gap(gaps: &[u8], from: Revision, to: Revision) -> Bytes {
+    let mut bytes = Vec::with_capacity(gaps.len() + 16);
+    bytes.put_slice(gaps);
+    bytes.put_u64(from.0);
+    bytes.put_u64(to.0);
+    bytes.into()
+}
+
+/// The gaps that a value names; `None` when it does not decode.
+pub(super) fn parse_gaps(mut value: &[u8]) -> Option<Vec<(Revision, Revision)>> {
+    let mut gaps = Vec::with_capacity(value.len() / 16);
+    while !value.is_empty() {
+        gaps.push((Revision(value.try_get_u64().ok()?), Revision(value.try_get_u64().ok()?)));
+    }
+    Some(gaps)
+}
+
 /// An allocation.
 pub(super) fn claim(pool: &str, item: &str) -> Bytes {
     let mut bytes = tagged(b'A', pool.len() + item.len() + 1);
@@ -283,6 +314,41 @@ pub(super) fn claims(pool: &str) -> Range<Bytes> {
 pub(super) fn parse_claim(pool: &str, key: &[u8]) -> Option<Arc<str>> {
     let item = key.get(1 + pool.len() + 1..)?;
     Some(Arc::from(std::str::from_utf8(item).ok()?))
+}
+
+/// A change of an allocation that is being written. `resource` is the owner's.
+pub(super) fn new_claim_change(resource: &str, ordinal: u16) -> Stamped {
+    let mut bytes = of_resource(b'G', resource);
+    bytes.put_u8(0);
+    let offset = bytes.len();
+    bytes.put_slice(&UNSTAMPED);
+    bytes.put_u16(ordinal);
+    Stamped { key: bytes.into(), offset }
+}
+
+/// What a change of an allocation replaced: `before` is the owner's value, empty when the item was free.
+pub(super) fn claim_change(pool: &str, item: &str, before: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(pool.len() + item.len() + before.len() + 2);
+    bytes.put_slice(pool.as_bytes());
+    bytes.put_u8(0);
+    bytes.put_slice(item.as_bytes());
+    bytes.put_u8(0);
+    bytes.put_slice(before);
+    bytes.into()
+}
+
+/// All changes of allocations of a resource's objects up to and including a revision.
+pub(super) fn claim_changes_until(resource: &str, until: Revision) -> Range<Bytes> {
+    let mut begin = of_resource(b'G', resource);
+    begin.put_u8(0);
+    let all = range(begin.clone());
+    match until.0.checked_add(1) {
+        Some(next) => {
+            begin.put_slice(&Version(next).stamp());
+            all.start..begin.into()
+        }
+        None => all,
+    }
 }
 
 /// The owner as an allocation's value.

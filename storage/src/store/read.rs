@@ -1,21 +1,24 @@
-//! Reads: current objects, lists, the past.
+//! Reads: current objects, the past.
 //!
-//! Every answer is one snapshot. Nothing here conflicts with a commit.
+//! Every answer is one state. Nothing here conflicts with a commit.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 
 use super::commit::Patience;
 use super::error::StoreError;
 use super::layout::{self, Place, Slot};
 use super::record::{Before, Body, Current, Entry, Last};
-use super::types::{Event, EventKind, Key, Page, Revision, Versioned};
+use super::types::{Event, EventKind, Key, Revision, Versioned};
 use super::{Store, tail};
 use crate::kv::{KvError, RangeRead, Read, Transaction, Version, key_after};
 
-/// Rows of a list that are read before other tasks get a turn.
-const LIST_ROWS: usize = 500;
+/// Changes of a history that are read in one transaction.
+const HISTORY_ROWS: usize = 500;
+/// Reads that wait for the engine at the same time.
+pub(super) const AT_ONCE: usize = 32;
 
 /// How far a resource has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +69,21 @@ pub(super) fn damaged(key: &Key) -> StoreError {
     StoreError::Corrupt(format!("the records of {key} contradict each other; restore the store from a backup"))
 }
 
-/// The bytes of an object that a record of `place` describes.
+/// The object that a record of `place` describes.
 pub(super) async fn body(
+    store: &Store,
+    tx: &dyn Transaction,
+    key: &Key,
+    place: Place,
+    slot: Slot,
+    body: Body,
+) -> Result<Bytes, Failed> {
+    let stored = stored(tx, &key.resource, place, slot, body).await?;
+    Ok(store.opened(key, stored).await?)
+}
+
+/// The bytes that rows keep of an object.
+pub(super) async fn stored(
     tx: &dyn Transaction,
     resource: &str,
     place: Place,
@@ -107,15 +123,20 @@ pub(super) async fn range(tx: &dyn Transaction, range: std::ops::Range<Bytes>) -
 }
 
 /// The current object of a key as a caller sees it.
-pub(super) async fn versioned(tx: &dyn Transaction, key: &Key, row: Bytes) -> Result<Versioned, Failed> {
+pub(super) async fn versioned(store: &Store, tx: &dyn Transaction, key: &Key, row: Bytes) -> Result<Versioned, Failed> {
     let current = Current::parse(row)?;
-    let bytes = body(tx, &key.resource, current.place, Slot::Put, current.body).await?;
+    let bytes = body(store, tx, key, current.place, Slot::Put, current.body).await?;
     Ok(Versioned { revision: current.place.revision, bytes })
 }
 
 /// The state before an entry.
-pub(super) async fn before(tx: &dyn Transaction, resource: &str, before: Before) -> Result<Versioned, Failed> {
-    let bytes = body(tx, resource, before.place, Slot::Put, before.body).await?;
+pub(super) async fn before(
+    store: &Store,
+    tx: &dyn Transaction,
+    key: &Key,
+    before: Before,
+) -> Result<Versioned, Failed> {
+    let bytes = body(store, tx, key, before.place, Slot::Put, before.body).await?;
     Ok(Versioned { revision: before.place.revision, bytes })
 }
 
@@ -130,27 +151,31 @@ async fn next_entry(tx: &dyn Transaction, key: &Key, after: Revision) -> Result<
 
 /// The log entry at a place.
 pub(super) async fn entry(tx: &dyn Transaction, key: &Key, place: Place) -> Result<Entry, Failed> {
-    let row = tx.get(&layout::log(&key.resource, place), Read::Snapshot).await?;
-    Ok(Entry::parse(row.ok_or_else(|| damaged(key))?)?)
+    Ok(Entry::parse(log_row(tx, key, place).await?.ok_or_else(|| damaged(key))?)?)
+}
+
+async fn log_row(tx: &dyn Transaction, key: &Key, place: Place) -> Result<Option<Bytes>, KvError> {
+    tx.get(&layout::log(&key.resource, place), Read::Snapshot).await
 }
 
 /// The state that the change at `place` left: what the next change replaced, or the current object.
-pub(super) async fn after(tx: &dyn Transaction, key: &Key, place: Place) -> Result<Versioned, Failed> {
+pub(super) async fn after(store: &Store, tx: &dyn Transaction, key: &Key, place: Place) -> Result<Versioned, Failed> {
     // Most often the change is the newest one.
     let row = tx.get(&layout::current(key), Read::Snapshot).await?;
     if let Some(row) = row {
         let current = Current::parse(row)?;
         if current.place == place {
-            let bytes = body(tx, &key.resource, current.place, Slot::Put, current.body).await?;
+            let bytes = body(store, tx, key, current.place, Slot::Put, current.body).await?;
             return Ok(Versioned { revision: place.revision, bytes });
         }
     }
     let next = next_entry(tx, key, place.revision).await?.and_then(|e| e.before).filter(|b| b.place == place);
-    before(tx, &key.resource, next.ok_or_else(|| damaged(key))?).await
+    before(store, tx, key, next.ok_or_else(|| damaged(key))?).await
 }
 
 /// An entry as an event; `after` is the state it left, unless it is a deletion.
 pub(super) async fn event(
+    store: &Store,
     tx: &dyn Transaction,
     key: Key,
     place: Place,
@@ -158,16 +183,18 @@ pub(super) async fn event(
     known_after: Option<Bytes>,
 ) -> Result<Event, Failed> {
     let previous = match entry.before {
-        Some(b) => Some(before(tx, &key.resource, b).await?.bytes),
+        Some(b) => Some(before(store, tx, &key, b).await?.bytes),
         None => None,
     };
     let bytes = match (entry.kind, entry.last) {
-        (EventKind::Deleted, Last::Inline(bytes)) => bytes,
-        (EventKind::Deleted, Last::Parts(len)) => body(tx, &key.resource, place, Slot::Last, Body::Parts(len)).await?,
+        (EventKind::Deleted, Last::Inline(bytes)) => {
+            body(store, tx, &key, place, Slot::Last, Body::Inline(bytes)).await?
+        }
+        (EventKind::Deleted, Last::Parts(len)) => body(store, tx, &key, place, Slot::Last, Body::Parts(len)).await?,
         (EventKind::Deleted, _) => previous.clone().ok_or_else(|| damaged(&key))?,
         (EventKind::Created | EventKind::Updated, _) => match known_after {
             Some(bytes) => bytes,
-            None => after(tx, &key, place).await?.bytes,
+            None => after(store, tx, &key, place).await?.bytes,
         },
     };
     Ok(Event { revision: place.revision, key, op: entry.kind, bytes, previous, who: entry.who, at: entry.at })
@@ -213,11 +240,11 @@ impl Store {
             Err(e) => return Err(e.into()),
         };
         if let Some(Current { place, body: Body::Inline(bytes), .. }) = row {
-            return Ok(Some(Versioned { revision: place.revision, bytes }));
+            return Ok(Some(Versioned { revision: place.revision, bytes: self.opened(key, bytes).await? }));
         }
         // The parts must be read in the same snapshot as the record that names them.
         reading!(self, tx => match tx.get(&layout::current(key), Read::Snapshot).await? {
-            Some(row) => Ok(Some(versioned(tx.as_ref(), key, row).await?)),
+            Some(row) => Ok(Some(versioned(self, tx.as_ref(), key, row).await?)),
             None => Ok(None),
         })
     }
@@ -233,11 +260,14 @@ impl Store {
             if at > latest {
                 return Err(StoreError::Future { latest }.into());
             }
+            if let Some(oldest) = self.gap(at) {
+                return Err(StoreError::Compacted { oldest }.into());
+            }
             let state = match next_entry(tx, key, at).await? {
-                Some(Entry { before: Some(b), .. }) => Some(before(tx, &key.resource, b).await?),
+                Some(Entry { before: Some(b), .. }) => Some(before(self, tx, key, b).await?),
                 Some(Entry { before: None, .. }) => None,
                 None => match tx.get(&layout::current(key), Read::Snapshot).await? {
-                    Some(row) => Some(versioned(tx, key, row).await?),
+                    Some(row) => Some(versioned(self, tx, key, row).await?),
                     None => None,
                 },
             };
@@ -256,59 +286,51 @@ impl Store {
         })
     }
 
-    /// Objects of a resource, or of one namespace of it, in key order after `after`; `limit` 0 is no limit. One snapshot.
-    pub async fn list(
-        &self,
-        resource: &str,
-        namespace: Option<&str>,
-        after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        let all = layout::current_range(resource, namespace);
-        let begin = match after {
-            Some(key) => key_after(&layout::current(key)).max(all.start),
-            None => all.start,
-        };
-        if begin >= all.end {
-            return Ok(Page { items: Vec::new(), revision: self.read_revision().await?, more: false });
-        }
-        reading!(self, tx => {
-            let tx = tx.as_ref();
-            let mut read = RangeRead::new(begin.clone(), all.end.clone());
-            let mut items: Vec<(Key, Versioned)> = Vec::new();
-            let more = loop {
-                let left = if limit == 0 { LIST_ROWS } else { limit.saturating_sub(items.len()) };
-                read.limit = left.min(LIST_ROWS);
-                let page = tx.get_range(&read, Read::Snapshot).await?;
-                if let Some((last, _)) = page.rows.last() {
-                    read.begin = key_after(last);
-                }
-                for (row_key, row) in page.rows {
-                    let key = layout::parse_current(&row_key, items.last().map(|(k, _)| k));
-                    let key = key.ok_or_else(|| StoreError::Corrupt("a key does not decode".to_owned()))?;
-                    let object = versioned(tx, &key, row).await?;
-                    items.push((key, object));
-                }
-                if !page.more || (limit != 0 && items.len() >= limit) {
-                    break page.more;
-                }
-                tokio::task::yield_now().await;
-            };
-            Ok(Page { items, revision: Revision(tx.read_version().await?.0), more })
-        })
-    }
-
     /// Every retained change of `key`, oldest first, deletions included.
     pub async fn history(&self, key: &Key) -> Result<Vec<Event>, StoreError> {
-        reading!(self, tx => {
-            let tx = tx.as_ref();
-            let mut entries = Vec::new();
-            for (row, value) in range(tx, layout::history_after(key, Revision(0))).await? {
-                let place = layout::parse_history(&row, &value).ok_or_else(|| damaged(key))?;
-                entries.push((key.clone(), place, entry(tx, key, place).await?));
+        let places = reading!(self, tx => {
+            let mut places = Vec::new();
+            for (row, value) in range(tx.as_ref(), layout::history_after(key, Revision(0))).await? {
+                places.push(layout::parse_history(&row, &value).ok_or_else(|| damaged(key))?);
             }
-            tail::events(tx, entries).await
-        })
+            Ok(places)
+        })?;
+        // Changes never change, so that each part of a long history may be read in a snapshot of its own.
+        let mut events: Vec<Event> = Vec::with_capacity(places.len());
+        for some in places.chunks(HISTORY_ROWS) {
+            let (cut, mut read) = reading!(self, tx => self.history_of(tx.as_ref(), key, some).await)?;
+            if cut {
+                // Compaction has come by, and what it left begins after it.
+                events.clear();
+            }
+            events.append(&mut read);
+        }
+        Ok(events)
+    }
+
+    /// The changes of `key` at `places`, and whether some of them were compacted meanwhile.
+    async fn history_of(
+        &self,
+        tx: &dyn Transaction,
+        key: &Key,
+        places: &[Place],
+    ) -> Result<(bool, Vec<Event>), Failed> {
+        let mut entries = Vec::with_capacity(places.len());
+        let mut cut = false;
+        for some in places.chunks(AT_ONCE) {
+            let rows = some.iter().map(|place| log_row(tx, key, *place));
+            for (place, row) in some.iter().zip(join_all(rows).await) {
+                match row? {
+                    Some(row) => entries.push((key.clone(), *place, Entry::parse(row)?)),
+                    None if floor(tx, &key.resource, Read::Snapshot).await? >= place.revision => {
+                        cut = true;
+                        entries.clear();
+                    }
+                    None => return Err(damaged(key).into()),
+                }
+            }
+        }
+        Ok((cut, tail::events(self, tx, entries).await?))
     }
 
     /// The items of a pool that are taken, with their owners, in item order.

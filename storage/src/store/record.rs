@@ -5,6 +5,7 @@
 //! form       00 bytes...          the object itself, up to 90,000 bytes
 //!            01 length(4)         in parts, under the record's own stamp and ordinal
 //! log        id(16) at(8) kind(1) who(2+n) namespace(2+n) name(2+n) before last
+//! kind       00 created | 01 updated | 02 deleted; with bit 10 set, 8 bytes follow: when the object before was to expire
 //! before     00                   nothing: the change created the object
 //!            01 stamp ordinal length(4) bytes       the object before
 //!            02 stamp ordinal length(4)             the object before, in parts under that stamp
@@ -29,6 +30,9 @@ use crate::kv::STAMP;
 
 /// The most bytes that a row holds of one object; larger ones are split.
 pub(super) const PART: usize = 90_000;
+
+/// Bit of an entry's kind: when the object before was to expire follows.
+const EXPIRED: u8 = 0x10;
 
 /// An object's bytes, or where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub(super) struct Entry {
     pub(super) who: Arc<str>,
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
+    /// When the object before was to expire, Unix seconds; 0 for never.
+    pub(super) expires: u64,
     pub(super) before: Option<Before>,
     pub(super) last: Last,
 }
@@ -103,6 +109,15 @@ pub(super) fn new_current(ordinal: u16, expires: u64, body: &Body) -> Bytes {
 }
 
 impl Current {
+    /// The record's bytes, its own place included.
+    pub(super) fn bytes(&self) -> Bytes {
+        let unstamped = new_current(self.place.ordinal, self.expires, &self.body);
+        let mut out = Vec::with_capacity(unstamped.len());
+        out.put_slice(&self.place.bytes());
+        out.put_slice(unstamped.get(PLACE..).unwrap_or_default());
+        out.into()
+    }
+
     /// Reads a current record. Its bytes share the row's buffer.
     pub(super) fn parse(mut row: Bytes) -> Result<Self, StoreError> {
         let parse = |row: &mut Bytes| {
@@ -151,11 +166,17 @@ impl Entry {
         let mut out = Vec::with_capacity(128 + self.who.len() + self.namespace.len() + self.name.len());
         out.put_slice(&self.id);
         out.put_u64(self.at);
-        out.put_u8(match self.kind {
+        let kind = match self.kind {
             EventKind::Created => 0,
             EventKind::Updated => 1,
             EventKind::Deleted => 2,
-        });
+        };
+        if self.expires == 0 {
+            out.put_u8(kind);
+        } else {
+            out.put_u8(kind | EXPIRED);
+            out.put_u64(self.expires);
+        }
         put_text(&mut out, &self.who);
         put_text(&mut out, &self.namespace);
         put_text(&mut out, &self.name);
@@ -190,7 +211,9 @@ impl Entry {
         let parse = |row: &mut Bytes| {
             let id = take(row, 16)?.as_ref().try_into().ok()?;
             let at = row.try_get_u64().ok()?;
-            let kind = match row.try_get_u8().ok()? {
+            let kind = row.try_get_u8().ok()?;
+            let expires = if kind & EXPIRED == 0 { 0 } else { row.try_get_u64().ok()? };
+            let kind = match kind & !EXPIRED {
                 0 => EventKind::Created,
                 1 => EventKind::Updated,
                 2 => EventKind::Deleted,
@@ -214,7 +237,7 @@ impl Entry {
                 3 => Last::SameAsBefore,
                 _ => return None,
             };
-            row.is_empty().then_some(Self { id, at, kind, who, namespace, name, before, last })
+            row.is_empty().then_some(Self { id, at, kind, who, namespace, name, expires, before, last })
         };
         parse(&mut row).ok_or_else(|| damaged("log"))
     }
@@ -248,23 +271,24 @@ mod tests {
         ];
         let kind = prop_oneof![Just(EventKind::Created), Just(EventKind::Updated), Just(EventKind::Deleted)];
         let before = proptest::option::of((place(), body()).prop_map(|(place, body)| Before { place, body }));
-        (any::<[u8; 16]>(), any::<u64>(), kind, "[a-z]{0,9}", "[a-z]{0,9}", "[a-z]{0,9}", before, last).prop_map(
-            |(id, at, kind, who, namespace, name, before, last)| Entry {
+        let expires = prop_oneof![Just(0), any::<u64>()];
+        (any::<[u8; 16]>(), any::<u64>(), kind, "[a-z]{0,9}", "[a-z]{0,9}", "[a-z]{0,9}", expires, before, last)
+            .prop_map(|(id, at, kind, who, namespace, name, expires, before, last)| Entry {
                 id,
                 at,
                 kind,
                 who: who.into(),
                 namespace: namespace.into(),
                 name: name.into(),
+                expires,
                 before,
                 last,
-            },
-        )
+            })
     }
 
     proptest! {
         #[test]
-        fn records_read_back_and_damage_is_an_error(entry in entry(), expires in any::<u64>(), body in body(), cut in 0usize..64) {
+        fn records_read_back_and_damage_is_an_error(entry in entry(), expires in any::<u64>(), body in body(), entry_place in place(), cut in 0usize..64) {
             let row = entry.bytes();
             prop_assert_eq!(Entry::parse(row.clone()).unwrap(), entry);
             let shorter = row.slice(..row.len().saturating_sub(1 + cut));
@@ -273,7 +297,9 @@ mod tests {
             let row = new_current(7, expires, &body);
             let current = Current::parse(row).unwrap();
             prop_assert_eq!(current.place, Place { revision: Revision(0), ordinal: 7 });
-            prop_assert_eq!((current.expires, current.body), (expires, body));
+            prop_assert_eq!((current.expires, &current.body), (expires, &body));
+            let moved = Current { place: entry_place, ..current };
+            prop_assert_eq!(Current::parse(moved.bytes()).unwrap(), moved);
             prop_assert!(Current::parse(Bytes::from_static(b"short")).is_err());
         }
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::Store;
 use super::commit::Patience;
@@ -13,7 +14,7 @@ use super::error::StoreError;
 use super::layout::{self, Place};
 use super::read::{self, Failed};
 use super::record::Entry;
-use super::types::{Event, Key, Revision};
+use super::types::{Event, EventKind, Key, Revision};
 use crate::kv::{RangeRead, Read, Transaction, Watch, key_after};
 
 /// Rows read at once.
@@ -81,10 +82,13 @@ impl Tail {
         if self.position < oldest {
             return Err(StoreError::Compacted { oldest }.into());
         }
+        if let Some(oldest) = self.store.gap(self.position) {
+            return Err(StoreError::Compacted { oldest }.into());
+        }
         let entries = entries(tx.as_ref(), &self.resource, self.position).await?;
         if let Some((_, last, _)) = entries.last() {
             let last = last.revision;
-            let events = events(tx.as_ref(), entries).await?;
+            let events = events(&self.store, tx.as_ref(), entries).await?;
             self.position = last;
             return Ok((events, None));
         }
@@ -142,15 +146,42 @@ pub(super) async fn entries(
 }
 
 /// Entries in log order as events. What a change left is what the next change of the key replaced, if that is among them.
-pub(super) async fn events(tx: &dyn Transaction, entries: Vec<(Key, Place, Entry)>) -> Result<Vec<Event>, Failed> {
+pub(super) async fn events(
+    store: &Store,
+    tx: &dyn Transaction,
+    entries: Vec<(Key, Place, Entry)>,
+) -> Result<Vec<Event>, Failed> {
     let mut events = Vec::with_capacity(entries.len());
-    let mut replaced: HashMap<Key, Option<Bytes>> = HashMap::new();
+    let mut replaced: HashMap<Key, Option<Bytes>> = newest(store, tx, &entries).await?;
     for (key, place, entry) in entries.into_iter().rev() {
         let known = replaced.remove(&key).flatten();
-        let event = read::event(tx, key, place, entry, known).await?;
+        let event = read::event(store, tx, key, place, entry, known).await?;
         replaced.insert(event.key.clone(), event.previous.clone());
         events.push(event);
     }
     events.reverse();
     Ok(events)
+}
+
+/// What the last of these entries of each key left, deletions aside. Read side by side: one commit may have thousands of writes, and a
+/// snapshot does not last long.
+async fn newest(
+    store: &Store,
+    tx: &dyn Transaction,
+    entries: &[(Key, Place, Entry)],
+) -> Result<HashMap<Key, Option<Bytes>>, Failed> {
+    let last: HashMap<&Key, Place> = entries.iter().map(|(key, place, _)| (key, *place)).collect();
+    let wanted: Vec<(&Key, Place)> = entries
+        .iter()
+        .filter(|(key, place, entry)| entry.kind != EventKind::Deleted && last.get(key) == Some(place))
+        .map(|(key, place, _)| (key, *place))
+        .collect();
+    let mut left = HashMap::with_capacity(wanted.len());
+    for some in wanted.chunks(read::AT_ONCE) {
+        let states = join_all(some.iter().map(|(key, place)| read::after(store, tx, key, *place))).await;
+        for ((key, _), state) in some.iter().zip(states) {
+            left.insert((*key).clone(), Some(state?.bytes));
+        }
+    }
+    Ok(left)
 }

@@ -34,7 +34,7 @@ impl Store {
                         .ok_or_else(|| StoreError::Corrupt("an expiry record does not decode".to_owned()))?;
                     let Some(current) = tx.get(&layout::current(&key), Read::Snapshot).await? else { continue };
                     if Current::parse(current.clone())?.expires <= now {
-                        let object = read::versioned(tx.as_ref(), &key, current).await?;
+                        let object = read::versioned(self, tx.as_ref(), &key, current).await?;
                         ops.push(Op::Delete { key, last: object.bytes, expect: Expect::At(object.revision) });
                     }
                 }
@@ -125,6 +125,8 @@ impl Store {
                 tx.mutate(Mutation::ClearRange(parts.start, parts.end));
             }
         }
+        let claims = layout::claim_changes_until(resource, new_floor);
+        tx.mutate(Mutation::ClearRange(claims.start, claims.end));
         tx.mutate(Mutation::Set(layout::floor(resource), Bytes::copy_from_slice(&Version(new_floor.0).stamp())));
         let minus = removed.wrapping_neg().to_le_bytes();
         tx.mutate(Mutation::Add(layout::count(resource), Bytes::copy_from_slice(&minus)));
