@@ -142,6 +142,7 @@ pub fn status(failure: Failure) -> Status {
         }
         StoreError::Full(why) => Status::unavailable(format!("the store takes no writes: {why}")),
         StoreError::MaybeCommitted(why) => Status::timeout(format!("the write may or may not have happened: {why}"), 0),
+        error @ StoreError::Transform { .. } => Status::internal(error),
         error @ (StoreError::Corrupt(_) | StoreError::WrongFormat { .. } | StoreError::Locked(_)) => {
             tracing::error!(%error, "the store failed");
             Status::internal(error)

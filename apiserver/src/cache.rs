@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Events kept for watchers that are a little behind; older ones are read from the store's log.
 const RING: usize = 4096;
+/// How often a kind with an object that cannot be decrypted is read again.
+const MEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What happened to one object.
 #[derive(Clone)]
@@ -41,6 +43,9 @@ struct State {
     first: u64,
     /// Every event after this revision is in the ring.
     floor: u64,
+    /// Why the objects are not the store's: one of them cannot be decrypted. Who wants the whole kind hears it; single objects are
+    /// read from the store.
+    broken: Option<StoreError>,
 }
 
 /// The cache of one stored kind.
@@ -74,6 +79,7 @@ impl Cache {
                 ring: VecDeque::new(),
                 first: 0,
                 floor: 0,
+                broken: None,
             }),
             moved: watch::Sender::new(0),
         })
@@ -97,11 +103,13 @@ impl Cache {
             objects.insert(entry.key.clone(), entry);
         }
         let mut state = self.state.write();
-        state.first += u64::try_from(state.ring.len()).unwrap_or(0);
+        // Watchers at the ring's end fall out as well: what happened between the two pictures is in the log alone.
+        state.first += u64::try_from(state.ring.len()).unwrap_or(0) + 1;
         state.ring.clear();
         state.objects = objects;
         state.revision = page.revision.0;
         state.floor = page.revision.0;
+        state.broken = None;
         drop(state);
         self.moved.send_replace(page.revision.0);
         Ok(())
@@ -110,6 +118,10 @@ impl Cache {
     /// Follows the store's log until `stop`; fills again when the log no longer reaches back far enough.
     pub async fn follow(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            if self.state.read().broken.is_some() && !self.mended().await {
+                tokio::time::sleep(MEND_EVERY).await;
+                continue;
+            }
             let at = self.state.read().revision;
             let mut tail = self.store.tail(&self.resource, Revision(at));
             let error = loop {
@@ -123,11 +135,26 @@ impl Cache {
                 }
             };
             tracing::warn!(resource = self.resource, %error, "the watch cache lost the log");
+            if matches!(error, StoreError::Transform { .. }) {
+                self.state.write().broken = Some(error);
+                continue;
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
             if matches!(error, StoreError::Compacted { .. })
                 && let Err(error) = self.fill().await
             {
                 tracing::warn!(resource = self.resource, %error, "the watch cache could not be filled");
+            }
+        }
+    }
+
+    /// Fills the cache again after an object could not be decrypted; `false` while that is so.
+    async fn mended(&self) -> bool {
+        match self.fill().await {
+            Ok(()) => true,
+            Err(error) => {
+                self.state.write().broken = Some(error);
+                false
             }
         }
     }
@@ -167,6 +194,17 @@ impl Cache {
         Snapshot { objects: state.objects.clone(), revision: state.revision }
     }
 
+    /// The same for a client: what it holds may be old, but it must have been the store's.
+    ///
+    /// # Errors
+    /// `Transform` when the objects cannot be read.
+    pub fn any(&self) -> Result<Snapshot, StoreError> {
+        match self.state.read().broken.clone() {
+            Some(error) => Err(error),
+            None => Ok(self.snapshot()),
+        }
+    }
+
     /// The revision up to which the cache has followed its kind.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -197,6 +235,9 @@ impl Cache {
     /// # Errors
     /// Those of the store, and `Unavailable` when the cache does not catch up.
     pub async fn consistent(&self) -> Result<Snapshot, StoreError> {
+        if let Some(error) = self.state.read().broken.clone() {
+            return Err(error);
+        }
         let last = self.store.last_change(&self.resource).await?;
         self.wait_for(last.changed.0).await?;
         let snapshot = self.snapshot();
@@ -262,7 +303,15 @@ impl Caches {
         let mut caches = HashMap::new();
         for kind in api::kinds::ALL.iter().filter(|kind| kind.is_stored() && kind.stored_as.is_none()) {
             let cache = Cache::new(kind, store.clone());
-            cache.fill().await?;
+            match cache.fill().await {
+                Ok(()) => {}
+                // A key service may come later; what does not need it is served meanwhile.
+                Err(error @ StoreError::Transform { .. }) => {
+                    tracing::error!(resource = cache.resource, %error, "objects of a kind cannot be read");
+                    cache.state.write().broken = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
             caches.insert(kind.group_resource(), Arc::clone(&cache));
             let stop = stop.clone();
             tokio::spawn(async move { cache.follow(stop).await });

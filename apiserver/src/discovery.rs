@@ -4,7 +4,9 @@
 
 use crate::answer::{Answer, Failure};
 use crate::authn::tokens;
+use crate::backup;
 use crate::documents::{self, Document, Offer};
+use crate::encryption;
 use crate::road::received::Received;
 use crate::server::Server;
 use api::status::Status;
@@ -25,6 +27,9 @@ const READY: &[Check] = &[
 /// # Errors
 /// 404 for a path that nothing serves, 405 for methods other than GET and HEAD.
 pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Failure> {
+    if received.path == encryption::rewrite::PATH {
+        return encryption::rewrite::answer(server, received).await;
+    }
     if !matches!(received.method.as_str(), "GET" | "HEAD") {
         return Err(Status::method_not_allowed(
             api::status::ResourceName { group: "", plural: "" },
@@ -37,7 +42,8 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths()}))),
         "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", server.documents.version))),
         "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
-        "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')),
+        backup::PATH => backup::answer(server, received).await,
+        "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')).await,
         "/openid/v1/jwks" => {
             let body = tokens::jwks(&server.keys).to_string();
             Ok(Answer::bytes(200, "application/jwk-set+json", body).with("cache-control", "public, max-age=3600"))
@@ -69,7 +75,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         _ => {
             for root in ["healthz", "livez", "readyz"] {
                 if let Some(name) = path.strip_prefix(&format!("/{root}/")) {
-                    return one_check(server, root, name);
+                    return one_check(server, root, name).await;
                 }
             }
             Ok(Answer::no_such_page())
@@ -151,22 +157,43 @@ fn checks(root: &str) -> impl Iterator<Item = &'static Check> {
     ALIVE.iter().chain(READY.iter().filter(move |_| root != "livez"))
 }
 
-fn one_check(server: &Server, root: &str, name: &str) -> Result<Answer, Failure> {
-    let (_, check) = checks(root).find(|(known, _)| *known == name).ok_or_else(Status::no_such_path)?;
-    if check(server) {
+/// What takes time to ask: name and outcome, if there is any. Never part of `/livez`: a restart mends no key service.
+async fn key_services(server: &Server, root: &str) -> Option<(&'static str, bool)> {
+    let encryption = &server.config.encryption;
+    if root == "livez" || !encryption.has_check() {
+        return None;
+    }
+    let outcome = encryption.check().await;
+    if let Err(error) = &outcome {
+        tracing::warn!(error, "kms-providers is not well");
+    }
+    Some(("kms-providers", outcome.is_ok()))
+}
+
+async fn one_check(server: &Server, root: &str, name: &str) -> Result<Answer, Failure> {
+    let holds = match checks(root).find(|(known, _)| *known == name) {
+        Some((_, check)) => check(server),
+        None => match key_services(server, root).await {
+            Some((known, holds)) if known == name => holds,
+            _ => return Err(Status::no_such_path().into()),
+        },
+    };
+    if holds {
         return Ok(Answer::bytes(200, "text/plain; charset=utf-8", "ok"));
     }
     Ok(Answer::bytes(500, "text/plain; charset=utf-8", format!("internal server error: {name} failed\n")))
 }
 
-fn health(server: &Server, received: &Received, root: &str) -> Result<Answer, Failure> {
+async fn health(server: &Server, received: &Received, root: &str) -> Result<Answer, Failure> {
     let excluded: Vec<&str> = received.query.all("exclude").collect();
     let mut lines = String::new();
     let mut failed = false;
-    for (name, check) in checks(root) {
-        if excluded.contains(name) {
+    let slow = key_services(server, root).await;
+    let quick = checks(root).map(|(name, check)| (*name, check(server)));
+    for (name, holds) in quick.chain(slow) {
+        if excluded.contains(&name) {
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
-        } else if check(server) {
+        } else if holds {
             lines.push_str(&format!("[+]{name} ok\n"));
         } else {
             failed = true;

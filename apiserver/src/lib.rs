@@ -7,10 +7,12 @@
 pub mod answer;
 pub mod authn;
 pub mod authz;
+pub mod backup;
 pub mod bootstrap;
 pub mod cache;
 pub mod discovery;
 pub mod documents;
+pub mod encryption;
 pub mod metrics;
 pub mod registry;
 pub mod road;

@@ -24,7 +24,11 @@ pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::
         Err(failure) => return answer::render(Err(failure), None),
     };
     let trace = received.trace();
+    let body = received.body.clone();
     let outcome = pass(&server, received).await;
+    if outcome.is_err() {
+        body.drain().await;
+    }
     server.metrics.observe(&trace, &outcome);
     answer::render(outcome, Some(&trace))
 }

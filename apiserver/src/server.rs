@@ -7,6 +7,7 @@ use crate::authn::{self, Authenticators, User};
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Authorizers};
 use crate::cache::Caches;
+use crate::encryption::Encryption;
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
@@ -70,6 +71,8 @@ pub struct Config {
     pub controller_roles: Vec<authz::bootstrap::ControllerRole>,
     /// Threads that serve requests.
     pub workers: usize,
+    /// `--encryption-provider-config`, as the store uses it.
+    pub encryption: Arc<Encryption>,
     /// `gitVersion` of `/version`.
     pub version: String,
 }

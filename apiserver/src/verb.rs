@@ -3,11 +3,13 @@
 //! Never checks rights; an `Authorized` is proof that they were checked.
 
 pub mod apply;
+pub mod computed;
 pub mod connect;
 pub mod create;
 pub mod delete;
 pub mod get;
 pub mod list;
+pub mod options;
 pub mod patch;
 pub mod review;
 pub mod scale;
@@ -16,6 +18,7 @@ pub mod token;
 pub mod update;
 pub mod watch;
 
+use self::options::WriteOptions;
 use crate::answer::{Answer, Failure};
 use crate::discovery;
 use crate::registry::Target;
@@ -54,9 +57,9 @@ impl Call {
     /// # Errors
     /// Those of reading and decoding; 400 for another type.
     pub async fn object(&mut self, schema: SchemaRef<'static>, gvk: Gvk) -> Result<Decoded, Failure> {
-        let strictness = decoded::strictness(self.received())?;
+        let strictness = self.write_query()?.strictness;
         let media = decoded::content_type(self.received());
-        let body = decoded::body(&mut self.authorized.received.body).await?;
+        let body = decoded::body(&self.received().body).await?;
         let mut decoded = decoded::typed(&media, &body, schema, strictness, gvk)?;
         decoded::expect_kind(&mut decoded.value, gvk)?;
         Ok(decoded)
@@ -80,33 +83,33 @@ impl Call {
         self.object(part_schema(gvk)?, gvk).await
     }
 
-    /// `dryRun`, `fieldManager` and the subresource of a write.
+    /// What the query says of a write.
     ///
     /// # Errors
-    /// 400 for another `dryRun` than `All`, or a field manager that is too long.
+    /// 422 for words that the options do not know.
+    pub fn write_query(&self) -> Result<WriteOptions, Failure> {
+        let received = self.received();
+        let options = match received.info.verb.as_str() {
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            "delete" | "deletecollection" => "DeleteOptions",
+            _ => "CreateOptions",
+        };
+        let apply = options == "PatchOptions" && decoded::content_type(received) == apply::MEDIA;
+        options::of_write(&received.query, options, apply)
+    }
+
+    /// What the registry needs to know of a write.
+    ///
+    /// # Errors
+    /// As for `write_query`.
     pub fn write_options(&self) -> Result<Options, Failure> {
-        let query = &self.received().query;
-        let dry_run = match query.get("dryRun") {
-            None | Some("") => false,
-            Some("All") => true,
-            Some(other) => {
-                return Err(Status::bad_request(format!(
-                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-                ))
-                .into());
-            }
-        };
-        let manager = match query.get("fieldManager") {
-            Some(manager) if manager.len() > 128 => {
-                return Err(Status::bad_request("fieldManager: Too long: may not be more than 128 bytes").into());
-            }
-            Some(manager) if !manager.is_empty() => manager.to_owned(),
+        let WriteOptions { dry_run, mut manager, .. } = self.write_query()?;
+        if manager.is_empty() {
             // Upstream's rule: the user agent up to its first slash.
-            _ => {
-                let agent = self.received().header("user-agent").unwrap_or_default();
-                agent.split('/').next().unwrap_or_default().chars().take(128).collect()
-            }
-        };
+            let agent = self.received().header("user-agent").unwrap_or_default();
+            manager = agent.split('/').next().unwrap_or_default().chars().take(128).collect();
+        }
         let subresource = self.part.map_or("", |part| part.name).to_owned();
         Ok(Options { dry_run, manager, subresource })
     }
@@ -159,7 +162,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
     let target = Target { kind, namespace, name: info.name.clone() };
     let call = Call { authorized, target, part, medium };
-    match (part.map(|part| part.part), info.verb.as_str()) {
+    let answer = match (part.map(|part| part.part), info.verb.as_str()) {
         (Some(Part::Node | Part::Proxy), _) => connect::answer(server, call).await,
         (Some(Part::Binding), "create") => create::bind(server, call).await,
         (Some(Part::Eviction), "create") => delete::evict(server, call).await,
@@ -170,6 +173,8 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (Some(Part::View { .. }), "patch") => patch::answer(server, call).await,
         (Some(_), verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
         (None, verb) if !offers(kind, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
+        (None, "create") if kind.creates.is_some() => create::of_part(server, call).await,
+        (None, "get" | "list") if kind.computed => computed::answer(server, call).await,
         (None, "create") if !kind.is_stored() => review::answer(server, call).await,
         (None, "create") => create::answer(server, call).await,
         (None, "get") => get::answer(server, call).await,
@@ -180,7 +185,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "delete") => delete::answer(server, call).await,
         (None, "deletecollection") => delete::collection(server, call).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
-    }
+    };
+    let deprecated =
+        kind.deprecated.map(|since| format!("{} {} is deprecated in {since}", kind.api_version(), kind.kind));
+    answer.map(|answer| answer.warn(deprecated))
 }
 
 fn offers(kind: &Kind, verb: &str) -> bool {

@@ -21,7 +21,7 @@ pub enum Include {
 /// Fields of a list's metadata.
 #[derive(Clone, Debug, Default)]
 pub struct ListMeta {
-    /// The list's version.
+    /// The list's version; empty for objects that are in no store.
     pub revision: String,
     /// Token of the next page.
     pub next: Option<String>,
@@ -33,7 +33,10 @@ impl ListMeta {
     /// As `metadata` of a list.
     #[must_use]
     pub fn value(&self) -> Value {
-        let mut out = json!({"resourceVersion": self.revision});
+        let mut out = json!({});
+        if !self.revision.is_empty() {
+            api::value::set(&mut out, "resourceVersion", self.revision.clone());
+        }
         if let Some(next) = &self.next {
             api::value::set(&mut out, "continue", next.clone());
         }

@@ -37,6 +37,7 @@ pub enum Deletion {
 #[must_use]
 pub fn decide(kind: &Kind, object: &Value, propagation: Option<Propagation>, grace: Option<i64>, now: i64) -> Deletion {
     let mut new = object.clone();
+    let propagation = propagation.or_else(|| said_by_kind(kind, object));
     let finalizers = finalizers(object, propagation);
     if finalizers.is_empty() {
         value::remove(&mut new, "metadata.finalizers");
@@ -65,6 +66,12 @@ pub fn decide(kind: &Kind, object: &Value, propagation: Option<Propagation>, gra
     }
     kind.hooks.begin_deletion(&mut new);
     Deletion::Pending(Box::new(new))
+}
+
+/// What becomes of the dependents when neither the client nor the object says it.
+fn said_by_kind(kind: &Kind, object: &Value) -> Option<Propagation> {
+    let decided = meta::finalizers(object).iter().any(|name| matches!(*name, ORPHAN | FOREGROUND));
+    (kind.orphans_dependents && !decided && !meta::is_deleting(object)).then_some(Propagation::Orphan)
 }
 
 fn pending(object: &Value, new: Value) -> Deletion {
@@ -104,7 +111,11 @@ mod tests {
     use super::*;
 
     fn check(object: &Value, propagation: Option<Propagation>, expected: &str) {
-        let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
+        check_kind("ConfigMap", object, propagation, expected);
+    }
+
+    fn check_kind(kind: &str, object: &Value, propagation: Option<Propagation>, expected: &str) {
+        let kind = api::kinds::by_gvk("", "v1", kind).unwrap();
         let shown = match decide(kind, object, propagation, None, 0) {
             Deletion::Gone => "gone".to_owned(),
             Deletion::Unchanged => "unchanged".to_owned(),
@@ -113,6 +124,20 @@ mod tests {
             }
         };
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn some_kinds_orphan_unless_told_otherwise() {
+        let check =
+            |object: &Value, propagation, expected| check_kind("ReplicationController", object, propagation, expected);
+        let plain = json!({"metadata": {"name": "a"}});
+        check(&plain, None, "[\"orphan\"] 1970-01-01T00:00:00Z");
+        check(&plain, Some(Propagation::Background), "gone");
+        let said = json!({"metadata": {"name": "a", "finalizers": ["foregroundDeletion"]}});
+        check(&said, None, "[\"foregroundDeletion\"] 1970-01-01T00:00:00Z");
+        let going = json!({"metadata": {"name": "a", "finalizers": ["x/y"], "deletionTimestamp": "1970-01-01T00:00:00Z",
+            "deletionGracePeriodSeconds": 0}});
+        check(&going, None, "unchanged");
     }
 
     #[test]

@@ -4,13 +4,14 @@
 
 use super::Target;
 use crate::answer::Failure;
-use crate::cache::{Cache, Entry};
+use crate::cache::{Cache, Entry, Key};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::kind::Kind;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
 use serde_json::Value;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// One object as the store has it now, or `None`.
@@ -121,7 +122,7 @@ pub struct Page {
 /// The place where the next page begins. Opaque to clients.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Continue {
-    /// The revision of the first page.
+    /// The revision of the first page; 0 goes on with what is there by then.
     #[serde(rename = "rv")]
     pub revision: u64,
     /// Last namespace given.
@@ -129,6 +130,9 @@ pub struct Continue {
     pub namespace: String,
     /// Last name given.
     pub name: String,
+    /// When the token was made, in Unix seconds: a page of an old state is not kept for ever.
+    #[serde(default)]
+    pub at: i64,
 }
 
 impl Continue {
@@ -166,6 +170,17 @@ pub enum Version {
     Exact(u64),
 }
 
+/// What a list asks for beside its selectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListOptions {
+    /// Which state it must show.
+    pub version: Version,
+    /// The most objects of a page.
+    pub limit: usize,
+    /// Where the page begins; decides about the version in place of `version`.
+    pub from: Option<Continue>,
+}
+
 /// A page of a collection.
 ///
 /// # Errors
@@ -175,14 +190,19 @@ pub async fn list(
     _permit: &Permit,
     target: &Target,
     filter: &Filter,
-    version: Version,
-    limit: usize,
-    from: Option<&Continue>,
+    options: &ListOptions,
 ) -> Result<Page, Failure> {
     let cache = cache(server, target)?;
-    let version = from.map_or(version, |from| Version::Exact(from.revision));
+    let now = server.now();
+    let from = options.from.as_ref();
+    let version = match from {
+        None => options.version,
+        Some(from) if from.revision == 0 => Version::Consistent,
+        Some(from) if now.saturating_sub(from.at) > TOKEN_LIFETIME => return Err(expired_token(from)),
+        Some(from) => Version::Exact(from.revision),
+    };
     let snapshot = match version {
-        Version::Any => cache.snapshot(),
+        Version::Any => cache.any().map_err(|error| target.failure(error))?,
         Version::Consistent => cache.consistent().await.map_err(|error| target.failure(error))?,
         Version::NotOlderThan(revision) => {
             let snapshot = cache.consistent().await.map_err(|error| target.failure(error))?;
@@ -197,42 +217,39 @@ pub async fn list(
             (error, _) => target.failure(error),
         })?,
     };
-    let mut entries = Vec::new();
-    let mut next = None;
-    let mut visited = 0;
-    for (key, entry) in &snapshot.objects {
-        let after =
-            from.is_none_or(|from| (&*key.namespace, &*key.name) > (from.namespace.as_str(), from.name.as_str()));
-        if !after {
-            visited += 1;
-            continue;
-        }
-        if !filter.matches(target.kind, entry) {
-            continue;
-        }
-        if entries.len() == limit {
-            next = entries.last().map(|last: &Arc<Entry>| Continue {
-                revision: snapshot.revision,
-                namespace: last.key.namespace.to_string(),
-                name: last.key.name.to_string(),
-            });
-            break;
-        }
-        entries.push(Arc::clone(entry));
-    }
-    let unfiltered = filter.labels.is_empty() && filter.fields.is_empty() && filter.namespace.is_empty();
-    let remaining =
-        (next.is_some() && unfiltered).then(|| snapshot.objects.len().saturating_sub(visited + entries.len()));
+    let begin = match from {
+        Some(from) => Bound::Excluded(Key::new(&from.namespace, &from.name)),
+        None => Bound::Included(Key::new(&filter.namespace, "")),
+    };
+    let inside = |key: &Key| filter.namespace.is_empty() || *filter.namespace == *key.namespace;
+    let mut rest = snapshot.objects.range((begin, Bound::Unbounded)).take_while(|(key, _)| inside(key));
+    let wanted = rest.by_ref().filter(|(_, entry)| filter.matches(target.kind, entry));
+    let entries: Vec<Arc<Entry>> = wanted.take(options.limit).map(|(_, entry)| Arc::clone(entry)).collect();
+    let full = entries.len() == options.limit;
+    let more = full && rest.clone().any(|(_, entry)| filter.matches(target.kind, entry));
+    let next = entries.last().filter(|_| more).map(|last| Continue {
+        revision: snapshot.revision,
+        namespace: last.key.namespace.to_string(),
+        name: last.key.name.to_string(),
+        at: from.filter(|from| from.revision != 0).map_or(now, |from| from.at),
+    });
+    let unfiltered = filter.labels.is_empty() && filter.fields.is_empty();
+    let remaining = (more && unfiltered).then(|| rest.count());
     Ok(Page { entries, revision: snapshot.revision, next, remaining })
 }
 
+/// How long the pages of one list can be asked for, in seconds: the interval at which upstream compacts.
+const TOKEN_LIFETIME: i64 = 300;
+
 fn expired_token(from: &Continue) -> Failure {
     tracing::debug!(revision = from.revision, "a continue token is too old");
-    Status::expired(
-        "The provided continue parameter is too old to display a consistent list result. \
-         You can start a new list without the continue parameter.",
-    )
-    .into()
+    let status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    Status { next: Continue { revision: 0, ..from.clone() }.encode(), ..status }.into()
 }
 
 /// The cache of a target's kind.

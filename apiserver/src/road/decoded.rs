@@ -2,11 +2,9 @@
 //!
 //! Never defaults or validates.
 
-use super::received::Received;
+use super::received::{Body, Received};
 use crate::answer::Failure;
-use actix_web::dev::Payload;
 use api::codec::{self, DecodeError, Strictness};
-use api::field_path::{FieldError, Path};
 use api::kind::Gvk;
 use api::schema::SchemaRef;
 use api::status::Status;
@@ -34,7 +32,8 @@ pub struct Decoded {
 ///
 /// # Errors
 /// 413 over the limit; 400 when the client stops in the middle.
-pub async fn body(payload: &mut Payload) -> Result<Bytes, Failure> {
+pub async fn body(body: &Body) -> Result<Bytes, Failure> {
+    let mut payload = body.take();
     let mut out = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Status::bad_request(format!("the body could not be read: {error}")))?;
@@ -50,29 +49,6 @@ pub async fn body(payload: &mut Payload) -> Result<Bytes, Failure> {
         out.extend_from_slice(&chunk);
     }
     Ok(out.freeze())
-}
-
-/// How `fieldValidation` treats what the schema does not know; `Warn` unless the client says otherwise.
-///
-/// # Errors
-/// 422 for another word.
-pub fn strictness(received: &Received) -> Result<Strictness, Failure> {
-    match received.query.get("fieldValidation") {
-        None | Some("" | "Warn") => Ok(Strictness::Warn),
-        Some("Strict") => Ok(Strictness::Strict),
-        Some("Ignore") => Ok(Strictness::Ignore),
-        Some(other) => {
-            let options = match received.method.as_str() {
-                "PUT" => "UpdateOptions",
-                "PATCH" => "PatchOptions",
-                "DELETE" => "DeleteOptions",
-                _ => "CreateOptions",
-            };
-            let field = Path::new("fieldValidation");
-            let error = FieldError::not_supported(&field, other, &["", "Ignore", "Strict", "Warn"]);
-            Err(Status::invalid("meta.k8s.io", options, "", &vec![error]).into())
-        }
-    }
 }
 
 /// The media type of the body, without parameters; JSON when the client says nothing.

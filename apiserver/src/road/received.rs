@@ -10,15 +10,18 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage as _, HttpRequest, web};
 use api::status::Status;
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The query string, decoded.
 #[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(text: &str) -> Query {
+    /// From the text behind the `?`.
+    #[must_use]
+    pub fn parse(text: &str) -> Query {
         Query(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
@@ -168,13 +171,45 @@ pub struct Received {
     /// What is asked.
     pub info: RequestInfo,
     /// The body, unread.
-    pub body: Payload,
+    pub body: Body,
     /// Other end.
     pub peer: Rc<Peer>,
     /// For taking over the connection.
     pub request: HttpRequest,
     pub(super) trusted: Option<User>,
     id: String,
+}
+
+/// A body that may still be unread. Clones share it.
+#[derive(Clone)]
+pub struct Body(Rc<RefCell<Payload>>);
+
+/// How much of a body that nobody wanted is still read, and for how long.
+const DRAINED: (usize, Duration) = (64 * 1024, Duration::from_millis(200));
+
+impl Body {
+    /// The body, to be read by the caller; empty the second time.
+    #[must_use]
+    pub fn take(&self) -> Payload {
+        std::mem::replace(&mut *self.0.borrow_mut(), Payload::None)
+    }
+
+    /// Reads a small body that nobody has taken to its end: over HTTP/2 a stream that is answered before it is read ends with
+    /// a reset, and some clients then lose the answer.
+    pub async fn drain(&self) {
+        use futures::StreamExt as _;
+        let mut payload = self.take();
+        let (most, time) = DRAINED;
+        let read = async {
+            let mut read = 0;
+            while read < most
+                && let Some(Ok(chunk)) = payload.next().await
+            {
+                read += chunk.len();
+            }
+        };
+        let _ = tokio::time::timeout(time, read).await;
+    }
 }
 
 impl Received {
@@ -218,7 +253,7 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         request: request.clone(),
         path,
         query,
-        body: body.into_inner(),
+        body: Body(Rc::new(RefCell::new(body.into_inner()))),
         peer,
     })
 }

@@ -9,22 +9,19 @@ use api::apply::{self, ApplyError, Manager, Operation};
 use api::codec;
 use api::status::Status;
 
+/// The media type of an applied configuration.
+pub const MEDIA: &str = "application/apply-patch+yaml";
+
 /// Answers an apply.
 ///
 /// # Errors
-/// 400 without a field manager or with managed fields in the body, 409 with one cause per conflicting field; those of
+/// 422 without a field manager, 400 with managed fields in the body, 409 with one cause per conflicting field; those of
 /// the write.
-pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let strictness = decoded::strictness(call.received())?;
-    let force = call.received().query.flag("force");
-    if call.received().query.get("fieldManager").is_none_or(str::is_empty) {
-        return Err(Status::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-        )
-        .into());
-    }
-    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let query = call.write_query()?;
+    let (strictness, force) = (query.strictness, query.force);
+    let body = decoded::body(&call.received().body).await?;
     // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
     let mut decoded = codec::yaml::decode_applied(&body, kind.schema(), strictness)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;

@@ -9,7 +9,6 @@ use crate::road::authorized::Permit;
 use crate::server::Server;
 use crate::transport::{Upgrade, client_config};
 use actix_web::HttpMessage as _;
-use actix_web::dev::Payload;
 use api::kind::Part;
 use api::status::{ResourceName, Status};
 use api::{kinds, meta, value};
@@ -43,7 +42,7 @@ struct Backend {
 ///
 /// # Errors
 /// 404 and 400 for what cannot be reached, 502-like 503 when the connection fails, the backend's own refusal.
-pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let proxy = matches!(call.part.map(|part| part.part), Some(Part::Proxy));
     let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
     let upgrading = call.received().header("upgrade").is_some();
@@ -55,7 +54,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             request = request.header(name.as_str(), value.as_bytes());
         }
     }
-    let body = std::mem::replace(&mut call.authorized.received.body, Payload::None);
+    let body = call.received().body.take();
     let frames = body.map(|chunk| chunk.map(Frame::data).map_err(|error| std::io::Error::other(error.to_string())));
     let request = request.body(StreamBody::new(frames)).map_err(Status::internal)?;
     let mut response = send(server, &backend, request).await?;
@@ -111,7 +110,7 @@ fn backend_status(code: u16, message: String) -> Status {
         404 => "NotFound",
         _ => "InternalError",
     };
-    Status { code, reason, message, details: Value::Null }
+    Status::foreign(code, reason, message)
 }
 
 /// The backend's headers, without those of the hop.

@@ -2,11 +2,12 @@
 
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
+use crate::registry::Target;
 use crate::registry::write::{self, Change};
 use crate::server::Server;
 use api::status::Status;
 use api::{meta, value};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Answers a create.
 ///
@@ -28,13 +29,41 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// 400 for another target than a node, 409 when the pod has a node already; those of the write.
 pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let binding = call.part_object().await?.value;
-    let kind = value::text(&binding, "target.kind");
+    assign(server, call, &binding).await
+}
+
+/// A create that is one of a subresource of the object that the body names: `bindings` is `pods/binding`.
+///
+/// # Errors
+/// 400 without a name or for another namespace than that of the path; those of `bind`.
+pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let own = call.target.kind;
+    let (plural, part) = own.creates.ok_or_else(Status::no_such_path)?;
+    let kind = api::kinds::by_resource(own.group, own.version, plural).ok_or_else(Status::no_such_path)?;
+    let binding = call.own_object().await?.value;
+    let (name, namespace) = (meta::name(&binding), meta::namespace(&binding));
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required.").into());
+    }
+    if !namespace.is_empty() && namespace != call.target.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )
+        .into());
+    }
+    call.part = kind.subresource(part);
+    call.target = Target { kind, namespace: call.target.namespace.clone(), name: name.to_owned() };
+    assign(server, call, &binding).await
+}
+
+async fn assign(server: &Server, call: Call, binding: &Value) -> Result<Answer, Failure> {
+    let kind = value::text(binding, "target.kind");
     if !kind.is_empty() && kind != "Node" {
         let field = api::field_path::Path::new("target").child("kind");
         let error = api::field_path::FieldError::not_supported(&field, kind, &["Node", "<empty>"]);
         return Err(Status::invalid("", "Binding", &call.target.name, &vec![error]).into());
     }
-    let node = value::text(&binding, "target.name").to_owned();
+    let node = value::text(binding, "target.name").to_owned();
     if node.is_empty() {
         let field = api::field_path::Path::new("target").child("name");
         let error = api::field_path::FieldError::required(&field, "");
@@ -42,7 +71,7 @@ pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     }
     let options = call.write_options()?;
     let (resource, name) = (call.target.resource(), call.target.name.clone());
-    let uid = meta::uid(&binding).to_owned();
+    let uid = meta::uid(binding).to_owned();
     let now = server.now_text();
     write::update(server, &call.authorized.permit, &call.target, &options, |pod| {
         let pod = pod.ok_or_else(|| Status::not_found(resource, &name))?;
@@ -65,7 +94,7 @@ pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
         }
         let mut pod = pod.clone();
         value::set(&mut pod, "spec.nodeName", node.clone());
-        if let Some(annotations) = value::get(&binding, "metadata.annotations").and_then(|map| map.as_object()) {
+        if let Some(annotations) = value::get(binding, "metadata.annotations").and_then(|map| map.as_object()) {
             let own = value::map_mut(&mut pod, "metadata.annotations");
             own.extend(annotations.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
@@ -76,6 +105,6 @@ pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
         Ok(Change { object: pod, applied: false, rebased: true })
     })
     .await?;
-    let done = Status { code: 201, reason: "", message: String::new(), details: serde_json::Value::Null };
+    let done = Status::created();
     shown::value(call.medium, &done.to_value(), shown::meta_schema("Status")?, 201)
 }

@@ -1,6 +1,6 @@
 //! DELETE of one object or a collection, and eviction.
 
-use super::{Call, shown};
+use super::{Call, options, shown};
 use crate::answer::{Answer, Failure};
 use crate::registry::columns::ListMeta;
 use crate::registry::finalize::Propagation;
@@ -17,7 +17,7 @@ use serde_json::Value;
 /// # Errors
 /// Those of decoding the options and of the deletion.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let options = options(&mut call).await?;
+    let options = delete_options(&mut call).await?;
     let deleted = write::delete(server, &call.authorized.permit, &call.target, &options).await?;
     let kind = call.target.kind;
     if deleted.gone && !kind.returns_deleted {
@@ -33,16 +33,17 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// # Errors
 /// Those of selectors, options and of the first deletion that fails.
 pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let options = options(&mut call).await?;
+    let options = delete_options(&mut call).await?;
     let query = &call.received().query;
     let filter = Filter::parse(&call.target, query.get("labelSelector"), query.get("fieldSelector"))?;
+    let wanted = options::of_list(query)?;
     let permit = &call.authorized.permit;
-    let page = write::delete_collection(server, permit, &call.target, &filter, &options).await?;
+    let page = write::delete_collection(server, permit, &call.target, &filter, &wanted, &options).await?;
     let meta = ListMeta { revision: page.revision.to_string(), ..ListMeta::default() };
     shown::list(call.received(), call.medium, call.target.kind, &meta, &page.entries, server.now())
 }
 
-/// `pods/eviction`. Disruption budgets would be asked here; there is no such kind yet, so nothing forbids.
+/// `pods/eviction`. Disruption budgets would be asked here; nothing counts healthy pods yet, so nothing forbids.
 ///
 /// # Errors
 /// Those of decoding and of the deletion.
@@ -55,15 +56,15 @@ pub async fn evict(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let mut options = parse(value::get(&eviction, "deleteOptions").unwrap_or(&Value::Null))?;
     options.dry_run |= call.write_options()?.dry_run;
     write::delete(server, &call.authorized.permit, &call.target, &options).await?;
-    let done = Status { code: 201, reason: "", message: String::new(), details: Value::Null };
+    let done = Status::created();
     shown::value(call.medium, &done.to_value(), shown::meta_schema("Status")?, 201)
 }
 
 /// Options from the body, or from the query when there is none.
-async fn options(call: &mut Call) -> Result<DeleteOptions, Failure> {
+async fn delete_options(call: &mut Call) -> Result<DeleteOptions, Failure> {
     let media = decoded::content_type(call.received());
-    let strictness = decoded::strictness(call.received())?;
-    let body = decoded::body(&mut call.authorized.received.body).await?;
+    let strictness = call.write_query()?.strictness;
+    let body = decoded::body(&call.received().body).await?;
     let mut options = if body.is_empty() {
         DeleteOptions::default()
     } else {
@@ -113,6 +114,5 @@ fn propagation(policy: Option<&str>, orphan: Option<&str>) -> Result<Option<Prop
 }
 
 fn invalid(why: &str) -> Failure {
-    let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}");
-    Status { code: 422, reason: "Invalid", message, details: serde_json::json!({}) }.into()
+    Status::unprocessable(format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}")).into()
 }

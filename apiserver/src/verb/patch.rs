@@ -94,14 +94,14 @@ impl Patch {
 ///
 /// # Errors
 /// Those of reading and applying the patch and of the write.
-pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let media = decoded::content_type(call.received());
-    if media == "application/apply-patch+yaml" {
+    if media == apply::MEDIA {
         return apply::answer(server, call).await;
     }
     let kind = call.target.kind;
-    let strictness = decoded::strictness(call.received())?;
-    let patch = Patch::read(&media, decoded::body(&mut call.authorized.received.body).await?)?;
+    let strictness = call.write_query()?.strictness;
+    let patch = Patch::read(&media, decoded::body(&call.received().body).await?)?;
     let options = call.write_options()?;
     let mut warnings = Vec::new();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {

@@ -38,13 +38,13 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         let entry = read::get(server, &call.authorized.permit, &call.target).await?;
         return shown::value(call.medium, &scale(&served(kind, &entry), paths), schema, 200);
     }
-    let strictness = decoded::strictness(call.received())?;
+    let strictness = call.write_query()?.strictness;
     let options = call.write_options()?;
     let wanted = if call.received().info.verb == "update" {
         Wanted::Object(call.part_object().await?.value)
     } else {
         let media = decoded::content_type(call.received());
-        Wanted::Patch(Patch::read(&media, decoded::body(&mut call.authorized.received.body).await?)?)
+        Wanted::Patch(Patch::read(&media, decoded::body(&call.received().body).await?)?)
     };
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;

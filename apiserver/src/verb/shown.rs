@@ -205,12 +205,11 @@ fn chained(
     content_type: &'static str,
 ) -> Answer {
     let prefix = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version());
+    let mut head = format!("{{\"kind\":\"{list_kind}\",\"apiVersion\":\"{}\",\"metadata\":{{", kind.api_version());
+    if !meta.revision.is_empty() {
+        head.push_str(&format!("\"resourceVersion\":\"{}\"", meta.revision));
+    }
     // Continue tokens are base64: nothing in them needs escaping.
-    let mut head = format!(
-        "{{\"kind\":\"{list_kind}\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{}\"",
-        kind.api_version(),
-        meta.revision
-    );
     if let Some(next) = &meta.next {
         head.push_str(&format!(",\"continue\":\"{next}\""));
     }

@@ -2,6 +2,7 @@
 //!
 //! Source: upstream's API concepts on watches; KEP-956 (bookmarks), KEP-3157 (streaming lists).
 
+use super::options::{self, WatchOptions};
 use super::{Call, shown};
 use crate::answer::{Answer, Failure, status, stream};
 use crate::cache::{Change, Entry, Event, Watcher};
@@ -40,15 +41,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let query = &call.received().query;
     let filter = Filter::parse(&call.target, query.get("labelSelector"), query.get("fieldSelector"))?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-    if initial.is_some() && query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        return Err(Status::bad_request(
-            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )
-        .into());
-    }
-    let revision = super::list::parse(query.get("resourceVersion").unwrap_or_default())?;
-    let timeout = query.get("timeoutSeconds").and_then(|text| text.parse::<u64>().ok()).filter(|seconds| *seconds > 0);
+    let WatchOptions { revision, initial, timeout } = options::of_watch(query)?;
     let timeout = timeout.map_or_else(default_timeout, Duration::from_secs);
 
     let cache = Arc::clone(read::cache(server, &call.target)?);
@@ -56,7 +49,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let mut first = VecDeque::new();
     let from = if with_state {
         let snapshot = match revision {
-            Some(0) if initial.is_none() => cache.snapshot(),
+            Some(0) if initial.is_none() => cache.any().map_err(|error| call.target.failure(error))?,
             _ => cache.consistent().await.map_err(|error| call.target.failure(error))?,
         };
         let kind = call.target.kind;

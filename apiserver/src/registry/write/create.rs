@@ -50,6 +50,7 @@ pub async fn create(
         value::set(&mut object, "metadata.generation", 1);
     }
     kind.hooks.prepare_create(&mut object);
+    kind.hooks.stamp("", &mut object, None, &server.now_text());
     canonical(kind, &mut object);
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());

@@ -4,7 +4,7 @@ use super::{ATTEMPTS, Options, admission_request, bytes, commit};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::finalize::{self, Deletion, Propagation};
-use crate::registry::read::{self, Filter, Version};
+use crate::registry::read::{self, Filter, ListOptions};
 use crate::registry::{Target, allocate};
 use crate::road::authorized::Permit;
 use crate::server::Server;
@@ -106,9 +106,10 @@ pub async fn delete_collection(
     permit: &Permit,
     target: &Target,
     filter: &Filter,
+    wanted: &ListOptions,
     options: &DeleteOptions,
 ) -> Result<read::Page, Failure> {
-    let page = read::list(server, permit, target, filter, Version::Consistent, usize::MAX, None).await?;
+    let page = read::list(server, permit, target, filter, wanted).await?;
     for entry in &page.entries {
         let one =
             Target { kind: target.kind, namespace: entry.key.namespace.to_string(), name: entry.key.name.to_string() };

@@ -93,6 +93,7 @@ async fn attempt(
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
     }
+    kind.hooks.stamp(&options.subresource, &mut new, Some(old), &server.now_text());
     if kind.generation && differs(kind, &new, old) {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }
@@ -104,7 +105,7 @@ async fn attempt(
     }
     let mut errors = meta_validation::validate_update(&new, old, kind);
     if options.subresource.is_empty() {
-        errors.extend(kind.hooks.validate(&new));
+        errors.extend(kind.hooks.revalidate(&new, old));
         errors.extend(kind.hooks.validate_update(&new, old));
     } else {
         errors.extend(kind.hooks.validate_part(&options.subresource, &new, old));
@@ -112,10 +113,15 @@ async fn attempt(
     refuse(target, &new, &errors)?;
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &new, Some(old)).await?;
-    let warnings = kind.hooks.warnings(&new, Some(old));
+    let warnings = match options.subresource.as_str() {
+        "" => kind.hooks.warnings(&new, Some(old)),
+        part => kind.hooks.warnings_of_part(part, &new, old),
+    };
     let unchanged = Written { entry: Arc::clone(entry), created: false, warnings: warnings.clone() };
     let finished = finalize::is_finished(kind, &new);
-    if new == *old && !finished {
+    // Upstream writes the same bytes again when they lie under another key than a new write would.
+    let stale = async || server.store.is_stale(&target.key()).await.map_err(|error| target.failure(error));
+    if new == *old && !finished && (options.dry_run || !stale().await?) {
         return Ok(Some(unchanged));
     }
     let claims = allocate::claim(server, target, &mut new, Some(old)).await?;
