@@ -4,9 +4,11 @@
 
 use crate::flags::Up;
 use crate::pki::{Authority, Pair, Subject, token_key};
+use crate::place;
 use anyhow::Context as _;
 use apiserver::authn::User;
 use apiserver::authz::bootstrap::ControllerRole;
+use apiserver::encryption::Encryption;
 use apiserver::transport::Identity;
 use ipnet::IpNet;
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -74,6 +76,12 @@ pub(crate) async fn start(
         Some(path) => read(path)?,
         None => token_key(&pki)?,
     };
+    let encryption = match &flags.encryption_provider_config {
+        None => Encryption::none(),
+        Some(path) => Encryption::load(path, flags.encryption_provider_config_automatic_reload, stop)
+            .await
+            .context("--encryption-provider-config")?,
+    };
     let config = apiserver::Config {
         listen: SocketAddr::new(flags.bind_address, flags.secure_port),
         advertise,
@@ -97,15 +105,23 @@ pub(crate) async fn start(
         kubelet_ca: Some(authority.certificate().to_owned()),
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
+        encryption: Arc::clone(&encryption),
         version: VERSION.to_owned(),
     };
     let storage = match &flags.storage {
         Some(storage) => storage.clone(),
-        None => format!("embedded:{}", data.join("store").display()),
+        None => place::embedded(data),
     };
-    let kv = storage::engines::open(&storage).with_context(|| format!("the store {storage} cannot be opened"))?;
+    let options = flags
+        .storage_option
+        .iter()
+        .map(|text| text.split_once('=').with_context(|| format!("--storage-option: {text:?} is not NAME=VALUE")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let kv = storage::engines::open_with(&storage, &options)
+        .with_context(|| format!("the store {storage} cannot be opened"))?;
     let clock = Arc::new(SystemClock);
-    let store = Store::open(kv, Arc::clone(&clock) as _).await.context("the store cannot be read")?;
+    let store =
+        Store::open_sealed(kv, Arc::clone(&clock) as _, encryption).await.context("the store cannot be read")?;
     let api = apiserver::start(config, store, clock, stop.clone()).await?;
     let host = if flags.bind_address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { flags.bind_address };
     let url = format!("https://{}", SocketAddr::new(host, api.address().port()));
@@ -120,8 +136,12 @@ fn identity(pair: Pair) -> Identity {
 pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToken) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
     let clients = Arc::new(Clients::new(plane));
+    // Over one database there may be several processes, and their controllers take turns.
+    let shared = flags.storage.as_ref().is_some_and(|storage| storage.starts_with("foundationdb:"));
+    let leader_elect = flags.leader_elect.unwrap_or(shared);
     let options = controllers::Options {
         enabled: flags.controllers.clone(),
+        leader_elect,
         cluster_ca_pem: plane.authority.certificate().to_owned(),
         ..controllers::Options::default()
     };
@@ -134,7 +154,8 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
     });
     let (client, stopped) = (clients.scheduler.clone(), stop.clone());
     tasks.spawn(async move {
-        if let Err(error) = scheduler::run(client, scheduler::Options::default(), stopped).await {
+        let options = scheduler::Options { leader_elect, ..scheduler::Options::default() };
+        if let Err(error) = scheduler::run(client, options, stopped).await {
             tracing::error!(%error, "the scheduler ended");
         }
     });

@@ -24,6 +24,14 @@ pub(crate) enum Command {
     Reset(Reset),
     /// Work with the node's images
     Image(Image),
+    /// Write the objects of a cluster and their history to a file, while it runs or not
+    Backup(crate::backup::Backup),
+    /// Fill an empty place from a backup, as of any revision or time in it
+    Restore(crate::restore::Restore),
+    /// Check that a cluster's store is sound
+    Check(crate::check::Check),
+    /// Bring stored objects and their past under the first key of --encryption-provider-config
+    RewriteEncryption(RewriteEncryption),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
@@ -65,6 +73,13 @@ pub(crate) struct Reset {
 }
 
 #[derive(Args)]
+pub(crate) struct RewriteEncryption {
+    /// Kubeconfig of an administrator of the running cluster
+    #[arg(long, value_name = "FILE", default_value = "ironkeel.kubeconfig")]
+    pub(crate) kubeconfig: PathBuf,
+}
+
+#[derive(Args)]
 pub(crate) struct Image {
     #[command(subcommand)]
     pub(crate) command: ImageCommand,
@@ -103,6 +118,12 @@ pub(crate) struct Up {
     /// Storage engine and its place [default: embedded:DATA-DIR/store]
     #[arg(long, value_name = "ENGINE:PLACE")]
     pub(crate) storage: Option<String>,
+    /// Option of the storage engine, such as timeout=5000 or tls-cert-file=FILE with foundationdb; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) storage_option: Vec<String>,
+    /// Let controllers and scheduler act only while they hold a Lease [default: true with a store that several processes share]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub(crate) leader_elect: Option<bool>,
     /// Address on which the API server listens
     #[arg(long, default_value = "0.0.0.0")]
     pub(crate) bind_address: IpAddr,
@@ -154,6 +175,20 @@ pub(crate) struct Up {
     /// How long past states of objects are kept
     #[arg(long, default_value = "720h", value_name = "DURATION")]
     pub(crate) history_retention: String,
+    /// Encryption of stored objects: an EncryptionConfiguration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// Take up changes of --encryption-provider-config while running
+    #[arg(
+        long,
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        requires = "encryption_provider_config"
+    )]
+    pub(crate) encryption_provider_config_automatic_reload: bool,
     /// Most requests in progress that only read
     #[arg(long, default_value_t = 400)]
     pub(crate) max_requests_inflight: usize,

@@ -1,12 +1,17 @@
 //! The binary `ironkeel`: flags, certificates, assembly; nothing else.
 #![forbid(unsafe_code)]
 
+mod backup;
+mod check;
 mod cluster;
 mod flags;
 mod kubeconfig;
 mod node;
 mod pki;
+mod place;
 mod progress;
+mod restore;
+mod rewrite;
 mod up;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -47,6 +52,10 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         Command::Down(flags) => node::down(&flags).await,
         Command::Reset(flags) => node::reset(&flags).await,
         Command::Image(flags) => node::image(&flags).await,
+        Command::RewriteEncryption(flags) => rewrite::run(&flags).await,
+        Command::Backup(flags) => backup::run(&flags).await,
+        Command::Restore(flags) => restore::run(&flags).await,
+        Command::Check(flags) => check::run(&flags).await,
         Command::Completion { shell } => {
             let mut command = Flags::command();
             let mut script = Vec::new();

@@ -44,6 +44,8 @@ pub(crate) async fn run(flags: Up) -> anyhow::Result<()> {
     })?;
     let text = kubeconfig::render(&plane.url, plane.authority.certificate(), &admin.certificate, &admin.key)?;
     kubeconfig::write_private(&flags.kubeconfig, &text)?;
+    // For commands that know the data directory alone.
+    kubeconfig::write_private(&data.join("pki/admin.kubeconfig"), &text)?;
     let mut tasks = cluster::converge(&flags, &plane, &stop_rest);
     progress.done("controllers and scheduler started");
 

@@ -1,7 +1,9 @@
 //! The control plane alone, driven by stock kubectl, by plain requests and by a kube-rs client. No containers: pods stay pending.
 
+mod backup;
 mod bad_input;
 mod client;
+mod encryption;
 mod objects;
 mod permissions;
 mod process;
