@@ -2,9 +2,11 @@
 
 #![allow(clippy::print_stdout)] // a command's answer goes to standard output
 
+mod conformance;
 mod figures;
 mod fmt;
 mod repo;
+mod simulate;
 mod tidy;
 mod verify;
 
@@ -14,7 +16,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy               check what the compiler cannot see: tables, crate graph, file sizes, banned words
   fmt [--check]      format every Rust file, those that macros declare included
   verify [--update]  run the tests that compare with golden files; rewrite the files with --update or UPDATE=1
-  figures [--write]  measure the release binary and print a table; --write puts it into docs/figures.md";
+  figures [--write]  measure the release binary and print a table; --write puts it into docs/figures.md
+  simulate [--seed N] [--seeds N|forever]  run the store's simulation, optimised; 10000 seeds if nothing is said
+  conformance [--focus RE]  run upstream's e2e.test (E2E_TEST or PATH) against KUBECONFIG's cluster; write docs/conformance.md";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +29,9 @@ fn main() -> ExitCode {
         ["fmt", "--check"] => fmt::fmt(true),
         ["verify"] => verify::verify(std::env::var_os("UPDATE").is_some()),
         ["verify", "--update"] => verify::verify(true),
+        ["conformance"] => conformance::conformance(None),
+        ["conformance", "--focus", focus] => conformance::conformance(Some(focus)),
+        ["simulate", arguments @ ..] => simulate::simulate(arguments),
         ["figures"] => figures::figures(false),
         ["figures", "--write"] => figures::figures(true),
         _ => {

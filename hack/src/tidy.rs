@@ -190,7 +190,9 @@ fn engines(sources: &BTreeMap<String, String>) -> Vec<String> {
         return vec![format!("{TABLE}: the table of storage engines is gone")];
     };
     let mut out = Vec::new();
-    for (file, text) in sources.iter().filter(|(file, _)| file.starts_with("storage/src/")) {
+    // The laws bend engines to see what holds; nobody opens one of those.
+    let engine = |file: &str| file.starts_with("storage/src/") && !file.starts_with("storage/src/laws/");
+    for (file, text) in sources.iter().filter(|(file, _)| engine(file)) {
         let code: Vec<&str> = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect();
         for name in code.iter().filter_map(|line| line.strip_prefix("impl Kv for ")) {
             let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
