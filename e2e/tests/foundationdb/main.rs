@@ -3,6 +3,8 @@
 //! Needs an fdbserver on PATH or in `FDB_BIN`, and an `ironkeel` that was built with the feature `foundationdb`; says in one line what is
 //! missing.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
+
 #[path = "../../../storage/tests/fdb/mod.rs"]
 mod fdb;
 
