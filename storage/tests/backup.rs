@@ -182,7 +182,8 @@ fn every_revision_comes_back_row_by_row() {
 /// With the log cut between: what the log still reaches is right, what it does not is refused.
 #[test]
 fn a_cut_log_bounds_what_can_be_restored() {
-    for seed in seeds(6) {
+    // The last one has an object of many blocks at the beginning of its log.
+    for seed in seeds(6).into_iter().chain([46_286_684_146_549]) {
         eprintln!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         runtime().block_on(async {

@@ -115,17 +115,20 @@ impl Item {
 
 /// Reads records.
 pub(super) struct Items<R> {
+    /// Where the block begins that holds the last record's own row; its parts may lie in later ones.
+    mark: Mark,
     reader: Reader<R>,
     last: Bytes,
 }
 
 impl<R: Read> Items<R> {
     pub(super) fn new(reader: Reader<R>) -> Self {
-        Self { reader, last: Bytes::new() }
+        Self { mark: reader.mark(), reader, last: Bytes::new() }
     }
 
+    /// Where a reader must resume to meet the last record again.
     pub(super) fn mark(&self) -> Mark {
-        self.reader.mark()
+        self.mark.clone()
     }
 
     pub(super) fn reader(&self) -> &Reader<R> {
@@ -138,6 +141,7 @@ impl<R: Read> Items<R> {
     /// `Damaged` for what no backup holds, `Read`.
     pub(super) fn next(&mut self) -> Result<Option<(Item, Row, Vec<Row>)>, BackupError> {
         let Some((key, value)) = self.reader.next()? else { return Ok(None) };
+        self.mark = self.reader.mark();
         let rank = |key: &Bytes| key.first().and_then(|tag| ORDER.iter().position(|known| known == tag));
         let ordered = match (rank(&self.last), rank(&key)) {
             (_, None) => false,
