@@ -18,6 +18,7 @@ pub static KIND: Kind = Kind {
     short_names: &["ep"],
     create_on_update: true,
     columns: &[Column::NAME, Column::text("Endpoints"), Column::AGE],
+    deprecated: Some("v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     describe: describe::<k8s_openapi::api::core::v1::Endpoints>,
     hooks: &Endpoints,
     ..Kind::BASE
