@@ -37,6 +37,10 @@ const RESERVED: u8 = 0xff;
 /// Holds the last version as 8 big-endian bytes; part of every batch.
 const VERSION_KEY: &[u8] = b"\xff/version";
 
+/// fjall's threads for tables. The first never merges: it spins on a waiting merge while all others are at work. Two merges of one
+/// keyspace seldom run at once, so with three threads there is nearly always one that takes it.
+const WORKERS: usize = 3;
+
 /// Tells how many bytes are free on the disk.
 pub type FreeSpace = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
 
@@ -186,7 +190,7 @@ fn new_keyspace(memtable: u64) -> KeyspaceCreateOptions {
 
 fn open_database(path: &Path, cache: u64, memtable: u64) -> Result<(Database, Keyspace), KvError> {
     let open = || -> fjall::Result<(Database, Keyspace)> {
-        let database = Database::builder(path).cache_size(cache).open()?;
+        let database = Database::builder(path).cache_size(cache).worker_threads(WORKERS).open()?;
         // Settings of a keyspace are kept with it: these are for a new one.
         let keyspace = database.keyspace("kv", || new_keyspace(memtable))?;
         Ok((database, keyspace))

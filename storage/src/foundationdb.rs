@@ -37,6 +37,13 @@ struct Inner {
     place: error::Place,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Most often the process ends next.
+        network::leave_early();
+    }
+}
+
 impl FoundationDb {
     /// Opens the database whose coordinators `cluster_file` names. Sends nothing yet: that servers answer shows at the first read.
     ///

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between looks at the cluster while it recovers.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns when read versions have reached `version`.
+/// Returns when read versions have reached `version`, and the servers that hold the data as well.
 pub(super) async fn to(engine: &Inner, version: Version) -> Result<(), KvError> {
     let begun = Instant::now();
     let least = (version.0 >> ORDER_BITS) + 1;
@@ -40,13 +40,15 @@ pub(super) async fn to(engine: &Inner, version: Version) -> Result<(), KvError> 
     }
 }
 
-/// Whether it is there; asks for it otherwise. Asking twice does no harm, so an unknown outcome does not matter.
+/// Whether they are there; asks for it otherwise. Asking twice does no harm, so an unknown outcome does not matter.
 async fn step(engine: &Inner, version: Version, least: u64) -> Result<bool, FdbError> {
     let raw = engine.database.create_trx()?;
     raw.set_option(TransactionOption::AccessSystemKeys)?;
     let now = raw.get_read_version().await?;
     // The bound that a read version covers reaches `version` one version early; the one after it is past all doubt.
     if u64::try_from(now).is_ok_and(|now| now > version.0 >> ORDER_BITS) {
+        // Storage servers take seconds to follow over a gap of this size, and reads wait for them.
+        raw.get(KEY, true).await?;
         return Ok(true);
     }
     raw.set(KEY, &least.to_le_bytes());

@@ -1,15 +1,13 @@
-//! The client library's network thread: started once in the life of a process, ended before the process is.
+//! The client library's network thread: started once in the life of a process, and there until the process is gone.
 //!
-//! Its options hold for the whole process, so a second database with others is refused. Never started again after its end; the
-//! library does not allow it.
+//! Its options hold for the whole process, so a second database with others is refused. Never ended by itself: the library does not
+//! start it a second time, and at the end of the process [`leave`] is what ends it.
 
-use std::sync::OnceLock;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::ffi::{c_int, c_void};
+use std::sync::{Once, OnceLock};
 
 use fdb::api::FdbApiBuilder;
 use fdb::options::NetworkOption;
-use parking_lot::Mutex;
 
 use super::error::starting;
 use super::options::Network;
@@ -20,24 +18,8 @@ pub(super) const API_VERSION: i32 = 730;
 
 /// How the thread was started, or why it was not.
 static STARTED: OnceLock<Result<Network, KvError>> = OnceLock::new();
-/// The running thread; dropping it ends it.
-static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
-
-/// The library's thread in the hands of another one, which does nothing but end it. The thread that calls exit(3) cannot: its thread-local
-/// objects are gone by then, those of the library included, and ending uses them.
-struct Running {
-    end: Option<Sender<()>>,
-    keeper: Option<JoinHandle<()>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
-        }
-    }
-}
+/// Set when the library has answered something.
+static ANSWERED: Once = Once::new();
 
 /// Starts the thread if it does not run yet.
 pub(super) fn start(options: &Network) -> Result<(), KvError> {
@@ -60,38 +42,49 @@ fn boot(options: &Network) -> Result<(), KvError> {
     }
     #[allow(
         unsafe_code,
-        reason = "`boot` is unsafe because the thread must be ended before the process ends, or destructors of the library race with \
-                  it. `stop` below does that on every way through exit(3): it is registered here, after the library was loaded, so \
-                  it runs before the library's own destructors. Ways that skip it (a signal, abort) skip the destructors too"
+        reason = "`boot` is unsafe because destructors of the library at the end of the process race with its thread. Those of objects \
+                  that are made before the last `leave_early` never run, and on ways that skip it (a signal, abort) none do"
     )]
     // SAFETY: as argued above; `build` and its API version happened once, guarded by `STARTED`.
     let running = unsafe { builder.boot() }.map_err(|e| starting("the network thread", e))?;
-    let (end, ended) = channel::<()>();
-    let keep = move || {
-        // An error says that the other side is gone, which is the sign.
-        let _ = ended.recv();
-        drop(running);
-    };
-    // Where there is no thread to be had, `keep` is dropped, and the network thread ends with it.
-    let keeper = std::thread::Builder::new().name("fdb-keeper".to_owned()).spawn(keep).map_err(|e| {
-        KvError::Unavailable(format!("the FoundationDB client does not start, for want of a thread: {e}"))
-    })?;
-    *RUNNING.lock() = Some(Running { end: Some(end), keeper: Some(keeper) });
-    #[allow(unsafe_code, reason = "registering a plain function that neither unwinds nor touches what exit destroys")]
-    // SAFETY: `stop` is an `extern "C"` function without arguments that lives as long as the program.
-    let registered = unsafe { nix::libc::atexit(stop) };
-    if registered != 0 {
-        RUNNING.lock().take();
-        return Err(KvError::Unavailable(
-            "the process has no room to register the end of the FoundationDB client".to_owned(),
-        ));
+    // Dropping it would end the thread.
+    std::mem::forget(running);
+    if leave_early() {
+        return Ok(());
     }
-    Ok(())
+    Err(KvError::Unavailable("the process has no room to register the end of the FoundationDB client".to_owned()))
 }
 
-extern "C" fn stop() {
-    // Ends the thread and waits for it. Futures that are still open are never woken again.
-    drop(RUNNING.lock().take());
+/// Notes that the library has answered: by then it has made the objects that it makes on its way.
+pub(super) fn answered() {
+    ANSWERED.call_once(|| {
+        leave_early();
+    });
+}
+
+/// Has [`leave`] called at exit(3) before everything that was registered until now. Said again whenever the library may have made
+/// objects that exit(3) would destroy first.
+pub(super) fn leave_early() -> bool {
+    #[allow(unsafe_code, reason = "registering a plain function that neither unwinds nor touches what exit destroys")]
+    // SAFETY: `leave` is an `extern "C"` function that lives as long as the program and does not use its second argument.
+    let registered = unsafe { on_exit(leave, std::ptr::null_mut()) };
+    registered == 0
+}
+
+/// Ends the process in the middle of exit(3). Ending the network thread instead does not do: it, and the thread that asks for it, use
+/// thread-local and static objects of the library, of which exit(3) has destroyed some by now.
+extern "C" fn leave(status: c_int, _: *mut c_void) {
+    #[allow(unsafe_code, reason = "the one way out that destroys nothing")]
+    // SAFETY: it has no conditions. Rust has flushed its standard output before it calls exit(3).
+    unsafe {
+        nix::libc::_exit(status)
+    }
+}
+
+#[allow(unsafe_code, reason = "a function of the C library which the crate `libc` does not declare")]
+// SAFETY: as in glibc's stdlib.h, and the library of FoundationDB runs with no other C library.
+unsafe extern "C" {
+    fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
 }
 
 /// Options in the library's terms, each with its name for errors. The password comes before the key that needs it.

@@ -16,7 +16,7 @@ use fdb::options::{ConflictRangeType, MutationType, StreamingMode};
 use fdb::{FdbError, FdbResult, KeySelector, RangeOption};
 use rand::Rng;
 
-use super::{Inner, ORDER_BITS, error};
+use super::{Inner, ORDER_BITS, error, network};
 use crate::kv::{KvError, MAX_KEY, Mutation, RangeRead, Read, Rows, Transaction, Version, Watch, key_after};
 use crate::local::writes;
 
@@ -24,6 +24,8 @@ use crate::local::writes;
 const RESERVED: &[u8] = &[0xff];
 /// The longest wait for a watch. Should a notification ever be lost, the watcher is late by this and no more.
 const WATCH: Duration = Duration::from_secs(30);
+/// Bytes of rows from which on a page is not filled up further.
+const PAGE: usize = 64 << 10;
 /// How long a watch that failed waits before it fires: its watcher looks for itself, and not in a tight loop.
 const WATCH_FAILED: Duration = Duration::from_millis(250);
 
@@ -109,6 +111,7 @@ impl Tx {
 
     fn known(&self, version: FdbResult<i64>) -> Result<Version, KvError> {
         let version = covers(version.map_err(|e| self.engine.place.read(e))?)?;
+        network::answered();
         Ok(*self.version.get_or_init(|| version))
     }
 
@@ -196,26 +199,41 @@ impl Transaction for Tx {
             return Err(UNREADABLE);
         }
         let raw = self.raw()?;
-        let mut option = RangeOption::from((
-            KeySelector::first_greater_or_equal(range.begin.as_ref()),
-            KeySelector::first_greater_or_equal(end),
-        ));
-        option.mode = StreamingMode::WantAll;
-        option.reverse = range.reverse;
         // One more than asked for tells whether there is more. Read without conflicts, which would cover it; they are added below.
-        option.limit = (range.limit != 0).then(|| range.limit.saturating_add(1));
-        let found = loop {
-            match raw.get_range(&option, 1, true).await {
-                Ok(found) if found.is_empty() && found.more() => {}
-                Ok(found) => break found,
+        let wanted = if range.limit == 0 { usize::MAX } else { range.limit.saturating_add(1) };
+        let (mut first, mut last) = (range.begin.clone(), Bytes::copy_from_slice(end));
+        let mut rows: Vec<(Bytes, Bytes)> = Vec::new();
+        let mut bytes = 0;
+        let mut more = true;
+        // The library answers in pieces where a part of the range was read before, or written by this transaction.
+        while more && rows.len() < wanted && bytes < PAGE {
+            let mut option = RangeOption::from((
+                KeySelector::first_greater_or_equal(first.as_ref()),
+                KeySelector::first_greater_or_equal(last.as_ref()),
+            ));
+            option.mode = StreamingMode::WantAll;
+            option.reverse = range.reverse;
+            option.limit = (range.limit != 0).then(|| wanted - rows.len());
+            let found = match raw.get_range(&option, 1, true).await {
+                Ok(found) => found,
                 Err(e) => return Err(self.failed(e).await),
+            };
+            more = found.more();
+            for row in &found {
+                bytes += row.key().len() + row.value().len();
+                rows.push((Bytes::copy_from_slice(row.key()), Bytes::copy_from_slice(row.value())));
             }
-        };
-        let cut = range.limit != 0 && found.len() > range.limit;
-        let take = if cut { range.limit } else { found.len() };
-        let copy =
-            |row: &fdb::future::FdbKeyValue| (Bytes::copy_from_slice(row.key()), Bytes::copy_from_slice(row.value()));
-        let rows = Rows { rows: found.iter().take(take).map(copy).collect(), more: cut || found.more() };
+            match rows.last() {
+                Some((key, _)) if range.reverse => last = key.clone(),
+                Some((key, _)) => first = key_after(key),
+                None => {}
+            }
+        }
+        let cut = range.limit != 0 && rows.len() > range.limit;
+        if cut {
+            rows.truncate(range.limit);
+        }
+        let rows = Rows { rows, more: cut || more };
         if read == Read::Serializable {
             let (begin, end) = match rows.rows.last() {
                 Some((last, _)) if rows.more && range.reverse => (last.clone(), Bytes::copy_from_slice(end)),

@@ -2,7 +2,10 @@
 //!
 //! Works in small transactions that any other may run between. Never removes what a later log entry or a current object needs.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Store;
 use super::commit::Patience;
@@ -16,6 +19,8 @@ use crate::kv::{KvError, Mutation, RangeRead, Read, Version, key_after};
 
 /// Expired objects deleted in one commit.
 const EXPIRE_AT_ONCE: usize = 100;
+/// The longest pause between two cuts of the log.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Deletes the objects that are due, with events, and returns how many it deleted.
@@ -76,9 +81,14 @@ impl Store {
     pub async fn compact(&self, resource: &str, keep: Retention) -> Result<Revision, StoreError> {
         let mut patience = Patience::new();
         loop {
+            let begun = Instant::now();
             match self.compact_some(resource, keep).await {
                 Ok((floor, false)) => return Ok(floor),
-                Ok((_, true)) => patience = Patience::new(),
+                Ok((_, true)) => {
+                    patience = Patience::new();
+                    // As long as the cut took: a writer meets no more than every other group with a cut in it.
+                    tokio::time::sleep(begun.elapsed().min(PAUSE)).await;
+                }
                 Err(Failed::Store(e)) => return Err(e),
                 // Whether it happened shows at the next look.
                 Err(Failed::Kv(KvError::Unknown(_))) => patience.again(KvError::Conflict).await?,
