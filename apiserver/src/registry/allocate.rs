@@ -21,10 +21,18 @@ use storage::store::Claim;
 pub struct Claims {
     /// For the commit.
     pub claims: Vec<Claim>,
-    /// Some were chosen by us, so that a lost race is tried again with others.
-    pub chosen: bool,
+    /// Pools and items that were chosen by us, so that a lost race for one is tried again with others.
+    chosen: HashSet<(String, String)>,
     /// Where chosen values were written.
     written: Vec<String>,
+}
+
+impl Claims {
+    /// Whether the item was chosen by us, and not by the client.
+    #[must_use]
+    pub fn chose(&self, pool: &str, item: &str) -> bool {
+        self.chosen.contains(&(pool.to_owned(), item.to_owned()))
+    }
 }
 
 /// The pool's name in the store. Node ports of all protocols are told apart; a health check port is a TCP port.
@@ -78,7 +86,7 @@ pub async fn claim(
                     write(object, pointer, need.pool, &item);
                 }
                 out.written.extend(need.set.clone());
-                out.chosen = true;
+                out.chosen.insert((pool.clone(), item.clone()));
                 item
             }
         };

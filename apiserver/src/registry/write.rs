@@ -25,10 +25,38 @@ use api::{meta, value};
 use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::store::{Check, Commit, Expect, Key, StoreError};
+use tokio::time::Instant;
 
-/// How often a write is tried again when another writer was faster.
-const ATTEMPTS: usize = 12;
+/// How long a write is tried again when other writers are faster; upstream goes on until the request times out.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The attempts of one write. The first ones follow at once, later ones after a short random wait, so that of many writers one
+/// gets through at a time.
+pub(super) struct Attempts {
+    until: Instant,
+    made: u32,
+}
+
+impl Attempts {
+    pub(super) fn begin() -> Attempts {
+        Attempts { until: Instant::now() + PATIENCE, made: 0 }
+    }
+
+    /// Waits as long as it should and says whether to try (again).
+    pub(super) async fn next(&mut self) -> bool {
+        use rand::Rng as _;
+        const AT_ONCE: u32 = 4;
+        if self.made >= AT_ONCE {
+            let most = 1u64 << self.made.saturating_sub(AT_ONCE).min(5);
+            let wait = rand::rng().random_range(0..=most);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        self.made = self.made.saturating_add(1);
+        self.made == 1 || Instant::now() < self.until
+    }
+}
 
 /// What a client says about a write beside the object.
 #[derive(Clone, Debug, Default)]

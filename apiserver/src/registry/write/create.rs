@@ -1,7 +1,7 @@
 //! Create. See `write.rs` for the order of steps.
 
 use super::{
-    ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check,
+    Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check,
 };
 use super::{refuse, reset_fields};
 use crate::answer::Failure;
@@ -65,7 +65,8 @@ pub async fn create(
     let warnings = kind.hooks.warnings(&object, None);
 
     let mut namespaces = namespaces;
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::begin();
+    while attempts.next().await {
         let claims = allocate::claim(server, target, &mut object, None).await?;
         let stored = bytes(kind, &object);
         if options.dry_run {
@@ -99,7 +100,9 @@ pub async fn create(
                 namespaces = namespace_check(server, target).await?;
                 server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
             }
-            Err(StoreError::Claimed { .. }) if claims.chosen => allocate::forget(&mut object, &claims),
+            Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => {
+                allocate::forget(&mut object, &claims);
+            }
             Err(StoreError::Claimed { item, .. }) => return Err(allocate::taken(target, &object, &item)),
             Err(error) => return Err(target.failure(error)),
         }

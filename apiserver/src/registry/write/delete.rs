@@ -1,6 +1,6 @@
 //! Delete and deletecollection. What a deletion means is decided in `finalize.rs`.
 
-use super::{ATTEMPTS, Options, admission_request, bytes, commit};
+use super::{Attempts, Options, admission_request, bytes, commit};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::finalize::{self, Deletion, Propagation};
@@ -48,7 +48,8 @@ pub async fn delete(
     target: &Target,
     options: &DeleteOptions,
 ) -> Result<Deleted, Failure> {
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::begin();
+    while attempts.next().await {
         let entry = read::get(server, permit, target).await?;
         let old = read::served(target.kind, &entry);
         preconditions(target, options, &old)?;

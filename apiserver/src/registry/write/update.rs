@@ -1,7 +1,7 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
 use super::{
-    ATTEMPTS, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager,
+    Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager,
 };
 use super::{refuse, reset_fields};
 use crate::answer::Failure;
@@ -40,7 +40,8 @@ pub async fn update(
     options: &Options,
     mut change: impl FnMut(Option<&Value>) -> Result<Change, Failure>,
 ) -> Result<Written, Failure> {
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::begin();
+    while attempts.next().await {
         let found = read::find(server, permit, target).await?;
         let Some(entry) = found else {
             let Change { object, applied, .. } = change(None)?;
@@ -148,7 +149,7 @@ async fn attempt(
             Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
         }
         Err(StoreError::Expectation { .. }) => Ok(None),
-        Err(StoreError::Claimed { .. }) if claims.chosen => Ok(None),
+        Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => Ok(None),
         Err(StoreError::Claimed { item, .. }) => Err(allocate::taken(target, &new, &item)),
         Err(error) => Err(target.failure(error)),
     }
