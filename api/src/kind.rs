@@ -140,6 +140,12 @@ impl Column {
         Column { name, kind: "integer", format: "", priority: 0 }
     }
 
+    /// A column of true and false that is always shown.
+    #[must_use]
+    pub const fn boolean(name: &'static str) -> Column {
+        Column { name, kind: "boolean", format: "", priority: 0 }
+    }
+
     /// The same column, shown only with `-o wide`.
     #[must_use]
     pub const fn wide(self) -> Column {

@@ -63,7 +63,7 @@ pub(crate) fn conformance(focus: Option<&str>) -> Result<()> {
     let binary = binary()?;
     let kubeconfig =
         std::env::var("KUBECONFIG").context("KUBECONFIG names no cluster; `ironkeel up` writes one and says where")?;
-    let directory = target().join("conformance");
+    let directory = repo::target().join("conformance");
     std::fs::create_dir_all(&directory)?;
     let report = directory.join("report.json");
     let _ = std::fs::remove_file(&report);
@@ -80,10 +80,6 @@ pub(crate) fn conformance(focus: Option<&str>) -> Result<()> {
     println!("{} passed, {failed} failed; docs/conformance.md has them by SIG", outcomes.len() - failed);
     ensure!(failed == 0, "{failed} of {} conformance tests failed", outcomes.len());
     Ok(())
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo::root().join("target"), PathBuf::from)
 }
 
 fn binary() -> Result<PathBuf> {

@@ -37,8 +37,7 @@ fn binary() -> Result<PathBuf> {
         .current_dir(repo::root())
         .status()?;
     ensure!(status.success(), "the release binary cannot be built");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo::root().join("target"), PathBuf::from);
-    Ok(target.join("release/ironkeel"))
+    Ok(repo::target().join("release/ironkeel"))
 }
 
 /// Measures and prints; with `write`, puts the table into `docs/figures.md`.

@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
-use crate::kind::{Column, Hooks, Kind, Selectable, describe};
+use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, pod_defaults, pod_warnings, rules, workload};
+use crate::kinds::shared::{pod_defaults, pod_warnings, rules, workload};
 use crate::value;
 use serde_json::Value;
 
@@ -20,20 +20,8 @@ pub static KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[parts::SCALE, parts::status("apps", "v1", "ReplicaSet")],
     generation: true,
-    columns: &[
-        Column::NAME,
-        Column::integer("Desired"),
-        Column::integer("Current"),
-        Column::integer("Ready"),
-        Column::AGE,
-        cells::CONTAINERS,
-        cells::IMAGES,
-        cells::SELECTOR,
-    ],
-    selectable: &[Selectable {
-        name: "status.replicas",
-        value: |set| value::int(set, "status.replicas").unwrap_or_default().to_string(),
-    }],
+    columns: workload::REPLICA_COLUMNS,
+    selectable: &[workload::REPLICAS],
     describe: describe::<k8s_openapi::api::apps::v1::ReplicaSet>,
     hooks: &ReplicaSet,
     ..Kind::BASE
@@ -87,17 +75,8 @@ impl Hooks for ReplicaSet {
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
-        let [containers, images, selector] = workload::wide_cells(object);
-        vec![
-            cells::name(object),
-            cells::count(object, "spec.replicas"),
-            cells::count(object, "status.replicas"),
-            cells::count(object, "status.readyReplicas"),
-            cells::age(object, now),
-            containers,
-            images,
-            selector,
-        ]
+        let [_, _, selector] = workload::wide_cells(object);
+        workload::replica_row(object, now, selector)
     }
 }
 

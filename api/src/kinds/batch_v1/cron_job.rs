@@ -24,7 +24,7 @@ pub static KIND: Kind = Kind {
         Column::NAME,
         Column::text("Schedule"),
         Column::text("Timezone"),
-        Column { kind: "boolean", ..Column::text("Suspend") },
+        Column::boolean("Suspend"),
         Column::integer("Active"),
         Column::text("Last Schedule"),
         Column::AGE,

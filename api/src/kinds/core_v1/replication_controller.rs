@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind, Selectable, describe};
+use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, labels, names, pod_defaults, pod_warnings, rules, workload};
+use crate::kinds::shared::{labels, names, pod_defaults, pod_warnings, rules, workload};
 use crate::{meta, value};
 use serde_json::{Value, json};
 
@@ -21,20 +21,8 @@ pub static KIND: Kind = Kind {
     subresources: &[parts::SCALE, parts::status("", "v1", "ReplicationController")],
     generation: true,
     orphans_dependents: true,
-    columns: &[
-        Column::NAME,
-        Column::integer("Desired"),
-        Column::integer("Current"),
-        Column::integer("Ready"),
-        Column::AGE,
-        cells::CONTAINERS,
-        cells::IMAGES,
-        cells::SELECTOR,
-    ],
-    selectable: &[Selectable {
-        name: "status.replicas",
-        value: |controller| value::int(controller, "status.replicas").unwrap_or_default().to_string(),
-    }],
+    columns: workload::REPLICA_COLUMNS,
+    selectable: &[workload::REPLICAS],
     describe: describe::<k8s_openapi::api::core::v1::ReplicationController>,
     hooks: &ReplicationController,
     ..Kind::BASE
@@ -111,17 +99,7 @@ impl Hooks for ReplicationController {
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
-        let containers = value::items(object, "spec.template.spec.containers");
-        vec![
-            cells::name(object),
-            cells::count(object, "spec.replicas"),
-            cells::count(object, "status.replicas"),
-            cells::count(object, "status.readyReplicas"),
-            cells::age(object, now),
-            cells::joined(containers, "name").into(),
-            cells::joined(containers, "image").into(),
-            labels::shown(value::get(object, "spec.selector")).into(),
-        ]
+        workload::replica_row(object, now, labels::shown(value::get(object, "spec.selector")).into())
     }
 }
 

@@ -21,7 +21,7 @@ pub static KIND: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::integer("Value"),
-        Column { kind: "boolean", ..Column::text("Global-Default") },
+        Column::boolean("Global-Default"),
         Column::AGE,
         Column::text("PreemptionPolicy"),
     ],

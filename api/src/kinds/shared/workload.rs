@@ -1,12 +1,47 @@
-//! What deployments, replica sets and daemon sets have in common: selectors, templates, cells.
+//! What deployments, replica sets, replication controllers and daemon sets have in common: selectors, templates, cells.
 //!
 //! Never creates pods.
 
 use super::rules::{self, int_or_percent, not_negative};
 use super::{cells, labels, pod_validation};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Column, Selectable};
 use crate::value;
 use serde_json::Value;
+
+/// The columns of what keeps a number of pods; `replica_row` gives the cells.
+pub const REPLICA_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Desired"),
+    Column::integer("Current"),
+    Column::integer("Ready"),
+    Column::AGE,
+    cells::CONTAINERS,
+    cells::IMAGES,
+    cells::SELECTOR,
+];
+
+/// The number of pods that there are, for field selectors.
+pub const REPLICAS: Selectable = Selectable {
+    name: "status.replicas",
+    value: |object| value::int(object, "status.replicas").unwrap_or_default().to_string(),
+};
+
+/// The cells of `REPLICA_COLUMNS`; the kinds write their selectors differently.
+#[must_use]
+pub fn replica_row(object: &Value, now: i64, selector: Value) -> Vec<Value> {
+    let [containers, images, _] = wide_cells(object);
+    vec![
+        cells::name(object),
+        cells::count(object, "spec.replicas"),
+        cells::count(object, "status.replicas"),
+        cells::count(object, "status.readyReplicas"),
+        cells::age(object, now),
+        containers,
+        images,
+        selector,
+    ]
+}
 
 /// The selector selects the template's labels, and something at all; `what` names the kind in the sentence.
 pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) {

@@ -21,11 +21,11 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     columns: &[
         Column::NAME,
-        boolean("AttachRequired"),
-        boolean("PodInfoOnMount"),
-        boolean("StorageCapacity"),
+        Column::boolean("AttachRequired"),
+        Column::boolean("PodInfoOnMount"),
+        Column::boolean("StorageCapacity"),
         Column::text("TokenRequests"),
-        boolean("RequiresRepublish"),
+        Column::boolean("RequiresRepublish"),
         Column::text("Modes"),
         Column::AGE,
     ],
@@ -33,10 +33,6 @@ pub static KIND: Kind = Kind {
     hooks: &CsiDriver,
     ..Kind::BASE
 };
-
-const fn boolean(name: &'static str) -> Column {
-    Column { kind: "boolean", ..Column::text(name) }
-}
 
 struct CsiDriver;
 

@@ -25,7 +25,7 @@ pub static KIND: Kind = Kind {
         Column { format: "name", ..Column::text("Attacher") },
         Column::text("PV"),
         Column::text("Node"),
-        Column { kind: "boolean", ..Column::text("Attached") },
+        Column::boolean("Attached"),
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::storage::v1::VolumeAttachment>,
