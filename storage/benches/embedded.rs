@@ -21,6 +21,10 @@ use storage::clock::SystemClock;
 use storage::embedded::{Embedded, Options};
 use storage::store::{Commit, Expect, Key, Op, Retention, Store};
 
+// The one that the server runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Which part a process of its own runs, and where.
 const PART: &str = "BENCH_PART";
 const PLACE: &str = "BENCH_PLACE";
@@ -195,7 +199,8 @@ fn after(time: Duration) -> impl Fn() -> bool {
 /// Creates per second of plain fjall with batches of `batch` creates: the object alone, or all rows that the store writes for it.
 struct Fjall {
     database: Database,
-    keyspace: fjall::Keyspace,
+    /// For objects, history, log and marks, as the engine has them.
+    keyspaces: [fjall::Keyspace; 4],
     next: u64,
 }
 
@@ -203,11 +208,12 @@ impl Fjall {
     fn open(path: &Path) -> Self {
         let database = Database::builder(path).cache_size(64 << 20).open().unwrap();
         let options = || KeyspaceCreateOptions::default().max_memtable_size(32 << 20);
-        let keyspace = database.keyspace("kv", options).unwrap();
-        Self { database, keyspace, next: 0 }
+        let keyspaces = ["objects", "history", "log", "marks"].map(|name| database.keyspace(name, options).unwrap());
+        Self { database, keyspaces, next: 0 }
     }
 
     fn rate(&mut self, batch: u64, rows: bool) -> f64 {
+        let [objects, history, log, marks] = &self.keyspaces;
         let (begin, first) = (Instant::now(), self.next);
         while begin.elapsed() < round() {
             let mut writes = OwnedWriteBatch::with_capacity(self.database.clone(), 3 * usize::try_from(batch).unwrap())
@@ -215,17 +221,17 @@ impl Fjall {
             for n in self.next..self.next + batch {
                 let name = format!("Cpods\0default\0object-{n:010}");
                 if rows {
-                    writes.insert(&self.keyspace, name.clone(), [&[0u8; 21], noise(n).as_ref()].concat());
-                    writes.insert(&self.keyspace, [b"Lpods\0\0\0", &n.to_be_bytes()[..], &[0; 2]].concat(), [7u8; 64]);
-                    writes.insert(&self.keyspace, format!("H{name}{n:010}"), [0u8; 2]);
+                    writes.insert(objects, name.clone(), [&[0u8; 21], noise(n).as_ref()].concat());
+                    writes.insert(log, [b"Lpods\0\0\0", &n.to_be_bytes()[..], &[0; 2]].concat(), [7u8; 64]);
+                    writes.insert(history, format!("H{name}{n:010}"), [0u8; 2]);
                 } else {
-                    writes.insert(&self.keyspace, name, noise(n));
+                    writes.insert(objects, name, noise(n));
                 }
             }
             if rows {
-                writes.insert(&self.keyspace, "Wpods", self.next.to_be_bytes());
-                writes.insert(&self.keyspace, "Npods", self.next.to_be_bytes());
-                writes.insert(&self.keyspace, "\x7f/version", self.next.to_be_bytes());
+                writes.insert(marks, "Wpods", self.next.to_be_bytes());
+                writes.insert(marks, "Npods", self.next.to_be_bytes());
+                writes.insert(marks, "\x7f/version", self.next.to_be_bytes());
             }
             writes.commit().unwrap();
             self.next += batch;

@@ -10,6 +10,7 @@
 mod commit;
 mod dir;
 mod journal;
+mod parts;
 
 use std::fmt;
 use std::fs::File;
@@ -22,8 +23,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::config::{PartitioningPolicy, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, SeqNo, Snapshot};
+use fjall::SeqNo;
 use tokio::sync::oneshot;
 
 use crate::kv::{Kv, KvError, Transaction, Version};
@@ -31,15 +31,12 @@ use crate::local::tx::Tx;
 use crate::local::watches::Watches;
 use crate::local::{self, Engine, Request, RowIter, View};
 use commit::{Committer, Job};
+use parts::{Parts, Picture};
 
 /// Keys from here on belong to the engine.
 const RESERVED: u8 = 0xff;
 /// Holds the last version as 8 big-endian bytes; part of every batch.
 const VERSION_KEY: &[u8] = b"\xff/version";
-
-/// fjall's threads for tables. The first never merges: it spins on a waiting merge while all others are at work. Two merges of one
-/// keyspace seldom run at once, so with three threads there is nearly always one that takes it.
-const WORKERS: usize = 3;
 
 /// Tells how many bytes are free on the disk.
 pub type FreeSpace = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
@@ -52,8 +49,8 @@ pub struct Options {
     pub reserve: u64,
     /// Bytes of block cache.
     pub cache: u64,
-    /// Bytes of writes that are gathered in memory before they go into a table of their own; fixed when the store is made. The
-    /// journal holds up to five times as much, and opening reads it.
+    /// Bytes of objects that are gathered in memory before they go into a table of their own; fixed when the store is made. As much
+    /// again is gathered of the log.
     pub memtable: u64,
     /// How free space is found; `None` asks the file system.
     pub free_space: Option<FreeSpace>,
@@ -104,8 +101,8 @@ impl Embedded {
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self, KvError> {
         let path = path.as_ref().to_owned();
         let lock = dir::lock(&path)?;
-        let data = dir::prepare(&path, |new| open_database(new, options.cache, options.memtable).map(drop))?;
-        let files = Files { data, cache: options.cache, memtable: options.memtable };
+        let data = dir::prepare(&path, |new| open_parts(new, options).map(drop))?;
+        let files = Files { data, options: options.clone() };
         let (open, view) = files.open(None)?;
         let published =
             Published { view: ArcSwap::from_pointee(view), watches: Watches::default(), groups: AtomicU64::new(0) };
@@ -129,21 +126,7 @@ impl Embedded {
 /// The files, and how to open them again.
 struct Files {
     data: PathBuf,
-    cache: u64,
-    memtable: u64,
-}
-
-/// fjall, open.
-struct Open {
-    database: Database,
-    keyspace: Keyspace,
-}
-
-impl Open {
-    /// What it holds now.
-    fn view(&self, version: Version) -> FjallView {
-        FjallView { version, state: Some((self.database.snapshot(), self.keyspace.clone())) }
-    }
+    options: Options,
 }
 
 impl Files {
@@ -158,10 +141,11 @@ impl Files {
     }
 
     /// Opens fjall. Batches of the journal from number `failed` on are cut off first: they follow a failed write, and nobody was told of them.
-    fn open(&self, failed: Option<SeqNo>) -> Result<(Open, FjallView), KvError> {
+    fn open(&self, failed: Option<SeqNo>) -> Result<(Parts, FjallView), KvError> {
         journal::check(&self.data, failed)?;
-        let (database, keyspace) = open_database(&self.data, self.cache, self.memtable)?;
-        let version = match keyspace.get(VERSION_KEY).map_err(|e| read_error(&e))? {
+        let parts = open_parts(&self.data, &self.options)?;
+        let picture = parts.snapshot();
+        let version = match picture.get(VERSION_KEY)? {
             None => Version(0),
             Some(bytes) => match bytes.as_ref().try_into() {
                 Ok(bytes) => Version(u64::from_be_bytes(bytes)),
@@ -172,31 +156,13 @@ impl Files {
                 }
             },
         };
-        let open = Open { database, keyspace };
-        let view = open.view(version);
-        Ok((open, view))
+        Ok((parts, FjallView { version, state: Some(picture) }))
     }
 }
 
-/// How tables are made. Indexes and filters stay in memory, some 30 bytes per object, so that a get reads one block of data.
-fn new_keyspace(memtable: u64) -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default()
-        .max_memtable_size(memtable)
-        .index_block_pinning_policy(PinningPolicy::all(true))
-        .index_block_partitioning_policy(PartitioningPolicy::all(false))
-        .filter_block_pinning_policy(PinningPolicy::all(true))
-        .filter_block_partitioning_policy(PartitioningPolicy::all(false))
-}
-
-fn open_database(path: &Path, cache: u64, memtable: u64) -> Result<(Database, Keyspace), KvError> {
-    let open = || -> fjall::Result<(Database, Keyspace)> {
-        let database = Database::builder(path).cache_size(cache).worker_threads(WORKERS).open()?;
-        // Settings of a keyspace are kept with it: these are for a new one.
-        let keyspace = database.keyspace("kv", || new_keyspace(memtable))?;
-        Ok((database, keyspace))
-    };
+fn open_parts(path: &Path, options: &Options) -> Result<Parts, KvError> {
     // fjall panics on some kinds of damage.
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)) {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Parts::open(path, options))) {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(fjall::Error::Locked)) => Err(KvError::Locked(path.display().to_string())),
         Ok(Err(fjall::Error::Io(e))) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
@@ -246,11 +212,11 @@ impl Drop for Inner {
 pub(crate) struct FjallView {
     version: Version,
     /// `None` while the files are being opened again.
-    state: Option<(Snapshot, Keyspace)>,
+    state: Option<Picture>,
 }
 
 impl FjallView {
-    fn state(&self) -> Result<&(Snapshot, Keyspace), KvError> {
+    fn state(&self) -> Result<&Picture, KvError> {
         let closed =
             || KvError::Unavailable("the store is being opened again after a disk error; try again".to_owned());
         self.state.as_ref().ok_or_else(closed)
@@ -258,7 +224,7 @@ impl FjallView {
 
     /// Every batch that it shows has a smaller number.
     fn seqno(&self) -> SeqNo {
-        self.state.as_ref().map_or(SeqNo::MAX, |(snapshot, _)| snapshot.seqno())
+        self.state.as_ref().map_or(SeqNo::MAX, Picture::seqno)
     }
 }
 
@@ -271,8 +237,7 @@ impl View for FjallView {
         if key.is_empty() || key.first() == Some(&RESERVED) {
             return Ok(None);
         }
-        let (snapshot, keyspace) = self.state()?;
-        Ok(snapshot.get(keyspace, key).map_err(|e| read_error(&e))?.map(Bytes::from))
+        self.state()?.get(key)
     }
 
     fn range(&self, begin: &[u8], end: &[u8], reverse: bool) -> RowIter<'_> {
@@ -280,15 +245,10 @@ impl View for FjallView {
         if begin >= end {
             return Box::new(std::iter::empty());
         }
-        let rows = match self.state() {
-            Ok((snapshot, keyspace)) => snapshot.range(keyspace, begin..end),
-            Err(e) => return Box::new(std::iter::once(Err(e))),
-        };
-        let read = |guard: fjall::Guard| match guard.into_inner() {
-            Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
-            Err(e) => Err(read_error(&e)),
-        };
-        if reverse { Box::new(rows.rev().map(read)) } else { Box::new(rows.map(read)) }
+        match self.state() {
+            Ok(picture) => picture.range(begin, end, reverse),
+            Err(e) => Box::new(std::iter::once(Err(e))),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod watches;
 pub(crate) mod window;
 pub(crate) mod writes;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use bytes::Bytes;
 
 use crate::kv::{KvError, Mutation, Version};
 use watches::Watches;
+
+/// Something for each of some keys.
+pub(crate) type Keys<T> = HashMap<Bytes, T, foldhash::fast::RandomState>;
 
 /// Rows of a range in order, read lazily.
 pub(crate) type RowIter<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), KvError>> + Send + 'a>;

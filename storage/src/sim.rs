@@ -274,9 +274,8 @@ impl Inner {
         // Versions have gaps, as FoundationDB's have.
         let version = Version(state.view.version.0 + state.rng.random_range(1..=7)).max(request.at_least);
         let mut group = Group::default();
-        let mut written = group.apply(state.view.as_ref(), version, request.mutations)?;
-        written.extend(request.write_conflicts);
-        state.window.record(version, written);
+        group.apply(state.view.as_ref(), &mut state.window, version, request.mutations)?;
+        request.write_conflicts.into_iter().for_each(|span| state.window.record(version, span));
         state.window.forget(Version(version.0.saturating_sub(WINDOW)));
         let mut view = SimView::clone(&state.view);
         view.version = version;

@@ -5,15 +5,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{AbstractTree, OwnedWriteBatch, PersistMode, SeqNo};
+use fjall::{PersistMode, SeqNo};
 use tokio::sync::oneshot;
 
-use super::{Files, FjallView, FreeSpace, Open, Published, VERSION_KEY};
+use super::parts::Parts;
+use super::{Files, FjallView, FreeSpace, Published, VERSION_KEY};
 use crate::kv::{KvError, Version};
 use crate::local::apply::Group;
 use crate::local::window::Window;
@@ -23,6 +24,8 @@ use crate::local::{Request, View};
 const GROUP_JOBS: usize = 4096;
 /// ... or this many bytes.
 const GROUP_BYTES: usize = 16 << 20;
+/// How long the thread looks for the next transaction before it sleeps.
+const LINGER: Duration = Duration::from_micros(50);
 /// How long a close may wait for the table.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long after a failed write, or a failed attempt, the files are opened again.
@@ -40,7 +43,7 @@ pub(super) struct Job {
 pub(super) struct Committer {
     files: Files,
     /// `None` while they are being opened again.
-    open: Option<Open>,
+    open: Option<Parts>,
     published: Arc<Published>,
     free_space: FreeSpace,
     reserve: u64,
@@ -63,7 +66,7 @@ struct Broken {
 impl Committer {
     pub(super) fn new(
         files: Files,
-        open: Open,
+        open: Parts,
         published: Arc<Published>,
         free_space: FreeSpace,
         reserve: u64,
@@ -119,7 +122,7 @@ impl Committer {
     /// The next transaction; `None` when nobody can send any more. Opens the files again meanwhile if a write has failed.
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         loop {
-            let Some(broken) = &self.broken else { return jobs.recv().ok() };
+            let Some(broken) = &self.broken else { return wait(jobs) };
             let wait = AGAIN.saturating_sub(broken.tried.elapsed());
             if wait.is_zero() {
                 self.mend(jobs);
@@ -195,19 +198,19 @@ impl Committer {
     /// not depend on it.
     fn close(mut self) {
         let Some(open) = self.open.take().filter(|_| self.broken.is_none()) else { return };
-        if let Err(e) = open.keyspace.rotate_memtable() {
+        if let Err(e) = open.flush() {
             tracing::warn!(error = %e, "the last writes did not get into a table; the next open reads the journal");
             return;
         }
         let end = Instant::now() + CLOSE;
-        while open.keyspace.sealed_memtable_count() > 0 {
+        while !open.flushed() {
             if Instant::now() > end {
                 tracing::warn!("the last writes did not get into a table in time; the next open reads the journal");
                 return;
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        if open.keyspace.tree.active_memtable().size() > 0 {
+        if !open.clean() {
             return;
         }
         // Ends fjall's threads: nobody writes any more.
@@ -236,17 +239,13 @@ impl Committer {
             self.window.check(view.version(), &request.reads)?;
         }
         let version = Version(self.last.0 + 1).max(request.at_least);
-        let mut written = match group.apply(base, version, request.mutations) {
-            Ok(written) => written,
-            Err(e) => {
-                // The group is unusable: nobody in it commits.
-                *failed = Some(e.clone());
-                return Err(e);
-            }
-        };
+        if let Err(e) = group.apply(base, &mut self.window, version, request.mutations) {
+            // The group is unusable: nobody in it commits.
+            *failed = Some(e.clone());
+            return Err(e);
+        }
         self.last = version;
-        written.extend(request.write_conflicts);
-        self.window.record(version, written);
+        request.write_conflicts.into_iter().for_each(|span| self.window.record(version, span));
         Ok(version)
     }
 
@@ -261,17 +260,13 @@ impl Committer {
                 "the store is being opened again after a disk error; try again".to_owned(),
             ));
         };
-        let Open { database, keyspace } = open;
-        let mut batch = OwnedWriteBatch::with_capacity(database.clone(), group.values.len() + 1)
-            .durability(Some(PersistMode::SyncAll));
+        let mut batch = open.batch(group.values.len() + 1).durability(Some(PersistMode::SyncAll));
         let keys: Vec<Bytes> = group.values.keys().cloned().collect();
         for (key, value) in group.values {
-            match value {
-                Some(value) => batch.insert(keyspace, key, value),
-                None => batch.remove(keyspace, key),
-            }
+            open.put(&mut batch, key, value);
         }
-        batch.insert(keyspace, VERSION_KEY, self.last.0.to_be_bytes());
+        let version = Bytes::copy_from_slice(&self.last.0.to_be_bytes());
+        open.put(&mut batch, Bytes::from_static(VERSION_KEY), Some(version));
         if let Err(e) = batch.commit() {
             tracing::error!(error = %e, "a commit failed on disk; the store takes no writes until it has been opened again");
             let full = matches!(&e, fjall::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull);
@@ -287,7 +282,7 @@ impl Committer {
             self.broken = Some(Broken { error, failed, tried: Instant::now() });
             return Err(KvError::Unknown(format!("the disk failed during the commit: {e}")));
         }
-        let view = Arc::new(open.view(self.last));
+        let view = Arc::new(FjallView { version: self.last, state: Some(open.snapshot()) });
         self.views.push_back(Arc::downgrade(&view));
         self.published.view.store(view);
         self.published.groups.fetch_add(1, Ordering::Relaxed);
@@ -319,6 +314,20 @@ impl Committer {
             Err(_) => Space::Enough,
         }
     }
+}
+
+/// The next transaction. A writer that was just answered often comes back at once: looking for it a moment longer spares both sides the
+/// kernel's wake-up, which takes longer than the disk on a fast one.
+fn wait(jobs: &Receiver<Job>) -> Option<Job> {
+    let end = Instant::now() + LINGER;
+    while Instant::now() < end {
+        match jobs.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+        }
+    }
+    jobs.recv().ok()
 }
 
 /// Which commits the free space allows.

@@ -3,7 +3,7 @@
 //! ```text
 //! PATH/LOCK       locked while a process has the store open
 //! PATH/data       fjall's files and FORMAT; appears by one rename, complete
-//! PATH/data/FORMAT    "ironkeel storage 1\n"
+//! PATH/data/FORMAT    "ironkeel storage 2\n"
 //! PATH/data.new   an unfinished creation; removed by the next open
 //! PATH/probe      written and removed to see whether the disk takes writes again
 //! ```
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::FreeSpace;
 use crate::kv::KvError;
 
-const FORMAT: &str = "ironkeel storage 1\n";
+const FORMAT: &str = "ironkeel storage 2\n";
 
 /// Creates the directory if need be and locks it against other processes.
 pub(super) fn lock(path: &Path) -> Result<File, KvError> {

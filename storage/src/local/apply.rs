@@ -2,17 +2,16 @@
 //!
 //! Never checks for conflicts; that has happened before.
 
-use std::collections::BTreeMap;
-
 use bytes::{Bytes, BytesMut};
 
-use super::{Span, View};
+use super::window::Window;
+use super::{Keys, Span, View};
 use crate::kv::{KvError, Mutation, STAMP, Version};
 
 /// Final values of a group of transactions: `None` removes the key.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    pub(crate) values: BTreeMap<Bytes, Option<Bytes>>,
+    pub(crate) values: Keys<Option<Bytes>>,
     pub(crate) bytes: usize,
 }
 
@@ -29,58 +28,51 @@ impl Group {
         self.values.insert(key, value);
     }
 
-    /// Adds one transaction, whose commit has `version`. Returns what it wrote. On an error the group is of no use any more.
+    /// Adds one transaction, whose commit has `version`, and what it wrote to `window`. On an error the group is of no use any more.
     pub(crate) fn apply<V: View>(
         &mut self,
         base: &V,
+        window: &mut Window,
         version: Version,
         mutations: Vec<Mutation>,
-    ) -> Result<Vec<Span>, KvError> {
-        let mut written = Vec::with_capacity(mutations.len());
+    ) -> Result<(), KvError> {
         for mutation in mutations {
-            match mutation {
-                Mutation::Set(key, value) => {
-                    written.push(Span::Key(key.clone()));
-                    self.put(key, Some(value));
-                }
-                Mutation::Clear(key) => {
-                    written.push(Span::Key(key.clone()));
-                    self.put(key, None);
-                }
+            let (key, value) = match mutation {
+                Mutation::Set(key, value) => (key, Some(value)),
+                Mutation::Clear(key) => (key, None),
                 Mutation::ClearRange(begin, end) => {
-                    if begin < end {
-                        for (_, value) in self.values.range_mut(begin.clone()..end.clone()) {
-                            *value = None;
-                        }
-                        for row in base.range(&begin, &end, false) {
-                            self.put(row?.0, None);
-                        }
-                        written.push(Span::Range(begin, end));
-                    }
+                    self.clear(base, &begin, &end)?;
+                    window.record(version, Span::Range(begin, end));
+                    continue;
                 }
                 Mutation::Add(key, operand) => {
                     let value = add(self.current(base, &key)?.as_deref(), &operand);
-                    written.push(Span::Key(key.clone()));
-                    self.put(key, Some(value));
+                    (key, Some(value))
                 }
                 Mutation::Max(key, operand) => {
                     let value = max(self.current(base, &key)?.as_deref(), &operand);
-                    written.push(Span::Key(key.clone()));
-                    self.put(key, Some(value));
+                    (key, Some(value))
                 }
-                Mutation::StampedKey { key, offset, value } => {
-                    let key = stamped(key, offset, version)?;
-                    written.push(Span::Key(key.clone()));
-                    self.put(key, Some(value));
-                }
-                Mutation::StampedValue { key, value, offset } => {
-                    let value = stamped(value, offset, version)?;
-                    written.push(Span::Key(key.clone()));
-                    self.put(key, Some(value));
-                }
-            }
+                Mutation::StampedKey { key, offset, value } => (stamped(key, offset, version)?, Some(value)),
+                Mutation::StampedValue { key, value, offset } => (key, Some(stamped(value, offset, version)?)),
+            };
+            window.record(version, Span::Key(key.clone()));
+            self.put(key, value);
         }
-        Ok(written)
+        Ok(())
+    }
+
+    fn clear<V: View>(&mut self, base: &V, begin: &Bytes, end: &Bytes) -> Result<(), KvError> {
+        if begin >= end {
+            return Ok(());
+        }
+        for (_, value) in self.values.iter_mut().filter(|(key, _)| begin <= *key && *key < end) {
+            *value = None;
+        }
+        for row in base.range(begin, end, false) {
+            self.put(row?.0, None);
+        }
+        Ok(())
     }
 }
 

@@ -2,28 +2,69 @@
 //!
 //! Holds no values. Forgetting too early is answered with [`KvError::TooOld`], never with a wrong yes.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::Span;
+use super::{Keys, Span};
 use crate::kv::{KvError, Version};
 
 /// The most remembered writes; beyond, the oldest are forgotten and transactions older than them fail with `TooOld`.
 const MAX_ENTRIES: usize = 1_000_000;
+/// A segment takes no further commit once it has this many writes.
+const SEGMENT: usize = 512;
 
 /// Writes of recent commits.
+///
+/// Kept in segments of consecutive commits: a check looks only into those after its read version, mostly one or two, and forgetting drops
+/// whole ones, so that a remembered write costs one insertion into a small table and nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// The newest version that wrote each key.
-    keys: BTreeMap<Bytes, Version>,
-    /// Written ranges, oldest first.
-    ranges: VecDeque<(Version, Bytes, Bytes)>,
-    /// What each commit wrote, oldest first, to forget it by.
-    order: VecDeque<(Version, Bytes)>,
+    /// Oldest first. Only the last takes writes.
+    segments: VecDeque<Segment>,
+    entries: usize,
     /// Writes up to here are forgotten.
     floor: Version,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    /// The newest version that wrote here.
+    last: Version,
+    /// The newest version that wrote each key.
+    keys: Keys<Version>,
+    /// The keys in order, once a range was looked for and no write can follow.
+    sorted: OnceLock<Box<[(Bytes, Version)]>>,
+    /// Written ranges, oldest first.
+    ranges: Vec<(Version, Bytes, Bytes)>,
+}
+
+impl Segment {
+    fn len(&self) -> usize {
+        self.keys.len() + self.ranges.len()
+    }
+
+    fn wrote_key(&self, key: &Bytes, since: Version) -> bool {
+        self.keys.get(key).is_some_and(|v| *v > since)
+            || self.ranges.iter().any(|(v, begin, end)| *v > since && begin <= key && key < end)
+    }
+
+    fn wrote_range(&self, begin: &Bytes, end: &Bytes, since: Version, sealed: bool) -> bool {
+        if self.ranges.iter().any(|(v, b, e)| *v > since && b < end && begin < e) {
+            return true;
+        }
+        if !sealed {
+            return self.keys.iter().any(|(key, v)| *v > since && begin <= key && key < end);
+        }
+        let sorted = self.sorted.get_or_init(|| {
+            let mut keys: Box<[_]> = self.keys.iter().map(|(key, v)| (key.clone(), *v)).collect();
+            keys.sort_unstable();
+            keys
+        });
+        let first = sorted.partition_point(|(key, _)| key < begin);
+        sorted.iter().skip(first).take_while(|(key, _)| key < end).any(|(_, v)| *v > since)
+    }
 }
 
 impl Window {
@@ -40,20 +81,12 @@ impl Window {
         if read_version < self.floor {
             return Err(KvError::TooOld);
         }
-        let newer = |v: &Version| *v > read_version;
-        for span in reads {
-            let hit = match span {
-                Span::Key(key) => {
-                    self.keys.get(key).is_some_and(newer)
-                        || self.newer_ranges(read_version).any(|(_, begin, end)| begin <= key && key < end)
-                }
-                Span::Range(begin, end) if begin < end => {
-                    let bounds = (Bound::Included(begin), Bound::Excluded(end));
-                    self.keys.range::<Bytes, _>(bounds).any(|(_, v)| newer(v))
-                        || self.newer_ranges(read_version).any(|(_, b, e)| b < end && begin < e)
-                }
-                Span::Range(..) => false,
-            };
+        let newer = self.segments.iter().rev().take_while(|s| s.last > read_version);
+        for (age, segment) in newer.enumerate() {
+            let hit = reads.iter().any(|span| match span {
+                Span::Key(key) => segment.wrote_key(key, read_version),
+                Span::Range(begin, end) => begin < end && segment.wrote_range(begin, end, read_version, age > 0),
+            });
             if hit {
                 return Err(KvError::Conflict);
             }
@@ -61,27 +94,27 @@ impl Window {
         Ok(())
     }
 
-    fn newer_ranges(&self, than: Version) -> impl Iterator<Item = &(Version, Bytes, Bytes)> {
-        self.ranges.iter().rev().take_while(move |(v, _, _)| *v > than)
-    }
-
-    /// Remembers what the commit at `version` wrote. Versions come in growing order.
-    pub(crate) fn record(&mut self, version: Version, written: Vec<Span>) {
-        for span in written {
-            match span {
-                Span::Key(key) => {
-                    self.keys.insert(key.clone(), version);
-                    self.order.push_back((version, key));
-                }
-                Span::Range(begin, end) if begin < end => self.ranges.push_back((version, begin, end)),
-                Span::Range(..) => {}
-            }
+    /// Remembers that the commit at `version` wrote `span`. Versions never fall.
+    pub(crate) fn record(&mut self, version: Version, span: Span) {
+        if self.segments.back().is_none_or(|s| s.len() >= SEGMENT) {
+            self.segments.push_back(Segment::default());
         }
-        while self.order.len() + self.ranges.len() > MAX_ENTRIES {
-            let oldest =
-                self.order.front().map(|(v, _)| *v).into_iter().chain(self.ranges.front().map(|(v, ..)| *v)).min();
-            let Some(oldest) = oldest else { break };
-            self.forget(oldest);
+        let Some(segment) = self.segments.back_mut() else { return };
+        segment.last = version;
+        self.entries -= segment.len();
+        match span {
+            Span::Key(key) => {
+                segment.keys.insert(key, version);
+            }
+            Span::Range(begin, end) if begin < end => segment.ranges.push((version, begin, end)),
+            Span::Range(..) => {}
+        }
+        self.entries += segment.len();
+        while self.entries > MAX_ENTRIES
+            && let Some(oldest) = self.segments.pop_front()
+        {
+            self.entries -= oldest.len();
+            self.floor = oldest.last;
         }
     }
 
@@ -91,12 +124,9 @@ impl Window {
             return;
         }
         self.floor = version;
-        while let Some((_, key)) = self.order.pop_front_if(|(v, _)| *v <= version) {
-            if self.keys.get(&key).is_some_and(|v| *v <= version) {
-                self.keys.remove(&key);
-            }
+        while let Some(segment) = self.segments.pop_front_if(|s| s.last <= version) {
+            self.entries -= segment.len();
         }
-        while self.ranges.pop_front_if(|(v, ..)| *v <= version).is_some() {}
     }
 }
 
@@ -115,9 +145,10 @@ mod tests {
     #[test]
     fn finds_what_was_written_since_and_only_that() {
         let mut window = Window::new(Version(10));
-        window.record(Version(11), vec![key("b")]);
-        window.record(Version(12), vec![range("m", "p")]);
-        window.record(Version(13), vec![key("b"), range("x", "x")]);
+        window.record(Version(11), key("b"));
+        window.record(Version(12), range("m", "p"));
+        window.record(Version(13), key("b"));
+        window.record(Version(13), range("x", "x"));
         let cases = [
             (10, key("b"), Err(KvError::Conflict)),
             (12, key("b"), Err(KvError::Conflict)),
@@ -141,6 +172,6 @@ mod tests {
         assert_eq!(window.check(Version(11), &[key("a")]), Err(KvError::TooOld));
         assert_eq!(window.check(Version(12), &[key("b")]), Err(KvError::Conflict));
         window.forget(Version(13));
-        assert!(window.keys.is_empty() && window.order.is_empty() && window.ranges.is_empty());
+        assert!(window.segments.is_empty() && window.entries == 0);
     }
 }
