@@ -1,8 +1,8 @@
 //! The embedded engine: fjall on the local disk with group commit.
 //!
-//! One thread commits: it takes every transaction that waits, checks conflicts in memory, gives each its version, and writes
-//! all of them as one fjall batch with one fsync. While it syncs, the next group gathers; nobody waits on a timer. Readers use
-//! the picture published after each group and take no lock. Reads run on the caller's thread and may touch the disk.
+//! Callers check conflicts in memory, one after the other, and give each transaction its version; one thread writes all that have gathered
+//! as one fjall batch with one fsync. While it syncs, the next group gathers; nobody waits on a timer. Readers use the picture
+//! published after each group and take no lock. Reads run on the caller's thread and may touch the disk.
 //!
 //! Never acknowledges before the fsync has returned, never shows a commit before it is durable, and never goes on writing after a
 //! failed write or fsync: what was not durable is cut off and the files are opened again first.
@@ -11,27 +11,27 @@ mod commit;
 mod dir;
 mod journal;
 mod parts;
+mod queue;
 
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::SeqNo;
-use tokio::sync::oneshot;
 
 use crate::kv::{Kv, KvError, Transaction, Version};
 use crate::local::tx::Tx;
 use crate::local::watches::Watches;
 use crate::local::{self, Engine, Request, RowIter, View};
-use commit::{Committer, Job};
+use commit::Committer;
 use parts::{Parts, Picture};
+use queue::Queue;
 
 /// Keys from here on belong to the engine.
 const RESERVED: u8 = 0xff;
@@ -86,8 +86,8 @@ struct Published {
 struct Inner {
     path: PathBuf,
     published: Arc<Published>,
-    queue: OnceLock<Sender<Job>>,
-    committer: OnceLock<JoinHandle<()>>,
+    queue: Arc<Queue>,
+    committer: Option<JoinHandle<()>>,
     // Last, so that the directory is unlocked after everything in it is closed.
     lock: File,
 }
@@ -108,13 +108,13 @@ impl Embedded {
             Published { view: ArcSwap::from_pointee(view), watches: Watches::default(), groups: AtomicU64::new(0) };
         let published = Arc::new(published);
         let free_space = options.free_space.clone().unwrap_or_else(|| dir::free_space(path.clone()));
-        let (queue, jobs) = mpsc::channel();
-        let committer = Committer::new(files, open, published.clone(), free_space, options.reserve);
+        let queue = Arc::new(Queue::new(published.clone(), free_space, options.reserve));
+        let committer = Committer::new(files, open, published.clone(), queue.clone());
         let thread = std::thread::Builder::new()
             .name("storage-commit".to_owned())
-            .spawn(move || committer.run(&jobs))
+            .spawn(move || committer.run())
             .map_err(|e| KvError::Unavailable(format!("no thread for commits: {e}")))?;
-        Ok(Self(Arc::new(Inner { path, published, queue: queue.into(), committer: thread.into(), lock })))
+        Ok(Self(Arc::new(Inner { path, published, queue, committer: Some(thread), lock })))
     }
 
     /// How many groups of transactions have been made durable since the open, each with one fsync.
@@ -195,8 +195,8 @@ impl fmt::Debug for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The committer ends when its queue has no sender, after what was already queued.
-        self.queue.take();
+        // The committer ends after what was already admitted.
+        self.queue.close();
         if let Some(thread) = self.committer.take()
             && thread.join().is_err()
         {
@@ -265,10 +265,8 @@ impl Engine for Inner {
     }
 
     async fn submit(&self, request: Request<FjallView>) -> Result<Version, KvError> {
-        let (reply, answer) = oneshot::channel();
-        let ended = || KvError::Unavailable("the commit thread has ended; restart the server".to_owned());
-        self.queue.get().ok_or_else(ended)?.send(Job { request, reply }).map_err(|_| ended())?;
-        // A sender dropped without an answer: the thread died with the job in hand.
+        let answer = self.queue.submit(request)?;
+        // A sender dropped without an answer: the thread died with the group in hand.
         answer.await.unwrap_or_else(|_| Err(KvError::Unknown("the commit thread died during the commit".to_owned())))
     }
 }

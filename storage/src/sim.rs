@@ -279,15 +279,15 @@ impl Inner {
         state.window.forget(Version(version.0.saturating_sub(WINDOW)));
         let mut view = SimView::clone(&state.view);
         view.version = version;
-        let keys: Vec<Bytes> = group.values.keys().cloned().collect();
-        for (key, value) in group.values {
+        let rows = group.rows();
+        for (key, value) in &rows {
             match value {
-                Some(value) => view.map.insert(key, value),
-                None => view.map.remove(&key),
+                Some(value) => view.map.insert(key.clone(), value.clone()),
+                None => view.map.remove(key),
             };
         }
         state.show(view);
-        self.watches.notify(keys.iter());
+        self.watches.notify(rows.iter().map(|(key, _)| key));
         Ok(version)
     }
 }

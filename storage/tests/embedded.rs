@@ -140,8 +140,8 @@ async fn other_directories_are_refused_and_left_alone() {
     let dir = dir();
     let path = dir.path().join("d");
     drop(open(&path).unwrap());
-    fs::write(path.join("data/FORMAT"), "ironkeel storage 2\n").unwrap();
-    let wanted = format!("{} holds storage format 2, and this version of ironkeel reads format 1", path.display());
+    fs::write(path.join("data/FORMAT"), "ironkeel storage 3\n").unwrap();
+    let wanted = format!("{} holds storage format 3, and this version of ironkeel reads format 2", path.display());
     assert_eq!(open(&path).unwrap_err().to_string(), wanted);
     fs::remove_file(path.join("data/FORMAT")).unwrap();
     assert!(matches!(open(&path), Err(KvError::Corrupt(_))));

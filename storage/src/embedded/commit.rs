@@ -1,31 +1,23 @@
-//! The commit thread: many transactions, one batch, one fsync.
+//! The commit thread: one group of transactions, one batch, one fsync.
 //!
 //! Never answers a transaction before the group it belongs to is on disk and visible; even a conflict is told only then, because
 //! a retry would read the same picture and meet the same conflict again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{PersistMode, SeqNo};
-use tokio::sync::oneshot;
 
 use super::parts::Parts;
-use super::{Files, FjallView, FreeSpace, Published, VERSION_KEY};
+use super::queue::{Answer, Flight, Next, Queue, Space};
+use super::{Files, FjallView, Published, VERSION_KEY};
 use crate::kv::{KvError, Version};
-use crate::local::apply::Group;
-use crate::local::window::Window;
-use crate::local::{Request, View};
+use crate::local::View;
+use crate::local::apply::Rows;
 
-/// A group takes no further transaction once it has this many.
-const GROUP_JOBS: usize = 4096;
-/// ... or this many bytes.
-const GROUP_BYTES: usize = 16 << 20;
-/// How long the thread looks for the next transaction before it sleeps.
-const LINGER: Duration = Duration::from_micros(50);
 /// How long a close may wait for the table.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long after a failed write, or a failed attempt, the files are opened again.
@@ -33,117 +25,70 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long that waits for reads of the old state.
 const READERS: Duration = Duration::from_secs(5);
 
-/// A transaction that waits for its commit.
-pub(super) struct Job {
-    pub(super) request: Request<FjallView>,
-    pub(super) reply: oneshot::Sender<Result<Version, KvError>>,
-}
-
 /// The state of the commit thread.
 pub(super) struct Committer {
     files: Files,
     /// `None` while they are being opened again.
     open: Option<Parts>,
     published: Arc<Published>,
-    free_space: FreeSpace,
-    reserve: u64,
-    window: Window,
+    queue: Arc<Queue>,
     /// Published pictures that may still be read from, oldest first.
     views: VecDeque<Weak<FjallView>>,
-    last: Version,
     broken: Option<Broken>,
 }
 
 /// A write failed: nothing is written until the files have been opened again.
 struct Broken {
-    /// What writers are told.
-    error: KvError,
     /// Batches of the journal from this number on are not durable.
     failed: SeqNo,
     tried: Instant,
 }
 
 impl Committer {
-    pub(super) fn new(
-        files: Files,
-        open: Parts,
-        published: Arc<Published>,
-        free_space: FreeSpace,
-        reserve: u64,
-    ) -> Self {
-        let view = published.view.load_full();
-        let last = view.version();
-        Self {
-            files,
-            open: Some(open),
-            free_space,
-            reserve,
-            window: Window::new(last),
-            views: VecDeque::from([Arc::downgrade(&view)]),
-            last,
-            broken: None,
-            published,
-        }
+    pub(super) fn new(files: Files, open: Parts, published: Arc<Published>, queue: Arc<Queue>) -> Self {
+        let views = VecDeque::from([Arc::downgrade(&published.view.load_full())]);
+        Self { files, open: Some(open), published, queue, views, broken: None }
     }
 
-    /// Commits until nobody can send any more.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut answers = Vec::new();
-        while let Some(first) = self.next(jobs) {
-            let base = self.published.view.load_full();
-            let space = self.space();
-            let mut group = Group::default();
-            let mut failed = None;
-            let mut next = Some(first);
-            while let Some(Job { request, reply }) = next {
-                let result = self.admit(&base, &mut group, space, request, &mut failed);
-                answers.push((reply, result));
-                let go_on = failed.is_none() && answers.len() < GROUP_JOBS && group.bytes < GROUP_BYTES;
-                next = if go_on { jobs.try_recv().ok() } else { None };
+    /// Commits until nobody can submit any more.
+    pub(super) fn run(mut self) {
+        let abandon = Abandon(self.queue.clone());
+        loop {
+            let patience = self.broken.as_ref().map(|b| AGAIN.saturating_sub(b.tried.elapsed()));
+            match self.queue.take(patience) {
+                Next::Flight(flight) => self.fly(flight),
+                Next::Nothing => self.mend(),
+                Next::Closed => break,
             }
-            drop(base);
-            let written = match failed {
-                Some(e) => Err(e),
-                None => self.write(group),
-            };
-            for (reply, result) in answers.drain(..) {
-                let result = match (&written, result) {
-                    (Err(e), Ok(_)) => Err(e.clone()),
-                    (_, result) => result,
-                };
-                // A caller that went away is not interested.
-                let _gone = reply.send(result);
-            }
-            self.forget();
         }
+        drop(abandon);
         self.close();
     }
 
-    /// The next transaction; `None` when nobody can send any more. Opens the files again meanwhile if a write has failed.
-    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        loop {
-            let Some(broken) = &self.broken else { return wait(jobs) };
-            let wait = AGAIN.saturating_sub(broken.tried.elapsed());
-            if wait.is_zero() {
-                self.mend(jobs);
-                continue;
-            }
-            match jobs.recv_timeout(wait) {
-                Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+    /// Makes a group durable, then visible, then tells those who wait for it.
+    fn fly(&mut self, Flight { rows, version, answers }: Flight) {
+        let (rows, unusable) = match rows {
+            Ok(rows) => (rows, None),
+            // Its versions are spent and its writes remembered: without a commit at the last of them, those who read what it would have
+            // written conflict with it for ever.
+            Err(error) => (Arc::default(), Some(error)),
+        };
+        let failed = unusable.or(self.write(&rows, version).err());
+        if self.broken.is_none() {
+            let oldest = self.oldest();
+            self.queue.landed(oldest);
         }
+        tell(answers, failed.as_ref());
     }
 
     /// Opens the files again after a failed write, if that is likely to help. Reads fail meanwhile: a picture of the old state must be gone
     /// before the new one begins, because it owns files that the new one may give other contents.
-    fn mend(&mut self, jobs: &Receiver<Job>) {
+    fn mend(&mut self) {
         // Reads go on from the old state for as long as the disk takes no writes.
-        let likely = self.space() == Space::Enough && self.files.probe().is_ok();
+        let likely = self.queue.space() == Space::Enough && self.files.probe().is_ok();
         let Some(broken) = &mut self.broken else { return };
         broken.tried = Instant::now();
-        let (error, failed) = (broken.error.clone(), broken.failed);
+        let failed = broken.failed;
         if !likely {
             return;
         }
@@ -159,10 +104,7 @@ impl Committer {
                 tracing::warn!("the store cannot be opened again while old reads go on");
                 return;
             }
-            // Transactions on their way here hold pictures, too.
-            if let Ok(job) = jobs.recv_timeout(Duration::from_millis(1)) {
-                let _gone = job.reply.send(Err(error.clone()));
-            }
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         self.open = None;
         match self.files.open(Some(failed)) {
@@ -171,27 +113,25 @@ impl Committer {
                 let view = Arc::new(view);
                 self.open = Some(open);
                 self.views.push_back(Arc::downgrade(&view));
-                self.window = Window::new(version);
-                self.last = version;
                 self.broken = None;
                 self.published.view.store(view);
+                self.queue.mended(version);
             }
             Ok((_, view)) => {
                 let text = "the store lost acknowledged writes in a disk error; restore it from a backup";
                 tracing::error!(expected = %version, found = %view.version(), text);
-                self.fail(KvError::Corrupt(text.to_owned()));
+                self.refuse(&KvError::Corrupt(text.to_owned()));
             }
             Err(e) => {
                 tracing::error!(error = %e, "the store cannot be opened again after a disk error");
-                self.fail(e);
+                self.refuse(&e);
             }
         }
     }
 
-    fn fail(&mut self, error: KvError) {
-        if let Some(broken) = &mut self.broken {
-            broken.error = error;
-        }
+    /// Tells writers `error` from now on.
+    fn refuse(&self, error: &KvError) {
+        tell(self.queue.broke(error), Some(error));
     }
 
     /// Writes what is only in the journal into a table and empties the journal, so that the next open need not read it. Durability does
@@ -220,53 +160,20 @@ impl Committer {
         }
     }
 
-    /// Decides one transaction and adds it to the group.
-    fn admit(
-        &mut self,
-        base: &FjallView,
-        group: &mut Group,
-        space: Space,
-        request: Request<FjallView>,
-        failed: &mut Option<KvError>,
-    ) -> Result<Version, KvError> {
-        if let Some(broken) = &self.broken {
-            return Err(broken.error.clone());
-        }
-        if space == Space::None || (space == Space::Reclaim && !request.reclaiming) {
-            return Err(KvError::Full("the disk of the data directory is full; free some space".to_owned()));
-        }
-        if let Some(view) = &request.view {
-            self.window.check(view.version(), &request.reads)?;
-        }
-        let version = Version(self.last.0 + 1).max(request.at_least);
-        if let Err(e) = group.apply(base, &mut self.window, version, request.mutations) {
-            // The group is unusable: nobody in it commits.
-            *failed = Some(e.clone());
-            return Err(e);
-        }
-        self.last = version;
-        request.write_conflicts.into_iter().for_each(|span| self.window.record(version, span));
-        Ok(version)
-    }
-
-    /// Makes the group durable, then visible.
-    fn write(&mut self, group: Group) -> Result<(), KvError> {
-        // While nothing can be written, nothing was admitted.
-        if self.broken.is_some() || self.last == self.published.view.load().version() {
+    /// Makes rows durable, then visible as `version`.
+    fn write(&mut self, rows: &Rows, version: Version) -> Result<(), KvError> {
+        // Conflicts alone leave nothing to write.
+        if version == self.published.view.load().version() {
             return Ok(());
         }
-        let Some(open) = &self.open else {
-            return Err(KvError::Unavailable(
-                "the store is being opened again after a disk error; try again".to_owned(),
-            ));
-        };
-        let mut batch = open.batch(group.values.len() + 1).durability(Some(PersistMode::SyncAll));
-        let keys: Vec<Bytes> = group.values.keys().cloned().collect();
-        for (key, value) in group.values {
-            open.put(&mut batch, key, value);
+        let again = || KvError::Unavailable("the store is being opened again after a disk error; try again".to_owned());
+        let open = self.open.as_ref().ok_or_else(again)?;
+        let mut batch = open.batch(rows.len() + 1).durability(Some(PersistMode::SyncAll));
+        for (key, value) in rows {
+            open.put(&mut batch, key.clone(), value.clone());
         }
-        let version = Bytes::copy_from_slice(&self.last.0.to_be_bytes());
-        open.put(&mut batch, Bytes::from_static(VERSION_KEY), Some(version));
+        let record = Bytes::copy_from_slice(&version.0.to_be_bytes());
+        open.put(&mut batch, Bytes::from_static(VERSION_KEY), Some(record));
         if let Err(e) = batch.commit() {
             tracing::error!(error = %e, "a commit failed on disk; the store takes no writes until it has been opened again");
             let full = matches!(&e, fjall::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull);
@@ -279,61 +186,47 @@ impl Committer {
             };
             // Every durable batch has a smaller number than the picture that shows it, and this one has no smaller one.
             let failed = self.published.view.load().seqno();
-            self.broken = Some(Broken { error, failed, tried: Instant::now() });
+            self.broken = Some(Broken { failed, tried: Instant::now() });
+            self.refuse(&error);
             return Err(KvError::Unknown(format!("the disk failed during the commit: {e}")));
         }
-        let view = Arc::new(FjallView { version: self.last, state: Some(open.snapshot()) });
+        let view = Arc::new(FjallView { version, state: Some(open.snapshot()) });
         self.views.push_back(Arc::downgrade(&view));
         self.published.view.store(view);
         self.published.groups.fetch_add(1, Ordering::Relaxed);
-        self.published.watches.notify(keys.iter());
+        self.published.watches.notify(rows.iter().map(|(key, _)| key));
         Ok(())
     }
 
-    /// Forgets the writes that no running transaction can conflict with.
-    fn forget(&mut self) {
+    /// The version of the oldest picture that may still be read from.
+    fn oldest(&mut self) -> Option<Version> {
         while let Some(oldest) = self.views.front() {
-            match oldest.upgrade() {
-                Some(view) => {
-                    self.window.forget(view.version());
-                    return;
-                }
-                None => {
-                    self.views.pop_front();
-                }
+            if let Some(view) = oldest.upgrade() {
+                return Some(view.version());
             }
+            self.views.pop_front();
         }
-    }
-
-    fn space(&self) -> Space {
-        match (self.free_space)() {
-            Ok(free) if free >= self.reserve => Space::Enough,
-            Ok(free) if free >= self.reserve / 2 => Space::Reclaim,
-            Ok(_) => Space::None,
-            // Not knowing is no reason to stop.
-            Err(_) => Space::Enough,
-        }
+        None
     }
 }
 
-/// The next transaction. A writer that was just answered often comes back at once: looking for it a moment longer spares both sides the
-/// kernel's wake-up, which takes longer than the disk on a fast one.
-fn wait(jobs: &Receiver<Job>) -> Option<Job> {
-    let end = Instant::now() + LINGER;
-    while Instant::now() < end {
-        match jobs.try_recv() {
-            Ok(job) => return Some(job),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
-        }
+/// Tells everybody what was decided, or that the whole group failed.
+fn tell(answers: Vec<Answer>, failed: Option<&KvError>) {
+    for (reply, outcome) in answers {
+        let outcome = match (failed, outcome) {
+            (Some(error), Ok(_)) => Err(error.clone()),
+            (_, outcome) => outcome,
+        };
+        // A caller that went away is not interested.
+        let _gone = reply.send(outcome);
     }
-    jobs.recv().ok()
 }
 
-/// Which commits the free space allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Space {
-    Enough,
-    Reclaim,
-    None,
+/// Whatever ends the thread, a panic too, nobody waits for it any longer.
+struct Abandon(Arc<Queue>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }

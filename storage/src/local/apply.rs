@@ -1,6 +1,9 @@
-//! Applies mutations in commit order to a picture of the keys: one group of transactions becomes one map of final values.
+//! Applies mutations in commit order to a picture of the keys: one group of transactions becomes one list of final values.
 //!
 //! Never checks for conflicts; that has happened before.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -8,24 +11,63 @@ use super::window::Window;
 use super::{Keys, Span, View};
 use crate::kv::{KvError, Mutation, STAMP, Version};
 
-/// Final values of a group of transactions: `None` removes the key.
+/// Keys and their final values, each key once, in the order in which they were first written: `None` removes the key.
+pub(crate) type Rows = Vec<(Bytes, Option<Bytes>)>;
+
+/// What a group of transactions writes.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    pub(crate) values: Keys<Option<Bytes>>,
-    pub(crate) bytes: usize,
+    rows: Rows,
+    /// Where each key is in `rows`.
+    places: Keys<usize>,
+    /// What the picture underneath does not show yet.
+    under: Option<Arc<Rows>>,
+    /// Where each key is in `under`.
+    under_places: Keys<usize>,
+}
+
+fn find<'a>(rows: &'a Rows, places: &Keys<usize>, key: &Bytes) -> Option<&'a Option<Bytes>> {
+    places.get(key).and_then(|i| rows.get(*i)).map(|(_, value)| value)
 }
 
 impl Group {
+    pub(crate) fn rows(self) -> Rows {
+        self.rows
+    }
+
+    /// A group over this one, which is being made visible: `rows` are this one's.
+    pub(crate) fn next(self) -> (Arc<Rows>, Self) {
+        let rows = Arc::new(self.rows);
+        let next = Self { under: Some(rows.clone()), under_places: self.places, ..Self::default() };
+        (rows, next)
+    }
+
+    /// The picture underneath shows everything.
+    pub(crate) fn landed(&mut self) {
+        self.under = None;
+        self.under_places = Keys::default();
+    }
+
     fn current<V: View>(&self, base: &V, key: &Bytes) -> Result<Option<Bytes>, KvError> {
-        match self.values.get(key) {
+        let under = || self.under.as_ref().and_then(|rows| find(rows, &self.under_places, key));
+        match find(&self.rows, &self.places, key).or_else(under) {
             Some(value) => Ok(value.clone()),
             None => base.get(key),
         }
     }
 
     fn put(&mut self, key: Bytes, value: Option<Bytes>) {
-        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        self.values.insert(key, value);
+        match self.places.entry(key) {
+            Entry::Occupied(place) => {
+                if let Some(row) = self.rows.get_mut(*place.get()) {
+                    row.1 = value;
+                }
+            }
+            Entry::Vacant(place) => {
+                self.rows.push((place.key().clone(), value));
+                place.insert(self.rows.len() - 1);
+            }
+        }
     }
 
     /// Adds one transaction, whose commit has `version`, and what it wrote to `window`. On an error the group is of no use any more.
@@ -66,9 +108,12 @@ impl Group {
         if begin >= end {
             return Ok(());
         }
-        for (_, value) in self.values.iter_mut().filter(|(key, _)| begin <= *key && *key < end) {
+        for (_, value) in self.rows.iter_mut().filter(|(key, _)| begin <= key && key < end) {
             *value = None;
         }
+        let under = self.under.clone();
+        let under = under.iter().flat_map(|rows| rows.iter()).filter(|(key, _)| begin <= key && key < end);
+        under.for_each(|(key, _)| self.put(key.clone(), None));
         for row in base.range(begin, end, false) {
             self.put(row?.0, None);
         }
@@ -111,6 +156,7 @@ pub(crate) fn max(value: Option<&[u8]>, operand: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::RowIter;
 
     #[test]
     fn integers_are_little_endian_and_have_the_operands_length() {
@@ -126,5 +172,46 @@ mod tests {
             assert_eq!(add(value, operand), sum, "{value:?} + {operand:?}");
             assert_eq!(max(value, operand), larger, "{value:?} max {operand:?}");
         }
+    }
+
+    struct Nothing;
+
+    impl View for Nothing {
+        fn version(&self) -> Version {
+            Version(1)
+        }
+
+        fn get(&self, _: &[u8]) -> Result<Option<Bytes>, KvError> {
+            Ok(None)
+        }
+
+        fn range(&self, _: &[u8], _: &[u8], _: bool) -> RowIter<'_> {
+            Box::new(std::iter::empty())
+        }
+    }
+
+    #[test]
+    fn a_group_sees_the_group_in_flight_until_that_is_visible() {
+        let key = |k: &'static str| Bytes::from_static(k.as_bytes());
+        let plus = |k| Mutation::Add(key(k), Bytes::from_static(&[1]));
+        let mut window = Window::new(Version(1));
+        let mut group = Group::default();
+        let mut apply = |group: &mut Group, version, mutations| {
+            group.apply(&Nothing, &mut window, Version(version), mutations).unwrap();
+        };
+        apply(&mut group, 2, vec![plus("a"), Mutation::Set(key("b"), key("x")), Mutation::Set(key("c"), key("y"))]);
+        apply(&mut group, 3, vec![plus("a"), Mutation::Clear(key("c"))]);
+        let (flying, mut next) = group.next();
+        assert_eq!(*flying, [(key("a"), Some(vec![2].into())), (key("b"), Some(key("x"))), (key("c"), None)]);
+        apply(
+            &mut next,
+            4,
+            vec![plus("a"), Mutation::ClearRange(key("b"), key("d")), Mutation::Set(key("c"), key("z"))],
+        );
+        next.landed();
+        // The picture underneath is to show what landed; this one shows nothing.
+        apply(&mut next, 5, vec![plus("a"), plus("d")]);
+        let rows = [("a", Some(vec![4].into())), ("b", None), ("c", Some(key("z"))), ("d", Some(vec![1].into()))];
+        assert_eq!(next.rows(), rows.map(|(k, v)| (key(k), v)));
     }
 }
