@@ -24,6 +24,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::SeqNo;
+use parking_lot::Mutex;
 
 use crate::kv::{Kv, KvError, Transaction, Version};
 use crate::local::tx::Tx;
@@ -31,7 +32,7 @@ use crate::local::watches::Watches;
 use crate::local::{self, Engine, Request, RowIter, View};
 use commit::Committer;
 use parts::{Parts, Picture};
-use queue::Queue;
+use queue::{Admitted, Queue};
 
 /// Keys from here on belong to the engine.
 const RESERVED: u8 = 0xff;
@@ -87,7 +88,8 @@ struct Inner {
     path: PathBuf,
     published: Arc<Published>,
     queue: Arc<Queue>,
-    committer: Option<JoinHandle<()>>,
+    committer: Arc<Mutex<Committer>>,
+    thread: Option<JoinHandle<()>>,
     // Last, so that the directory is unlocked after everything in it is closed.
     lock: File,
 }
@@ -110,11 +112,15 @@ impl Embedded {
         let free_space = options.free_space.clone().unwrap_or_else(|| dir::free_space(path.clone()));
         let queue = Arc::new(Queue::new(published.clone(), free_space, options.reserve));
         let committer = Committer::new(files, open, published.clone(), queue.clone());
+        let committer = Arc::new(Mutex::new(committer));
         let thread = std::thread::Builder::new()
             .name("storage-commit".to_owned())
-            .spawn(move || committer.run())
+            .spawn({
+                let (committer, queue) = (committer.clone(), queue.clone());
+                move || commit::run(&committer, &queue)
+            })
             .map_err(|e| KvError::Unavailable(format!("no thread for commits: {e}")))?;
-        Ok(Self(Arc::new(Inner { path, published, queue, committer: Some(thread), lock })))
+        Ok(Self(Arc::new(Inner { path, published, queue, committer, thread: Some(thread), lock })))
     }
 
     /// How many groups of transactions have been made durable since the open, each with one fsync.
@@ -197,7 +203,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The committer ends after what was already admitted.
         self.queue.close();
-        if let Some(thread) = self.committer.take()
+        if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!(path = %self.path.display(), "the commit thread had panicked");
@@ -265,7 +271,10 @@ impl Engine for Inner {
     }
 
     async fn submit(&self, request: Request<FjallView>) -> Result<Version, KvError> {
-        let answer = self.queue.submit(request)?;
+        let Admitted { answer, lead } = self.queue.submit(request)?;
+        if lead {
+            commit::lead(&self.committer, &self.queue);
+        }
         // A sender dropped without an answer: the thread died with the group in hand.
         answer.await.unwrap_or_else(|_| Err(KvError::Unknown("the commit thread died during the commit".to_owned())))
     }

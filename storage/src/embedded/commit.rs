@@ -1,4 +1,4 @@
-//! The commit thread: one group of transactions, one batch, one fsync.
+//! Writing: one group of transactions, one batch, one fsync, by the commit thread or by a caller who is alone.
 //!
 //! Never answers a transaction before the group it belongs to is on disk and visible; even a conflict is told only then, because
 //! a retry would read the same picture and meet the same conflict again.
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{PersistMode, SeqNo};
+use parking_lot::Mutex;
 
 use super::parts::Parts;
 use super::queue::{Answer, Flight, Next, Queue, Space};
@@ -25,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long that waits for reads of the old state.
 const READERS: Duration = Duration::from_secs(5);
 
-/// The state of the commit thread.
+/// Who writes holds it.
 pub(super) struct Committer {
     files: Files,
     /// `None` while they are being opened again.
@@ -50,23 +51,21 @@ impl Committer {
         Self { files, open: Some(open), published, queue, views, broken: None }
     }
 
-    /// Commits until nobody can submit any more.
-    pub(super) fn run(mut self) {
-        let abandon = Abandon(self.queue.clone());
-        loop {
-            let patience = self.broken.as_ref().map(|b| AGAIN.saturating_sub(b.tried.elapsed()));
-            match self.queue.take(patience) {
-                Next::Flight(flight) => self.fly(flight),
-                Next::Nothing => self.mend(),
-                Next::Closed => break,
-            }
+    /// Writes the open group, if somebody waits for it.
+    pub(super) fn turn(&mut self) {
+        if let Some(flight) = self.queue.take() {
+            self.fly(flight);
         }
-        drop(abandon);
-        self.close();
+    }
+
+    /// How long to wait for the next attempt to open the files again.
+    fn patience(&self) -> Option<Duration> {
+        self.broken.as_ref().map(|b| AGAIN.saturating_sub(b.tried.elapsed()))
     }
 
     /// Makes a group durable, then visible, then tells those who wait for it.
     fn fly(&mut self, Flight { rows, version, answers }: Flight) {
+        let begun = Instant::now();
         let (rows, unusable) = match rows {
             Ok(rows) => (rows, None),
             // Its versions are spent and its writes remembered: without a commit at the last of them, those who read what it would have
@@ -76,7 +75,7 @@ impl Committer {
         let failed = unusable.or(self.write(&rows, version).err());
         if self.broken.is_none() {
             let oldest = self.oldest();
-            self.queue.landed(oldest);
+            self.queue.landed(answers.len(), begun.elapsed(), oldest);
         }
         tell(answers, failed.as_ref());
     }
@@ -136,7 +135,7 @@ impl Committer {
 
     /// Writes what is only in the journal into a table and empties the journal, so that the next open need not read it. Durability does
     /// not depend on it.
-    fn close(mut self) {
+    fn close(&mut self) {
         let Some(open) = self.open.take().filter(|_| self.broken.is_none()) else { return };
         if let Err(e) = open.flush() {
             tracing::warn!(error = %e, "the last writes did not get into a table; the next open reads the journal");
@@ -222,10 +221,33 @@ fn tell(answers: Vec<Answer>, failed: Option<&KvError>) {
     }
 }
 
-/// Whatever ends the thread, a panic too, nobody waits for it any longer.
-struct Abandon(Arc<Queue>);
+/// The commit thread: writes until nobody can submit any more.
+pub(super) fn run(committer: &Mutex<Committer>, queue: &Queue) {
+    let abandon = Abandon(queue);
+    loop {
+        let patience = committer.lock().patience();
+        match queue.wait(patience) {
+            Next::Take => committer.lock().turn(),
+            Next::Look => committer.lock().mend(),
+            Next::Close => break,
+        }
+    }
+    committer.lock().close();
+    std::mem::forget(abandon);
+}
 
-impl Drop for Abandon {
+/// A caller writes its own group.
+pub(super) fn lead(committer: &Mutex<Committer>, queue: &Queue) {
+    let abandon = Abandon(queue);
+    committer.lock().turn();
+    std::mem::forget(abandon);
+    queue.led();
+}
+
+/// After a panic nobody waits any longer.
+struct Abandon<'a>(&'a Queue);
+
+impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         self.0.abandon();
     }

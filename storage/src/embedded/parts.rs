@@ -27,11 +27,21 @@ const WORKERS: usize = 3;
 /// fjall flushes what keeps the oldest journal alive when the journals together are larger. Opening reads all of them.
 const JOURNALS: u64 = 96 << 20;
 
-/// fjall with its keyspaces, in the order of their keys.
-#[derive(Clone)]
+/// fjall with its keyspaces. Dropping it ends fjall's threads.
 pub(super) struct Parts {
     database: Database,
-    keyspaces: [Keyspace; CUTS.len()],
+    keyspaces: Keyspaces,
+}
+
+/// In the order of their keys.
+#[derive(Clone)]
+struct Keyspaces([Keyspace; CUTS.len()]);
+
+impl Keyspaces {
+    fn of(&self, key: &[u8]) -> &Keyspace {
+        let Self(all @ [objects, ..]) = self;
+        all.get(part(key)).unwrap_or(objects)
+    }
 }
 
 fn part(key: &[u8]) -> usize {
@@ -49,17 +59,12 @@ impl Parts {
             database.keyspace(name, || new_keyspace((options.memtable / share).max(1 << 20)))
         };
         let [objects, history, log, marks] = CUTS.map(keyspace);
-        Ok(Self { keyspaces: [objects?, history?, log?, marks?], database })
-    }
-
-    fn of(&self, key: &[u8]) -> &Keyspace {
-        let [objects, ..] = &self.keyspaces;
-        self.keyspaces.get(part(key)).unwrap_or(objects)
+        Ok(Self { keyspaces: Keyspaces([objects?, history?, log?, marks?]), database })
     }
 
     /// A picture of what it holds now.
     pub(super) fn snapshot(&self) -> Picture {
-        Picture { snapshot: self.database.snapshot(), parts: self.clone() }
+        Picture { snapshot: self.database.snapshot(), keyspaces: self.keyspaces.clone() }
     }
 
     /// An empty batch with room for `rows`.
@@ -70,31 +75,31 @@ impl Parts {
     /// Adds a row to a batch; `None` removes it.
     pub(super) fn put(&self, batch: &mut OwnedWriteBatch, key: Bytes, value: Option<Bytes>) {
         match value {
-            Some(value) => batch.insert(self.of(&key), key, value),
-            None => batch.remove(self.of(&key), key),
+            Some(value) => batch.insert(self.keyspaces.of(&key), key, value),
+            None => batch.remove(self.keyspaces.of(&key), key),
         }
     }
 
     /// Begins to write what is only in the journal into tables.
     pub(super) fn flush(&self) -> fjall::Result<()> {
-        self.keyspaces.iter().try_for_each(|keyspace| keyspace.rotate_memtable().map(drop))
+        self.keyspaces.0.iter().try_for_each(|keyspace| keyspace.rotate_memtable().map(drop))
     }
 
     /// Whether everything that a flush began with is in tables.
     pub(super) fn flushed(&self) -> bool {
-        self.keyspaces.iter().all(|keyspace| keyspace.sealed_memtable_count() == 0)
+        self.keyspaces.0.iter().all(|keyspace| keyspace.sealed_memtable_count() == 0)
     }
 
     /// Whether nothing was written since the last flush began.
     pub(super) fn clean(&self) -> bool {
-        self.keyspaces.iter().all(|keyspace| keyspace.tree.active_memtable().size() == 0)
+        self.keyspaces.0.iter().all(|keyspace| keyspace.tree.active_memtable().size() == 0)
     }
 }
 
 /// All rows as of one moment.
 pub(super) struct Picture {
     snapshot: Snapshot,
-    parts: Parts,
+    keyspaces: Keyspaces,
 }
 
 impl Picture {
@@ -105,7 +110,7 @@ impl Picture {
 
     /// The value of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        Ok(self.snapshot.get(self.parts.of(key), key).map_err(|e| read_error(&e))?.map(Bytes::from))
+        Ok(self.snapshot.get(self.keyspaces.of(key), key).map_err(|e| read_error(&e))?.map(Bytes::from))
     }
 
     /// Rows with `begin <= key < end`, which must be in order.
@@ -117,7 +122,7 @@ impl Picture {
         let (begin, end) = (Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end));
         let (first, last) = (part(&begin), part(&end));
         let rows = move |i: usize| {
-            let keyspace = self.parts.keyspaces.get(i).into_iter();
+            let keyspace = self.keyspaces.0.get(i).into_iter();
             let (begin, end) = (begin.clone(), end.clone());
             keyspace.flat_map(move |keyspace| self.snapshot.range(keyspace, begin.clone()..end.clone()))
         };

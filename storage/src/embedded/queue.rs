@@ -1,15 +1,15 @@
 //! Admission: every caller decides its own transaction, one after the other under one lock, while the commit thread writes.
 //!
 //! A transaction is held against everything admitted before it, durable or not, and joins the open group. The commit thread takes the
-//! group when it has written the one before, so deciding costs it nothing, and nobody waits on a timer. The lock is held for some
+//! group when it has written the one before, so deciding costs it nothing, and nobody waits on a timer. A writer that is alone and meets a
+//! fast disk is told to write its group itself. The lock is held for some
 //! microseconds a transaction; what it reads meanwhile is mostly in memory (counters, and rows of ranges that are cleared).
 //!
-//! Never writes, and never tells a caller of a commit: the commit thread does, when it is durable and visible.
+//! Never writes, and never tells a caller of a commit: `commit` does, when it is durable and visible.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -20,8 +20,11 @@ use crate::local::apply::{Group, Rows};
 use crate::local::window::Window;
 use crate::local::{Request, View};
 
-/// How long the commit thread looks for the next group before it sleeps.
-const LINGER: Duration = Duration::from_micros(50);
+/// After this many groups of one transaction each, between which nobody waited, a caller writes its own: with a fast disk, waking the commit
+/// thread and being woken by it would take as long as the write.
+const CALM: u32 = 8;
+/// ... if none of them took longer than this: a caller's thread has other work.
+const FAST: Duration = Duration::from_micros(500);
 
 /// What a transaction is told, and where.
 pub(super) type Answer = (oneshot::Sender<Outcome>, Outcome);
@@ -35,8 +38,6 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// Tells the commit thread, which sleeps, that somebody waits or that the queue is closed.
     ready: Condvar,
-    /// Somebody waits; a hint that needs no lock.
-    waiting: AtomicBool,
 }
 
 struct State {
@@ -50,8 +51,12 @@ struct State {
     space: Space,
     /// Why the open group cannot be written.
     failed: Option<KvError>,
-    /// The commit thread writes a group.
+    /// A group is being written.
     flying: bool,
+    /// A caller writes; the commit thread leaves the next group to it, or is woken.
+    led: bool,
+    /// How many groups in a row were of one transaction, fast, and left nobody waiting.
+    calm: u32,
     /// Why nothing is admitted.
     broken: Option<KvError>,
     closed: bool,
@@ -59,7 +64,14 @@ struct State {
     idle: bool,
 }
 
-/// A group for the commit thread.
+/// A transaction that waits for its group.
+pub(super) struct Admitted {
+    pub(super) answer: oneshot::Receiver<Outcome>,
+    /// The caller is to write the group, and to call [`Queue::led`] then.
+    pub(super) lead: bool,
+}
+
+/// A group to write.
 pub(super) struct Flight {
     /// What to write, or why nothing can be.
     pub(super) rows: Result<Arc<Rows>, KvError>,
@@ -68,13 +80,15 @@ pub(super) struct Flight {
     pub(super) answers: Vec<Answer>,
 }
 
-/// What the commit thread finds.
+/// What the commit thread is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    Flight(Flight),
-    /// The time is up.
-    Nothing,
+    /// Take a group.
+    Take,
+    /// The time is up, or something has broken.
+    Look,
     /// Nobody can submit any more, and nobody waits.
-    Closed,
+    Close,
 }
 
 impl Queue {
@@ -88,16 +102,17 @@ impl Queue {
             space: Space::Enough,
             failed: None,
             flying: false,
+            led: false,
+            calm: 0,
             broken: None,
             closed: false,
             idle: false,
         };
-        let (ready, waiting) = (Condvar::new(), AtomicBool::new(false));
-        Self { published, free_space, reserve, state: Mutex::new(state), ready, waiting }
+        Self { published, free_space, reserve, state: Mutex::new(state), ready: Condvar::new() }
     }
 
-    /// Decides a transaction. What it is told comes through the receiver, unless it is told at once.
-    pub(super) fn submit(&self, request: Request<FjallView>) -> Result<oneshot::Receiver<Outcome>, KvError> {
+    /// Decides a transaction, which is told of a refusal at once.
+    pub(super) fn submit(&self, request: Request<FjallView>) -> Result<Admitted, KvError> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(KvError::Unavailable("the commit thread has ended; restart the server".to_owned()));
@@ -117,37 +132,53 @@ impl Queue {
         };
         let (reply, answer) = oneshot::channel();
         state.answers.push((reply, outcome));
-        self.waiting.store(true, Ordering::Relaxed);
-        let wake = std::mem::take(&mut state.idle);
+        let lead = alone && state.calm >= CALM && !state.led;
+        state.led |= lead;
+        let wake = !state.led && std::mem::take(&mut state.idle);
         drop(state);
         if wake {
             self.ready.notify_one();
         }
-        Ok(answer)
+        Ok(Admitted { answer, lead })
     }
 
-    /// The next group, after at most `patience` if that is given. What was taken before is settled.
-    pub(super) fn take(&self, patience: Option<Duration>) -> Next {
-        // A writer that was just answered often comes back at once: looking for it a moment longer spares both sides the kernel's
-        // wake-up, which takes longer than the disk on a fast one.
-        let begin = Instant::now();
-        while !self.waiting.load(Ordering::Relaxed) && begin.elapsed() < LINGER {
-            std::hint::spin_loop();
-        }
+    /// The caller who was to lead has written.
+    pub(super) fn led(&self) {
         let mut state = self.state.lock();
-        while state.answers.is_empty() {
-            if state.closed {
-                return Next::Closed;
+        state.led = false;
+        let wake = (!state.answers.is_empty() || state.broken.is_some()) && std::mem::take(&mut state.idle);
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Sleeps until there is something to do for the commit thread, or for `patience` if that is given.
+    pub(super) fn wait(&self, patience: Option<Duration>) -> Next {
+        let mut state = self.state.lock();
+        loop {
+            match (state.led, state.answers.is_empty()) {
+                (false, false) => return Next::Take,
+                (false, true) if state.closed => return Next::Close,
+                (false, true) if patience.is_none() && state.broken.is_some() => return Next::Look,
+                _ => {}
             }
             state.idle = true;
             match patience {
                 None => self.ready.wait(&mut state),
-                Some(patience) if self.ready.wait_for(&mut state, patience).timed_out() => return Next::Nothing,
+                Some(patience) if self.ready.wait_for(&mut state, patience).timed_out() => return Next::Look,
                 Some(_) => {}
             }
         }
-        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// The open group, if somebody waits for it. What was taken before is settled.
+    pub(super) fn take(&self) -> Option<Flight> {
+        let mut state = self.state.lock();
         let state = &mut *state;
+        if state.answers.is_empty() {
+            return None;
+        }
         let group = std::mem::take(&mut state.group);
         let rows = match state.failed.take() {
             Some(error) => Err(error),
@@ -158,13 +189,15 @@ impl Queue {
             }
         };
         state.flying = true;
-        Next::Flight(Flight { rows, version: state.last, answers: std::mem::take(&mut state.answers) })
+        Some(Flight { rows, version: state.last, answers: std::mem::take(&mut state.answers) })
     }
 
-    /// The group in flight is visible. No running transaction reads at a version before `oldest`.
-    pub(super) fn landed(&self, oldest: Option<Version>) {
+    /// The group in flight, of `transactions`, is visible after `took`. No running transaction reads at a version before `oldest`.
+    pub(super) fn landed(&self, transactions: usize, took: Duration, oldest: Option<Version>) {
         let mut state = self.state.lock();
         state.flying = false;
+        let calm = transactions == 1 && took <= FAST && state.answers.is_empty();
+        state.calm = if calm { state.calm.saturating_add(1) } else { 0 };
         state.group.landed();
         if let Some(oldest) = oldest {
             state.window.forget(oldest);
@@ -199,7 +232,9 @@ impl Queue {
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         state.closed = true;
+        state.led = false;
         state.answers.clear();
+        self.ready.notify_one();
     }
 
     /// Which commits the free space allows.
