@@ -142,7 +142,10 @@ pub fn status(failure: Failure) -> Status {
         }
         StoreError::Full(why) => Status::unavailable(format!("the store takes no writes: {why}")),
         StoreError::MaybeCommitted(why) => Status::timeout(format!("the write may or may not have happened: {why}"), 0),
-        error @ StoreError::Transform { .. } => Status::internal(error),
+        // Of one object people know which; a list says it.
+        StoreError::Transform { why, .. } if !name.is_empty() => Status::internal(why),
+        error @ (StoreError::Transform { .. } | StoreError::NotSealed { .. }) => Status::internal(error),
+        error @ StoreError::Lost { .. } => Status::foreign(500, "StoreReadError", error.to_string()),
         error @ (StoreError::Corrupt(_) | StoreError::WrongFormat { .. } | StoreError::Locked(_)) => {
             tracing::error!(%error, "the store failed");
             Status::internal(error)

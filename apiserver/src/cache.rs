@@ -135,7 +135,10 @@ impl Cache {
                 }
             };
             tracing::warn!(resource = self.resource, %error, "the watch cache lost the log");
-            if matches!(error, StoreError::Transform { .. }) {
+            if matches!(error, StoreError::Lost { .. }) && self.fill().await.is_ok() {
+                continue;
+            }
+            if matches!(error, StoreError::Transform { .. } | StoreError::Lost { .. }) {
                 self.state.write().broken = Some(error);
                 continue;
             }

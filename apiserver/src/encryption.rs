@@ -8,6 +8,7 @@ mod ciphers;
 mod config;
 mod envelope;
 mod kms;
+mod metrics;
 mod provider;
 mod resource;
 pub mod rewrite;
@@ -27,6 +28,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kms::Kms;
+use metrics::{Direction, LOCAL, Metrics, OK};
 use provider::Provider;
 use resource::Chosen;
 use sha2::{Digest as _, Sha256};
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::store::Key;
 use storage::transform::{OpenError, Opened, Transform};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often a file that may change is looked at.
@@ -89,6 +92,7 @@ struct Table {
 pub struct Encryption {
     table: ArcSwap<Table>,
     reload: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Encryption {
@@ -108,7 +112,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, [u8; 32]), LoadError> {
 
 impl Table {
     /// Reads the file and makes its providers. Key services are followed until `stop`, or until the table's own end.
-    fn load(path: &Path, reload: bool, stop: &CancellationToken) -> Result<Table, LoadError> {
+    fn load(path: &Path, reload: bool, stop: &CancellationToken, metrics: &Arc<Metrics>) -> Result<Table, LoadError> {
         let (text, hash) = read(path)?;
         let configuration = config::parse(&text).map_err(|why| LoadError::Decode { path: path.to_owned(), why })?;
         let errors = validate::validate(&configuration, reload);
@@ -123,7 +127,7 @@ impl Table {
             for given in &entry.providers {
                 let provider = match &given.kms {
                     Some(given) => {
-                        let kms = service(given)?;
+                        let kms = service(given, metrics)?;
                         table.kms.push(Arc::clone(&kms));
                         Provider::Kms(kms)
                     }
@@ -164,14 +168,20 @@ impl Drop for Table {
     }
 }
 
-fn service(given: &config::Kms) -> Result<Arc<Kms>, LoadError> {
+/// Counters of this machine's API server.
+fn metrics() -> Arc<Metrics> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Arc::new(Metrics::new(host.trim()))
+}
+
+fn service(given: &config::Kms, metrics: &Arc<Metrics>) -> Result<Arc<Kms>, LoadError> {
     if given.api_version == "v1" {
         return Err(LoadError::Build(
             "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.".to_owned(),
         ));
     }
     let timeout = Duration::from_nanos(u64::try_from(given.timeout).unwrap_or(0));
-    Kms::new(&given.name, &given.endpoint, timeout).map_err(|why| {
+    Kms::new(&given.name, &given.endpoint, timeout, Arc::clone(metrics)).map_err(|why| {
         LoadError::Build(format!("could not configure KMSv2-Plugin's probe {:?}, error: {why}", given.name))
     })
 }
@@ -181,7 +191,12 @@ impl Encryption {
     #[must_use]
     pub fn none() -> Arc<Encryption> {
         let table = Table { chosen: Chosen::new(), kms: Vec::new(), hash: [0; 32], stop: CancellationToken::new() };
-        Arc::new(Encryption { table: ArcSwap::from_pointee(table), reload: false })
+        Arc::new(Encryption { table: ArcSwap::from_pointee(table), reload: false, metrics: metrics() })
+    }
+
+    /// Shows in a registry what encryption counts.
+    pub fn register(&self, registry: &prometheus::Registry) {
+        self.metrics.register(registry);
     }
 
     /// What a file says. Asks its key services once; one that does not answer may come later, and what it guards waits for it.
@@ -190,12 +205,14 @@ impl Encryption {
     /// # Errors
     /// See [`LoadError`].
     pub async fn load(path: &Path, reload: bool, stop: &CancellationToken) -> Result<Arc<Encryption>, LoadError> {
-        let table = Table::load(path, reload, stop)?;
+        let metrics = metrics();
+        let table = Table::load(path, reload, stop, &metrics)?;
         if let Err(error) = table.check().await {
             tracing::warn!(error, "a key service does not answer yet");
         }
         table.follow();
-        let encryption = Arc::new(Encryption { table: ArcSwap::from_pointee(table), reload });
+        metrics.in_force(&table.hash);
+        let encryption = Arc::new(Encryption { table: ArcSwap::from_pointee(table), reload, metrics });
         if reload {
             tokio::spawn(Arc::clone(&encryption).watch(path.to_owned(), stop.clone()));
         }
@@ -214,9 +231,12 @@ impl Encryption {
                 Ok(false) => {}
                 Ok(true) => {
                     said = None;
+                    self.metrics.reloaded(true);
+                    self.metrics.in_force(&self.table.load().hash);
                     tracing::info!(path = %path.display(), "a new encryption configuration is in force");
                 }
                 Err(error) => {
+                    self.metrics.reloaded(false);
                     let text = error.to_string();
                     if said.as_ref() != Some(&text) {
                         let path = path.display();
@@ -234,7 +254,7 @@ impl Encryption {
         if hash == self.table.load().hash {
             return Ok(false);
         }
-        let table = Table::load(path, true, stop)?;
+        let table = Table::load(path, true, stop, &self.metrics)?;
         let patience = GRACE.max(table.kms.iter().map(|kms| kms.timeout()).sum::<Duration>() * 2);
         let mut last = String::new();
         let healthy = tokio::time::timeout(patience, async {
@@ -283,14 +303,27 @@ impl Transform for Encryption {
     fn seal(&self, key: &Key, plain: &Bytes) -> Result<Bytes, String> {
         match self.table.load().chosen.of(&key.resource) {
             None => Ok(plain.clone()),
-            Some(providers) => provider::seal(providers, &context(key), plain),
+            Some(providers) => {
+                let begun = Instant::now();
+                let sealed = provider::seal(providers, &context(key), plain);
+                let prefix = providers.first().map_or("", |first| first.prefix());
+                let status = if sealed.is_ok() { OK } else { LOCAL };
+                self.metrics.transformed(&key.resource, Direction::ToStorage, prefix, begun.elapsed(), status);
+                sealed
+            }
         }
     }
 
     fn open(&self, key: &Key, stored: &Bytes) -> Result<Opened, OpenError> {
         match self.table.load().chosen.of(&key.resource) {
             None => provider::open_plain(stored),
-            Some(providers) => provider::open(providers, &context(key), stored),
+            Some(providers) => {
+                let begun = Instant::now();
+                provider::open(providers, &context(key), stored, |prefix, well| {
+                    let status = if well { OK } else { LOCAL };
+                    self.metrics.transformed(&key.resource, Direction::FromStorage, prefix, begun.elapsed(), status);
+                })
+            }
         }
     }
 
@@ -299,7 +332,15 @@ impl Transform for Encryption {
             let table = self.table.load_full();
             let found = table.chosen.of(&key.resource).and_then(|providers| provider::kms_of(providers, stored));
             match found {
-                Some((kms, rest)) => kms.unlock(&rest).await,
+                Some((kms, rest)) => {
+                    let begun = Instant::now();
+                    kms.unlock(&rest).await.map_err(|refusal| {
+                        let (prefix, elapsed) = (kms.prefix(), begun.elapsed());
+                        let direction = Direction::FromStorage;
+                        self.metrics.transformed(&key.resource, direction, prefix, elapsed, refusal.status);
+                        refusal.why
+                    })
+                }
                 // The configuration has changed: nothing to fetch any more.
                 None => Ok(()),
             }

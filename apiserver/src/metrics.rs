@@ -78,6 +78,12 @@ impl Metrics {
         }
     }
 
+    /// Where other parts show what they count.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The exposition text.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {

@@ -13,6 +13,7 @@ pub mod received;
 pub mod seated;
 
 use crate::answer::{self, Answer, Failure};
+use crate::registry::unreadable;
 use crate::server::Server;
 use crate::verb;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -26,9 +27,13 @@ pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::
     let trace = received.trace();
     let body = received.body.clone();
     let outcome = pass(&server, received).await;
-    if outcome.is_err() {
-        body.drain().await;
-    }
+    let outcome = match outcome {
+        Ok(answer) => Ok(answer),
+        Err(failure) => {
+            body.drain().await;
+            Err(unreadable::explained(&server, failure).await)
+        }
+    };
     server.metrics.observe(&trace, &outcome);
     answer::render(outcome, Some(&trace))
 }

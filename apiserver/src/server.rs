@@ -2,6 +2,7 @@
 //!
 //! Never handles a request; `road.rs` does.
 
+use crate::answer::Failure;
 use crate::authn::tokens::{self, TokenSigner, VerifyKey};
 use crate::authn::{self, Authenticators, User};
 use crate::authz::rbac::Rbac;
@@ -73,6 +74,8 @@ pub struct Config {
     pub workers: usize,
     /// `--encryption-provider-config`, as the store uses it.
     pub encryption: Arc<Encryption>,
+    /// The gate `AllowUnsafeMalformedObjectDeletion`: an object that cannot be read may be deleted unread.
+    pub unsafe_deletion: bool,
     /// `gitVersion` of `/version`.
     pub version: String,
 }
@@ -189,6 +192,49 @@ impl Running {
         &self.server
     }
 
+    /// Brings into being what every cluster has; the server is ready then. A key service without which that can be neither read nor
+    /// written is waited for: meanwhile the server answers whom it can, and `/readyz` says what it waits for.
+    ///
+    /// # Errors
+    /// `Bootstrap`, and the end of the server while it waited.
+    pub(crate) async fn set_up(&self) -> Result<(), StartError> {
+        let server = &self.server;
+        let mut said = String::new();
+        let mut again = false;
+        loop {
+            let failure = match bootstrap::run(server).await {
+                Ok(()) => break,
+                Err(failure) => failure,
+            };
+            let sealed = matches!(&failure, Failure::Store { error, .. }
+                if matches!(**error, StoreError::Transform { .. } | StoreError::NotSealed { .. }));
+            // Asking is also how its key gets here.
+            match server.config.encryption.check().await {
+                Err(why) if sealed => {
+                    if said != why {
+                        let text = "the cluster cannot be set up before the key service of --encryption-provider-config answers; waiting for it";
+                        tracing::warn!(why, "{text}");
+                        said = why;
+                    }
+                    again = false;
+                }
+                // It has come between the two questions, or something else is wrong with the object.
+                Ok(()) if sealed && !again => {
+                    again = true;
+                    continue;
+                }
+                _ => return Err(StartError::Bootstrap(crate::answer::status(failure))),
+            }
+            tokio::select! {
+                () = server.stop.cancelled() => return Err(StartError::Bootstrap(crate::answer::status(failure))),
+                () = tokio::time::sleep(WAIT) => {}
+            }
+        }
+        server.ready.store(true, std::sync::atomic::Ordering::Release);
+        tokio::spawn(tidy(Arc::clone(server), server.stop.clone()));
+        Ok(())
+    }
+
     /// A client inside the process that acts as `user` and calls itself `agent` (`kubelet/v1.36`), which names the owner
     /// of the fields it writes. Must be called within a tokio runtime.
     #[must_use]
@@ -197,11 +243,26 @@ impl Running {
     }
 }
 
-/// Starts the server over a store: fills the caches, listens, sets up what every cluster has. Serves until `stop`.
+/// Starts the server over a store: serves, and sets up what every cluster has. Serves until `stop`.
+///
+/// # Errors
+/// See `StartError`.
+pub async fn start(
+    config: Config,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> Result<Running, StartError> {
+    let running = serve(config, store, clock, stop).await?;
+    running.set_up().await?;
+    Ok(running)
+}
+
+/// Fills the caches and listens. `/readyz` says no until `Running::set_up` is done.
 ///
 /// # Errors
 /// See `StartError`; nothing listens afterwards.
-pub async fn start(
+pub(crate) async fn serve(
     config: Config,
     store: Store,
     clock: Arc<dyn Clock>,
@@ -242,9 +303,11 @@ pub async fn start(
     let admission = Chain::new(&config.enable_admission, &config.disable_admission)
         .map_err(|unknown| StartError::Admission(unknown.0))?;
     let workers = config.workers.max(1);
+    let metrics = Metrics::new();
+    config.encryption.register(metrics.registry());
     let server = Arc::new(Server {
         seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
-        metrics: Metrics::new(),
+        metrics,
         documents: Documents::new(&config.version),
         ready: std::sync::atomic::AtomicBool::new(false),
         stop: stop.clone(),
@@ -260,12 +323,12 @@ pub async fn start(
         keys,
     });
     let workers = Workers::start(workers, &server, &tls, &stop).map_err(StartError::Workers)?;
-    tokio::spawn(accept(listener, workers.clone(), stop.clone()));
-    bootstrap::run(&server).await.map_err(|failure| StartError::Bootstrap(crate::answer::status(failure)))?;
-    server.ready.store(true, std::sync::atomic::Ordering::Release);
-    tokio::spawn(tidy(Arc::clone(&server), stop));
+    tokio::spawn(accept(listener, workers.clone(), stop));
     Ok(Running { server, workers, address })
 }
+
+/// How often a key service that the start waits for is asked.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// How often due objects are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);

@@ -106,6 +106,7 @@ pub(crate) async fn start(
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption: Arc::clone(&encryption),
+        unsafe_deletion: false,
         version: VERSION.to_owned(),
     };
     let storage = match &flags.storage {

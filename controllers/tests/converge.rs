@@ -91,6 +91,7 @@ impl World {
                 .collect(),
             workers: 2,
             encryption: apiserver::encryption::Encryption::none(),
+            unsafe_deletion: false,
             version: "v1.36.0".to_owned(),
         };
         let clock = Arc::new(storage::clock::SystemClock);

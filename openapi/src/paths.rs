@@ -56,6 +56,11 @@ const WATCH: &[Query] = &[
 const DELETE: &[Query] = &[
     DRY_RUN,
     ("gracePeriodSeconds", "integer", "How many seconds the object has to end; 0 means at once."),
+    (
+        "ignoreStoreReadErrorWithClusterBreakingPotential",
+        "boolean",
+        "Deletes an object that cannot be read, without finalizers and preconditions; may break the cluster.",
+    ),
     ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
     ("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
 ];

@@ -6,15 +6,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, join};
+use futures::future::{BoxFuture, join, join_all};
 use rand::Rng as _;
 use storage::clock::ManualClock;
+use storage::embedded::{Embedded, Options};
 use storage::kv::{Kv, Mutation, RangeRead, Read};
 use storage::laws::{self, Case};
 use storage::sim::{Faults, Sim};
-use storage::store::{Commit, Event, Expect, Key, Op, Retention, Revision, Store, StoreError};
+use storage::store::backup::{At, Backup, Source};
+use storage::store::check::check;
+use storage::store::{Commit, Event, Expect, Key, Op, Retention, Revision, Store, StoreError, Versioned};
 use storage::transform::{OpenError, Opened, Transform};
 
 /// A toy: names its generation and the key, then the bytes in disguise. No cipher is needed to see whether the store seals.
@@ -430,4 +434,166 @@ fn what_has_to_be_fetched_is_fetched_once() {
         // What replaces an object does not have to open it.
         write(&store, put("a", "again")).await;
     });
+}
+
+#[test]
+fn what_nobody_can_read_can_be_discarded() {
+    block_on(async {
+        let kv = calm();
+        let toy = Arc::new(Toy::default());
+        let store = open(&kv, &toy).await;
+        // In a row and in parts; beside them one that opens.
+        for (name, bytes) in [("short", vec![b'x'; 30]), ("long", vec![b'x'; 200_000]), ("well", b"of well".to_vec())] {
+            let due =
+                Op::Put { key: key(name), bytes: bytes.into(), expect: Expect::Any, expires: Some(2_000_000_000) };
+            write(&store, due).await;
+        }
+        for name in ["short", "long"] {
+            // Its key is not the row's any more, and so it does not open.
+            let from = Bytes::from(format!("Csecrets\0default\0{name}"));
+            let mut tx = kv.begin();
+            let row = tx.get(&from, Read::Snapshot).await.unwrap().unwrap();
+            tx.mutate(Mutation::Set(Bytes::from(format!("Csecrets\0default\0bad-{name}")), row));
+            tx.mutate(Mutation::Clear(from));
+            tx.commit().await.unwrap();
+        }
+        assert_eq!(store.revision_of(&key("none")).await.unwrap(), None);
+        let said = async |limit| {
+            let (found, more) = store.unreadable("secrets", limit, Duration::from_secs(60)).await.unwrap();
+            let keys = found.into_iter().map(|error| match error {
+                StoreError::Transform { key, why } if why == "not for this key" => key.name.to_string(),
+                error => panic!("{error}"),
+            });
+            (keys.collect::<Vec<_>>(), more)
+        };
+        assert_eq!(said(9).await, (vec!["bad-long".to_owned(), "bad-short".to_owned()], false));
+        assert_eq!(said(1).await, (vec!["bad-long".to_owned()], true));
+        let before = store.read_revision().await.unwrap();
+        for name in ["bad-short", "bad-long"] {
+            assert!(store.get(&key(name)).await.is_err());
+            let again = Op::Put { key: key(name), bytes: "x".into(), expect: Expect::Absent, expires: None };
+            let said = store.commit(Commit { ops: vec![again], ..Commit::default() }).await;
+            let is_there = |found: &Option<Versioned>| found.as_ref().is_some_and(|found| found.bytes.is_empty());
+            assert!(matches!(&said, Err(StoreError::Expectation { found, .. }) if is_there(found)), "{said:?}");
+            let at = store.revision_of(&key(name)).await.unwrap().expect("it is there");
+            write(&store, Op::Discard { key: key(name), expect: Expect::At(at) }).await;
+            assert_eq!(store.get(&key(name)).await.unwrap(), None);
+        }
+        let left = store.list("secrets", None, None, 0).await.unwrap();
+        assert_eq!(left.items.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), [key("well")]);
+        // Whoever follows the log hears that something went, and goes on after it.
+        let said = store.tail("secrets", before).next().await.expect_err("what went cannot be shown").to_string();
+        assert_eq!(
+            said,
+            "saw a DELETED event, but object data is corrupt - data from the storage is not transformable revision=0: not for this key"
+        );
+        write(&store, put("well", "again")).await;
+        let mut tail = store.tail("secrets", left.revision);
+        assert_eq!(tail.next().await.unwrap().len(), 1);
+        // What is due goes, whether it can be read or not.
+        let due = Op::Put { key: key("due"), bytes: "due".into(), expect: Expect::Any, expires: Some(1_000) };
+        write(&store, due).await;
+        let mut tx = kv.begin();
+        let row = Bytes::from("Csecrets\0default\0due");
+        let other = tx.get(&Bytes::from("Csecrets\0default\0well"), Read::Snapshot).await.unwrap().unwrap();
+        let found = tx.get(&row, Read::Snapshot).await.unwrap().unwrap();
+        // The stamp and the time are its own, the bytes are not.
+        tx.mutate(Mutation::Set(row, [&found[..20], &other[20..]].concat().into()));
+        tx.commit().await.unwrap();
+        assert!(store.get(&key("due")).await.is_err());
+        assert_eq!(store.expire().await.unwrap(), 1);
+        assert_eq!(store.revision_of(&key("due")).await.unwrap(), None);
+        let mut tail = store.tail("secrets", store.read_revision().await.unwrap());
+        // One that opens can be discarded as well, and ends as it was; one that is not there leaves no trace.
+        let gone = write(&store, Op::Discard { key: key("well"), expect: Expect::Any }).await;
+        let events = tail.next().await.unwrap();
+        assert_eq!((events[0].revision, events[0].bytes.as_ref()), (gone, &b"again"[..]));
+        let nothing = write(&store, Op::Discard { key: key("well"), expect: Expect::Any }).await;
+        assert_eq!(store.last_change("secrets").await.unwrap().changed, gone, "{nothing}");
+        let refused = Op::Discard { key: key("well"), expect: Expect::Present };
+        let refused = store.commit(Commit { ops: vec![refused], ..Commit::default() }).await;
+        assert!(matches!(refused, Err(StoreError::Expectation { found: None, .. })), "{refused:?}");
+        store.compact("secrets", Retention { max_entries: Some(0), ..Retention::default() }).await.unwrap();
+        let left: Vec<_> = rows(kv.as_ref()).await.into_iter().map(|(key, _)| key).collect();
+        assert!(left.iter().all(|key| !key.starts_with(b"B") && !key.starts_with(b"L")), "{left:?}");
+    });
+}
+
+/// A backup is taken while everything is rewritten and written to: what comes back is one state, and all of it opens.
+async fn backed_up_while_rewritten(kv: Arc<dyn Kv>, padding: usize, objects: usize, cut: usize) {
+    let toy = Arc::new(Toy { padding, ..Toy::default() });
+    let clock = Arc::new(ManualClock::new(1_000_000_000));
+    let store = Store::open_sealed(kv.clone(), clock.clone(), toy.clone()).await.unwrap();
+    let name = |n: usize| format!("n{n:05}");
+    let text = |n: usize, turn: usize| Bytes::from(format!("{n}/{turn} ").repeat(if n % 50 == 0 { 15_000 } else { 3 }));
+    for n in 0..objects {
+        write(&store, put(&name(n), text(n, 0))).await;
+        if n % 3 == 0 {
+            write(&store, put(&name(n), text(n, 1))).await;
+        }
+    }
+    let middle = store.read_revision().await.unwrap();
+    toy.turn();
+    let writers = join_all((0..3).map(|writer| {
+        let store = &store;
+        async move {
+            for n in (writer..objects).step_by(3) {
+                let op = if n % 11 == 5 { delete(&name(n), text(n, 9)) } else { put(&name(n), text(n, 2 + writer)) };
+                write(store, op).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    }));
+    let rewriter = async {
+        let mut done = (0, 0);
+        for _ in 0..3 {
+            let (objects, past) = rewrite(&store).await;
+            done = (done.0 + objects, done.1 + past);
+        }
+        done
+    };
+    let backup = async {
+        let mut backup = Backup::new(kv.clone(), clock.clone(), |_| false).cut_every(cut);
+        let mut file = Vec::new();
+        while let Some(bytes) = backup.next().await.unwrap() {
+            file.extend_from_slice(&bytes);
+            tokio::task::yield_now().await;
+        }
+        file
+    };
+    let (file, (_, (rewritten, past))) = join(backup, join(writers, rewriter)).await;
+    assert!(rewritten > 0 && past > 0, "nothing was left to rewrite: {rewritten}, {past}");
+    assert!(!holds(&rows(kv.as_ref()).await, "sealed:0:"));
+    for at in [At::Latest, At::Revision(middle)] {
+        let mut source = Source::verify(std::io::Cursor::new(file.clone()), |_| false).unwrap();
+        let point = source.point(at).unwrap();
+        let target = calm();
+        source.restore(target.as_ref(), clock.as_ref(), point, |_| {}).await.unwrap();
+        assert_eq!(check(target.as_ref()).await.unwrap().findings, Vec::new());
+        let restored = Store::open_sealed(target, clock.clone(), toy.clone()).await.unwrap();
+        for n in 0..objects {
+            let wanted = store.get_at(&key(&name(n)), point.revision).await.unwrap().map(|found| found.bytes);
+            let found = restored.get(&key(&name(n))).await.unwrap().map(|found| found.bytes);
+            assert_eq!(found, wanted, "{} at {:?}", name(n), point.revision);
+            for event in restored.history(&key(&name(n))).await.unwrap() {
+                assert!(event.bytes.starts_with(format!("{n}/").as_bytes()), "{event:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_backup_during_a_rewrite_is_one_state_and_opens() {
+    for seed in laws::seeds(6) {
+        eprintln!("seed {seed} (LAWS_SEED={seed} runs it again)");
+        let cut = [0, 1, 7][usize::try_from(seed % 3).unwrap()];
+        block_on(backed_up_while_rewritten(Arc::new(Sim::new(seed, Faults::DELAYS)), 60_000, 150, cut));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_directory_during_a_rewrite_opens() {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let kv = Embedded::open(place.path(), &Options { reserve: 0, ..Options::default() }).unwrap();
+    backed_up_while_rewritten(Arc::new(kv), 500, 2_000, 0).await;
 }

@@ -6,6 +6,7 @@
 
 use super::ciphers::{self, Cipher};
 use super::envelope::{self, EncryptedObject, SourceType};
+use super::metrics::{Direction, LOCAL, Metrics, OK};
 use super::wire::key_management_service_client::KeyManagementServiceClient;
 use super::wire::{DecryptRequest, EncryptRequest, StatusRequest, StatusResponse};
 use arc_swap::ArcSwapOption;
@@ -35,8 +36,12 @@ const GOOD_FOR: Duration = Duration::from_secs(20);
 const BAD_FOR: Duration = Duration::from_secs(3);
 /// How long a seed is kept in memory after its last use.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// How long a service that did not answer is not asked to open another seed: who waits for many of them waits once.
+const SILENT_FOR: Duration = Duration::from_secs(1);
 /// Pause before a socket that nobody listens on is tried again.
 const REDIAL: Duration = Duration::from_millis(100);
+/// What a service says that is not there, or does not come to an answer in time.
+const SILENT: [&str; 2] = ["Unavailable", "DeadlineExceeded"];
 /// Protocol versions of a service; equal in what they do.
 const VERSIONS: [&str; 2] = ["v2", "v2beta1"];
 
@@ -46,6 +51,10 @@ struct State {
     cipher: Arc<Cipher>,
     /// What lies beside each object; its data are empty.
     object: EncryptedObject,
+    /// Of `object`.
+    digest: [u8; 32],
+    /// Of the key's name.
+    key_hash: String,
     /// From then on it seals no more.
     expires: Instant,
 }
@@ -56,6 +65,31 @@ struct Checked {
     last: Option<(Instant, Duration, Result<(), String>)>,
     /// The version of the first answer; it must not change.
     version: Option<String>,
+}
+
+/// Why a service did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The name of its gRPC status; [`LOCAL`] when it was not the service that refused.
+    pub(crate) status: &'static str,
+    /// One sentence.
+    pub(crate) why: String,
+}
+
+impl Refusal {
+    fn local(why: String) -> Refusal {
+        Refusal { status: LOCAL, why }
+    }
+
+    fn before(self, said: &str) -> Refusal {
+        Refusal { why: format!("{said}, error: {}", self.why), ..self }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 /// Opened seeds by the digest of their wrapped form, with their last use.
@@ -70,6 +104,9 @@ pub(crate) struct Kms {
     state: ArcSwapOption<State>,
     seeds: Mutex<Seeds>,
     checked: tokio::sync::Mutex<Checked>,
+    /// When it last gave no answer about a seed, and how that was put.
+    silent: Mutex<Option<(Instant, Refusal)>>,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Kms {
@@ -101,13 +138,43 @@ async fn dial(path: &str) -> std::io::Result<UnixStream> {
     }
 }
 
-fn said(status: &tonic::Status) -> String {
-    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+/// A status by its name in Go.
+fn code_name(code: tonic::Code) -> &'static str {
+    use tonic::Code;
+    match code {
+        Code::Ok => OK,
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+fn refusal(code: tonic::Code, message: &str) -> Refusal {
+    let status = code_name(code);
+    Refusal { status, why: format!("rpc error: code = {status} desc = {message}") }
 }
 
 impl Kms {
     /// A client of the service; nothing is asked yet.
-    pub(crate) fn new(name: &str, endpoint: &str, timeout: Duration) -> Result<Arc<Kms>, String> {
+    pub(crate) fn new(
+        name: &str,
+        endpoint: &str,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Kms>, String> {
         let socket = path(endpoint);
         let connector = tower::service_fn(move |_: Uri| {
             let socket = socket.clone();
@@ -123,6 +190,8 @@ impl Kms {
             state: ArcSwapOption::empty(),
             seeds: Mutex::new(HashMap::new()),
             checked: tokio::sync::Mutex::new(Checked { last: None, version: None }),
+            silent: Mutex::new(None),
+            metrics,
         }))
     }
 
@@ -174,8 +243,10 @@ impl Kms {
         let name = &self.name;
         // The clock starts before the question: the bound is one on the whole.
         let expires = Instant::now() + TTL;
-        let status =
-            self.call(|mut client| async move { client.status(StatusRequest {}).await }).await.map_err(|error| {
+        let status = self
+            .call("Status", |mut client| async move { client.status(StatusRequest {}).await })
+            .await
+            .map_err(|error| {
                 format!("failed to perform status section of the healthz check for KMS Provider {name}, error: {error}")
             })?;
         let mut errors = Vec::new();
@@ -187,9 +258,13 @@ impl Kms {
         }
         match envelope::validate_key_id(&status.key_id) {
             Err(error) => {
+                self.metrics.misnamed(name, status.key_id.is_empty());
                 errors.push(format!("got invalid KMSv2 KeyID hash {:?}: {error}", envelope::hash(&status.key_id)));
             }
-            Ok(()) => errors.extend(self.take_up(&status.key_id, expires).await.err()),
+            Ok(()) => {
+                self.metrics.named(name, &envelope::hash(&status.key_id));
+                errors.extend(self.take_up(&status.key_id, expires).await.err());
+            }
         }
         match &errors[..] {
             [] => Ok(()),
@@ -203,14 +278,18 @@ impl Kms {
         if let Some(state) = self.state.load_full()
             && state.object.key_id == key_id
         {
-            let object = state.object.clone();
-            self.state.store(Some(Arc::new(State { cipher: Arc::clone(&state.cipher), object, expires })));
+            let (cipher, object) = (Arc::clone(&state.cipher), state.object.clone());
+            let (digest, key_hash) = (state.digest, state.key_hash.clone());
+            self.state.store(Some(Arc::new(State { cipher, object, digest, key_hash, expires })));
             return Ok(());
         }
-        let seed = ciphers::random::<{ ciphers::SEED }>()?;
+        let begun = Instant::now();
+        let seed = ciphers::random::<{ ciphers::SEED }>();
+        self.metrics.made(begun.elapsed(), seed.is_ok());
+        let seed = seed?;
         let request = EncryptRequest { plaintext: seed.to_vec(), uid: uuid::Uuid::new_v4().to_string() };
         let wrapped = self
-            .call(|mut client| {
+            .call("Encrypt", |mut client| {
                 let request = request.clone();
                 async move { client.encrypt(request).await }
             })
@@ -233,33 +312,43 @@ impl Kms {
             ));
         }
         let cipher = Arc::new(Cipher::extended(&seed)?);
-        self.remember(envelope::digest(&object), Arc::clone(&cipher));
-        self.state.store(Some(Arc::new(State { cipher, object, expires })));
+        let (digest, key_hash) = (envelope::digest(&object), envelope::hash(&object.key_id));
+        self.remember(digest, Arc::clone(&cipher));
+        self.state.store(Some(Arc::new(State { cipher, object, digest, key_hash, expires })));
         tracing::info!(kms = self.name, "a new data key is in use");
         Ok(())
     }
 
     /// Asks the service. Waits for it to listen, all in all for no longer than its timeout.
-    async fn call<T, F>(&self, ask: impl Fn(KeyManagementServiceClient<Channel>) -> F) -> Result<T, String>
+    async fn call<T, F>(
+        &self,
+        method: &str,
+        ask: impl Fn(KeyManagementServiceClient<Channel>) -> F,
+    ) -> Result<T, Refusal>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
+        let begun = Instant::now();
         let mut last = None;
         let answer = tokio::time::timeout(self.timeout, async {
             loop {
                 match ask(self.client.clone()).await {
-                    Err(status) if status.code() == tonic::Code::Unavailable => last = Some(said(&status)),
+                    Err(status) if status.code() == tonic::Code::Unavailable => last = Some(status),
                     answer => return answer,
                 }
                 tokio::time::sleep(REDIAL).await;
             }
         })
         .await;
-        match answer {
-            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| said(&status)),
-            Err(_) => Err(last
-                .unwrap_or_else(|| "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned())),
-        }
+        let answer = match (answer, last) {
+            (Ok(Ok(answer)), _) => Ok(answer.into_inner()),
+            (Ok(Err(status)), _) | (Err(_), Some(status)) => Err(refusal(status.code(), status.message())),
+            (Err(_), None) => Err(refusal(tonic::Code::DeadlineExceeded, "context deadline exceeded")),
+        };
+        let status = answer.as_ref().map_or_else(|refusal| refusal.status, |_| OK);
+        let method = format!("/v2.KeyManagementService/{method}");
+        self.metrics.asked(&self.name, &method, begun.elapsed(), status);
+        answer
     }
 
     fn remember(&self, digest: [u8; 32], cipher: Arc<Cipher>) {
@@ -267,9 +356,16 @@ impl Kms {
         let mut seeds = self.seeds.lock();
         seeds.retain(|_, (_, used)| now.duration_since(*used) < KEEP);
         seeds.insert(digest, (cipher, now));
+        self.metrics.held(&self.name, seeds.len());
     }
 
     fn known(&self, digest: &[u8; 32]) -> Option<Arc<Cipher>> {
+        // The seed in use is known as long as it is in use, whether anybody reads or not.
+        if let Some(state) = self.state.load().as_ref()
+            && state.digest == *digest
+        {
+            return Some(Arc::clone(&state.cipher));
+        }
         let mut seeds = self.seeds.lock();
         let (cipher, used) = seeds.get_mut(digest)?;
         *used = Instant::now();
@@ -295,6 +391,7 @@ impl Kms {
         let mut object = state.object.clone();
         state.cipher.seal(context, plain, &mut object.encrypted_data)?;
         envelope::validate(&object)?;
+        self.metrics.used(Direction::ToStorage, &self.name, &state.key_hash);
         object.encode(out).map_err(|error| error.to_string())
     }
 
@@ -305,8 +402,12 @@ impl Kms {
     pub(crate) fn open(&self, context: &[u8], stored: &Bytes) -> Result<(Bytes, bool), OpenError> {
         let object = envelope::decode(stored).map_err(OpenError::Failed)?;
         let cipher = self.known(&envelope::digest(&object)).ok_or(OpenError::Locked)?;
-        let plain = cipher.open(context, &object.encrypted_data).map_err(OpenError::Failed)?;
         let state = self.state.load();
+        match state.as_ref().filter(|state| state.object.key_id == object.key_id) {
+            Some(state) => self.metrics.used(Direction::FromStorage, &self.name, &state.key_hash),
+            None => self.metrics.used(Direction::FromStorage, &self.name, &envelope::hash(&object.key_id)),
+        }
+        let plain = cipher.open(context, &object.encrypted_data).map_err(OpenError::Failed)?;
         let fresh = state.as_ref().is_some_and(|state| {
             state.object.key_id == object.key_id
                 && state.object.encrypted_dek_source_type == object.encrypted_dek_source_type
@@ -317,31 +418,40 @@ impl Kms {
     /// Has the service unwrap the seed of `stored`.
     ///
     /// # Errors
-    /// One sentence.
-    pub(crate) async fn unlock(&self, stored: &Bytes) -> Result<(), String> {
-        let object = envelope::decode(stored)?;
+    /// What it said; the same again for a moment when it said nothing.
+    pub(crate) async fn unlock(&self, stored: &Bytes) -> Result<(), Refusal> {
+        let object = envelope::decode(stored).map_err(Refusal::local)?;
         let digest = envelope::digest(&object);
         if self.known(&digest).is_some() {
             return Ok(());
         }
+        if let Some((at, refusal)) = self.silent.lock().as_ref()
+            && at.elapsed() < SILENT_FOR
+        {
+            return Err(refusal.clone());
+        }
+        self.metrics.missed();
         let request = DecryptRequest {
             ciphertext: object.encrypted_dek_source.clone(),
             uid: uuid::Uuid::new_v4().to_string(),
             key_id: object.key_id.clone(),
             annotations: object.annotations.clone(),
         };
-        let seed = self
-            .call(|mut client| {
+        let answer = self
+            .call("Decrypt", |mut client| {
                 let request = request.clone();
                 async move { client.decrypt(request).await }
             })
             .await
-            .map_err(|error| format!("failed to decrypt DEK, error: {error}"))?
-            .plaintext;
+            .map_err(|refusal| refusal.before("failed to decrypt DEK"));
+        let silent = answer.as_ref().err().filter(|refusal| SILENT.contains(&refusal.status));
+        *self.silent.lock() = silent.map(|refusal| (Instant::now(), refusal.clone()));
+        let seed = answer?.plaintext;
         let cipher = match object.encrypted_dek_source_type() {
-            SourceType::AesGcmKey => Cipher::gcm(&seed)?,
-            SourceType::HkdfSha256XnonceAesGcmSeed => Cipher::extended(&seed)?,
-        };
+            SourceType::AesGcmKey => Cipher::gcm(&seed),
+            SourceType::HkdfSha256XnonceAesGcmSeed => Cipher::extended(&seed),
+        }
+        .map_err(Refusal::local)?;
         self.remember(digest, Arc::new(cipher));
         Ok(())
     }

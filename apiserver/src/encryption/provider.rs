@@ -59,7 +59,7 @@ impl Provider {
                 let mut errors = Vec::new();
                 for (index, (name, cipher)) in keys.iter().enumerate() {
                     let Some(sealed) = rest.strip_prefix(name.as_bytes()) else { continue };
-                    match cipher.open(context, sealed) {
+                    match cipher.open(context, sealed).and_then(|plain| believable(cipher, plain)) {
                         Ok(plain) => return Ok((plain.into(), index != 0)),
                         Err(error) => errors.push(error),
                     }
@@ -69,13 +69,23 @@ impl Provider {
         }
     }
 
-    fn prefix(&self) -> &[u8] {
+    /// What its sealed bytes begin with.
+    pub(crate) fn prefix(&self) -> &str {
         match self {
-            Provider::Keys { prefix, .. } => prefix.as_bytes(),
-            Provider::Kms(kms) => kms.prefix().as_bytes(),
-            Provider::Identity => b"",
+            Provider::Keys { prefix, .. } => prefix,
+            Provider::Kms(kms) => kms.prefix(),
+            Provider::Identity => "",
         }
     }
+}
+
+/// AES-CBC authenticates nothing: under a wrong key one block in 256 has a padding, and what comes out is noise.
+fn believable(cipher: &Cipher, plain: Vec<u8>) -> Result<Vec<u8>, String> {
+    if let Cipher::Cbc(_) = cipher {
+        serde_json::from_slice::<serde::de::IgnoredAny>(&plain)
+            .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
+    }
+    Ok(plain)
 }
 
 fn named(
@@ -127,26 +137,40 @@ pub(crate) fn seal(providers: &[Arc<Provider>], context: &[u8], plain: &Bytes) -
     Ok(out.into())
 }
 
-/// The object that stored bytes were made from.
+/// The object that stored bytes were made from. `tried` hears the prefix of each provider that was asked, and whether it knew.
 ///
 /// # Errors
 /// `Locked` when a KMS has to be asked; otherwise what the providers whose prefix it has say.
-pub(crate) fn open(providers: &[Arc<Provider>], context: &[u8], stored: &Bytes) -> Result<Opened, OpenError> {
+pub(crate) fn open(
+    providers: &[Arc<Provider>],
+    context: &[u8],
+    stored: &Bytes,
+    mut tried: impl FnMut(&str, bool),
+) -> Result<Opened, OpenError> {
     let mut errors = Vec::new();
     for (index, provider) in providers.iter().enumerate() {
         let prefix = provider.prefix();
-        if !stored.starts_with(prefix) {
+        if !stored.starts_with(prefix.as_bytes()) {
             continue;
         }
         match provider.open(context, &stored.slice(prefix.len()..)) {
-            Ok((plain, stale)) => return Ok(Opened { plain, stale: stale || index != 0 }),
+            Ok((plain, stale)) => {
+                tried(if prefix.is_empty() { "identity" } else { prefix }, true);
+                return Ok(Opened { plain, stale: stale || index != 0 });
+            }
             // Sealed bytes are none of identity's business: whoever comes later may know them.
             Err(OpenError::Failed(_)) if prefix.is_empty() => {}
-            Err(OpenError::Failed(error)) => errors.push(error),
+            Err(OpenError::Failed(error)) => {
+                tried(prefix, false);
+                errors.push(error);
+            }
             Err(OpenError::Locked) => return Err(OpenError::Locked),
         }
     }
-    Err(OpenError::Failed(together(errors).unwrap_or_else(|| "no matching prefix found".to_owned())))
+    Err(OpenError::Failed(together(errors).unwrap_or_else(|| {
+        tried("unknown", false);
+        "no matching prefix found".to_owned()
+    })))
 }
 
 /// The KMS that has to be asked about stored bytes, and what follows its prefix.

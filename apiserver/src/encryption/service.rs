@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 /// What the service says and does.
 #[derive(Clone)]
-struct Manner {
+pub(super) struct Manner {
     /// Of the status.
     key_id: String,
     /// Of answers to Encrypt; the status' if empty.
@@ -31,10 +31,10 @@ struct Manner {
 }
 
 #[derive(Clone)]
-struct Vault(Arc<Mutex<Manner>>);
+pub(super) struct Vault(Arc<Mutex<Manner>>);
 
 impl Vault {
-    fn new() -> Vault {
+    pub(super) fn new() -> Vault {
         Vault(Arc::new(Mutex::new(Manner {
             key_id: "kek-1".into(),
             wraps_under: String::new(),
@@ -62,7 +62,7 @@ impl Vault {
     }
 
     /// Serves on the socket until the set is dropped.
-    fn serve(&self, path: &Path) -> JoinSet<()> {
+    pub(super) fn serve(&self, path: &Path) -> JoinSet<()> {
         drop(std::fs::remove_file(path));
         let listener = UnixListener::bind(path).unwrap();
         let service = TowerToHyperService::new(KeyManagementServiceServer::new(self.clone()));
@@ -112,7 +112,7 @@ impl KeyManagementService for Vault {
     }
 }
 
-fn provider(file: &File) -> Vec<String> {
+pub(super) fn provider(file: &File) -> Vec<String> {
     let socket = file.directory.path().join("kms.sock");
     vec![
         format!("kms: {{apiVersion: v2, name: vault, endpoint: 'unix://{}', timeout: 500ms}}", socket.display()),
@@ -120,7 +120,7 @@ fn provider(file: &File) -> Vec<String> {
     ]
 }
 
-fn socket(file: &File) -> PathBuf {
+pub(super) fn socket(file: &File) -> PathBuf {
     file.directory.path().join("kms.sock")
 }
 
@@ -157,6 +157,23 @@ async fn one_seed_serves_all_objects_and_is_unwrapped_once() {
         assert_eq!(opened, Opened { plain: plain(), stale: false }, "another seed under the same key is as good");
     }
     assert_eq!(vault.counts(), (2, 1));
+    let value = |name: &str| metric(&other, name);
+    assert_eq!(value("apiserver_storage_envelope_transformation_cache_misses_total").as_deref(), Some("1"));
+    assert_eq!(value("apiserver_storage_data_key_generation_duration_seconds_count").as_deref(), Some("1"));
+    assert_eq!(
+        value("apiserver_envelope_encryption_dek_source_cache_size{provider_name=\"vault\"}").as_deref(),
+        Some("2")
+    );
+    let hash = envelope::hash("kek-1");
+    let used = value("apiserver_envelope_encryption_key_id_hash_total{").unwrap();
+    let labels = format!("key_id_hash=\"{hash}\",provider_name=\"vault\",transformation_type=\"from_storage\"}} 3");
+    assert!(used.ends_with(&labels), "{used}");
+    for method in ["Status", "Encrypt", "Decrypt"] {
+        let line = format!(
+            "apiserver_envelope_encryption_kms_operations_latency_seconds_count{{grpc_status_code=\"OK\",method_name=\"/v2.KeyManagementService/{method}\",provider_name=\"vault\"}}"
+        );
+        assert_eq!(value(&line).as_deref(), Some("1"), "{line}");
+    }
     // Rows that were moved or damaged.
     assert!(open(&other, &secret("b"), &sealed[0]).await.is_err());
     let mut damaged = sealed[0].to_vec();
@@ -217,6 +234,9 @@ async fn a_service_that_dies_stops_writes_in_time_and_reads_of_new_seeds() {
     let said = open(&other, &secret("a"), &sealed).await.expect_err("nobody unwraps it");
     assert!(said.starts_with("failed to decrypt DEK, error: rpc error: code = Unavailable"), "{said}");
     let _server = vault.serve(&socket(&file));
+    // Who waits for many seeds waits once, and not for long after the service has come.
+    assert_eq!(open(&other, &secret("a"), &sealed).await, Err(said));
+    pass(Duration::from_secs(1)).await;
     assert_eq!(open(&other, &secret("a"), &sealed).await.unwrap().plain, plain());
     // The next look of its own makes both whole again.
     pass(Duration::from_secs(11)).await;
@@ -290,6 +310,7 @@ async fn a_store_waits_for_the_service_and_says_so() {
     let said = again.commit(put("b")).await.expect_err("there is no seed").to_string();
     assert!(said.contains("/registry/secrets/default/b") && said.contains("has not given a data key yet"), "{said}");
     let _server = vault.serve(&socket(&file));
+    pass(Duration::from_secs(1)).await;
     assert_eq!(again.list("secrets", None, None, 0).await.unwrap().items.len(), 1);
 }
 

@@ -45,6 +45,12 @@ fn pool_name(pool: Pool) -> String {
     }
 }
 
+/// The names of all pools.
+pub fn pools() -> impl Iterator<Item = String> {
+    let ports = ["TCP", "UDP", "SCTP"].map(Pool::NodePort);
+    [Pool::ClusterIpV4, Pool::ClusterIpV6].into_iter().chain(ports).map(pool_name)
+}
+
 fn held(target: &Target, object: &Value) -> HashSet<(String, String)> {
     let needs = target.kind.hooks.needs(object, None);
     needs.into_iter().filter_map(|need| Some((pool_name(need.pool), need.want?))).collect()

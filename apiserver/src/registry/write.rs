@@ -170,9 +170,9 @@ pub(super) async fn namespace_check(server: &Server, target: &Target) -> Result<
         return Ok(Vec::new());
     }
     let key = Key::new("namespaces", "", &target.namespace);
-    let found = server.store.get(&key).await.map_err(|error| target.failure(error))?;
+    let found = server.store.revision_of(&key).await.map_err(|error| target.failure(error))?;
     match found {
-        Some(found) => Ok(vec![Check { key, expect: Expect::At(found.revision) }]),
+        Some(revision) => Ok(vec![Check { key, expect: Expect::At(revision) }]),
         None => {
             let resource = api::status::ResourceName { group: "", plural: "namespaces" };
             Err(Status::not_found(resource, &target.namespace).into())

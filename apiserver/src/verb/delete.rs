@@ -5,19 +5,25 @@ use crate::answer::{Answer, Failure};
 use crate::registry::columns::ListMeta;
 use crate::registry::finalize::Propagation;
 use crate::registry::read::Filter;
+use crate::registry::unreadable;
 use crate::registry::write::{self, DeleteOptions};
 use crate::road::decoded;
+use crate::road::received::Query;
 use crate::server::Server;
+use api::field_path::{Errors, FieldError, Path};
 use api::status::Status;
 use api::{meta, value};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Answers a delete.
 ///
 /// # Errors
 /// Those of decoding the options and of the deletion.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let options = delete_options(&mut call).await?;
+    let options = delete_options(server, &mut call).await?;
+    if options.ignore_read_error {
+        return discard(server, &call).await;
+    }
     let deleted = write::delete(server, &call.authorized.permit, &call.target, &options).await?;
     let kind = call.target.kind;
     if deleted.gone && !kind.returns_deleted {
@@ -28,12 +34,26 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     shown::object(call.received(), call.medium, kind, &deleted.entry, 200, server.now())
 }
 
+/// Answers the deletion of an object that cannot be read.
+async fn discard(server: &Server, call: &Call) -> Result<Answer, Failure> {
+    let (target, permit) = (&call.target, &call.authorized.permit);
+    unreadable::authorize(server, permit, target).await?;
+    unreadable::discard(server, permit, target).await?;
+    let details = json!({"name": target.name, "kind": target.kind.kind});
+    let status = Status { details, ..Status::foreign(200, "", String::new()) };
+    shown::value(call.medium, &status.to_value(), shown::meta_schema("Status")?, 200)
+}
+
 /// Answers a deletecollection.
 ///
 /// # Errors
 /// Those of selectors, options and of the first deletion that fails.
 pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let options = delete_options(&mut call).await?;
+    let options = delete_options(server, &mut call).await?;
+    if options.ignore_read_error {
+        let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
+        return Err(refuse(Errors::from([unreadable::wrong(why)])));
+    }
     let query = &call.received().query;
     let filter = Filter::parse(&call.target, query.get("labelSelector"), query.get("fieldSelector"))?;
     let wanted = options::of_list(query)?;
@@ -54,6 +74,12 @@ pub async fn evict(server: &Server, mut call: Call) -> Result<Answer, Failure> {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
     let mut options = parse(value::get(&eviction, "deleteOptions").unwrap_or(&Value::Null))?;
+    if options.ignore_read_error {
+        let field = Path::new("deleteOptions").child(unreadable::OPTION);
+        let why = "can not be set for pod eviction, try after removing the option";
+        let errors = Errors::from([FieldError::invalid(&field, true, why)]);
+        return Err(Status::invalid("policy", "Eviction", &call.target.name, &errors).into());
+    }
     options.dry_run |= call.write_options()?.dry_run;
     write::delete(server, &call.authorized.permit, &call.target, &options).await?;
     let done = Status::created();
@@ -61,27 +87,63 @@ pub async fn evict(server: &Server, mut call: Call) -> Result<Answer, Failure> {
 }
 
 /// Options from the body, or from the query when there is none.
-async fn delete_options(call: &mut Call) -> Result<DeleteOptions, Failure> {
+async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOptions, Failure> {
     let media = decoded::content_type(call.received());
     let strictness = call.write_query()?.strictness;
     let body = decoded::body(&call.received().body).await?;
-    let mut options = if body.is_empty() {
-        DeleteOptions::default()
+    let given = if body.is_empty() {
+        from_query(&call.received().query)?
     } else {
-        let decoded = decoded::object(&media, &body, shown::meta_schema("DeleteOptions")?, strictness)?;
-        parse(&decoded.value)?
+        decoded::object(&media, &body, shown::meta_schema("DeleteOptions")?, strictness)?.value
     };
-    let query = &call.received().query;
-    if body.is_empty() {
-        if let Some(seconds) = query.get("gracePeriodSeconds").filter(|text| !text.is_empty()) {
-            let invalid =
-                || Status::bad_request(format!("gracePeriodSeconds: Invalid value: {seconds:?}: must be an integer"));
-            options.grace = Some(seconds.parse().map_err(|_| invalid())?);
+    let mut options = parse(&given)?;
+    options.ignore_read_error &= unreadable::enabled(server);
+    let dry_run = call.write_options()?.dry_run;
+    if options.ignore_read_error {
+        let errors = lonely(&given, dry_run);
+        if !errors.is_empty() {
+            return Err(refuse(errors));
         }
-        options.propagation = propagation(query.get("propagationPolicy"), query.get("orphanDependents"))?;
     }
-    options.dry_run |= call.write_options()?.dry_run;
+    options.dry_run |= dry_run;
     Ok(options)
+}
+
+/// The options of a query in the form of a body; what is empty is not there.
+fn from_query(query: &Query) -> Result<Value, Failure> {
+    let mut given = json!({});
+    let text = |name: &str| query.get(name).filter(|text| !text.is_empty());
+    if let Some(seconds) = text("gracePeriodSeconds") {
+        let invalid =
+            || Status::bad_request(format!("gracePeriodSeconds: Invalid value: {seconds:?}: must be an integer"));
+        value::set(&mut given, "gracePeriodSeconds", seconds.parse::<i64>().map_err(|_| invalid())?);
+    }
+    if let Some(policy) = text("propagationPolicy") {
+        value::set(&mut given, "propagationPolicy", policy);
+    }
+    for name in ["orphanDependents", unreadable::OPTION] {
+        if text(name).is_some() {
+            value::set(&mut given, name, query.flag(name));
+        }
+    }
+    Ok(given)
+}
+
+/// What does not go together with the deletion of an object that cannot be read.
+fn lonely(given: &Value, dry_run: bool) -> Errors {
+    ["dryRun", "propagationPolicy", "orphanDependents", "gracePeriodSeconds", "preconditions"]
+        .into_iter()
+        .filter(|name| match value::get(given, name) {
+            Some(Value::Array(words)) => !words.is_empty() || dry_run,
+            Some(said) => !said.is_null(),
+            None => dry_run && *name == "dryRun",
+        })
+        .map(|name| unreadable::wrong(&format!("cannot be set together with .{name}")))
+        .collect()
+}
+
+fn refuse(errors: Errors) -> Failure {
+    Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors).into()
 }
 
 fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
@@ -93,6 +155,7 @@ fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
         uid: text("preconditions.uid").map(str::to_owned),
         version: text("preconditions.resourceVersion").map(str::to_owned),
         dry_run: value::items(object, "dryRun").iter().any(|word| word == "All"),
+        ignore_read_error: value::get(object, unreadable::OPTION).and_then(Value::as_bool).unwrap_or(false),
     })
 }
 
@@ -115,4 +178,46 @@ fn propagation(policy: Option<&str>, orphan: Option<&str>) -> Result<Option<Prop
 
 fn invalid(why: &str) -> Failure {
     Status::unprocessable(format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_go_with_unread_deletion() {
+        let check = |given: Value, dry_run: bool, names: &[&str]| {
+            let said: Vec<String> = lonely(&given, dry_run).iter().map(ToString::to_string).collect();
+            let field = unreadable::OPTION;
+            let wanted: Vec<String> = names
+                .iter()
+                .map(|name| format!("{field}: Invalid value: true: cannot be set together with .{name}"))
+                .collect();
+            assert_eq!(said, wanted, "{given}");
+        };
+        check(json!({}), false, &[]);
+        check(json!({"dryRun": []}), false, &[]);
+        check(json!({"dryRun": ["All"]}), false, &["dryRun"]);
+        check(json!({}), true, &["dryRun"]);
+        check(
+            json!({"propagationPolicy": "Orphan", "gracePeriodSeconds": 0}),
+            false,
+            &["propagationPolicy", "gracePeriodSeconds"],
+        );
+        check(json!({"orphanDependents": false, "preconditions": {}}), false, &["orphanDependents", "preconditions"]);
+    }
+
+    #[test]
+    fn queries_read_as_bodies_do() {
+        let check =
+            |query: &str, wanted: Value| assert_eq!(from_query(&Query::parse(query)).ok(), Some(wanted), "{query}");
+        check("", json!({}));
+        check(
+            "gracePeriodSeconds=0&propagationPolicy=Orphan",
+            json!({"gracePeriodSeconds": 0, "propagationPolicy": "Orphan"}),
+        );
+        check("orphanDependents=false&propagationPolicy=", json!({"orphanDependents": false}));
+        check(&format!("{}=true", unreadable::OPTION), json!({(unreadable::OPTION): true}));
+        assert!(from_query(&Query::parse("gracePeriodSeconds=x")).is_err());
+    }
 }

@@ -88,7 +88,7 @@ impl Store {
         };
         loop {
             let mut tx = self.kv().begin();
-            if reclaiming || commit.ops.iter().all(|op| matches!(op, Op::Delete { .. })) {
+            if reclaiming || commit.ops.iter().all(|op| !matches!(op, Op::Put { .. })) {
                 tx.reclaiming();
             }
             let staged = match &doubt {
@@ -126,10 +126,7 @@ impl Store {
         sealed: &[Bytes],
         id: [u8; 16],
     ) -> Result<Revision, Failed> {
-        let ops = commit.ops.iter().map(|op| {
-            let (Op::Put { key, expect, .. } | Op::Delete { key, expect, .. }) = op;
-            (key, *expect)
-        });
+        let ops = commit.ops.iter().map(|op| (op.key(), op.expect()));
         let wanted: Vec<(&Key, Expect)> = ops.chain(commit.checks.iter().map(|c| (&c.key, c.expect))).collect();
         let mut found = Vec::with_capacity(wanted.len());
         for some in wanted.chunks(read::AT_ONCE) {
@@ -200,7 +197,10 @@ async fn expected(store: &Store, tx: &dyn Transaction, key: &Key, expect: Expect
     }
     let found = match found {
         Some(c) => {
-            let bytes = read::body(store, tx, key, c.place, Slot::Put, c.body).await?;
+            let bytes = match read::body(store, tx, key, c.place, Slot::Put, c.body).await {
+                Err(Failed::Store(StoreError::Transform { .. })) => Bytes::new(),
+                bytes => bytes?,
+            };
             Some(Versioned { revision: c.place.revision, bytes })
         }
         None => None,
@@ -254,19 +254,19 @@ fn stage_op(
             tx.mutate(Mutation::StampedValue { key: layout::current(key), value, offset: 0 });
             (if before.is_some() { EventKind::Updated } else { EventKind::Created }, Last::None)
         }
-        Op::Delete { last, .. } => {
+        Op::Delete { .. } | Op::Discard { .. } => {
             let Some(before) = &before else { return false };
             tx.mutate(Mutation::Clear(layout::current(key)));
             if old_expires != 0 {
                 tx.mutate(Mutation::Clear(layout::expiry(old_expires, key)));
             }
-            let beside = match &before.body {
+            let last = op.object().and_then(|last| match &before.body {
                 Body::Inline(old) if store.holds(key, old, last) => None,
-                Body::Inline(old) => Some(old.len()),
-                Body::Parts(_) => Some(0),
-            };
-            let last = stored.unwrap_or(last);
-            let last = match beside.map(|beside| stage_body(tx, &key.resource, ordinal, Slot::Last, last, beside)) {
+                Body::Inline(old) => Some((stored.unwrap_or(last), old.len())),
+                Body::Parts(_) => Some((stored.unwrap_or(last), 0)),
+            });
+            let last = last.map(|(last, beside)| stage_body(tx, &key.resource, ordinal, Slot::Last, last, beside));
+            let last = match last {
                 None => Last::SameAsBefore,
                 Some(Body::Inline(bytes)) => Last::Inline(bytes),
                 Some(Body::Parts(len)) => Last::Parts(len),
@@ -364,9 +364,9 @@ fn validate(commit: &Commit) -> Result<(), StoreError> {
     let mut total = 0;
     for op in &commit.ops {
         key(op.key())?;
-        let (Op::Put { bytes, .. } | Op::Delete { last: bytes, .. }) = op;
-        limit("an object", bytes.len(), MAX_OBJECT)?;
-        total += bytes.len();
+        let len = op.object().map_or(0, Bytes::len);
+        limit("an object", len, MAX_OBJECT)?;
+        total += len;
         if commit.ops.len() > 1 && !seen.insert(op.key()) {
             return invalid(format!("a commit writes {} twice", op.key()));
         }

@@ -13,7 +13,7 @@ pub enum StoreError {
     Expectation {
         /// Which key.
         key: Key,
-        /// What it holds.
+        /// What it holds; without its bytes if they cannot be decrypted.
         found: Option<Versioned>,
     },
     /// Another owner has the item: choose another.
@@ -60,9 +60,27 @@ pub enum StoreError {
     /// The commit may or may not have happened: read to find out.
     #[error("{0}")]
     MaybeCommitted(String),
-    /// An object cannot be encrypted or decrypted: mend the encryption configuration, or its key service. Nothing was written.
+    /// An object cannot be encrypted: wait for the key service, or mend the encryption configuration. Nothing was written.
+    #[error("unable to transform key \"/registry/{key}\": {why}")]
+    NotSealed {
+        /// Which object.
+        key: Key,
+        /// What the transform said.
+        why: String,
+    },
+    /// An object cannot be decrypted: mend the encryption configuration, or its key service; or discard the object.
     #[error("unable to transform key \"/registry/{key}\": {why}")]
     Transform {
+        /// Which object.
+        key: Key,
+        /// What the transform said.
+        why: String,
+    },
+    /// The log tells of a deletion, and what was deleted cannot be decrypted: list again and go on from there.
+    #[error(
+        "saw a DELETED event, but object data is corrupt - data from the storage is not transformable revision=0: {why}"
+    )]
+    Lost {
         /// Which object.
         key: Key,
         /// What the transform said.

@@ -183,7 +183,13 @@ pub(super) async fn event(
     known_after: Option<Bytes>,
 ) -> Result<Event, Failed> {
     let previous = match entry.before {
-        Some(b) => Some(before(store, tx, &key, b).await?.bytes),
+        Some(b) => match before(store, tx, &key, b).await {
+            Ok(state) => Some(state.bytes),
+            Err(Failed::Store(StoreError::Transform { key, why })) if entry.kind == EventKind::Deleted => {
+                return Err(StoreError::Lost { key, why }.into());
+            }
+            Err(error) => return Err(error),
+        },
         None => None,
     };
     let bytes = match (entry.kind, entry.last) {
@@ -245,6 +251,14 @@ impl Store {
         // The parts must be read in the same snapshot as the record that names them.
         reading!(self, tx => match tx.get(&layout::current(key), Read::Snapshot).await? {
             Some(row) => Ok(Some(versioned(self, tx.as_ref(), key, row).await?)),
+            None => Ok(None),
+        })
+    }
+
+    /// The revision of the object under `key` now, whether it can be read or not.
+    pub async fn revision_of(&self, key: &Key) -> Result<Option<Revision>, StoreError> {
+        reading!(self, tx => match tx.get(&layout::current(key), Read::Snapshot).await? {
+            Some(row) => Ok(Some(Current::parse(row)?.place.revision)),
             None => Ok(None),
         })
     }

@@ -4,8 +4,10 @@
 //! byte: only the form in which rows keep objects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
+use tokio::time::Instant;
 
 use super::Store;
 use super::commit::Patience;
@@ -13,7 +15,7 @@ use super::error::StoreError;
 use super::layout::{self, Place, Slot};
 use super::read::{self, Failed, reading};
 use super::record::{Before, Body, Current, Entry, Last, PART};
-use super::types::{Commit, Key, Op, Revision};
+use super::types::{Commit, Key, Revision};
 use crate::clock::Clock;
 use crate::kv::{Kv, KvError, Mutation, RangeRead, Read, Transaction, key_after};
 use crate::transform::{OpenError, Opened, Transform};
@@ -42,6 +44,10 @@ pub struct Rewritten {
 
 fn failed(key: &Key, why: String) -> StoreError {
     StoreError::Transform { key: key.clone(), why }
+}
+
+fn not_sealed(key: &Key, why: String) -> StoreError {
+    StoreError::NotSealed { key: key.clone(), why }
 }
 
 /// Opens stored bytes, fetching what that takes.
@@ -100,9 +106,9 @@ impl Store {
         commit
             .ops
             .iter()
-            .map(|op| {
-                let (Op::Put { key, bytes, .. } | Op::Delete { key, last: bytes, .. }) = op;
-                transform.seal(key, bytes).map_err(|why| failed(key, why))
+            .map(|op| match op.object() {
+                Some(bytes) => transform.seal(op.key(), bytes).map_err(|why| not_sealed(op.key(), why)),
+                None => Ok(Bytes::new()),
             })
             .collect()
     }
@@ -125,12 +131,50 @@ impl Store {
         })
     }
 
+    /// The objects of a resource that do not open: at most `limit`, and as many as are found within about `time`. The second value
+    /// says that not all of the resource was looked at.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn unreadable(
+        &self,
+        resource: &str,
+        limit: usize,
+        time: Duration,
+    ) -> Result<(Vec<StoreError>, bool), StoreError> {
+        let mut found = Vec::new();
+        let Some(transform) = self.transform() else { return Ok((found, false)) };
+        let (begun, mut range) = (Instant::now(), layout::current_range(resource, None));
+        loop {
+            let page: Vec<(Key, Bytes)> = reading!(self, tx => {
+                let tx = tx.as_ref();
+                let read = RangeRead::new(range.start.clone(), range.end.clone()).limit(ROWS);
+                let mut page = Vec::new();
+                for (row_key, row) in tx.get_range(&read, Read::Snapshot).await?.rows {
+                    let key = layout::parse_current(&row_key, None)
+                        .ok_or_else(|| StoreError::Corrupt("a key does not decode".to_owned()))?;
+                    let Current { place, body, .. } = Current::parse(row)?;
+                    page.push((key, read::stored(tx, resource, place, Slot::Put, body).await?));
+                }
+                Ok(page)
+            })?;
+            let Some((last, _)) = page.last() else { return Ok((found, false)) };
+            range.start = key_after(&layout::current(last));
+            for (key, stored) in &page {
+                if found.len() >= limit || begun.elapsed() >= time {
+                    return Ok((found, true));
+                }
+                found.extend(open(transform, key, stored).await.err());
+            }
+        }
+    }
+
     /// Seals some rows of a resource anew: first current objects, then what the log keeps, stale ones only. Begins at `from`, which is
     /// an earlier step's `next`. Each step is one transaction that any other may run beside. A whole pass that finds nothing to
     /// write leaves nothing under a form other than today's; what a step found cannot be undone by the commits of this store handle.
     ///
     /// # Errors
-    /// Those of the engine, and `Transform` when an object cannot be sealed. What is done stays done.
+    /// Those of the engine, and `NotSealed`. What is done stays done.
     pub async fn rewrite(&self, resource: &str, from: Option<Bytes>) -> Result<Rewritten, StoreError> {
         let Some(transform) = self.transform() else { return Ok(Rewritten::default()) };
         let mut patience = Patience::new();
@@ -210,7 +254,7 @@ impl Work<'_> {
     async fn anew(&mut self, key: &Key, stored: &Bytes) -> Result<Option<Bytes>, Failed> {
         match open(self.transform, key, stored).await {
             Ok(Opened { stale: false, .. }) => Ok(None),
-            Ok(Opened { plain, .. }) => Ok(Some(self.transform.seal(key, &plain).map_err(|why| failed(key, why))?)),
+            Ok(Opened { plain, .. }) => Ok(Some(self.transform.seal(key, &plain).map_err(|why| not_sealed(key, why))?)),
             Err(error) => {
                 self.done.refused += 1;
                 if self.done.errors.len() < NAMED {

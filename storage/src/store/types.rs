@@ -102,13 +102,36 @@ pub enum Op {
         /// What the key must hold for the commit to happen.
         expect: Expect,
     },
+    /// Removes an object as it is, unread: its final bytes are those that it had. Takes no key, neither to open nor to seal. If nobody
+    /// can read it, whoever follows the log hears [`StoreError::Lost`](crate::store::StoreError::Lost) at this place.
+    Discard {
+        /// Which object.
+        key: Key,
+        /// What the key must hold for the commit to happen.
+        expect: Expect,
+    },
 }
 
 impl Op {
     /// The key this write is about.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Discard { key, .. } => key,
+        }
+    }
+
+    /// What that key must hold.
+    pub fn expect(&self) -> Expect {
+        match self {
+            Self::Put { expect, .. } | Self::Delete { expect, .. } | Self::Discard { expect, .. } => *expect,
+        }
+    }
+
+    /// The bytes that the write brings.
+    pub fn object(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put { bytes, .. } | Self::Delete { last: bytes, .. } => Some(bytes),
+            Self::Discard { .. } => None,
         }
     }
 }

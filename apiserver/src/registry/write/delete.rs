@@ -28,6 +28,8 @@ pub struct DeleteOptions {
     pub version: Option<String>,
     /// Do everything but write.
     pub dry_run: bool,
+    /// The object cannot be read and shall go unread; [`delete`] knows nothing of it, `unreadable.rs` does it.
+    pub ignore_read_error: bool,
 }
 
 /// A deletion's outcome.
@@ -68,7 +70,8 @@ pub async fn delete(
             }
             Deletion::Gone => {
                 let stored = bytes(target.kind, &old);
-                let op = Op::Delete { key: target.key(), last: stored.clone(), expect };
+                // It ends as it was, which takes no key service.
+                let op = Op::Discard { key: target.key(), expect };
                 (op, stored, true, allocate::release(target, &old))
             }
         };

@@ -103,11 +103,6 @@ fn holds(expect: Expect, found: Option<&Versioned>) -> bool {
     }
 }
 
-fn expectation(op: &Op) -> Expect {
-    let (Op::Put { expect, .. } | Op::Delete { expect, .. }) = op;
-    *expect
-}
-
 /// The first revision from `from` on at which `states` are as wanted.
 fn first<T>(states: &[(Revision, T)], from: Revision, wanted: impl Fn(Option<&T>) -> bool) -> Option<Revision> {
     let next = states.partition_point(|(begins, _)| *begins <= from);
@@ -188,17 +183,19 @@ impl<'a> Truth<'a> {
         let mut effects = 0;
         for op in &commit.ops {
             let found = self.before(op.key(), revision);
-            if !holds(expectation(op), found.as_ref()) {
+            if !holds(op.expect(), found.as_ref()) {
                 let what = format!("commit {} happened at {revision} upon {}", commit.who, object(found.as_ref()));
                 return wrong(what, [op.key().clone()]);
             }
-            let (Op::Put { bytes, .. } | Op::Delete { last: bytes, .. }) = op;
-            let deletes = matches!(op, Op::Delete { .. });
+            let deletes = !matches!(op, Op::Put { .. });
             if deletes && found.is_none() {
                 continue;
             }
             effects += 1;
-            let fits = |e: &&&Event| e.key == *op.key() && e.bytes == *bytes && (e.op == EventKind::Deleted) == deletes;
+            // What is discarded ends as it was.
+            let bytes = op.object().or(found.as_ref().map(|found| &found.bytes));
+            let fits =
+                |e: &&&Event| e.key == *op.key() && Some(&e.bytes) == bytes && (e.op == EventKind::Deleted) == deletes;
             if !events.iter().any(|e| fits(&e)) {
                 let what = format!("commit {} at {revision} lacks its write of {}", commit.who, op.key());
                 return wrong(what, keys());
@@ -380,7 +377,7 @@ impl Judge<'_, '_> {
             None => {
                 for op in &commit.ops {
                     let found = self.truth.at(op.key(), revision);
-                    if !matches!(op, Op::Delete { expect: Expect::Any, .. }) || found.is_some() {
+                    if matches!(op, Op::Put { .. }) || op.expect() != Expect::Any || found.is_some() {
                         return wrong(format!("the acknowledged commit {} is lost", commit.who), keys());
                     }
                 }
@@ -510,7 +507,7 @@ impl Judge<'_, '_> {
             (_, StoreError::Unavailable(_)) => Ok(bound),
             (Request::Commit(_) | Request::Compact(..) | Request::Expire, StoreError::MaybeCommitted(_)) => Ok(bound),
             (Request::Commit(commit), StoreError::Expectation { key, found }) => {
-                let ops = commit.ops.iter().filter(|op| op.key() == key).map(expectation);
+                let ops = commit.ops.iter().filter(|op| op.key() == key).map(Op::expect);
                 let checks = commit.checks.iter().filter(|check| check.key == *key).map(|check| check.expect);
                 if ops.chain(checks).all(|expect| holds(expect, found.as_ref())) {
                     return wrong(format!("commit {} was refused for what it expected", commit.who), [key.clone()]);

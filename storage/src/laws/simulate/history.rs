@@ -207,6 +207,7 @@ impl fmt::Display for Request {
                         format!("put {key}{}{}", expect(*e), expires.map_or(String::new(), |s| format!(" until {s}")))
                     }
                     Op::Delete { key, expect: e, .. } => format!("delete {key}{}", expect(*e)),
+                    Op::Discard { key, expect: e } => format!("discard {key}{}", expect(*e)),
                 };
                 f.write_str(&join(&commit.ops, op))?;
                 for Check { key, expect: e } in &commit.checks {

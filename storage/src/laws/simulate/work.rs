@@ -86,6 +86,9 @@ impl Writer {
         let rest = if large { " ".repeat(self.rng.random_range(60_000..200_000)) } else { String::new() };
         let bytes = Bytes::from(format!("{who}:{}/{}{rest}", key.namespace, key.name));
         if expect != Expect::Absent && self.rng.random_range(0..4) == 0 {
+            if self.rng.random_ratio(1, 4) {
+                return Op::Discard { key, expect };
+            }
             return Op::Delete { key, last: bytes, expect };
         }
         let now = self.client.clock.unix_seconds();
@@ -106,7 +109,7 @@ impl Writer {
                 for op in ops {
                     match op {
                         Op::Put { key, .. } => self.seen.insert(key, revision),
-                        Op::Delete { key, .. } => self.seen.remove(&key),
+                        Op::Delete { key, .. } | Op::Discard { key, .. } => self.seen.remove(&key),
                     };
                 }
             }
