@@ -135,10 +135,7 @@ impl Cache {
                 }
             };
             tracing::warn!(resource = self.resource, %error, "the watch cache lost the log");
-            if matches!(error, StoreError::Lost { .. }) && self.fill().await.is_ok() {
-                continue;
-            }
-            if matches!(error, StoreError::Transform { .. } | StoreError::Lost { .. }) {
+            if matches!(error, StoreError::Transform { .. }) {
                 self.state.write().broken = Some(error);
                 continue;
             }
@@ -169,7 +166,14 @@ impl Cache {
         // Decoded outside the lock.
         let entries: Vec<_> = events
             .into_iter()
-            .map(|event| (event.op, Arc::new(Entry::new(self.kind, &event.key, event.revision.0, &event.bytes))))
+            .filter_map(|event| {
+                let bytes = match &event.lost {
+                    None => event.bytes,
+                    // It cannot be read any more, but it was before, or it never was here.
+                    Some(_) => self.peek(&event.key.namespace, &event.key.name)?.stored(self.kind),
+                };
+                Some((event.op, Arc::new(Entry::new(self.kind, &event.key, event.revision.0, &bytes))))
+            })
             .collect();
         let mut state = self.state.write();
         for (kind, entry) in entries {

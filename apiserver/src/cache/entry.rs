@@ -68,6 +68,14 @@ impl Entry {
         serde_json::from_slice(&self.json).unwrap_or_default()
     }
 
+    /// The bytes that it was made from, near enough: without `resourceVersion`.
+    #[must_use]
+    pub fn stored(&self, kind: &Kind) -> Bytes {
+        let mut value = self.value();
+        api::value::remove(&mut value, "metadata.resourceVersion");
+        api::codec::json::encode(&value, kind.schema()).into()
+    }
+
     /// The value of a field that `fieldSelector` names; `None` when the kind does not offer it.
     #[must_use]
     pub fn field(&self, kind: &Kind, name: &str) -> Option<&str> {

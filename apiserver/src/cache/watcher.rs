@@ -46,7 +46,8 @@ impl Watcher {
                 }
                 Place::Log(tail, seen) => {
                     let (kind, mut last) = (self.cache.kind, *seen);
-                    let events: Vec<_> = tail.next().await?.into_iter().map(|event| from_log(kind, &event)).collect();
+                    let events = tail.next().await?;
+                    let events: Vec<_> = events.iter().map(|event| from_log(kind, event)).collect::<Result<_, _>>()?;
                     last = events.last().map_or(last, |event| event.object.revision);
                     *seen = last;
                     if let Some(ring) = self.enter_ring(last) {
@@ -101,10 +102,11 @@ pub(super) fn group<'a>(events: impl Iterator<Item = &'a Arc<Event>>) -> Vec<Arc
     out
 }
 
-fn from_log(kind: &'static api::kind::Kind, event: &storage::store::Event) -> Arc<Event> {
+fn from_log(kind: &'static api::kind::Kind, event: &storage::store::Event) -> Result<Arc<Event>, StoreError> {
+    let event = event.shown()?;
     let entry = |bytes, revision| Arc::new(Entry::new(kind, &event.key, revision, bytes));
     let previous = event.previous.as_ref().map(|bytes| entry(bytes, event.revision.0));
-    Arc::new(Event { kind: event.op, object: entry(&event.bytes, event.revision.0), previous })
+    Ok(Arc::new(Event { kind: event.op, object: entry(&event.bytes, event.revision.0), previous }))
 }
 
 /// What a watcher with a selector is told about an event.

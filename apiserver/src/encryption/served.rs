@@ -279,14 +279,18 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
     // What it held is free again.
     admin.check("DELETE", &format!("{SERVICES}/web"), option.clone(), 200, "").await;
     admin.check("POST", SERVICES, service, 201, "").await;
-    // Who follows the kind is told to list again, and then finds it gone.
+    // Who follows a server that knew the objects sees them go. Others are told to list again, and then find them gone.
     let path = format!("{SECRETS}?watch=1&timeoutSeconds=1&resourceVersion={version}");
     let (_, text) = admin.get(&path).await;
-    assert!(
-        text.contains("\"reason\":\"StoreReadError\"")
-            && text.contains("saw a DELETED event, but object data is corrupt"),
-        "{text}"
-    );
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| (event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap()))
+        .collect();
+    assert_eq!(seen, [("ADDED", "well"), ("DELETED", "a"), ("DELETED", "b")], "{text}");
+    let last = events[2]["object"]["metadata"]["resourceVersion"].as_str().unwrap();
+    assert!(last.parse::<u64>().unwrap() > version.parse().unwrap(), "{text}");
+    assert_eq!(admin.ask("GET", SECRETS, &Value::Null).await.1["items"].as_array().map(Vec::len), Some(2));
 
     // A server that never saw the objects names those that it cannot read.
     let other = World::serve(&kv, &encryption, &["AllowUnsafeMalformedObjectDeletion=true"]).await;
@@ -303,6 +307,12 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
     other.admin().check("DELETE", &format!("{SECRETS}/c"), option.clone(), 200, "").await;
     eventually("the list is whole again", async || other.admin().ask("GET", SECRETS, &Value::Null).await.0 == 200)
         .await;
+    let (_, text) = other.admin().get(&path).await;
+    assert!(
+        text.contains("\"reason\":\"StoreReadError\"")
+            && text.contains("saw a DELETED event, but object data is corrupt"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

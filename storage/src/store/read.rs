@@ -185,8 +185,9 @@ pub(super) async fn event(
     let previous = match entry.before {
         Some(b) => match before(store, tx, &key, b).await {
             Ok(state) => Some(state.bytes),
-            Err(Failed::Store(StoreError::Transform { key, why })) if entry.kind == EventKind::Deleted => {
-                return Err(StoreError::Lost { key, why }.into());
+            Err(Failed::Store(StoreError::Transform { why, .. })) if entry.kind == EventKind::Deleted => {
+                let (revision, op, bytes, previous, lost) = (place.revision, entry.kind, Bytes::new(), None, Some(why));
+                return Ok(Event { revision, key, op, bytes, previous, lost, who: entry.who, at: entry.at });
             }
             Err(error) => return Err(error),
         },
@@ -203,7 +204,8 @@ pub(super) async fn event(
             None => after(store, tx, &key, place).await?.bytes,
         },
     };
-    Ok(Event { revision: place.revision, key, op: entry.kind, bytes, previous, who: entry.who, at: entry.at })
+    let (revision, op) = (place.revision, entry.kind);
+    Ok(Event { revision, key, op, bytes, previous, lost: None, who: entry.who, at: entry.at })
 }
 
 /// Where the log of a resource begins.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::error::StoreError;
+
 /// A transaction's place in the total order of commits: what clients see as `resourceVersion`. 0 means "nothing yet".
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -103,7 +105,7 @@ pub enum Op {
         expect: Expect,
     },
     /// Removes an object as it is, unread: its final bytes are those that it had. Takes no key, neither to open nor to seal. If nobody
-    /// can read it, whoever follows the log hears [`StoreError::Lost`](crate::store::StoreError::Lost) at this place.
+    /// can read it, the event is [lost](Event::lost).
     Discard {
         /// Which object.
         key: Key,
@@ -209,12 +211,27 @@ pub struct Event {
     pub op: EventKind,
     /// The object after the change; for a deletion its final bytes.
     pub bytes: Bytes,
-    /// The object before the change; `None` exactly for [`EventKind::Created`].
+    /// The object before the change; `None` exactly for [`EventKind::Created`] and for what is `lost`.
     pub previous: Option<Bytes>,
+    /// Of a deletion whose object cannot be decrypted: why not. Its bytes are empty.
+    pub lost: Option<String>,
     /// Who asked for it.
     pub who: Arc<str>,
     /// When it was asked for by the writer's clock, in Unix milliseconds.
     pub at: u64,
+}
+
+impl Event {
+    /// The event, if there is something to show of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`].
+    pub fn shown(&self) -> Result<&Event, StoreError> {
+        match &self.lost {
+            None => Ok(self),
+            Some(why) => Err(StoreError::Lost { key: self.key.clone(), why: why.clone() }),
+        }
+    }
 }
 
 /// A part of a list, all of it as of `revision`.
