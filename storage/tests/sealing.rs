@@ -396,7 +396,7 @@ fn a_rewrite_gets_along_with_everybody() {
                     if let Some(last) = &last[slot] {
                         assert_eq!(event.previous.as_ref(), Some(last));
                     }
-                    let gone = event.op == storage::store::EventKind::Deleted;
+                    let gone = event.op == EventKind::Deleted;
                     last[slot] = (!gone).then_some(event.bytes);
                 }
             }
