@@ -5,14 +5,12 @@ use super::*;
 use crate::authn::User;
 use crate::server::{Config, Running, serve};
 use crate::transport::Identity;
-use api::features::Gates;
-use api::served::Served;
 use kube::client::Body;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use storage::clock::SystemClock;
 
-fn config(encryption: &Arc<Encryption>, gates: &[&str]) -> Config {
+fn config(encryption: &Arc<Encryption>, unsafe_deletion: bool) -> Config {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -40,8 +38,7 @@ fn config(encryption: &Arc<Encryption>, gates: &[&str]) -> Config {
         controller_roles: Vec::new(),
         workers: 1,
         encryption: Arc::clone(encryption),
-        gates: Gates::parse(gates).unwrap(),
-        served: Served::all(),
+        unsafe_deletion,
         version: "v1.36.0".to_owned(),
     }
 }
@@ -53,10 +50,10 @@ struct World {
 }
 
 impl World {
-    async fn serve(kv: &Arc<dyn Kv>, encryption: &Arc<Encryption>, gates: &[&str]) -> World {
+    async fn serve(kv: &Arc<dyn Kv>, encryption: &Arc<Encryption>, unsafe_deletion: bool) -> World {
         let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
         let store = Store::open_sealed(kv.clone(), clock.clone(), encryption.clone()).await.unwrap();
-        World { running: serve(config(encryption, gates), store, clock, stop.clone()).await.unwrap(), stop }
+        World { running: serve(config(encryption, unsafe_deletion), store, clock, stop.clone()).await.unwrap(), stop }
     }
 
     fn admin(&self) -> Client {
@@ -122,7 +119,7 @@ async fn a_start_waits_for_its_key_service_and_goes_on_when_it_comes() {
     for first in [true, false] {
         file.write("'*.*'", &provider(&file)[..1]);
         let encryption = Encryption::load(&file.path(), false, &file.stop).await.unwrap();
-        let world = World::serve(&kv, &encryption, &[]).await;
+        let world = World::serve(&kv, &encryption, false).await;
         let admin = world.admin();
         let mut set_up = std::pin::pin!(world.running.set_up());
         let waiting = tokio::time::timeout(Duration::from_millis(1500), &mut set_up).await;
@@ -163,7 +160,7 @@ async fn a_start_that_finds_what_it_can_never_read_says_so() {
     for (key, well) in [("key1", true), ("key2", false)] {
         file.write("'*.*'", &[keys("aesgcm", &[(key, ONE)])]);
         let encryption = Encryption::load(&file.path(), false, &file.stop).await.unwrap();
-        let world = World::serve(&kv, &encryption, &[]).await;
+        let world = World::serve(&kv, &encryption, false).await;
         match world.running.set_up().await {
             Ok(()) => assert!(well),
             Err(error) => assert!(!well && error.to_string().contains("no matching key was found"), "{error}"),
@@ -185,7 +182,7 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
     let kv: Arc<dyn Kv> = Arc::new(Sim::new(1, Faults::NONE));
     file.write("secrets, services", &[keys("aesgcm", &[("key1", ONE)]), identity()]);
     let encryption = Encryption::load(&file.path(), true, &file.stop).await.unwrap();
-    let world = World::serve(&kv, &encryption, &["AllowUnsafeMalformedObjectDeletion=true"]).await;
+    let world = World::serve(&kv, &encryption, true).await;
     world.running.set_up().await.unwrap();
     let (admin, croc) = (world.admin(), world.user("croc", &[]));
     let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
@@ -293,7 +290,7 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
     assert_eq!(admin.ask("GET", SECRETS, &Value::Null).await.1["items"].as_array().map(Vec::len), Some(2));
 
     // A server that never saw the objects names those that it cannot read.
-    let other = World::serve(&kv, &encryption, &["AllowUnsafeMalformedObjectDeletion=true"]).await;
+    let other = World::serve(&kv, &encryption, true).await;
     let answer = other
         .admin()
         .check("GET", SECRETS, Value::Null, 500, "failed to read one or more secrets from the storage")
@@ -320,12 +317,12 @@ async fn without_the_gate_the_option_is_not_seen() {
     let file = File::new();
     let kv: Arc<dyn Kv> = Arc::new(Sim::new(1, Faults::NONE));
     let encryption = file.load(&[keys("aesgcm", &[("key1", ONE)])]).await;
-    let world = World::serve(&kv, &encryption, &[]).await;
+    let world = World::serve(&kv, &encryption, false).await;
     world.running.set_up().await.unwrap();
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}});
     world.admin().check("POST", SECRETS, secret, 201, "").await;
     let encryption = file.load(&[identity()]).await;
-    let blind = World::serve(&kv, &encryption, &[]).await;
+    let blind = World::serve(&kv, &encryption, false).await;
     let option = json!({"ignoreStoreReadErrorWithClusterBreakingPotential": true, "gracePeriodSeconds": 0});
     let a = format!("{SECRETS}/a");
     for (method, body) in [("GET", Value::Null), ("DELETE", Value::Null), ("DELETE", option)] {
