@@ -52,7 +52,7 @@ pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failu
     let options = delete_options(server, &mut call).await?;
     if options.ignore_read_error {
         let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
-        return Err(refuse(Errors::from([unreadable::wrong(why)])));
+        return Err(refuse(&Errors::from([unreadable::wrong(why)])));
     }
     let query = &call.received().query;
     let filter = Filter::parse(&call.target, query.get("labelSelector"), query.get("fieldSelector"))?;
@@ -102,7 +102,7 @@ async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOption
     if options.ignore_read_error {
         let errors = lonely(&given, dry_run);
         if !errors.is_empty() {
-            return Err(refuse(errors));
+            return Err(refuse(&errors));
         }
     }
     options.dry_run |= dry_run;
@@ -142,8 +142,8 @@ fn lonely(given: &Value, dry_run: bool) -> Errors {
         .collect()
 }
 
-fn refuse(errors: Errors) -> Failure {
-    Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors).into()
+fn refuse(errors: &Errors) -> Failure {
+    Status::invalid("meta.k8s.io", "DeleteOptions", "", errors).into()
 }
 
 fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
