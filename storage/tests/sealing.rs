@@ -527,7 +527,9 @@ async fn backed_up_while_rewritten(kv: Arc<dyn Kv>, padding: usize, objects: usi
     let clock = Arc::new(ManualClock::new(1_000_000_000));
     let store = Store::open_sealed(kv.clone(), clock.clone(), toy.clone()).await.unwrap();
     let name = |n: usize| format!("n{n:05}");
-    let text = |n: usize, turn: usize| Bytes::from(format!("{n}/{turn} ").repeat(if n.is_multiple_of(50) { 15_000 } else { 3 }));
+    let text = |n: usize, turn: usize| {
+        Bytes::from(format!("{n}/{turn} ").repeat(if n.is_multiple_of(50) { 15_000 } else { 3 }))
+    };
     for n in 0..objects {
         write(&store, put(&name(n), text(n, 0))).await;
         if n % 3 == 0 {
