@@ -5,5 +5,6 @@
 
 pub mod plugin;
 pub mod plugins;
+mod signers;
 
-pub use plugin::{Chain, Lookup, Operation, Plugin, Refusal, Request};
+pub use plugin::{Chain, Lookup, Operation, Plugin, Refusal, Request, Right};

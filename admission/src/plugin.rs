@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub subresource: &'a str,
     /// Name of the user.
     pub user: &'a str,
+    /// Empty where the authenticator knows none.
+    pub uid: &'a str,
     /// Groups of the user.
     pub groups: &'a [String],
     /// Extra attributes of the user.
@@ -60,13 +62,26 @@ impl Request<'_> {
 #[derive(Debug)]
 pub struct Refusal(pub Status);
 
-/// Other objects, by group, plural, namespace and name, at the version that is stored.
+/// A right that a plugin asks for beside the one the request came with: `verb` on the cluster's `name` of a resource that need
+/// not exist.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the words of authorization")]
+pub struct Right<'a> {
+    pub verb: &'a str,
+    pub group: &'a str,
+    pub resource: &'a str,
+    pub name: &'a str,
+}
+
+/// Other objects, by group, plural, namespace and name, at the version that is stored, and what the user may do.
 #[async_trait]
 pub trait Lookup: Send + Sync {
     /// One object; `None` when absent.
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value>;
     /// All objects of a kind in a namespace (all namespaces when empty).
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
+    /// Whether the user of this request holds a right.
+    async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool;
 }
 
 /// One admission plugin.

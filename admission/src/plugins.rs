@@ -20,4 +20,7 @@ plugins! {
     node_restriction,
     priority,
     default_toleration_seconds,
+    certificate_approval,
+    certificate_signing,
+    certificate_subject_restriction,
 }

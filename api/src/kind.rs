@@ -6,6 +6,7 @@
 use crate::field_path::{Errors, Path};
 use crate::schema::{SchemaRef, native};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The verbs of a resource, as discovery names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -256,6 +257,9 @@ pub struct Kind {
     pub selectable: &'static [Selectable],
     /// Stored under another version.
     pub stored_as: Option<StoredAs>,
+    /// Fields that a write through a subresource (empty: the object itself) cannot own because it cannot change them. What is
+    /// not listed follows the rule: `status` where there is such a subresource, and `spec` for a write through `status`.
+    pub resets: &'static [(&'static str, &'static [&'static [&'static str]])],
     /// Where the sentences of OpenAPI and `kubectl explain` come from; see `describe`.
     pub describe: fn(&mut schemars::SchemaGenerator),
     /// Behaviour.
@@ -290,6 +294,7 @@ impl Kind {
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,
+        resets: &[],
         describe: |_| {},
         hooks: &NoHooks,
     };
@@ -357,6 +362,28 @@ pub fn describe<T: schemars::JsonSchema>(generator: &mut schemars::SchemaGenerat
     generator.subschema_for::<T>();
 }
 
+/// Who writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The user's name.
+    pub name: &'a str,
+    /// Empty where the authenticator knows none.
+    pub uid: &'a str,
+    /// Groups, in the authenticator's order.
+    pub groups: &'a [String],
+    /// What else the authenticator found.
+    pub extra: &'a BTreeMap<String, Vec<String>>,
+}
+
+/// What only the server knows about a write.
+#[derive(Clone, Copy, Debug)]
+pub struct Occasion<'a> {
+    /// The time, RFC 3339.
+    pub now: &'a str,
+    /// The user.
+    pub writer: Writer<'a>,
+}
+
 /// Behaviour of a kind. Objects are JSON values that were decoded by the kind's schema, in the kind's own version.
 ///
 /// The order of a write is fixed elsewhere: decode, constant defaults, `default`, `prepare_*`, admission, `validate*`.
@@ -370,10 +397,9 @@ pub trait Hooks: Sync {
     /// Keeps what an updater may not change; `status` is already the old one.
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
-    /// Writes the times that only the server knows: when a phase changed. `part` is the subresource of the write, empty
-    /// for the object itself; `old` is `None` at creation; `now` is RFC 3339. Runs after `prepare_*`, or after the part's
-    /// merge.
-    fn stamp(&self, _part: &str, _new: &mut Value, _old: Option<&Value>, _now: &str) {}
+    /// Writes what only the server knows: when a phase changed, who asked. `part` is the subresource of the write, empty
+    /// for the object itself; `old` is `None` at creation. Runs after `prepare_*`, or after the part's merge.
+    fn stamp(&self, _part: &str, _new: &mut Value, _old: Option<&Value>, _occasion: &Occasion<'_>) {}
 
     /// What is wrong with an object on its own. Metadata is validated elsewhere, names by `name_rule`.
     fn validate(&self, _object: &Value) -> Errors {

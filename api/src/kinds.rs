@@ -70,6 +70,9 @@ kinds! {
         cron_job,
         job,
     }
+    certificates_v1 {
+        certificate_signing_request,
+    }
     networking_v1 {
         ingress_class,
         ingress,
@@ -105,6 +108,12 @@ kinds! {
     }
     discovery_v1 {
         endpoint_slice,
+    }
+    resource_v1 {
+        device_class,
+        resource_claim,
+        resource_claim_template,
+        resource_slice,
     }
     flowcontrol_v1 {
         flow_schema,

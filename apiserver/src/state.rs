@@ -2,11 +2,12 @@
 //!
 //! Never waits for the store: what these stages see may lag behind by the time an event takes.
 
-use crate::authn::{Identity, Objects};
+use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
+use crate::authz::{Attributes, ResourceAttributes};
 use crate::cache::Caches;
 use crate::server::Server;
-use admission::Lookup;
+use admission::{Lookup, Request, Right};
 use api::{meta, value};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -100,5 +101,24 @@ impl Lookup for Server {
             .filter(|(key, _)| namespace.is_empty() || *key.namespace == *namespace)
             .map(|(_, entry)| entry.value())
             .collect()
+    }
+
+    async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {
+        let user = User {
+            name: request.user.to_owned(),
+            uid: request.uid.to_owned(),
+            groups: request.groups.to_vec(),
+            extra: request.extra.clone(),
+        };
+        let resource = ResourceAttributes {
+            group: right.group.to_owned(),
+            version: "*".to_owned(),
+            resource: right.resource.to_owned(),
+            name: right.name.to_owned(),
+            ..ResourceAttributes::default()
+        };
+        let attributes =
+            Attributes { user, verb: right.verb.to_owned(), resource: Some(resource), path: String::new() };
+        self.authz.authorize(&attributes).await.is_allowed()
     }
 }

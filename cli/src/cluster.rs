@@ -11,7 +11,6 @@ use apiserver::authz::bootstrap::ControllerRole;
 use apiserver::encryption::Encryption;
 use apiserver::transport::Identity;
 use ipnet::IpNet;
-use k8s_openapi::api::rbac::v1::PolicyRule;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -144,6 +143,7 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
         enabled: flags.controllers.clone(),
         leader_elect,
         cluster_ca_pem: plane.authority.certificate().to_owned(),
+        cluster_ca_key_pem: plane.authority.key().to_owned(),
         ..controllers::Options::default()
     };
     let (own, stopped) = (Arc::clone(&clients), stop.clone());
@@ -193,23 +193,11 @@ impl Clients {
 }
 
 fn controller_roles() -> Vec<ControllerRole> {
-    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    controllers::CONTROLLERS
-        .iter()
-        .map(|controller| ControllerRole {
-            service_account: controller.service_account,
-            rules: controller
-                .rules
-                .iter()
-                .map(|rule| PolicyRule {
-                    api_groups: Some(texts(rule.groups)),
-                    resources: Some(texts(rule.resources)),
-                    verbs: texts(rule.verbs),
-                    ..PolicyRule::default()
-                })
-                .collect(),
-        })
-        .collect()
+    let role = |(service_account, rules): (&'static str, Vec<controllers::Rule>)| ControllerRole {
+        service_account,
+        rules: rules.iter().map(controllers::rbac::policy).collect(),
+    };
+    controllers::rbac::rules().into_iter().map(role).collect()
 }
 
 /// Names and addresses under which clients reach the API server.

@@ -67,6 +67,11 @@ impl Authority {
         &self.pair.certificate
     }
 
+    /// The authority's key, PEM.
+    pub(crate) fn key(&self) -> &str {
+        &self.pair.key
+    }
+
     /// A certificate for a subject: the one that is there, or a new one.
     pub(crate) fn issue(&self, subject: &Subject<'_>) -> anyhow::Result<Pair> {
         let (certificate, key) = (

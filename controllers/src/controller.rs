@@ -36,6 +36,8 @@ pub struct Rule {
     pub resources: &'static [&'static str],
     /// Verbs.
     pub verbs: &'static [&'static str],
+    /// Names that the rule is limited to; empty for all.
+    pub names: &'static [&'static str],
 }
 
 impl Rule {
@@ -46,7 +48,13 @@ impl Rule {
         resources: &'static [&'static str],
         verbs: &'static [&'static str],
     ) -> Self {
-        Self { groups, resources, verbs }
+        Self { groups, resources, verbs, names: &[] }
+    }
+
+    /// The same, for objects of these names alone.
+    #[must_use]
+    pub const fn named(self, names: &'static [&'static str]) -> Self {
+        Self { names, ..self }
     }
 }
 
@@ -113,6 +121,10 @@ pub struct Options {
     pub enabled: Vec<String>,
     /// The certificate authority that `kube-root-ca.crt` publishes, PEM.
     pub cluster_ca_pem: String,
+    /// `--cluster-signing-key-file`: the key of that authority, PEM; without it no certificate is signed.
+    pub cluster_ca_key_pem: String,
+    /// `--cluster-signing-duration`: the longest that a certificate lives.
+    pub cluster_signing_duration: Duration,
     /// Whether to hold a Lease before acting.
     pub leader_elect: bool,
     /// The candidate's name; the host and process make a good one.
@@ -136,6 +148,8 @@ impl Default for Options {
         Self {
             enabled: vec!["*".to_owned()],
             cluster_ca_pem: String::new(),
+            cluster_ca_key_pem: String::new(),
+            cluster_signing_duration: Duration::from_secs(365 * 86_400),
             leader_elect: false,
             identity: "ironkeel".to_owned(),
             clock: Clock::default(),

@@ -23,4 +23,7 @@ controllers! {
     node_lifecycle,
     taint_eviction,
     pod_gc,
+    csr_approving,
+    csr_signing,
+    csr_cleaner,
 }

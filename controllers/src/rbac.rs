@@ -37,6 +37,18 @@ pub fn rules() -> BTreeMap<&'static str, Vec<Rule>> {
     by_account
 }
 
+/// A line of a role as RBAC writes it.
+#[must_use]
+pub fn policy(rule: &Rule) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(words(rule.groups)),
+        resources: Some(words(rule.resources)),
+        verbs: words(rule.verbs),
+        resource_names: (!rule.names.is_empty()).then(|| words(rule.names)),
+        ..PolicyRule::default()
+    }
+}
+
 /// The `ClusterRole` of each service account, named `system:controller:<account>`.
 #[must_use]
 pub fn cluster_roles() -> Vec<ClusterRole> {
@@ -44,17 +56,7 @@ pub fn cluster_roles() -> Vec<ClusterRole> {
         .into_iter()
         .map(|(account, rules)| ClusterRole {
             metadata: meta(account),
-            rules: Some(
-                rules
-                    .iter()
-                    .map(|rule| PolicyRule {
-                        api_groups: Some(words(rule.groups)),
-                        resources: Some(words(rule.resources)),
-                        verbs: words(rule.verbs),
-                        ..PolicyRule::default()
-                    })
-                    .collect(),
-            ),
+            rules: Some(rules.iter().map(policy).collect()),
             aggregation_rule: None,
         })
         .collect()
@@ -97,7 +99,8 @@ mod tests {
             for group in rule.api_groups.iter().flatten() {
                 for resource in rule.resources.iter().flatten() {
                     for verb in &rule.verbs {
-                        all.insert(format!("{group}/{resource}:{verb}"));
+                        let names = rule.resource_names.as_deref().unwrap_or_default().join(" ");
+                        all.insert(format!("{group}/{resource}:{verb} {names}"));
                     }
                 }
             }
@@ -114,11 +117,13 @@ mod tests {
                     let rules: Vec<_> = rules
                         .iter()
                         .map(|rule| {
+                            let names = rule.names.join(" ");
                             format!(
-                                "[{}] {}: {}",
+                                "[{}] {}: {}{}",
                                 rule.groups.join(" "),
                                 rule.resources.join(" "),
-                                rule.verbs.join(" ")
+                                rule.verbs.join(" "),
+                                if names.is_empty() { names } else { format!(" ({names})") }
                             )
                         })
                         .collect();

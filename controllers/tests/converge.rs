@@ -25,7 +25,6 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
     core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
-    rbac::v1::PolicyRule,
 };
 use kube::{
     Api, Client,
@@ -39,10 +38,6 @@ use tokio_util::sync::CancellationToken;
 struct World {
     admin: Client,
     stop: CancellationToken,
-}
-
-fn texts(of: &[&str]) -> Vec<String> {
-    of.iter().map(|text| (*text).to_owned()).collect()
 }
 
 impl World {
@@ -73,20 +68,11 @@ impl World {
             disable_admission: Vec::new(),
             kubelet_client: None,
             kubelet_ca: None,
-            controller_roles: CONTROLLERS
-                .iter()
-                .map(|controller| ControllerRole {
-                    service_account: controller.service_account,
-                    rules: controller
-                        .rules
-                        .iter()
-                        .map(|rule| PolicyRule {
-                            api_groups: Some(texts(rule.groups)),
-                            resources: Some(texts(rule.resources)),
-                            verbs: texts(rule.verbs),
-                            ..PolicyRule::default()
-                        })
-                        .collect(),
+            controller_roles: controllers::rbac::rules()
+                .into_iter()
+                .map(|(service_account, rules)| ControllerRole {
+                    service_account,
+                    rules: rules.iter().map(controllers::rbac::policy).collect(),
                 })
                 .collect(),
             workers: 2,

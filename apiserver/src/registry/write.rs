@@ -19,7 +19,7 @@ use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::{Operation, Request};
 use api::apply::{FieldSet, Manager};
-use api::kind::Kind;
+use api::kind::{Kind, Writer};
 use api::status::Status;
 use api::{meta, value};
 use bytes::Bytes;
@@ -113,8 +113,15 @@ pub(super) fn admission_request<'a>(
         user: &user.name,
         groups: &user.groups,
         extra: &user.extra,
+        uid: &user.uid,
         old,
     }
+}
+
+/// Who writes, as kinds see it.
+pub(super) fn writer(permit: &Permit) -> Writer<'_> {
+    let user = permit.user();
+    Writer { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra }
 }
 
 /// Who owns the fields of this write.
@@ -131,6 +138,10 @@ pub(super) fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str)
 /// Fields that a write through this subresource cannot own, because it cannot change them.
 pub(crate) fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet {
     let mut out = FieldSet::default();
+    if let Some((_, paths)) = kind.resets.iter().find(|(part, _)| *part == subresource) {
+        paths.iter().for_each(|path| out.insert_subtree(path));
+        return out;
+    }
     match subresource {
         "" if kind.has_status() => out.insert_subtree(&["status"]),
         "status" => out.insert_subtree(&["spec"]),

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bad_input;
+mod certificates;
 mod client;
 mod encryption;
 mod objects;

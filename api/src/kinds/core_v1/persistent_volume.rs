@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind, describe};
+use crate::kind::{Column, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::volume_sources::{self, Home};
 use crate::kinds::shared::{cells, difference, labels, names, node_labels, parts, pod_scheduling, rules};
 use crate::kinds::shared::{quantities, volume_claims};
@@ -61,16 +61,16 @@ impl Hooks for PersistentVolume {
         value::set(object, "status", json!({"phase": "Pending"}));
     }
 
-    fn stamp(&self, part: &str, new: &mut Value, old: Option<&Value>, now: &str) {
+    fn stamp(&self, part: &str, new: &mut Value, old: Option<&Value>, Occasion { now, .. }: &Occasion<'_>) {
         let phase = |object: &Value| value::text(object, "status.phase").to_owned();
         let time = |object: &Value| value::text(object, TRANSITION).to_owned();
         match (part, old) {
-            ("", None) => value::set(new, TRANSITION, now),
+            ("", None) => value::set(new, TRANSITION, *now),
             ("status", Some(old)) if phase(new) == phase(old) && time(new).is_empty() => {
                 parts::copy(new, old, TRANSITION);
             }
             ("status", Some(old)) if phase(new) != phase(old) && (time(new).is_empty() || time(new) == time(old)) => {
-                value::set(new, TRANSITION, now);
+                value::set(new, TRANSITION, *now);
             }
             _ => {}
         }
@@ -364,7 +364,7 @@ mod tests {
         testing::defaults(&KIND, object.clone(), &sound());
         value::set(&mut object, "status", json!({"phase": "Bound", "message": "m"}));
         KIND.hooks.prepare_create(&mut object);
-        KIND.hooks.stamp("", &mut object, None, "1");
+        KIND.hooks.stamp("", &mut object, None, &testing::occasion("1"));
         assert_eq!(object["status"], json!({"phase": "Pending", "lastPhaseTransitionTime": "1"}));
         // Phase and time as sent, and the time that is kept.
         for (phase, sent, kept) in [("Pending", "", "1"), ("Bound", "", "2"), ("Bound", "1", "2"), ("Bound", "7", "7")]
@@ -374,7 +374,7 @@ mod tests {
             if !sent.is_empty() {
                 value::set(&mut new, TRANSITION, sent);
             }
-            KIND.hooks.stamp("status", &mut new, Some(&object), "2");
+            KIND.hooks.stamp("status", &mut new, Some(&object), &testing::occasion("2"));
             assert_eq!(value::text(&new, TRANSITION), kept, "{phase} {sent}");
         }
     }

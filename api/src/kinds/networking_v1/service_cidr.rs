@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
         name: "status",
         gvk: Gvk { group: "networking.k8s.io", version: "v1", kind: "ServiceCIDR" },
         verbs: Verb::PART,
-        part: Part::View { merge: with_status },
+        part: Part::View { merge: parts::status_alone },
     }],
     columns: &[Column::NAME, Column::text("CIDRs"), Column::AGE],
     describe: describe::<k8s_openapi::api::networking::v1::ServiceCIDR>,
@@ -65,15 +65,6 @@ impl Hooks for ServiceCidr {
         let cidrs: Vec<&str> = value::items(object, "spec.cidrs").iter().filter_map(Value::as_str).collect();
         vec![cells::name(object), cidrs.join(",").into(), cells::age(object, now)]
     }
-}
-
-/// `servicecidrs/status`: metadata stays.
-fn with_status(new: Value, old: &Value) -> Value {
-    let mut object = parts::status_of_new(new, old);
-    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
-        parts::copy(&mut object, old, &format!("metadata.{field}"));
-    }
-    object
 }
 
 fn validate(object: &Value) -> Errors {
@@ -167,7 +158,7 @@ mod tests {
         let old = json!({"metadata": {"finalizers": ["a/b"]}, "spec": {"cidrs": []}, "status": {"conditions": []}});
         let new = json!({"metadata": {"labels": {"a": "b"}, "resourceVersion": "1"}, "status": {"conditions": [{}]}});
         assert_eq!(
-            with_status(new, &old),
+            parts::status_alone(new, &old),
             json!({"metadata": {"finalizers": ["a/b"], "resourceVersion": "1"}, "spec": {"cidrs": []}, "status": {"conditions": [{}]}})
         );
     }

@@ -153,6 +153,17 @@ pub fn canonical_cidr(text: &str) -> Messages {
     out
 }
 
+/// What is wrong with an address of an interface, which keeps the bits beyond its prefix.
+#[must_use]
+pub fn interface_address(text: &str) -> Messages {
+    let Some((address, length)) = sloppy_cidr(text) else {
+        return vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".to_owned()];
+    };
+    let plain = unmapped(address);
+    let canonical = format!("{plain}/{}", length.saturating_sub(bits(address) - bits(plain)));
+    if canonical == text { Messages::new() } else { vec![format!("must be in canonical form (\"{canonical}\")")] }
+}
+
 /// Adds what is wrong with a text under one of the rules, unless the object had this text before.
 pub fn check(errors: &mut Errors, field: &Path, text: &str, rule: fn(&str) -> Messages, before: &[&str]) {
     if !before.contains(&text) {

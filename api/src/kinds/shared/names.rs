@@ -98,6 +98,22 @@ pub fn dns_subdomain(text: &str) -> Messages {
     out
 }
 
+/// A name in C.
+#[must_use]
+pub fn c_identifier(text: &str) -> Messages {
+    let letter = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if framed(text, letter, word, word) {
+        return Messages::new();
+    }
+    vec![regex_error(
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters \
+         or '_'",
+        "[A-Za-z_][A-Za-z0-9_]*",
+        &["my_name", "MY_NAME", "MyName"],
+    )]
+}
+
 /// RFC 1035 label.
 #[must_use]
 pub fn dns_1035_label(text: &str) -> Messages {

@@ -46,6 +46,16 @@ pub fn status_of_new(mut new: Value, old: &Value) -> Value {
     new
 }
 
+/// The status and the version of `new`, all else of `old`: metadata stays too.
+#[must_use]
+pub fn status_alone(new: Value, old: &Value) -> Value {
+    let mut object = status_of_new(new, old);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        copy(&mut object, old, &format!("metadata.{field}"));
+    }
+    object
+}
+
 /// All of `new` but the status, which stays `old`'s.
 #[must_use]
 pub fn all_but_status(mut new: Value, old: &Value) -> Value {

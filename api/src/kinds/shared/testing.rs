@@ -3,11 +3,19 @@
 //! Compiled for tests alone.
 
 use crate::field_path::Errors;
-use crate::kind::Kind;
+use crate::kind::{Kind, Occasion, Writer};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Half past midnight on 2026-01-01, in Unix seconds: the `now` of rows.
 pub(crate) const NOW: i64 = 1_767_225_600 + 1800;
+
+static EXTRA: BTreeMap<String, Vec<String>> = BTreeMap::new();
+
+/// A write of nobody in particular at this time.
+pub(crate) fn occasion(now: &str) -> Occasion<'_> {
+    Occasion { now, writer: Writer { name: "anna", uid: "", groups: &[], extra: &EXTRA } }
+}
 
 /// The defaults turn `before` into `after`, and change nothing when run again.
 pub(crate) fn defaults(kind: &Kind, before: Value, after: &Value) {

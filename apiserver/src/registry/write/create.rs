@@ -3,13 +3,14 @@
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check,
 };
-use super::{refuse, reset_fields};
+use super::{refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::{Target, allocate, guard};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
+use api::kind::Occasion;
 use api::status::Status;
 use api::{apply, meta, meta_validation, value};
 use serde_json::Value;
@@ -50,7 +51,8 @@ pub async fn create(
         value::set(&mut object, "metadata.generation", 1);
     }
     kind.hooks.prepare_create(&mut object);
-    kind.hooks.stamp("", &mut object, None, &server.now_text());
+    let occasion = Occasion { now: &server.now_text(), writer: writer(permit) };
+    kind.hooks.stamp("", &mut object, None, &occasion);
     canonical(kind, &mut object);
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());

@@ -3,14 +3,14 @@
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager,
 };
-use super::{refuse, reset_fields};
+use super::{refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::{Target, allocate, finalize, guard, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
-use api::kind::{Kind, Part};
+use api::kind::{Kind, Occasion, Part};
 use api::status::Status;
 use api::{apply, meta, meta_validation, value};
 use serde_json::Value;
@@ -94,7 +94,8 @@ async fn attempt(
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
     }
-    kind.hooks.stamp(&options.subresource, &mut new, Some(old), &server.now_text());
+    let occasion = Occasion { now: &server.now_text(), writer: writer(permit) };
+    kind.hooks.stamp(&options.subresource, &mut new, Some(old), &occasion);
     if kind.generation && differs(kind, &new, old) {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }

@@ -1,0 +1,34 @@
+//! `CertificateSigning`: who issues a certificate, or says of a request why not, may sign for its signer.
+//!
+//! The right is the verb `sign` on the resource `signers` of the signer's name, or on all names of its domain.
+
+use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use crate::signers;
+use api::value;
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// See the file.
+pub struct CertificateSigning;
+
+pub(crate) static PLUGIN: CertificateSigning = CertificateSigning;
+
+#[async_trait]
+impl Plugin for CertificateSigning {
+    fn name(&self) -> &'static str {
+        "CertificateSigning"
+    }
+
+    async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        if !signers::concerns(request, Operation::Update, "status") {
+            return Ok(());
+        }
+        let same = value::text(object, "status.certificate") == value::text(request.old, "status.certificate")
+            && value::items(object, "status.conditions") == value::items(request.old, "status.conditions");
+        let signer = value::text(request.old, "spec.signerName");
+        if same || signers::may(request, "sign", signer, lookup).await {
+            return Ok(());
+        }
+        Err(request.forbidden(&format!("user not permitted to sign requests with signerName {signer:?}")))
+    }
+}

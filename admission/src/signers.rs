@@ -1,0 +1,122 @@
+//! What the plugins about CertificateSigningRequests share: which writes they judge, and the rights over signers.
+//!
+//! Never refuses anything itself.
+
+use crate::plugin::{Lookup, Operation, Request, Right};
+
+/// The group of requests and signers.
+const GROUP: &str = "certificates.k8s.io";
+
+/// The write is to a CertificateSigningRequest, through this subresource.
+pub(crate) fn concerns(request: &Request<'_>, operation: Operation, subresource: &str) -> bool {
+    request.operation == operation
+        && (request.kind.group, request.kind.plural) == (GROUP, "certificatesigningrequests")
+        && request.subresource == subresource
+}
+
+/// Whether the user may do `verb` for a signer, by its own name or by `domain/*`.
+pub(crate) async fn may(request: &Request<'_>, verb: &str, signer: &str, lookup: &dyn Lookup) -> bool {
+    let right = |name| Right { verb, group: GROUP, resource: "signers", name };
+    let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
+    lookup.may(request, right(signer)).await || lookup.may(request, right(&domain)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::Chain;
+    use api::kinds::by_resource;
+    use async_trait::async_trait;
+    use serde_json::{Value, json};
+
+    /// A user who holds these rights, `verb name`.
+    struct Rights(&'static [&'static str]);
+
+    #[async_trait]
+    impl Lookup for Rights {
+        async fn get(&self, _: &str, _: &str, _: &str, _: &str) -> Option<Value> {
+            None
+        }
+
+        async fn list(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
+            Vec::new()
+        }
+
+        async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {
+            assert_eq!((request.user, right.group, right.resource), ("jane", GROUP, "signers"));
+            self.0.contains(&format!("{} {}", right.verb, right.name).as_str())
+        }
+    }
+
+    /// O=system:masters, CN=jane; P-256.
+    const MASTERS: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIa01JR0tBZ0VBTUNneEZ6QVZCZ05WQkFvTURuTjVjM1JsYlRw\
+        dFlYTjBaWEp6TVEwd0N3WURWUVFEREFScQpZVzVsTUZrd0V3WUhLb1pJemowQ0FRWUlLb1pJemowREFRY0RRZ0FFY0xZdStET1Fs\
+        bnJuSUxST1dCZDlrWWNpCitCUk1VOTNPVDBySUVTSE95RGxmclVnaitOaU5kL1NDN2NzQWduTnFWdlJYb3FRRmg4a1BlNzQ4b2Y1\
+        KzJhQUEKTUFvR0NDcUdTTTQ5QkFNQ0Ewa0FNRVlDSVFERW4weUVzQm5VNzJ0Wlo1cnFjRUd5VjQybG93U3J6VmVaV0lnbgpXbjVm\
+        WFFJaEFJSjVQWWZ2aEVVQnJyZWRRVGJ5MzNEVHJVcXVEZ1ZtVnFmU2FlQnpOQUdDCi0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVF\
+        U1QtLS0tLQo=";
+
+    #[test]
+    fn signers_are_guarded() {
+        let own =
+            |status: Value| json!({"spec": {"signerName": "example.com/x", "request": MASTERS}, "status": status});
+        let (bare, issued) = (own(json!({})), own(json!({"certificate": "eA=="})));
+        let mut masters = bare.clone();
+        masters["spec"]["signerName"] = json!("kubernetes.io/kube-apiserver-client");
+        let mut unreadable = masters.clone();
+        unreadable["spec"]["request"] = json!("");
+        let (create, update) = (Operation::Create, Operation::Update);
+        let approve = "user not permitted to approve requests with signerName \"example.com/x\"";
+        let sign = "user not permitted to sign requests with signerName \"example.com/x\"";
+        for (rights, operation, part, old, new, why) in [
+            (&[][..], update, "approval", &bare, &bare, approve),
+            (&["sign example.com/x", "approve *"], update, "approval", &bare, &bare, approve),
+            (&["approve example.com/x"], update, "approval", &bare, &bare, ""),
+            (&["approve example.com/*"], update, "approval", &bare, &bare, ""),
+            // The signer is the stored object's.
+            (&["approve kubernetes.io/*"], update, "approval", &bare, &masters, approve),
+            (&[], update, "status", &bare, &bare, ""),
+            (&[], update, "status", &bare, &issued, sign),
+            (&["sign example.com/*"], update, "status", &bare, &issued, ""),
+            (&[], update, "", &bare, &issued, ""),
+            (&[], create, "", &Value::Null, &bare, ""),
+            (
+                &[],
+                create,
+                "",
+                &Value::Null,
+                &masters,
+                "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+            ),
+            (
+                &[],
+                create,
+                "",
+                &Value::Null,
+                &unreadable,
+                "failed to parse CSR: PEM block type must be CERTIFICATE REQUEST",
+            ),
+        ] {
+            let request = Request {
+                operation,
+                kind: by_resource(GROUP, "v1", "certificatesigningrequests").unwrap(),
+                namespace: "",
+                name: "r",
+                subresource: part,
+                user: "jane",
+                uid: "",
+                groups: &[],
+                extra: &std::collections::BTreeMap::new(),
+                old,
+            };
+            let chain = Chain::new(&[], &[]).unwrap();
+            let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
+            let said = outcome.err().map(|refusal| refusal.0.message).unwrap_or_default();
+            let expected = match why {
+                "" => String::new(),
+                why => format!("certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: {why}"),
+            };
+            assert_eq!(said, expected, "{rights:?} {operation:?} {part}");
+        }
+    }
+}

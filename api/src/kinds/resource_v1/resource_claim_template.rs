@@ -1,0 +1,97 @@
+//! `resourceclaimtemplates` of resource.k8s.io: from which each pod gets claims of its own.
+//!
+//! Never does I/O; see `Hooks` for when each function runs.
+
+use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Hooks, Kind, describe};
+use crate::kinds::shared::{device_claims, labels, rules};
+use crate::value;
+use serde_json::Value;
+
+/// The description.
+pub static KIND: Kind = Kind {
+    group: "resource.k8s.io",
+    version: "v1",
+    kind: "ResourceClaimTemplate",
+    plural: "resourceclaimtemplates",
+    singular: "resourceclaimtemplate",
+    describe: describe::<k8s_openapi::api::resource::v1::ResourceClaimTemplate>,
+    hooks: &ResourceClaimTemplate,
+    ..Kind::BASE
+};
+
+struct ResourceClaimTemplate;
+
+/// What a template's metadata cannot have, and how upstream names it.
+const FORBIDDEN: &[(&str, &str)] = &[
+    ("name", "name"),
+    ("generateName", "generateName"),
+    ("namespace", "namespace"),
+    ("selfLink", "selfLink"),
+    ("uid", "uID"),
+    ("resourceVersion", "resourceVersion"),
+    ("generation", "generation"),
+    ("creationTimestamp", "creationTimestamp"),
+    ("deletionTimestamp", "deletionTimestamp"),
+    ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+    ("ownerReferences", "ownerReferences"),
+    ("finalizers", "finalizers"),
+    ("managedFields", "managedFields"),
+];
+
+impl Hooks for ResourceClaimTemplate {
+    fn default(&self, object: &mut Value) {
+        device_claims::default(object, "spec.spec");
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let field = Path::new("spec");
+        let metadata = value::get(object, "spec.metadata").unwrap_or(&Value::Null);
+        let at = field.child("metadata");
+        let mut errors = labels::validate_annotations(metadata.get("annotations"), &at.child("annotations"));
+        errors.extend(labels::validate(metadata.get("labels"), &at.child("labels")));
+        // Of metadata nothing else makes sense in a template.
+        for (name, shown) in FORBIDDEN {
+            if metadata.get(*name).is_some_and(|value| !rules::is_zero(value) && value.as_i64() != Some(0)) {
+                errors.push(FieldError::forbidden(&at.child(shown), "cannot be set"));
+            }
+        }
+        let spec = value::get(object, "spec.spec").unwrap_or(&Value::Null);
+        errors.extend(device_claims::validate(spec, &field.child("spec")));
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        rules::unchanged(&mut errors, new, old, "spec");
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::testing;
+    use serde_json::json;
+
+    #[test]
+    fn rules() {
+        let template = |request: Value| json!({"spec": {"spec": {"devices": {"requests": [request]}}}});
+        testing::defaults(
+            &KIND,
+            template(json!({"exactly": {}})),
+            &template(json!({"exactly": {"allocationMode": "ExactCount", "count": 1}})),
+        );
+        let mut bad = template(json!({"name": "a"}));
+        value::set(&mut bad, "spec.metadata", json!({"labels": {"a b": "c"}, "uid": "1", "name": ""}));
+        let errors = testing::shown(&KIND.hooks.validate(&bad));
+        assert!(errors[0].starts_with("spec.metadata.labels: Invalid value: \"a b\""), "{errors:?}");
+        assert_eq!(errors[1], "spec.metadata.uID: Forbidden: cannot be set");
+        assert_eq!(
+            errors[2],
+            "spec.spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required"
+        );
+        let errors = testing::shown(&KIND.hooks.validate_update(&bad, &template(json!({}))));
+        assert!(errors.len() == 1 && errors[0].ends_with(": field is immutable"), "{errors:?}");
+    }
+}
