@@ -40,6 +40,9 @@ kinds! {
         service_account,
         service,
     }
+    apiregistration_v1 {
+        api_service,
+    }
     apps_v1 {
         controller_revision,
         daemon_set,

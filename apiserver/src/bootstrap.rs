@@ -8,8 +8,10 @@ use crate::registry::write::{self, Change, DeleteOptions, Options};
 use crate::registry::{Target, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
+use admission::Lookup as _;
 use api::kind::Kind;
 use api::kinds;
+use api::kinds::apiregistration_v1::api_service;
 use api::status::Status;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -32,6 +34,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
     for wanted in roles::policy(&server.config.controller_roles) {
         reconcile(server, &permit, &wanted).await?;
     }
+    registrations(server, &permit).await?;
     service(server, &permit).await
 }
 
@@ -81,6 +84,22 @@ async fn reconcile(server: &Server, permit: &Permit, wanted: &roles::Object) -> 
             ensure(server, permit, json(&object)?).await
         }
     }
+}
+
+/// An APIService for each version of a group that the server itself serves, and none for those that it served once.
+async fn registrations(server: &Server, permit: &Permit) -> Result<(), Failure> {
+    let wanted = api_service::local(kinds::ALL);
+    for object in &wanted {
+        put(server, permit, object.clone(), "spec").await?;
+    }
+    let held = server.list(api_service::KIND.group, api_service::KIND.plural, "").await;
+    let name = api::meta::name;
+    for object in held.iter().filter(|object| api_service::is_managed(object)) {
+        if wanted.iter().all(|wanted| name(wanted) != name(object)) {
+            write::delete(server, permit, &target(object)?, &DeleteOptions::default()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The Service through which pods find the API server, with this server as its endpoint.

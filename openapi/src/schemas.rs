@@ -257,6 +257,9 @@ fn add_merging(map: &mut Map<String, Value>, owner: &str, field: &Field) {
                 map.insert("x-kubernetes-list-type".into(), name.into());
             }
         }
+        Shape::Bytes if field.atomic => {
+            map.insert("x-kubernetes-list-type".into(), "atomic".into());
+        }
         Shape::Map { kind: MapKind::Atomic, .. } => {
             map.insert("x-kubernetes-map-type".into(), "atomic".into());
         }

@@ -99,7 +99,10 @@ fn every_kind_has_sentences() {
     for kind in ALL {
         let def = kind.schema().def();
         assert!(sentences.of_type(&def.name).is_some(), "{kind:?}: no `describe`");
-        for field in &def.fields {
+        // Of these upstream says nothing either.
+        let silent = [("CertificateSigningRequest", "metadata")];
+        let speaks = |field: &&api::schema::Field| !silent.contains(&(kind.kind, field.name.as_str()));
+        for field in def.fields.iter().filter(speaks) {
             assert!(sentences.of_field(&def.name, &field.name).is_some(), "{kind:?}: nothing about {}", field.name);
         }
     }

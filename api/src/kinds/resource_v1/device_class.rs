@@ -17,6 +17,7 @@ pub static KIND: Kind = Kind {
     singular: "deviceclass",
     namespaced: false,
     generation: true,
+    returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::DeviceClass>,
     hooks: &DeviceClass,
     ..Kind::BASE

@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     }],
     resets: &[("status", &[&["metadata"], &["spec"]])],
     columns: &[Column::NAME, Column::text("State"), Column::AGE],
+    returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::ResourceClaim>,
     hooks: &ResourceClaim,
     ..Kind::BASE

@@ -15,6 +15,7 @@ pub static KIND: Kind = Kind {
     kind: "ResourceClaimTemplate",
     plural: "resourceclaimtemplates",
     singular: "resourceclaimtemplate",
+    returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::ResourceClaimTemplate>,
     hooks: &ResourceClaimTemplate,
     ..Kind::BASE

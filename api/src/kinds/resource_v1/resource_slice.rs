@@ -22,6 +22,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "spec.nodeName", value: |slice| value::text(slice, "spec.nodeName").to_owned() },
         Selectable { name: "spec.driver", value: |slice| value::text(slice, "spec.driver").to_owned() },
     ],
+    returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::ResourceSlice>,
     hooks: &ResourceSlice,
     ..Kind::BASE
