@@ -155,6 +155,8 @@ fn compare_type(name: &str, definition: &Value, schema: SchemaRef<'_>, wrong: &m
             Shape::List { kind: ListKind::Atomic, .. } => "atomic".to_owned(),
             Shape::List { kind: ListKind::Set, .. } => "set".to_owned(),
             Shape::List { kind: ListKind::Map(keys), .. } => format!("map {}", keys.join(",")),
+            // Bytes are a list in Go.
+            Shape::Bytes if field.atomic => "atomic".to_owned(),
             _ => String::new(),
         };
         let wanted_list = match (property["type"].as_str(), property["x-kubernetes-list-type"].as_str()) {
@@ -163,10 +165,10 @@ fn compare_type(name: &str, definition: &Value, schema: SchemaRef<'_>, wrong: &m
                 format!("map {}", keys.iter().map(|k| k.as_str().unwrap()).collect::<Vec<_>>().join(","))
             }
             (Some("array"), kind) => kind.unwrap_or("atomic").to_owned(),
-            _ => String::new(),
+            (_, kind) => kind.unwrap_or_default().to_owned(),
         };
         check(&format!("{key} list type"), &list, &wanted_list);
-        let atomic = field.atomic || matches!(field.shape, Shape::Map { kind: MapKind::Atomic, .. });
+        let atomic = field.atomic && field.shape != Shape::Bytes || matches!(field.shape, Shape::Map { kind: MapKind::Atomic, .. });
         check(&format!("{key} map type"), &atomic, &(property["x-kubernetes-map-type"] == "atomic"));
         let strategy = property["x-kubernetes-patch-strategy"].as_str().unwrap_or_default();
         check(&format!("{key} merge"), &field.patch.merge, &strategy.split(',').any(|s| s == "merge"));
