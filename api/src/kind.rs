@@ -3,7 +3,7 @@
 //! Routes, discovery, OpenAPI, the watch cache, table columns and the write path derive from this description. Never
 //! lists kinds: that is `kinds.rs`.
 
-use crate::field_path::{Errors, Path};
+use crate::field_path::{Errors, FieldError, Path};
 use crate::schema::{SchemaRef, native};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -382,6 +382,41 @@ pub struct Occasion<'a> {
     pub now: &'a str,
     /// The user.
     pub writer: Writer<'a>,
+    /// What is being done, as authorization names it: `create`, `update`, `patch`.
+    pub verb: &'a str,
+}
+
+/// What must hold for a write beside what the objects themselves say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The object's namespace has this label.
+    NamespaceLabel {
+        /// Its key.
+        key: &'static str,
+        /// Its value.
+        value: &'static str,
+    },
+    /// The writer may do one of these verbs to a subresource of the kind, which need not be served. The sentence that refuses
+    /// the first of them follows the detail of the error.
+    Right {
+        /// Any of them is enough.
+        verbs: Vec<String>,
+        /// Its last path element.
+        subresource: &'static str,
+        /// In the object's namespace; else in all.
+        in_namespace: bool,
+        /// Of this name; empty for all.
+        name: String,
+    },
+}
+
+/// A condition, and what is wrong with the write when it does not hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    /// The condition.
+    pub condition: Condition,
+    /// The error.
+    pub error: FieldError,
 }
 
 /// Behaviour of a kind. Objects are JSON values that were decoded by the kind's schema, in the kind's own version.
@@ -420,6 +455,11 @@ pub trait Hooks: Sync {
     /// What is wrong with a change through a subresource (`status`, `ephemeralcontainers`).
     fn validate_part(&self, _part: &str, _new: &Value, _old: &Value) -> Errors {
         Errors::new()
+    }
+
+    /// What must hold beside what the objects say; `part` is the subresource of the write, `old` is `None` at creation.
+    fn demands(&self, _part: &str, _new: &Value, _old: Option<&Value>, _occasion: &Occasion<'_>) -> Vec<Demand> {
+        Vec::new()
     }
 
     /// Which names are allowed.

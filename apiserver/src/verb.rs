@@ -111,7 +111,8 @@ impl Call {
             manager = agent.split('/').next().unwrap_or_default().chars().take(128).collect();
         }
         let subresource = self.part.map_or("", |part| part.name).to_owned();
-        Ok(Options { dry_run, manager, subresource })
+        let verb = self.received().info.verb.clone();
+        Ok(Options { dry_run, manager, subresource, verb })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Authorization says which kinds a node may touch; this plugin says which objects.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::kinds::certificates_v1::certificate_signing_request;
 use api::{meta, value};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -41,9 +42,26 @@ impl Plugin for NodeRestriction {
                 Ok(())
             }
             ("", "pods") => pod(request, object, node),
+            ("certificates.k8s.io", "certificatesigningrequests") => certificate(request, object, node),
             _ => Ok(()),
         }
     }
+}
+
+/// As a kubelet a node asks for its own certificates alone; what else they must be their signer checks.
+fn certificate(request: &Request<'_>, object: &Value, node: &str) -> Result<(), Refusal> {
+    const OF_KUBELETS: &[&str] = &["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+    let signer = value::text(object, "spec.signerName");
+    if request.operation != Operation::Create || !request.subresource.is_empty() || !OF_KUBELETS.contains(&signer) {
+        return Ok(());
+    }
+    let wanted = certificate_signing_request::request(object)
+        .map_err(|why| request.forbidden(&format!("unable to parse csr: {why}")))?;
+    if wanted.common_name().strip_prefix("system:node:") != Some(node) {
+        let why = format!("can only create a node CSR with CN=system:node:{node}");
+        return Err(request.forbidden(&why));
+    }
+    Ok(())
 }
 
 fn pod(request: &Request<'_>, object: &Value, node: &str) -> Result<(), Refusal> {

@@ -121,6 +121,7 @@ fn exercise(kind: &Kind, object: &Value) {
     kind.hooks.stamp("", &mut new, Some(object), &testing::occasion("1"));
     let errors = kind.hooks.validate(&new).len()
         + kind.hooks.revalidate(&new, object).len()
+        + kind.hooks.demands("status", &new, Some(object), &testing::occasion("")).len()
         + kind.hooks.validate_update(&new, object).len()
         + crate::meta_validation::validate_create(&new, kind).len()
         + crate::meta_validation::validate_update(&new, object, kind).len();

@@ -1,12 +1,16 @@
-//! Nobody hands out rights that they do not have: checks on writing roles and bindings.
+//! Nobody hands out rights that they do not have: checks on writing roles and bindings, and what kinds demand of a writer.
 //!
 //! Source: upstream's documentation of privilege escalation prevention in RBAC.
 
 use super::Target;
 use crate::answer::Failure;
 use crate::authz::rbac::{aggregates, bind_attributes, escalate_attributes};
+use crate::authz::{Attributes, Decision, ResourceAttributes, forbidden};
 use crate::road::authorized::Permit;
 use crate::server::Server;
+use admission::Lookup as _;
+use api::field_path::Errors;
+use api::kind::{Condition, Demand};
 use api::status::Status;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
 use serde_json::Value;
@@ -62,4 +66,55 @@ pub async fn escalation(
         Some(why) => Err(Status::forbidden(target.resource(), &target.name, &why).into()),
         None => Ok(()),
     }
+}
+
+/// The errors of demands that are not met; work without a request meets all.
+pub async fn unmet(server: &Server, permit: &Permit, target: &Target, demands: Vec<Demand>) -> Errors {
+    let mut errors = Errors::new();
+    if permit.is_internal() {
+        return errors;
+    }
+    for Demand { condition, mut error } in demands {
+        match condition {
+            Condition::NamespaceLabel { key, value } => {
+                let namespace = server.get("", "namespaces", "", &target.namespace).await.unwrap_or_default();
+                let labels = api::value::get(&namespace, "metadata.labels");
+                if labels.and_then(|labels| labels.get(key)).is_none_or(|own| own != value) {
+                    errors.push(error);
+                }
+            }
+            Condition::Right { verbs, subresource, in_namespace, name } => {
+                let namespace = if in_namespace { target.namespace.clone() } else { String::new() };
+                let resource = ResourceAttributes {
+                    group: target.kind.group.to_owned(),
+                    version: target.kind.version.to_owned(),
+                    resource: target.kind.plural.to_owned(),
+                    subresource: subresource.to_owned(),
+                    namespace,
+                    name,
+                };
+                let questions = verbs.into_iter().map(|verb| Attributes {
+                    user: permit.user().clone(),
+                    verb,
+                    resource: Some(resource.clone()),
+                    path: String::new(),
+                });
+                let mut refused = None;
+                for question in questions {
+                    let decision = server.authz.authorize(&question).await;
+                    let (Decision::Deny(why) | Decision::NoOpinion(why)) = decision else {
+                        refused = None;
+                        break;
+                    };
+                    refused.get_or_insert_with(|| forbidden(&question, &why));
+                }
+                if let Some(why) = refused {
+                    error.detail.push_str(": ");
+                    error.detail.push_str(&why);
+                    errors.push(error);
+                }
+            }
+        }
+    }
+    errors
 }

@@ -67,6 +67,8 @@ pub struct Options {
     pub manager: String,
     /// The subresource through which the write comes.
     pub subresource: String,
+    /// The verb of the request; empty for work without one.
+    pub verb: String,
 }
 
 /// A finished write.

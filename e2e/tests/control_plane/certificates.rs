@@ -1,4 +1,4 @@
-//! Certificates that people and nodes ask the cluster for.
+//! Certificates that people and nodes ask the cluster for, and the versions of groups that it registers.
 
 use e2e::{Cli, Cluster, control_plane, eventually};
 use k8s_openapi::ByteString;
@@ -101,6 +101,19 @@ fn an_approved_request_gives_a_certificate_that_works() {
 }
 
 #[test]
+fn what_is_served_is_registered() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.kubectl();
+    let rows = admin.ok("get apiservices --no-headers");
+    for name in ["v1.", "v1.apps", "v1.certificates.k8s.io", "v2.autoscaling", "v1.resource.k8s.io"] {
+        let row = rows.lines().find(|row| row.split_whitespace().next() == Some(name));
+        let cells: Vec<&str> = row.map(|row| row.split_whitespace().skip(1).take(2).collect()).unwrap_or_default();
+        assert_eq!(cells, ["Local", "True"], "{name}\n{rows}");
+    }
+    admin.run("delete apiservice v1.apps --dry-run=server").ok();
+}
+
+#[test]
 fn nodes_get_their_client_certificates_unasked() {
     let Some(cluster) = control_plane() else { return };
     let admin = cluster.kubectl();
@@ -113,12 +126,20 @@ fn nodes_get_their_client_certificates_unasked() {
     let condition = request.status.and_then(|status| status.conditions).and_then(|list| list.into_iter().next());
     let said = condition.map(|condition| (condition.type_, condition.reason.unwrap_or_default()));
     assert_eq!(said, Some(("Approved".to_owned(), "AutoApproved".to_owned())));
-    // Another's certificate takes a person.
-    let (created, _) = ask(&node, "n2", KUBELET, "system:nodes", "system:node:n2");
-    created.ok();
-    // Asked later and decided: whoever decides has seen n2 by then.
+    // Not those of others.
+    let (refused, _) = ask(&node, "n2", KUBELET, "system:nodes", "system:node:n2");
+    refused.check_failed("can only create a node CSR with CN=system:node:n1");
+    // Nor where nobody gave it the right: a person decides.
+    let stranger = admin.clone().with("--as=system:bootstrap:abcdef --as-group=system:bootstrappers");
+    let role = "create clusterrolebinding joiners --clusterrole=system:node-bootstrapper --group=system:bootstrappers";
+    admin.ok(role);
+    eventually("a joining node may ask", PATIENCE, || {
+        let (output, _) = ask(&stranger, "joining", KUBELET, "system:nodes", "system:node:n3");
+        if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
+    });
+    // Asked later and decided: whoever decides has seen the other by then.
     let (created, _) = ask(&node, "n1-again", KUBELET, "system:nodes", "system:node:n1");
     created.ok();
     issued(&admin, "n1-again");
-    assert!(admin.ok("get csr n2 --no-headers").trim_end().ends_with("Pending"));
+    assert!(admin.ok("get csr joining --no-headers").trim_end().ends_with("Pending"));
 }

@@ -463,7 +463,7 @@ mod tests {
         let mut object = sound();
         value::set(&mut object, "spec.groups", json!(["system:masters"]));
         KIND.hooks.prepare_create(&mut object);
-        KIND.hooks.stamp("", &mut object, None, &Occasion { now: "1", writer });
+        KIND.hooks.stamp("", &mut object, None, &Occasion { now: "1", writer, verb: "create" });
         let mut wanted = sound();
         for (field, text) in [
             ("username", json!("jane")),

@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
-use crate::kind::{Column, Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
+use crate::kind::{Column, Demand, Gvk, Hooks, Kind, Occasion, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{cells, device_claims, device_results, parts, rules};
 use crate::{meta, value};
 use serde_json::Value;
@@ -53,6 +53,14 @@ impl Hooks for ResourceClaim {
 
     fn validate_part(&self, _part: &str, new: &Value, old: &Value) -> Errors {
         device_results::validate(new, old)
+    }
+
+    fn demands(&self, part: &str, new: &Value, old: Option<&Value>, occasion: &Occasion<'_>) -> Vec<Demand> {
+        match (part, old) {
+            ("", None) => device_claims::admin_access(new, "spec.devices.requests").into_iter().collect(),
+            ("status", Some(old)) => device_results::demands(new, old, occasion),
+            _ => Vec::new(),
+        }
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
@@ -234,6 +242,64 @@ mod tests {
         {
             assert_eq!(state(object), cell);
         }
+    }
+
+    #[test]
+    fn who_may_say_what_a_claim_got() {
+        use crate::kind::{Condition, Writer};
+        let device = |name: &str, driver: &str| json!({"driver": driver, "pool": "n", "device": name});
+        let with = |devices: Value, users: Value| {
+            let mut object = sound();
+            let results = json!([{"adminAccess": true}]);
+            let selector = json!({"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]});
+            let allocation = json!({"devices": {"results": results}, "nodeSelector": selector});
+            value::set(
+                &mut object,
+                "status",
+                json!({"allocation": allocation, "devices": devices, "reservedFor": users}),
+            );
+            object
+        };
+        let node = [("authentication.kubernetes.io/node-name".to_owned(), vec!["n1".to_owned()])].into();
+        let none = std::collections::BTreeMap::new();
+        let ask = |new: &Value, old: &Value, name: &str, extra| {
+            let writer = Writer { name, uid: "", groups: &[], extra };
+            KIND.hooks
+                .demands("status", new, Some(old), &Occasion { now: "", writer, verb: "patch" })
+                .into_iter()
+                .map(|demand| match demand.condition {
+                    Condition::NamespaceLabel { .. } => demand.error.to_string(),
+                    Condition::Right { verbs, subresource, in_namespace, name } => {
+                        format!("{} {subresource} {in_namespace} {name}", verbs.join(","))
+                    }
+                })
+                .collect::<Vec<_>>()
+        };
+        let before = with(json!([device("a", "x"), device("b", "y"), device("c", "z")]), json!([]));
+        let mut changed = device("b", "y");
+        value::set(&mut changed, "data", json!({}));
+        let after = with(json!([device("a", "x"), changed]), json!([]));
+        assert_eq!(ask(&before, &before, "s", &none), [""; 0]);
+        assert_eq!(
+            ask(&after, &before, "s", &node),
+            ["arbitrary-node:patch driver true y", "arbitrary-node:patch driver true z"]
+        );
+        let account = "system:serviceaccount:a:b";
+        let either = "associated-node:patch,arbitrary-node:patch driver true";
+        assert_eq!(ask(&after, &before, account, &node), [format!("{either} y"), format!("{either} z")]);
+        assert_eq!(
+            ask(&with(json!([]), json!([{}])), &with(json!([]), json!([])), "s", &none),
+            ["patch binding false "]
+        );
+        assert_eq!(
+            ask(&with(json!([]), json!([])), &sound(), "s", &none),
+            [
+                "status.allocation.devices.results[0].adminAccess: Forbidden: admin access to devices requires the \
+                 `resource.kubernetes.io/admin-access: true` label on the containing namespace",
+                "patch binding false ",
+            ]
+        );
     }
 
     #[test]

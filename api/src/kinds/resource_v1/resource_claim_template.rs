@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Hooks, Kind, describe};
+use crate::kind::{Demand, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::{device_claims, labels, rules};
 use crate::value;
 use serde_json::Value;
@@ -62,6 +62,12 @@ impl Hooks for ResourceClaimTemplate {
         errors
     }
 
+    fn demands(&self, part: &str, new: &Value, old: Option<&Value>, _occasion: &Occasion<'_>) -> Vec<Demand> {
+        let created = part.is_empty() && old.is_none();
+        let demand = device_claims::admin_access(new, "spec.spec.devices.requests").filter(|_| created);
+        demand.into_iter().collect()
+    }
+
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
         rules::unchanged(&mut errors, new, old, "spec");
@@ -83,6 +89,15 @@ mod tests {
             template(json!({"exactly": {}})),
             &template(json!({"exactly": {"allocationMode": "ExactCount", "count": 1}})),
         );
+        let admin = template(json!({"exactly": {"adminAccess": true}}));
+        let demands = KIND.hooks.demands("", &admin, None, &testing::occasion(""));
+        assert_eq!(
+            demands.iter().map(|demand| demand.error.to_string()).collect::<Vec<_>>(),
+            ["spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the \
+              `resource.kubernetes.io/admin-access: true` label on the containing namespace"],
+            "upstream names the field of a claim"
+        );
+        assert!(KIND.hooks.demands("", &admin, Some(&admin), &testing::occasion("")).is_empty());
         let mut bad = template(json!({"name": "a"}));
         value::set(&mut bad, "spec.metadata", json!({"labels": {"a b": "c"}, "uid": "1", "name": ""}));
         let errors = testing::shown(&KIND.hooks.validate(&bad));

@@ -6,6 +6,7 @@ use super::devices::{self, MOST_CONFIGS};
 use super::labels::invalid;
 use super::names;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Condition, Demand};
 use crate::value;
 use serde_json::Value;
 
@@ -34,6 +35,25 @@ fn default_count(request: &mut Value) {
     let count = value::int(request, "count").unwrap_or_default();
     if value::text(request, "allocationMode") == "ExactCount" && count == 0 {
         value::set(request, "count", 1);
+    }
+}
+
+/// Whoever administers devices that others use does so in a namespace that is marked for it.
+#[must_use]
+pub fn admin_access(object: &Value, path: &str) -> Option<Demand> {
+    let requests = value::items(object, path);
+    let at = requests.iter().position(|request| value::flag(request, "exactly.adminAccess"))?;
+    Some(admin_demand(&Path::new("spec.devices.requests").index(at)))
+}
+
+/// The demand for admin access that this field asks for.
+#[must_use]
+pub fn admin_demand(field: &Path) -> Demand {
+    const LABEL: &str = "resource.kubernetes.io/admin-access";
+    let detail = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
+    Demand {
+        condition: Condition::NamespaceLabel { key: LABEL, value: "true" },
+        error: FieldError::forbidden(&field.child("adminAccess"), detail),
     }
 }
 

@@ -5,10 +5,12 @@
 use super::device_claims::{MOST_REQUESTS, request_name, request_names};
 use super::devices::{self, MOST_CONFIGS};
 use super::volume_sources::csi_driver_name;
-use super::{addresses, conditions, pod_scheduling, rules};
+use super::{addresses, conditions, device_claims, pod_scheduling, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::kind::{Condition, Demand, Occasion, Writer};
 use crate::{meta, value};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const MOST_USERS: usize = 256;
 const MOST_CONDITIONS: usize = 8;
@@ -45,6 +47,84 @@ pub fn drop_deallocated(new: &mut Value, old: &Value) {
     if list.is_empty() {
         value::remove(new, "status.devices");
     }
+}
+
+/// What must hold for a change of the status of a claim: whoever allocates may bind claims, drivers speak for themselves.
+#[must_use]
+pub fn demands(new: &Value, old: &Value, occasion: &Occasion<'_>) -> Vec<Demand> {
+    let mut out = Vec::new();
+    let admin = |object| value::items(object, RESULTS).iter().position(|result| value::flag(result, "adminAccess"));
+    if let (Some(at), None) = (admin(new), admin(old)) {
+        out.push(device_claims::admin_demand(&Path::new(RESULTS).index(at)));
+    }
+    let verb = occasion.verb;
+    let differs = |path: &str| rules::differ(value::get(new, path), value::get(old, path));
+    if differs("status.allocation") || differs("status.reservedFor") {
+        let detail = format!(
+            "changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", \
+             verb=\"{verb}\" permission"
+        );
+        out.push(Demand {
+            condition: Condition::Right {
+                verbs: vec![verb.to_owned()],
+                subresource: "binding",
+                in_namespace: false,
+                name: String::new(),
+            },
+            error: FieldError::forbidden(&Path::new("status.allocation"), detail),
+        });
+    }
+    if value::get(new, "status.allocation").is_none_or(Value::is_null) {
+        return out;
+    }
+    let on_node = node_of(new).is_some_and(|node| is_account_on(&occasion.writer, node));
+    let prefixes: &[&str] = if on_node { &["associated-node", "arbitrary-node"] } else { &["arbitrary-node"] };
+    let verbs: Vec<String> = prefixes.iter().map(|prefix| format!("{prefix}:{verb}")).collect();
+    let shown = verbs.join(" ");
+    for driver in changed_drivers(new, old) {
+        let detail = format!(
+            "changing status.devices requires resource=\"resourceclaims/driver\", verb=\"[{shown}]\" permission"
+        );
+        out.push(Demand {
+            condition: Condition::Right {
+                verbs: verbs.clone(),
+                subresource: "driver",
+                in_namespace: true,
+                name: driver.to_owned(),
+            },
+            error: FieldError::forbidden(&Path::new("status.devices"), detail),
+        });
+    }
+    out
+}
+
+/// The drivers of whose devices something else is said than before.
+fn changed_drivers<'a>(new: &'a Value, old: &'a Value) -> BTreeSet<&'a str> {
+    let [after, before] = [new, old].map(|object| value::items(object, "status.devices"));
+    let known = |list: &'a [Value], device: &Value| list.iter().find(|other| identity(other) == identity(device));
+    let changed = after.iter().filter(|device| known(before, device) != Some(*device));
+    let gone = before.iter().filter(|device| known(after, device).is_none());
+    changed.chain(gone).map(|device| value::text(device, "driver")).collect()
+}
+
+/// The one node that an allocation is for, where it says so plainly.
+fn node_of(claim: &Value) -> Option<&str> {
+    let [term] = value::items(claim, "status.allocation.nodeSelector.nodeSelectorTerms") else { return None };
+    let ([], [field]) = (value::items(term, "matchExpressions"), value::items(term, "matchFields")) else {
+        return None;
+    };
+    let named = value::text(field, "key") == "metadata.name" && value::text(field, "operator") == "In";
+    match value::items(field, "values") {
+        [node] if named => node.as_str(),
+        _ => None,
+    }
+}
+
+/// A service account whose token says that its pod is on this node.
+fn is_account_on(writer: &Writer<'_>, node: &str) -> bool {
+    const NODE: &str = "authentication.kubernetes.io/node-name";
+    let account = writer.name.strip_prefix("system:serviceaccount:").is_some_and(|rest| rest.split(':').count() == 2);
+    account && writer.extra.get(NODE).is_some_and(|nodes| nodes.iter().eq([node]))
 }
 
 /// What is wrong with a change of the status of a claim.

@@ -14,7 +14,7 @@ static EXTRA: BTreeMap<String, Vec<String>> = BTreeMap::new();
 
 /// A write of nobody in particular at this time.
 pub(crate) fn occasion(now: &str) -> Occasion<'_> {
-    Occasion { now, writer: Writer { name: "anna", uid: "", groups: &[], extra: &EXTRA } }
+    Occasion { now, writer: Writer { name: "anna", uid: "", groups: &[], extra: &EXTRA }, verb: "update" }
 }
 
 /// The defaults turn `before` into `after`, and change nothing when run again.

@@ -51,7 +51,8 @@ pub async fn create(
         value::set(&mut object, "metadata.generation", 1);
     }
     kind.hooks.prepare_create(&mut object);
-    let occasion = Occasion { now: &server.now_text(), writer: writer(permit) };
+    let now = server.now_text();
+    let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp("", &mut object, None, &occasion);
     canonical(kind, &mut object);
     if !applied {
@@ -59,7 +60,9 @@ pub async fn create(
         let who = manager(options, &time, &version);
         object = apply::update(None, &object, kind.schema(), &who, &reset_fields(kind, &options.subresource));
     }
-    let mut errors = meta_validation::validate_create(&object, kind);
+    let demands = kind.hooks.demands(&options.subresource, &object, None, &occasion);
+    let mut errors = guard::unmet(server, permit, target, demands).await;
+    errors.extend(meta_validation::validate_create(&object, kind));
     errors.extend(kind.hooks.validate(&object));
     refuse(target, &object, &errors)?;
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;

@@ -94,7 +94,8 @@ async fn attempt(
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
     }
-    let occasion = Occasion { now: &server.now_text(), writer: writer(permit) };
+    let now = server.now_text();
+    let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp(&options.subresource, &mut new, Some(old), &occasion);
     if kind.generation && differs(kind, &new, old) {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
@@ -105,7 +106,9 @@ async fn attempt(
         let who = manager(options, &time, &version);
         new = apply::update(Some(old), &new, kind.schema(), &who, &reset_fields(kind, &options.subresource));
     }
-    let mut errors = meta_validation::validate_update(&new, old, kind);
+    let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
+    let mut errors = guard::unmet(server, permit, target, demands).await;
+    errors.extend(meta_validation::validate_update(&new, old, kind));
     if options.subresource.is_empty() {
         errors.extend(kind.hooks.revalidate(&new, old));
         errors.extend(kind.hooks.validate_update(&new, old));
