@@ -4,6 +4,7 @@ use e2e::{Cli, Cluster, control_plane, eventually};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use serde_json::json;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -50,8 +51,12 @@ fn holder(cluster: &Cluster, admin: &Cli, request: CertificateSigningRequest, ke
     let kubectl = admin.clone().env("KUBECONFIG", place("kubeconfig"));
     let server = format!("https://127.0.0.1:{}", cluster.port());
     kubectl.ok(&format!("config set-cluster c --server={server} --certificate-authority={}", place("ca").display()));
-    let files = [place("crt"), place("key")].map(|path| path.display().to_string());
-    kubectl.ok(&format!("config set-credentials u --client-certificate={} --client-key={}", files[0], files[1]));
+    let (crt, key) = (place("crt"), place("key"));
+    kubectl.ok(&format!(
+        "config set-credentials u --client-certificate={} --client-key={}",
+        crt.display(),
+        key.display()
+    ));
     kubectl.ok("config set-context x --cluster=c --user=u");
     kubectl.ok("config use-context x");
     kubectl
@@ -76,7 +81,10 @@ fn an_approved_request_gives_a_certificate_that_works() {
         let want = format!("user not permitted to approve requests with signerName \"{CLIENT}\"");
         if output.code != 0 && output.stderr.contains(&want) { Ok(()) } else { Err(output.to_string()) }
     });
-    admin.ok("create clusterrole signers --verb=approve --resource=signers.certificates.k8s.io --resource-name=kubernetes.io/*");
+    let signers = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "signers"},
+        "rules": [{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/*"],
+            "verbs": ["approve"]}]});
+    admin.feed("create -f -", signers.to_string().as_bytes()).ok();
     admin.ok("create clusterrolebinding signers --clusterrole=signers --user=judge");
     eventually("the judge approves", PATIENCE, || {
         let output = admin.run("certificate approve jane --as=judge");
