@@ -4,6 +4,7 @@
 //! lists kinds: that is `kinds.rs`.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::gated::Gated;
 use crate::schema::{SchemaRef, native};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -179,6 +180,39 @@ pub struct StoredAs {
     pub from: fn(&mut Value),
 }
 
+impl StoredAs {
+    /// The versions differ by name alone.
+    #[must_use]
+    pub const fn same(kind: &'static Kind) -> StoredAs {
+        StoredAs { kind, to: |_| {}, from: |_| {} }
+    }
+}
+
+/// Since when a version of a kind is on its way out. Versions are minor ones: `1.34`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deprecated {
+    /// The first in which it is deprecated.
+    pub since: &'static str,
+    /// The first in which it is gone.
+    pub removed: Option<&'static str>,
+    /// What to use instead.
+    pub instead: Option<Gvk>,
+}
+
+impl Deprecated {
+    /// Deprecated and never removed, without a successor.
+    #[must_use]
+    pub const fn since(since: &'static str) -> Deprecated {
+        Deprecated { since, removed: None, instead: None }
+    }
+
+    /// Deprecated in one version and gone in another.
+    #[must_use]
+    pub const fn until(since: &'static str, removed: &'static str) -> Deprecated {
+        Deprecated { since, removed: Some(removed), instead: None }
+    }
+}
+
 /// What a pool hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pool {
@@ -249,8 +283,12 @@ pub struct Kind {
     pub creates: Option<(&'static str, &'static str)>,
     /// A deletion that says nothing about the dependents orphans them.
     pub orphans_dependents: bool,
-    /// Since when the kind is deprecated, and what to use instead, as the client is told: `v1.19+`.
-    pub deprecated: Option<&'static str>,
+    /// The version is on its way out: clients are warned.
+    pub deprecated: Option<Deprecated>,
+    /// The feature gate without which the kind is not served, whatever `--runtime-config` says.
+    pub gate: Option<&'static str>,
+    /// Fields behind feature gates.
+    pub gated: &'static [Gated],
     /// Printer columns; `Hooks::row` gives the cells.
     pub columns: &'static [Column],
     /// Selectable fields beside name and namespace.
@@ -291,6 +329,8 @@ impl Kind {
         creates: None,
         orphans_dependents: false,
         deprecated: None,
+        gate: None,
+        gated: &[],
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,
@@ -332,6 +372,36 @@ impl Kind {
         self.stored_as.as_ref().map_or(self, |stored| stored.kind)
     }
 
+    /// From the served to the stored version, in place.
+    pub fn to_stored(&self, object: &mut Value) {
+        if let Some(stored) = &self.stored_as {
+            (stored.to)(object);
+            rename(object, stored.kind);
+        }
+    }
+
+    /// From the stored to the served version, in place.
+    pub fn from_stored(&self, object: &mut Value) {
+        if let Some(stored) = &self.stored_as {
+            (stored.from)(object);
+            rename(object, self);
+        }
+    }
+
+    /// What clients are told about a deprecated version.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<String> {
+        let deprecated = self.deprecated?;
+        let mut out = format!("{} {} is deprecated in v{}+", self.api_version(), self.kind, deprecated.since);
+        if let Some(removed) = deprecated.removed {
+            out.push_str(&format!(", unavailable in v{removed}+"));
+        }
+        if let Some(instead) = deprecated.instead {
+            out.push_str(&format!("; use {} {}", instead.api_version(), instead.kind));
+        }
+        Some(out)
+    }
+
     /// The subresource of this name.
     #[must_use]
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
@@ -348,6 +418,13 @@ impl Kind {
     #[must_use]
     pub fn has_status(&self) -> bool {
         self.subresource("status").is_some()
+    }
+}
+
+/// The object says the version of this kind, if it says one.
+fn rename(object: &mut Value, kind: &Kind) {
+    if let Some(version) = object.get_mut("apiVersion") {
+        *version = kind.api_version().into();
     }
 }
 
@@ -465,6 +542,11 @@ pub trait Hooks: Sync {
     /// Which names are allowed.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
+    }
+
+    /// What is wrong with a name, where no rule says it all; `prefix` when it is a `generateName`.
+    fn name_errors(&self, _object: &Value, name: &str, prefix: bool) -> Vec<String> {
+        crate::meta_validation::name(self.name_rule(), name, prefix)
     }
 
     /// `Some(seconds)` when deletion waits for somebody (a pod's kubelet); `requested` is the client's wish.

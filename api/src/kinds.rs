@@ -83,6 +83,10 @@ kinds! {
         network_policy,
         service_cidr,
     }
+    networking_v1beta1 {
+        ip_address,
+        service_cidr,
+    }
     policy_v1 {
         pod_disruption_budget,
     }
@@ -100,11 +104,24 @@ kinds! {
         volume_attachment,
         volume_attributes_class,
     }
+    storage_v1beta1 {
+        volume_attributes_class,
+    }
     scheduling_v1 {
         priority_class,
     }
+    scheduling_v1alpha2 {
+        pod_group,
+        workload,
+    }
     coordination_v1 {
         lease,
+    }
+    coordination_v1beta1 {
+        lease_candidate,
+    }
+    coordination_v1alpha2 {
+        lease_candidate,
     }
     node_v1 {
         runtime_class,
@@ -121,6 +138,12 @@ kinds! {
     flowcontrol_v1 {
         flow_schema,
         priority_level_configuration,
+    }
+    apiserverinternal_v1alpha1 {
+        storage_version,
+    }
+    storagemigration_v1beta1 {
+        storage_version_migration,
     }
 }
 

@@ -6,7 +6,9 @@
 pub mod apply;
 pub mod codec;
 pub mod cron;
+pub mod features;
 pub mod field_path;
+pub mod gated;
 pub mod kind;
 pub mod kinds;
 pub mod meta;
@@ -15,6 +17,7 @@ pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
+pub mod served;
 pub mod status;
 pub mod value;
 pub mod x509;

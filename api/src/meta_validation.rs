@@ -38,14 +38,14 @@ pub fn name(rule: NameRule, name: &str, prefix: bool) -> Vec<String> {
 pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("metadata");
-    let rule = kind.hooks.name_rule();
+    let name = |name: &str, prefix| kind.hooks.name_errors(object, name, prefix);
     let generate = value::text(object, "metadata.generateName");
     if !generate.is_empty() {
-        invalid(&mut errors, &field.child("generateName"), generate, name(rule, generate, true));
+        invalid(&mut errors, &field.child("generateName"), generate, name(generate, true));
     }
     match value::text(object, "metadata.name") {
         "" => errors.push(FieldError::required(&field.child("name"), "name or generateName is required")),
-        given => invalid(&mut errors, &field.child("name"), given, name(rule, given, false)),
+        given => invalid(&mut errors, &field.child("name"), given, name(given, false)),
     }
     let namespace = value::text(object, "metadata.namespace");
     let at = field.child("namespace");

@@ -302,13 +302,17 @@ impl Cache {
 pub struct Caches(Arc<HashMap<String, Arc<Cache>>>);
 
 impl Caches {
-    /// Fills a cache for every stored kind of the table, then follows the log in the background.
+    /// Fills a cache for each of the stored kinds, then follows the log in the background.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn start(store: &Store, stop: &CancellationToken) -> Result<Caches, StoreError> {
+    pub async fn start(
+        kinds: impl Iterator<Item = &'static Kind>,
+        store: &Store,
+        stop: &CancellationToken,
+    ) -> Result<Caches, StoreError> {
         let mut caches = HashMap::new();
-        for kind in api::kinds::ALL.iter().filter(|kind| kind.is_stored() && kind.stored_as.is_none()) {
+        for kind in kinds {
             let cache = Cache::new(kind, store.clone());
             match cache.fill().await {
                 Ok(()) => {}

@@ -9,6 +9,7 @@ use crate::documents::{self, Document, Offer};
 use crate::encryption;
 use crate::road::received::Received;
 use crate::server::Server;
+use api::kind::Kind;
 use api::status::Status;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +40,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     }
     let path = received.path.trim_end_matches('/');
     match path {
-        "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths()}))),
+        "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths(server.config.served.kinds())}))),
         "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", server.documents.version))),
         "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
         backup::PATH => backup::answer(server, received).await,
@@ -127,7 +128,7 @@ fn aggregated_version(accept: &str) -> Option<&'static str> {
     })
 }
 
-fn paths() -> Vec<String> {
+fn paths(kinds: &[&Kind]) -> Vec<String> {
     let mut out: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -143,7 +144,7 @@ fn paths() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    for kind in api::kinds::ALL {
+    for kind in kinds {
         let root = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
         out.push(format!("{root}/{}", kind.version));
         out.push(root);

@@ -2,6 +2,7 @@
 //!
 //! Custom resources will make them change; native kinds do not. Never reads a request.
 
+use api::kind::Kind;
 use bytes::Bytes;
 use openapi::discovery::{self, Group};
 use serde_json::Value;
@@ -29,6 +30,7 @@ impl Document {
 
 /// Every document by path.
 pub struct Documents {
+    kinds: Vec<&'static Kind>,
     plain: HashMap<String, Document>,
     aggregated: HashMap<(&'static str, &'static str), Document>,
     v2: OnceLock<[Offer; 2]>,
@@ -54,8 +56,8 @@ impl Offer {
 }
 
 /// The JSON of the v2 document and its protobuf form, which kubectl asks for under an older name.
-fn v2(version: &str) -> [Offer; 2] {
-    let (kinds, types) = (api::kinds::ALL, api::schema::native());
+fn v2(kinds: &[&'static Kind], version: &str) -> [Offer; 2] {
+    let types = api::schema::native();
     let value = openapi::document::v2(kinds, types, &openapi::schemas::Sentences::of(kinds), version);
     let json = Offer::json(&value);
     let bytes = Bytes::from(openapi::gnostic::encode(&value));
@@ -68,8 +70,8 @@ fn v2(version: &str) -> [Offer; 2] {
 }
 
 /// The v3 documents, and under the empty name the index of them.
-fn v3(version: &str) -> HashMap<String, Offer> {
-    let (kinds, types) = (api::kinds::ALL, api::schema::native());
+fn v3(kinds: &[&'static Kind], version: &str) -> HashMap<String, Offer> {
+    let types = api::schema::native();
     let sentences = openapi::schemas::Sentences::of(kinds);
     let documents = openapi::document::v3(kinds, types, &sentences, version);
     let mut out: HashMap<String, Offer> =
@@ -109,10 +111,10 @@ pub fn choose<'a>(offers: &'a [Offer], accept: Option<&str>) -> Option<&'a Offer
 }
 
 impl Documents {
-    /// Builds them from the table of kinds; `version` is the `gitVersion`.
+    /// Builds them from the kinds that are served; `version` is the `gitVersion`.
     #[must_use]
-    pub fn new(version: &str) -> Documents {
-        let groups = discovery::groups(api::kinds::ALL);
+    pub fn new(kinds: &[&'static Kind], version: &str) -> Documents {
+        let groups = discovery::groups(kinds);
         let mut plain = HashMap::new();
         plain.insert("/apis".to_owned(), Document::new(&discovery::group_list(&groups)));
         for group in &groups {
@@ -132,7 +134,7 @@ impl Documents {
             "emulationMajor": major, "emulationMinor": minor, "minCompatibilityMajor": major,
             "minCompatibilityMinor": minor,
         });
-        Documents { plain, aggregated, v2: OnceLock::new(), v3: OnceLock::new(), version }
+        Documents { kinds: kinds.to_vec(), plain, aggregated, v2: OnceLock::new(), v3: OnceLock::new(), version }
     }
 
     fn add_group(plain: &mut HashMap<String, Document>, group: &Group) {
@@ -152,11 +154,11 @@ impl Documents {
     pub fn openapi(&self, path: &str) -> Option<&[Offer]> {
         let version = self.version.get("gitVersion").and_then(Value::as_str).unwrap_or_default();
         let name = match path {
-            "v2" => return Some(self.v2.get_or_init(|| v2(version))),
+            "v2" => return Some(self.v2.get_or_init(|| v2(&self.kinds, version))),
             "v3" => "",
             _ => path.strip_prefix("v3/").filter(|name| !name.is_empty())?,
         };
-        self.v3.get_or_init(|| v3(version)).get(name).map(std::slice::from_ref)
+        self.v3.get_or_init(|| v3(&self.kinds, version)).get(name).map(std::slice::from_ref)
     }
 
     /// A discovery document in the old form.
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn encodings_are_chosen_by_accept() {
-        let documents = Documents::new("v1.36.0");
+        let documents = Documents::new(api::kinds::ALL, "v1.36.0");
         let offers = documents.openapi("v2").unwrap();
         let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
         let (json, protobuf) = (Some("application/json"), Some(openapi::gnostic::MEDIA_TYPE));
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_index_names_every_document_by_its_hash() {
-        let documents = Documents::new("v1.36.0");
+        let documents = Documents::new(api::kinds::ALL, "v1.36.0");
         let index = &documents.openapi("v3").unwrap().first().unwrap().document;
         let index: Value = serde_json::from_slice(&index.bytes).unwrap();
         let paths = index["paths"].as_object().unwrap();

@@ -4,28 +4,25 @@
 
 use crate::answer::{Answer, Failure};
 use crate::road::received::Trace;
-use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use api::features::{self, Gates};
+use api::kind::Kind;
+use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The server's metrics.
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
-}
-
-impl Default for Metrics {
-    fn default() -> Metrics {
-        Metrics::new()
-    }
+    deprecated: IntGaugeVec,
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything; which gates are on is told once.
     ///
     /// # Panics
     /// When two metrics share a name: a mistake in this file.
     #[must_use]
-    pub fn new() -> Metrics {
+    pub fn new(gates: &Gates) -> Metrics {
         let registry = Registry::new();
         let labels = ["verb", "group", "version", "resource", "subresource", "scope", "code"];
         let requests =
@@ -40,9 +37,31 @@ impl Metrics {
             &["verb", "group", "version", "resource", "subresource", "scope"],
         )
         .expect("a constant name is valid");
+        let deprecated = IntGaugeVec::new(
+            Opts::new("apiserver_requested_deprecated_apis", "1 for each deprecated resource that was asked for."),
+            &["group", "version", "resource", "subresource", "removed_release"],
+        )
+        .expect("a constant name is valid");
+        let features = IntGaugeVec::new(
+            Opts::new("kubernetes_feature_enabled", "1 for a feature gate that is on, 0 for one that is off."),
+            &["name", "stage"],
+        )
+        .expect("a constant name is valid");
+        for feature in features::known() {
+            let labels = [feature.name, feature.stage.label()];
+            features.with_label_values(&labels).set(i64::from(gates.enabled(feature.name)));
+        }
         registry.register(Box::new(requests.clone())).expect("names are distinct");
         registry.register(Box::new(durations.clone())).expect("names are distinct");
-        Metrics { registry, requests, durations }
+        registry.register(Box::new(deprecated.clone())).expect("names are distinct");
+        registry.register(Box::new(features)).expect("names are distinct");
+        Metrics { registry, requests, durations, deprecated }
+    }
+
+    /// Notes that a deprecated resource was asked for; `removed` is the release in which it goes.
+    pub fn deprecated(&self, kind: &Kind, subresource: &str, removed: Option<&str>) {
+        let labels = [kind.group, kind.version, kind.plural, subresource, removed.unwrap_or_default()];
+        self.deprecated.with_label_values(&labels).set(1);
     }
 
     /// Counts a finished request. Only resources that exist are named, so that clients cannot make label values.
@@ -92,5 +111,30 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be written");
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_and_deprecated_kinds_are_told() {
+        let metrics = Metrics::new(&Gates::parse(&["ClusterTrustBundle=true"]).unwrap());
+        let kind = |group, version, name| api::kinds::by_gvk(group, version, name).unwrap();
+        metrics.deprecated(kind("networking.k8s.io", "v1beta1", "ServiceCIDR"), "status", Some("1.37"));
+        metrics.deprecated(kind("", "v1", "Endpoints"), "", None);
+        let text = String::from_utf8(metrics.text()).unwrap();
+        for line in [
+            "kubernetes_feature_enabled{name=\"ClusterTrustBundle\",stage=\"BETA\"} 1",
+            "kubernetes_feature_enabled{name=\"GenericWorkload\",stage=\"ALPHA\"} 0",
+            "kubernetes_feature_enabled{name=\"MultiCIDRServiceAllocator\",stage=\"\"} 1",
+            "apiserver_requested_deprecated_apis{group=\"networking.k8s.io\",removed_release=\"1.37\",\
+             resource=\"servicecidrs\",subresource=\"status\",version=\"v1beta1\"} 1",
+            "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",resource=\"endpoints\",\
+             subresource=\"\",version=\"v1\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
     }
 }

@@ -14,6 +14,8 @@ use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
 use crate::{bootstrap, documents::Documents};
 use admission::Chain;
+use api::features::Gates;
+use api::served::Served;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -76,6 +78,10 @@ pub struct Config {
     pub encryption: Arc<Encryption>,
     /// The gate `AllowUnsafeMalformedObjectDeletion`: an object that cannot be read may be deleted unread.
     pub unsafe_deletion: bool,
+    /// `--feature-gates`.
+    pub gates: Gates,
+    /// `--runtime-config`: the kinds that are served.
+    pub served: Served,
     /// `gitVersion` of `/version`.
     pub version: String,
 }
@@ -276,7 +282,7 @@ pub(crate) async fn serve(
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
 
-    let caches = Caches::start(&store, &stop).await?;
+    let caches = Caches::start(config.served.kept(), &store, &stop).await?;
     let state = Arc::new(State::new(caches.clone()));
     let issuer = config.issuers.first().cloned().unwrap_or_default();
     let signer = TokenSigner::from_pem(&config.signing_key, issuer)?;
@@ -303,12 +309,12 @@ pub(crate) async fn serve(
     let admission = Chain::new(&config.enable_admission, &config.disable_admission)
         .map_err(|unknown| StartError::Admission(unknown.0))?;
     let workers = config.workers.max(1);
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(&config.gates);
     config.encryption.register(metrics.registry());
     let server = Arc::new(Server {
         seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
         metrics,
-        documents: Documents::new(&config.version),
+        documents: Documents::new(config.served.kinds(), &config.version),
         ready: std::sync::atomic::AtomicBool::new(false),
         stop: stop.clone(),
         config,

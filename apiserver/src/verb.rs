@@ -29,7 +29,6 @@ use crate::road::negotiated::{self, Medium};
 use crate::road::received::Received;
 use crate::server::Server;
 use api::kind::{Gvk, Kind, Part, Subresource};
-use api::kinds;
 use api::schema::{SchemaRef, native};
 use api::status::{ResourceName, Status};
 
@@ -135,10 +134,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         return discovery::answer(server, received).await;
     }
     let info = received.info.clone();
-    let Some(kind) = kinds::by_resource(&info.group, &info.version, &info.resource) else {
+    let served = &server.config.served;
+    let Some(kind) = served.by_resource(&info.group, &info.version, &info.resource) else {
         // A group that is served has routes of its own, and so words of its own.
-        let served = |kind: &&Kind| kind.group == info.group && kind.version == info.version;
-        let known = kinds::ALL.iter().copied().any(|kind| served(&kind));
+        let known = served.has_version(&info.group, &info.version);
         return if known { Err(Status::no_such_path().into()) } else { Ok(Answer::no_such_page()) };
     };
     let part = match info.subresource.as_str() {
@@ -156,6 +155,12 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         }
         .into());
     }
+    // A subresource with a body of another kind is as new as that kind.
+    let deprecated = kind.deprecated.filter(|_| part.is_none_or(|part| part.gvk == kind.gvk()));
+    if let Some(deprecated) = deprecated {
+        server.metrics.deprecated(kind, &info.subresource, deprecated.removed);
+    }
+    let warning = deprecated.and_then(|_| kind.deprecation());
     let pretty = received.query.flag("pretty");
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
     let medium = if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty)? };
@@ -187,9 +192,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "deletecollection") => delete::collection(server, call).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
-    let deprecated =
-        kind.deprecated.map(|since| format!("{} {} is deprecated in {since}", kind.api_version(), kind.kind));
-    answer.map(|answer| answer.warn(deprecated))
+    answer.map(|answer| answer.warn(warning))
 }
 
 fn offers(kind: &Kind, verb: &str) -> bool {

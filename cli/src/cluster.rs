@@ -6,6 +6,8 @@ use crate::flags::Up;
 use crate::pki::{Authority, Pair, Subject, token_key};
 use crate::place;
 use anyhow::Context as _;
+use api::features::Gates;
+use api::served::Served;
 use apiserver::authn::User;
 use apiserver::authz::bootstrap::ControllerRole;
 use apiserver::encryption::Encryption;
@@ -81,6 +83,11 @@ pub(crate) async fn start(
             .await
             .context("--encryption-provider-config")?,
     };
+    let gates = Gates::parse(&flags.feature_gates).context("--feature-gates")?;
+    for name in gates.unknown() {
+        tracing::warn!("unrecognized feature gate: {name}");
+    }
+    let served = Served::by_flags(&flags.runtime_config, &gates).context("--runtime-config")?;
     let config = apiserver::Config {
         listen: SocketAddr::new(flags.bind_address, flags.secure_port),
         advertise,
@@ -105,7 +112,9 @@ pub(crate) async fn start(
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption: Arc::clone(&encryption),
-        unsafe_deletion: false,
+        unsafe_deletion: gates.enabled("AllowUnsafeMalformedObjectDeletion"),
+        gates,
+        served,
         version: VERSION.to_owned(),
     };
     let storage = match &flags.storage {

@@ -201,6 +201,12 @@ pub(crate) struct Up {
     /// Admission plugins to turn off
     #[arg(long, value_delimiter = ',')]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// APIs to turn on or off: group/version[/resource]=true|false, api/all, api/ga, api/beta, api/alpha
+    #[arg(long, value_name = "KEY=BOOL,...")]
+    pub(crate) runtime_config: Vec<String>,
+    /// Feature gates to turn on or off, such as ClusterTrustBundle=true; AllAlpha and AllBeta mean all of a stage
+    #[arg(long, value_name = "NAME=BOOL,...")]
+    pub(crate) feature_gates: Vec<String>,
     /// Controllers: * for all, name for one, -name for all but one
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     pub(crate) controllers: Vec<String>,

@@ -31,7 +31,11 @@ fn descriptions_are_complete_and_unique() {
     for (i, kind) in ALL.iter().enumerate() {
         assert!(!kind.kind.is_empty() && !kind.plural.is_empty() && !kind.singular.is_empty(), "{kind:?}");
         assert_eq!(kind.columns.first().map(|column| column.priority), Some(0), "{kind:?}");
-        assert!(kind.columns.iter().any(|column| column.format == "name"), "{kind:?}: no name column");
+        assert!(kind.columns.iter().any(|column| column.name == "Name"), "{kind:?}: no name column");
+        assert!(
+            kind.gated.iter().all(|gated| crate::features::known().any(|gate| gate.name == gated.gate)),
+            "{kind:?}"
+        );
         let twin = |other: &&&Kind| {
             (other.group, other.version) == (kind.group, kind.version)
                 && (other.plural == kind.plural || other.kind == kind.kind)
@@ -104,11 +108,10 @@ fn defaults_settle_and_rows_fit_on_full_objects() {
         kind.hooks.default(&mut object);
         assert_eq!(object, once, "{kind:?}");
         assert_eq!(kind.hooks.row(&object, 0).len(), kind.columns.len(), "{kind:?}");
-        if let Some(stored) = kind.stored_as {
-            (stored.to)(&mut object);
-            (stored.from)(&mut object);
-            assert_eq!(object, once, "{kind:?}");
-        }
+        kind.to_stored(&mut object);
+        assert_eq!(value::text(&object, "apiVersion"), kind.stored().api_version(), "{kind:?}");
+        kind.from_stored(&mut object);
+        assert_eq!(object, once, "{kind:?}");
     }
 }
 

@@ -37,9 +37,7 @@ pub async fn get(server: &Server, permit: &Permit, target: &Target) -> Result<Ar
 #[must_use]
 pub fn served(kind: &'static Kind, entry: &Entry) -> Value {
     let mut value = entry.value();
-    if let Some(stored) = &kind.stored_as {
-        (stored.from)(&mut value);
-    }
+    kind.from_stored(&mut value);
     value
 }
 

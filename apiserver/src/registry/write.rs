@@ -166,10 +166,15 @@ pub(super) fn refuse(target: &Target, object: &Value, errors: &api::field_path::
 pub(super) fn bytes(kind: &'static Kind, object: &Value) -> Bytes {
     let mut object = object.clone();
     value::remove(&mut object, "metadata.resourceVersion");
-    if let Some(stored) = &kind.stored_as {
-        (stored.to)(&mut object);
-    }
+    kind.to_stored(&mut object);
     api::codec::json::encode(&object, kind.stored().schema()).into()
+}
+
+/// Fields behind gates that are off go, and the defaults take their place.
+pub(super) fn drop_disabled(server: &Server, kind: &'static Kind, new: &mut Value, old: Option<&Value>) {
+    if api::gated::drop_disabled(kind.gated, &server.config.gates, new, old) {
+        default(kind, new);
+    }
 }
 
 /// When the object is due to vanish by itself, in Unix seconds.

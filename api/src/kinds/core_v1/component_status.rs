@@ -2,7 +2,7 @@
 //!
 //! Read-only and made anew for every request; deprecated since v1.19. Never does I/O.
 
-use crate::kind::{Column, Hooks, Kind, Verb, describe};
+use crate::kind::{Column, Deprecated, Hooks, Kind, Verb, describe};
 use crate::kinds::shared::cells;
 use crate::value;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     verbs: &[Verb::Get, Verb::List],
     computed: true,
-    deprecated: Some("v1.19+"),
+    deprecated: Some(Deprecated::since("1.19")),
     columns: &[Column::NAME, Column::text("Status"), Column::text("Message"), Column::text("Error")],
     describe: describe::<k8s_openapi::api::core::v1::ComponentStatus>,
     hooks: &ComponentStatus,

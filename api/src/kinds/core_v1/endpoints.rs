@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Hooks, Kind, describe};
+use crate::kind::{Column, Deprecated, Gvk, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, rules};
 use crate::value;
 use serde_json::Value;
@@ -18,7 +18,11 @@ pub static KIND: Kind = Kind {
     short_names: &["ep"],
     create_on_update: true,
     columns: &[Column::NAME, Column::text("Endpoints"), Column::AGE],
-    deprecated: Some("v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+    deprecated: Some(Deprecated {
+        since: "1.33",
+        removed: None,
+        instead: Some(Gvk { group: "discovery.k8s.io", version: "v1", kind: "EndpointSlice" }),
+    }),
     describe: describe::<k8s_openapi::api::core::v1::Endpoints>,
     hooks: &Endpoints,
     ..Kind::BASE

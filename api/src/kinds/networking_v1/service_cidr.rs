@@ -3,7 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
-use crate::kind::{Column, Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{addresses, cells, parts, rules};
 use crate::value;
 use serde_json::{Value, json};
@@ -16,12 +16,7 @@ pub static KIND: Kind = Kind {
     plural: "servicecidrs",
     singular: "servicecidr",
     namespaced: false,
-    subresources: &[Subresource {
-        name: "status",
-        gvk: Gvk { group: "networking.k8s.io", version: "v1", kind: "ServiceCIDR" },
-        verbs: Verb::PART,
-        part: Part::View { merge: parts::status_alone },
-    }],
+    subresources: &[parts::status_only("networking.k8s.io", "v1", "ServiceCIDR")],
     columns: &[Column::NAME, Column::text("CIDRs"), Column::AGE],
     describe: describe::<k8s_openapi::api::networking::v1::ServiceCIDR>,
     hooks: &ServiceCidr,
@@ -151,16 +146,6 @@ mod tests {
             testing::invalid_update(&KIND, &of(new), &of(old), sentences);
             assert!(KIND.hooks.revalidate(&of(new), &of(old)).is_empty());
         }
-    }
-
-    #[test]
-    fn status_leaves_metadata_alone() {
-        let old = json!({"metadata": {"finalizers": ["a/b"]}, "spec": {"cidrs": []}, "status": {"conditions": []}});
-        let new = json!({"metadata": {"labels": {"a": "b"}, "resourceVersion": "1"}, "status": {"conditions": [{}]}});
-        assert_eq!(
-            parts::status_alone(new, &old),
-            json!({"metadata": {"finalizers": ["a/b"], "resourceVersion": "1"}, "spec": {"cidrs": []}, "status": {"conditions": [{}]}})
-        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod parameters;
 pub mod parts;
 pub mod pod_containers;
 pub mod pod_defaults;
+pub mod pod_groups;
 pub mod pod_probes;
 pub mod pod_row;
 pub mod pod_scheduling;
@@ -42,6 +43,7 @@ pub mod resources;
 pub mod review;
 pub mod rules;
 pub mod selector_cell;
+pub mod semver;
 pub mod service_prepare;
 pub mod service_validation;
 #[cfg(test)]

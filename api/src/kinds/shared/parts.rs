@@ -16,6 +16,12 @@ pub const fn status(group: &'static str, version: &'static str, kind: &'static s
     }
 }
 
+/// `status`, where the body is the kind itself and the metadata stays as it was.
+#[must_use]
+pub const fn status_only(group: &'static str, version: &'static str, kind: &'static str) -> Subresource {
+    Subresource { part: Part::View { merge: status_alone }, ..status(group, version, kind) }
+}
+
 /// `scale` of the apps kinds.
 pub const SCALE: Subresource = Subresource {
     name: "scale",
@@ -86,5 +92,15 @@ mod tests {
         let expected = json!({"kind": "X", "metadata": {"labels": {"a": "2"}}, "spec": {"n": 1}, "status": {"n": 2}});
         assert_eq!(status_of_new(new, &old), expected);
         assert_eq!(all_but_status(json!({"spec": 2, "status": 3}), &json!({"spec": 1})), json!({"spec": 2}));
+    }
+
+    #[test]
+    fn status_leaves_metadata_alone() {
+        let old = json!({"metadata": {"finalizers": ["a/b"]}, "spec": {"cidrs": []}, "status": {"conditions": []}});
+        let new = json!({"metadata": {"labels": {"a": "b"}, "resourceVersion": "1"}, "status": {"conditions": [{}]}});
+        assert_eq!(
+            status_alone(new, &old),
+            json!({"metadata": {"finalizers": ["a/b"], "resourceVersion": "1"}, "spec": {"cidrs": []}, "status": {"conditions": [{}]}})
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check,
 };
-use super::{refuse, reset_fields, writer};
+use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::{Target, allocate, guard};
@@ -51,6 +51,7 @@ pub async fn create(
         value::set(&mut object, "metadata.generation", 1);
     }
     kind.hooks.prepare_create(&mut object);
+    drop_disabled(server, kind, &mut object, None);
     let now = server.now_text();
     let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp("", &mut object, None, &occasion);

@@ -3,7 +3,7 @@
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager,
 };
-use super::{refuse, reset_fields, writer};
+use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::{Target, allocate, finalize, guard, read};
@@ -94,6 +94,7 @@ async fn attempt(
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
     }
+    drop_disabled(server, kind, &mut new, Some(old));
     let now = server.now_text();
     let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp(&options.subresource, &mut new, Some(old), &occasion);

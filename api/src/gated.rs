@@ -1,0 +1,69 @@
+//! Fields that are there only while a feature gate is on: a write loses them unless the object had them before.
+//!
+//! Never knows a kind; each names its own fields.
+
+use crate::features::Gates;
+use crate::kinds::shared::rules::is_zero;
+use serde_json::Value;
+
+/// A field and its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gated {
+    /// Dotted path below the object; `[]` after a step stands for each element of a list: `spec.templates[].priority`.
+    pub path: &'static str,
+    /// The name of the gate.
+    pub gate: &'static str,
+}
+
+/// Removes what is behind a gate that is off, except where the old object has it (in a list: at the same place). Answers
+/// whether anything went.
+pub fn drop_disabled(fields: &[Gated], gates: &Gates, new: &mut Value, old: Option<&Value>) -> bool {
+    let off = fields.iter().filter(|field| !gates.enabled(field.gate));
+    off.fold(false, |gone, field| remove(field.path, new, old) || gone)
+}
+
+fn remove(path: &str, new: &mut Value, old: Option<&Value>) -> bool {
+    let Some((step, rest)) = path.split_once('.') else {
+        let kept = old.and_then(|old| old.get(path)).is_some_and(|value| !is_zero(value));
+        return !kept && new.as_object_mut().and_then(|object| object.remove(path)).is_some();
+    };
+    let name = step.trim_end_matches("[]");
+    let old = old.and_then(|old| old.get(name));
+    let Some(new) = new.get_mut(name) else { return false };
+    if name == step {
+        return remove(rest, new, old);
+    }
+    let elements = new.as_array_mut().into_iter().flatten().enumerate();
+    elements.fold(false, |gone, (i, element)| remove(rest, element, old.and_then(|old| old.get(i))) || gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_off_goes_unless_it_was_there() {
+        const FIELDS: &[Gated] = &[
+            Gated { path: "spec.a", gate: "GenericWorkload" },
+            Gated { path: "spec.list[].b", gate: "GangScheduling" },
+        ];
+        let object = json!({"spec": {"a": 1, "list": [{"b": 1, "c": 1}, {"b": 2}]}});
+        for (gates, old, wanted) in [
+            ("", json!(null), json!({"spec": {"list": [{"c": 1}, {}]}})),
+            (
+                "",
+                json!({"spec": {"a": 0, "list": [{}, {"b": 5}]}}),
+                json!({"spec": {"a": 1, "list": [{"c": 1}, {"b": 2}]}}),
+            ),
+            ("GenericWorkload=true", json!(null), json!({"spec": {"a": 1, "list": [{"c": 1}, {}]}})),
+            ("GenericWorkload=true,GangScheduling=true", json!(null), object.clone()),
+        ] {
+            let mut new = object.clone();
+            let gone = drop_disabled(FIELDS, &Gates::parse(&[gates]).unwrap(), &mut new, Some(&old));
+            assert_eq!((&new, gone), (&wanted, wanted != object), "{gates:?} {old}");
+        }
+        let mut odd = json!({"spec": {"list": 7}});
+        assert!(!drop_disabled(FIELDS, &Gates::default(), &mut odd, None));
+    }
+}

@@ -1,0 +1,15 @@
+//! `ipaddresses` of networking.k8s.io/v1beta1: v1 under its older name.
+//!
+//! Never does anything of its own.
+
+use crate::kind::{Deprecated, Kind, StoredAs, describe};
+use crate::kinds::networking_v1::ip_address as v1;
+
+/// The description.
+pub static KIND: Kind = Kind {
+    version: "v1beta1",
+    deprecated: Some(Deprecated::until("1.34", "1.37")),
+    stored_as: Some(StoredAs::same(&v1::KIND)),
+    describe: describe::<k8s_openapi::api::networking::v1beta1::IPAddress>,
+    ..v1::KIND
+};
