@@ -19,7 +19,7 @@ pub struct Gated {
 /// whether anything went.
 pub fn drop_disabled(fields: &[Gated], gates: &Gates, new: &mut Value, old: Option<&Value>) -> bool {
     let off = fields.iter().filter(|field| !gates.enabled(field.gate));
-    off.fold(false, |gone, field| remove(field.path, new, old) || gone)
+    off.filter(|field| remove(field.path, new, old)).count() > 0
 }
 
 fn remove(path: &str, new: &mut Value, old: Option<&Value>) -> bool {
@@ -34,7 +34,7 @@ fn remove(path: &str, new: &mut Value, old: Option<&Value>) -> bool {
         return remove(rest, new, old);
     }
     let elements = new.as_array_mut().into_iter().flatten().enumerate();
-    elements.fold(false, |gone, (i, element)| remove(rest, element, old.and_then(|old| old.get(i))) || gone)
+    elements.filter_map(|(i, element)| remove(rest, element, old.and_then(|old| old.get(i))).then_some(())).count() > 0
 }
 
 #[cfg(test)]

@@ -156,25 +156,28 @@ pub fn status(failure: Failure) -> Status {
 /// Answers below this size are not worth compressing (upstream's threshold).
 const GZIP_FROM: usize = 128 * 1024;
 
+/// The answer that a failure is.
+#[must_use]
+pub fn refusal(failure: Failure) -> Answer {
+    let status = status(failure);
+    let schema = api::schema::native().schema("io.k8s.apimachinery.pkg.apis.meta.v1.Status");
+    let value = status.to_value();
+    let body = schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
+    let mut answer = Answer::bytes(status.code, "application/json", body);
+    // Only where waiting helps: clients try again by themselves, and a person waits for their last try.
+    if let Some(seconds) = api::value::int(&status.details, "retryAfterSeconds").filter(|seconds| *seconds > 0) {
+        answer = answer.with("retry-after", seconds.to_string());
+    }
+    if status.code == 401 {
+        answer = answer.with("www-authenticate", "Bearer realm=\"kubernetes\"");
+    }
+    answer
+}
+
 /// Turns the outcome of a request into bytes and headers.
 #[must_use]
 pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpResponse {
-    let answer = outcome.unwrap_or_else(|failure| {
-        let status = status(failure);
-        let schema = api::schema::native().schema("io.k8s.apimachinery.pkg.apis.meta.v1.Status");
-        let value = status.to_value();
-        let body =
-            schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
-        let mut answer = Answer::bytes(status.code, "application/json", body);
-        // Only where waiting helps: clients try again by themselves, and a person waits for their last try.
-        if let Some(seconds) = api::value::int(&status.details, "retryAfterSeconds").filter(|seconds| *seconds > 0) {
-            answer = answer.with("retry-after", seconds.to_string());
-        }
-        if status.code == 401 {
-            answer = answer.with("www-authenticate", "Bearer realm=\"kubernetes\"");
-        }
-        answer
-    });
+    let answer = outcome.unwrap_or_else(refusal);
     let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(code);
     if !answer.content_type.is_empty() {

@@ -28,7 +28,12 @@ pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::
     let body = received.body.clone();
     let outcome = pass(&server, received).await;
     let outcome = match outcome {
-        Ok(answer) => Ok(answer),
+        Ok(answer) => {
+            if answer.code >= 400 {
+                body.drain().await;
+            }
+            Ok(answer)
+        }
         Err(failure) => {
             body.drain().await;
             Err(unreadable::explained(&server, failure).await)

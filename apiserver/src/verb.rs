@@ -19,7 +19,7 @@ pub mod update;
 pub mod watch;
 
 use self::options::WriteOptions;
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, refusal};
 use crate::discovery;
 use crate::registry::Target;
 use crate::registry::write::Options;
@@ -192,7 +192,11 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "deletecollection") => delete::collection(server, call).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
-    answer.map(|answer| answer.warn(warning))
+    match warning {
+        // A refusal warns as well.
+        Some(warning) => Ok(answer.unwrap_or_else(refusal).warn([warning])),
+        None => answer,
+    }
 }
 
 fn offers(kind: &Kind, verb: &str) -> bool {

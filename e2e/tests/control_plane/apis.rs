@@ -51,6 +51,9 @@ fn flags_turn_apis_on() {
     let made = kubectl.feed("create -f -", CANDIDATE.as_bytes());
     let warning = "coordination.k8s.io/v1alpha2 LeaseCandidate is deprecated in v1.35+, unavailable in v1.38+";
     assert!(made.code == 0 && made.stderr.contains(warning), "{made:?}");
+    let again = kubectl.feed("create -f -", CANDIDATE.as_bytes());
+    again.check_failed("already exists");
+    assert!(again.stderr.contains(warning), "a refusal warns as well: {again}");
     let read = kubectl.ok("get leasecandidates.v1beta1.coordination.k8s.io c -o json");
     let read: Value = serde_json::from_str(&read).unwrap();
     assert_eq!((&read["apiVersion"], &read["spec"]["leaseName"]), (&json!("coordination.k8s.io/v1beta1"), &json!("l")));

@@ -190,36 +190,36 @@ mod tests {
         json!({"apiServerID": id, "encodingVersion": encoding, "decodableVersions": ["v1", "a.b/v1"]})
     }
 
-    fn check(status: Value, sentences: &[&str]) {
+    fn check(status: &Value, sentences: &[&str]) {
         let errors = KIND.hooks.validate_part("status", &json!({"status": status}), &json!({}));
         assert_eq!(testing::shown(&errors), sentences);
     }
 
     #[test]
     fn servers_and_their_common_version() {
-        check(json!({}), &[]);
-        check(json!({"storageVersions": [server("a", "v1")], "commonEncodingVersion": "v1"}), &[]);
-        check(json!({"storageVersions": [server("a", "v1"), server("b", "a.b/v1")]}), &[]);
+        check(&json!({}), &[]);
+        check(&json!({"storageVersions": [server("a", "v1")], "commonEncodingVersion": "v1"}), &[]);
+        check(&json!({"storageVersions": [server("a", "v1"), server("b", "a.b/v1")]}), &[]);
         check(
-            json!({"storageVersions": [server("a", "v1")]}),
+            &json!({"storageVersions": [server("a", "v1")]}),
             &["status.commonEncodingVersion: Invalid value: null: the common encoding version is v1"],
         );
         check(
-            json!({"storageVersions": [server("a", "v1"), server("a", "v1")], "commonEncodingVersion": "a.b/v1"}),
+            &json!({"storageVersions": [server("a", "v1"), server("a", "v1")], "commonEncodingVersion": "a.b/v1"}),
             &[
                 "status.storageVersions[1].apiServerID: Duplicate value: \"a\"",
                 "status.commonEncodingVersion: Invalid value: \"a.b/v1\": the actual common encoding version is v1",
             ],
         );
         check(
-            json!({"commonEncodingVersion": "v1"}),
+            &json!({"commonEncodingVersion": "v1"}),
             &[
                 "status.commonEncodingVersion: Invalid value: \"v1\": should be nil if servers do not agree on the same encoding \
                  version, or if there is no server reporting the supported versions yet",
             ],
         );
         check(
-            json!({"commonEncodingVersion": "x/", "storageVersions": [{"apiServerID": "a", "encodingVersion": "x/",
+            &json!({"commonEncodingVersion": "x/", "storageVersions": [{"apiServerID": "a", "encodingVersion": "x/",
                 "decodableVersions": ["/v1", "v2"], "servedVersions": ["v3"]}]}),
             &[
                 "status.storageVersions[0].encodingVersion: Invalid value: \"x/\": version part: must be non-empty",
@@ -236,9 +236,9 @@ mod tests {
     #[test]
     fn conditions_say_everything() {
         let fine = json!({"type": "AllEncodingVersionsEqual", "status": "True", "reason": "r", "message": "m"});
-        check(json!({ "conditions": [fine] }), &[]);
+        check(&json!({ "conditions": [fine] }), &[]);
         check(
-            json!({"conditions": [fine, {"type": "AllEncodingVersionsEqual", "status": "True"}]}),
+            &json!({"conditions": [fine, {"type": "AllEncodingVersionsEqual", "status": "True"}]}),
             &[
                 "status[1].type: Invalid value: \"AllEncodingVersionsEqual\": the type of the condition is not unique, it also \
                  appears in conditions[0]",

@@ -40,8 +40,8 @@ impl Hooks for PodGroup {
             union(&mut errors, template, &field, &["workload"]);
             if let Some(workload) = template.get("workload").filter(|given| !given.is_null()) {
                 let field = field.child("workload");
-                required_name(&mut errors, workload, "workloadName", &field, names::dns_subdomain);
-                required_name(&mut errors, workload, "podGroupTemplateName", &field, names::dns_label);
+                required_name(&mut errors, workload, "workloadName", &field, names::long_name);
+                required_name(&mut errors, workload, "podGroupTemplateName", &field, names::short_name);
             }
         }
         pod_groups::validate(&mut errors, spec, &field);
@@ -83,7 +83,7 @@ impl Hooks for PodGroup {
         let changed = rules::differ(value::get(new, path), value::get(old, path));
         if changed && named(&mut errors, statuses, &field, CLAIMS) {
             for (i, status) in statuses.iter().enumerate() {
-                rules::text(&mut errors, status, "resourceClaimName", &field.index(i), names::dns_subdomain);
+                rules::text(&mut errors, status, "resourceClaimName", &field.index(i), names::long_name);
             }
         }
         errors

@@ -37,7 +37,7 @@ impl Hooks for Workload {
             let field = field.child("controllerRef");
             let group = value::text(controller, "apiGroup");
             if !group.is_empty() {
-                invalid(&mut errors, &field.child("apiGroup"), group, names::dns_subdomain(group));
+                invalid(&mut errors, &field.child("apiGroup"), group, names::long_name(group));
             }
             for name in ["kind", "name"] {
                 required_name(&mut errors, controller, name, &field, |text| names::path_segment(text, false));
@@ -50,7 +50,7 @@ impl Hooks for Workload {
         } else if named(&mut errors, templates, &field, TEMPLATES) {
             for (i, template) in templates.iter().enumerate() {
                 let field = field.index(i);
-                required_name(&mut errors, template, "name", &field, names::dns_label);
+                required_name(&mut errors, template, "name", &field, names::short_name);
                 pod_groups::validate(&mut errors, template, &field);
             }
         }

@@ -21,6 +21,11 @@ pub fn too_long(max: usize) -> String {
     format!("must be no more than {max} characters")
 }
 
+/// The same in the words of the newer rules.
+fn too_many_bytes(max: usize) -> String {
+    format!("must be no more than {max} bytes")
+}
+
 /// The sentence for a number outside a range.
 #[must_use]
 pub fn range(low: i64, high: i64) -> String {
@@ -114,6 +119,41 @@ pub fn c_identifier(text: &str) -> Messages {
     )]
 }
 
+/// The messages of a rule as upstream's declared rules say them, which count bytes.
+fn in_bytes(messages: Messages, max: usize) -> Messages {
+    messages.into_iter().map(|message| if message == too_long(max) { too_many_bytes(max) } else { message }).collect()
+}
+
+/// RFC 1123 label, for fields with declared rules.
+#[must_use]
+pub fn short_name(text: &str) -> Messages {
+    in_bytes(dns_label(text), 63)
+}
+
+/// RFC 1123 subdomain, for fields with declared rules.
+#[must_use]
+pub fn long_name(text: &str) -> Messages {
+    in_bytes(dns_subdomain(text), 253)
+}
+
+/// RFC 1123 subdomain in any case, for fields with declared rules.
+#[must_use]
+pub fn long_name_caseless(text: &str) -> Messages {
+    let mut out = Messages::new();
+    if text.len() > 253 {
+        out.push(too_many_bytes(253));
+    }
+    if !text.split('.').all(|label| framed(label, alnum, |b| alnum(b) || b == b'-', alnum)) {
+        out.push(regex_error(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an \
+             alphanumeric character",
+            &format!("(?i){LABEL}(\\.{LABEL})*"),
+            &["Example.com"],
+        ));
+    }
+    out
+}
+
 /// RFC 1035 label.
 #[must_use]
 pub fn dns_1035_label(text: &str) -> Messages {
@@ -163,14 +203,14 @@ pub fn qualified_name(text: &str) -> Messages {
             name
         }
         Some((prefix, name)) => {
-            out.extend(dns_subdomain(prefix).into_iter().map(|message| format!("prefix part {message}")));
+            out.extend(long_name(prefix).into_iter().map(|message| format!("prefix part {message}")));
             name
         }
     };
     if name.is_empty() {
         out.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", too_long(63)));
+        out.push(format!("name part {}", too_many_bytes(63)));
     }
     if !framed(name, alnum, label_char, alnum) {
         out.push(format!("name part {}", regex_error(NAME, REGEX, EXAMPLES)));
@@ -183,7 +223,7 @@ pub fn qualified_name(text: &str) -> Messages {
 pub fn label_value(text: &str) -> Messages {
     let mut out = Messages::new();
     if text.len() > 63 {
-        out.push(too_long(63));
+        out.push(too_many_bytes(63));
     }
     if !text.is_empty() && !framed(text, alnum, label_char, alnum) {
         out.push(regex_error(
@@ -332,7 +372,9 @@ mod tests {
             ),
             (qualified_name, "example.com/My_Name", ""),
             (qualified_name, "/x", "prefix part must be non-empty"),
-            (qualified_name, &long, "name part must be no more than 63 characters"),
+            (qualified_name, &long, "name part must be no more than 63 bytes"),
+            (short_name, &long, "must be no more than 63 bytes"),
+            (label_value, &long, "must be no more than 63 bytes"),
             (label_value, "", ""),
             (label_value, "a.B_c-1", ""),
             (port_name, "http", ""),

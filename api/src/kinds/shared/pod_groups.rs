@@ -97,7 +97,7 @@ pub fn validate(errors: &mut Errors, group: &Value, field: &Path) {
     }
     let class = value::text(group, "priorityClassName");
     if !class.is_empty() {
-        invalid(errors, &field.child("priorityClassName"), class, names::dns_subdomain(class));
+        invalid(errors, &field.child("priorityClassName"), class, names::long_name(class));
     }
     if let Some(priority) = value::int(group, "priority").filter(|priority| *priority > HIGHEST_FOR_USERS) {
         let detail = format!("must be less than or equal to {HIGHEST_FOR_USERS}");
@@ -133,9 +133,9 @@ fn topology(errors: &mut Errors, constraints: &Value, field: &Path) {
 fn claim(errors: &mut Errors, claim: &Value, field: &Path) {
     const SOURCES: &[&str] = &["resourceClaimName", "resourceClaimTemplateName"];
     union(errors, claim, field, SOURCES);
-    required_name(errors, claim, "name", field, names::dns_label);
+    required_name(errors, claim, "name", field, names::short_name);
     for name in SOURCES {
-        rules::text(errors, claim, name, field, names::dns_subdomain);
+        rules::text(errors, claim, name, field, names::long_name);
     }
 }
 

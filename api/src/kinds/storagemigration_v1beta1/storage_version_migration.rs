@@ -58,7 +58,8 @@ impl Hooks for StorageVersionMigration {
         let mut errors = Errors::new();
         let (version, before) = ("status.resourceVersion", value::text(old, "status.resourceVersion"));
         let (text, field) = (value::text(new, version), Path::new(version));
-        if !text.is_empty() && !(text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0')) {
+        let well_formed = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+        if !well_formed {
             let detail = format!("resource version is not well formed: {text}");
             errors.push(FieldError::invalid(&field, text, detail));
         }
