@@ -22,5 +22,6 @@ plugins! {
     default_toleration_seconds,
     certificate_approval,
     certificate_signing,
+    cluster_trust_bundle_attest,
     certificate_subject_restriction,
 }

@@ -9,8 +9,13 @@ const GROUP: &str = "certificates.k8s.io";
 
 /// The write is to a CertificateSigningRequest, through this subresource.
 pub(crate) fn concerns(request: &Request<'_>, operation: Operation, subresource: &str) -> bool {
+    concerns_other(request, "certificatesigningrequests", operation, subresource)
+}
+
+/// The write is to this resource of the group, through this subresource.
+pub(crate) fn concerns_other(request: &Request<'_>, plural: &str, operation: Operation, subresource: &str) -> bool {
     request.operation == operation
-        && (request.kind.group, request.kind.plural) == (GROUP, "certificatesigningrequests")
+        && (request.kind.group, request.kind.plural) == (GROUP, plural)
         && request.subresource == subresource
 }
 
@@ -117,6 +122,50 @@ mod tests {
                 why => format!("certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: {why}"),
             };
             assert_eq!(said, expected, "{rights:?} {operation:?} {part}");
+        }
+    }
+
+    #[test]
+    fn bundles_and_requests_of_pods_are_guarded() {
+        let of = |status: Value| json!({"metadata": {"name": "r"}, "spec": {"signerName": "a.b/c"}, "status": status});
+        let (plain, done) = (of(json!({})), of(json!({"certificateChain": "x"})));
+        let mut owned = plain.clone();
+        owned["metadata"]["finalizers"] = json!(["a.b/c"]);
+        let nobodys = json!({"spec": {"trustBundle": "x"}});
+        let attest = "clustertrustbundles.certificates.k8s.io \"r\" is forbidden: user not permitted to attest for signerName \"a.b/c\"";
+        let sign = "PodCertificateRequest.certificates.k8s.io \"r\" is invalid: spec.signerName: Forbidden: User \"jane\" is not \
+                    permitted to \"sign\" for signer \"a.b/c\"";
+        const BUNDLES: &str = "clustertrustbundles";
+        const REQUESTS: &str = "podcertificaterequests";
+        let (create, update) = (Operation::Create, Operation::Update);
+        for (plural, rights, operation, part, old, new, why) in [
+            (BUNDLES, &[][..], create, "", &Value::Null, &plain, attest),
+            (BUNDLES, &["sign a.b/c"], create, "", &Value::Null, &plain, attest),
+            (BUNDLES, &["attest a.b/*"], create, "", &Value::Null, &plain, ""),
+            (BUNDLES, &[], create, "", &Value::Null, &nobodys, ""),
+            (BUNDLES, &[], update, "", &plain, &owned, ""),
+            (BUNDLES, &[], update, "", &plain, &done, attest),
+            (REQUESTS, &[], update, "status", &plain, &plain, ""),
+            (REQUESTS, &[], update, "status", &plain, &done, sign),
+            (REQUESTS, &["sign a.b/c"], update, "status", &plain, &done, ""),
+            (REQUESTS, &[], update, "", &plain, &done, ""),
+        ] {
+            let request = Request {
+                operation,
+                kind: by_resource(GROUP, "v1beta1", plural).unwrap(),
+                namespace: "",
+                name: "r",
+                subresource: part,
+                user: "jane",
+                uid: "",
+                groups: &[],
+                extra: &std::collections::BTreeMap::new(),
+                old,
+            };
+            let chain = Chain::new(&[], &[]).unwrap();
+            let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
+            let said = outcome.err().map(|refusal| refusal.0.message).unwrap_or_default();
+            assert_eq!(said, why, "{plural} {rights:?} {operation:?} {part}");
         }
     }
 }

@@ -76,6 +76,13 @@ kinds! {
     certificates_v1 {
         certificate_signing_request,
     }
+    certificates_v1beta1 {
+        cluster_trust_bundle,
+        pod_certificate_request,
+    }
+    certificates_v1alpha1 {
+        cluster_trust_bundle,
+    }
     networking_v1 {
         ingress_class,
         ingress,
@@ -134,6 +141,23 @@ kinds! {
         resource_claim,
         resource_claim_template,
         resource_slice,
+    }
+    resource_v1beta2 {
+        device_class,
+        device_taint_rule,
+        resource_claim,
+        resource_claim_template,
+        resource_slice,
+    }
+    resource_v1beta1 {
+        device_class,
+        resource_claim,
+        resource_claim_template,
+        resource_slice,
+    }
+    resource_v1alpha3 {
+        device_taint_rule,
+        resource_pool_status_request,
     }
     flowcontrol_v1 {
         flow_schema,

@@ -2,6 +2,8 @@
 //!
 //! Never signs, and never looks at a clock.
 
+pub mod keys;
+
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -135,7 +137,14 @@ impl Request {
     /// Why it is no request.
     pub fn read(text: &[u8]) -> Result<Request, String> {
         let block = pem(text).into_iter().next().filter(|block| block.label == "CERTIFICATE REQUEST");
-        let der = block.ok_or("PEM block type must be CERTIFICATE REQUEST")?.contents;
+        Request::of_der(block.ok_or("PEM block type must be CERTIFICATE REQUEST")?.contents)
+    }
+
+    /// Reads DER.
+    ///
+    /// # Errors
+    /// Why it is no request.
+    pub fn of_der(der: Vec<u8>) -> Result<Request, String> {
         let (rest, parsed) = X509CertificationRequest::from_der(&der).map_err(|error| format!("x509: {error}"))?;
         if !rest.is_empty() {
             return Err("asn1: syntax error: trailing data".to_owned());

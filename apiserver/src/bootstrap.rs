@@ -88,7 +88,7 @@ async fn reconcile(server: &Server, permit: &Permit, wanted: &roles::Object) -> 
 
 /// An APIService for each version of a group that the server itself serves, and none for those that it served once.
 async fn registrations(server: &Server, permit: &Permit) -> Result<(), Failure> {
-    let wanted = api_service::local(kinds::ALL);
+    let wanted = api_service::local(server.config.served.kinds());
     for object in &wanted {
         put(server, permit, object.clone(), "spec").await?;
     }

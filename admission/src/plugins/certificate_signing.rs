@@ -1,10 +1,13 @@
 //! `CertificateSigning`: who issues a certificate, or says of a request why not, may sign for its signer.
 //!
-//! The right is the verb `sign` on the resource `signers` of the signer's name, or on all names of its domain.
+//! The right is the verb `sign` on the resource `signers` of the signer's name, or on all names of its domain. It is asked for the
+//! status of a PodCertificateRequest too, where upstream asks outside of admission.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use crate::signers;
-use api::value;
+use api::field_path::{FieldError, Path};
+use api::status::Status;
+use api::{meta, value};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -20,6 +23,9 @@ impl Plugin for CertificateSigning {
     }
 
     async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        if signers::concerns_other(request, "podcertificaterequests", Operation::Update, "status") {
+            return of_a_pod(request, object, lookup).await;
+        }
         if !signers::concerns(request, Operation::Update, "status") {
             return Ok(());
         }
@@ -31,4 +37,15 @@ impl Plugin for CertificateSigning {
         }
         Err(request.forbidden(&format!("user not permitted to sign requests with signerName {signer:?}")))
     }
+}
+
+/// The same of a PodCertificateRequest, whose refusal is one of a field.
+async fn of_a_pod(request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+    let signer = value::text(request.old, "spec.signerName");
+    if object.get("status") == request.old.get("status") || signers::may(request, "sign", signer, lookup).await {
+        return Ok(());
+    }
+    let detail = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", request.user);
+    let errors = vec![FieldError::forbidden(&Path::new("spec.signerName"), detail)];
+    Err(Refusal(Status::invalid(request.kind.group, request.kind.kind, meta::name(object), &errors)))
 }

@@ -19,6 +19,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     unconditional_update: false,
     subresources: &[parts::status_only("internal.apiserver.k8s.io", "v1alpha1", "StorageVersion")],
+    resets: parts::STATUS_ONLY,
     columns: &[Column::NAME, Column::text("CommonEncodingVersion"), Column::text("StorageVersions"), Column::AGE],
     describe: describe::<k8s_openapi::api::apiserverinternal::v1alpha1::StorageVersion>,
     hooks: &StorageVersion,

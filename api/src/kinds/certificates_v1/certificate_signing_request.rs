@@ -4,7 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Occasion, Part, Selectable, Subresource, Verb, describe};
-use crate::kinds::shared::{cells, conditions, difference, names, parts, rules};
+use crate::kinds::shared::{cells, conditions, difference, parts, rules, signers};
 use crate::x509::{self, Request};
 use crate::{meta, value};
 use base64::Engine as _;
@@ -302,7 +302,7 @@ fn validate(object: &Value, tolerance: &Tolerance) -> Errors {
         let detail = "the legacy signerName is not allowed via this API version";
         errors.push(FieldError::invalid(&field.child("signerName"), signer, detail));
     } else {
-        signer_name(&mut errors, signer, &field.child("signerName"));
+        signers::name(&mut errors, signer, &field.child("signerName"));
     }
     if let Some(seconds) = value::int(object, "spec.expirationSeconds").filter(|seconds| *seconds < SHORTEST) {
         let detail = "may not specify a duration less than 600 seconds (10 minutes)";
@@ -315,41 +315,6 @@ fn validate(object: &Value, tolerance: &Tolerance) -> Errors {
         errors.push(FieldError::invalid(&Path::new(CERTIFICATE), "<certificate data>", why));
     }
     errors
-}
-
-/// `domain/path`: a domain of two labels and more, and a path that fits into a name.
-fn signer_name(errors: &mut Errors, signer: &str, field: &Path) {
-    const LONGEST_DOMAIN: usize = 253;
-    const LONGEST: usize = LONGEST_DOMAIN + 1 + 253 + 63 + 1;
-    if signer.is_empty() {
-        errors.push(FieldError::required(field, ""));
-        return;
-    }
-    let Some((domain, path)) = signer.split_once('/').filter(|(_, path)| !path.contains('/')) else {
-        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        errors.push(FieldError::invalid(field, signer, detail));
-        return;
-    };
-    let labels = |text: &str, rule: fn(&str) -> names::Messages| {
-        let wrong = text.split('.').map(|label| (label, rule(label))).find(|(_, messages)| !messages.is_empty());
-        let (label, messages) = wrong.unwrap_or_default();
-        messages
-            .into_iter()
-            .map(|message| FieldError::invalid(field, text, format!("validating label {label:?}: {message}")))
-            .collect::<Errors>()
-    };
-    if domain.len() > LONGEST_DOMAIN {
-        errors.push(FieldError::too_long(field, LONGEST_DOMAIN));
-    }
-    errors.extend(labels(domain, names::dns_label));
-    if !domain.contains('.') {
-        let detail = "should be a domain with at least two segments separated by dots";
-        errors.push(FieldError::invalid(field, domain, detail));
-    }
-    errors.extend(labels(path, names::dns_subdomain));
-    if signer.len() > LONGEST {
-        errors.push(FieldError::too_long(field, LONGEST));
-    }
 }
 
 fn validate_conditions(errors: &mut Errors, object: &Value, tolerance: &Tolerance) {

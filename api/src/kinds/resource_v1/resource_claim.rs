@@ -68,7 +68,8 @@ impl Hooks for ResourceClaim {
     }
 }
 
-fn with_status(new: Value, old: &Value) -> Value {
+/// Status alone; results of what is no longer allocated go.
+pub(crate) fn with_status(new: Value, old: &Value) -> Value {
     let mut object = parts::status_alone(new, old);
     device_results::drop_deallocated(&mut object, old);
     object

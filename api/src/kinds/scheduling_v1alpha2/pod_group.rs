@@ -17,6 +17,7 @@ pub static KIND: Kind = Kind {
     plural: "podgroups",
     singular: "podgroup",
     subresources: &[parts::status_only("scheduling.k8s.io", "v1alpha2", "PodGroup")],
+    resets: parts::STATUS_ONLY,
     gate: Some("GenericWorkload"),
     gated: pod_groups::GATED,
     columns: &[Column::NAME, Column::text("Policy"), Column::text("Workload"), Column::text("Status"), Column::AGE],

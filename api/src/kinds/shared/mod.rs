@@ -11,6 +11,7 @@ pub mod config_data;
 pub mod device_claims;
 pub mod device_results;
 pub mod device_slices;
+pub mod device_versions;
 pub mod devices;
 pub mod difference;
 pub mod events;
@@ -46,8 +47,10 @@ pub mod selector_cell;
 pub mod semver;
 pub mod service_prepare;
 pub mod service_validation;
+pub mod signers;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod through;
 pub mod volume_claims;
 pub mod volume_sources;
 pub mod workload;

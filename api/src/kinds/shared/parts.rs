@@ -22,6 +22,9 @@ pub const fn status_only(group: &'static str, version: &'static str, kind: &'sta
     Subresource { part: Part::View { merge: status_alone }, ..status(group, version, kind) }
 }
 
+/// What a write through such a `status` cannot own.
+pub const STATUS_ONLY: &[(&str, &[&[&str]])] = &[("status", &[&["metadata"], &["spec"]])];
+
 /// `scale` of the apps kinds.
 pub const SCALE: Subresource = Subresource {
     name: "scale",

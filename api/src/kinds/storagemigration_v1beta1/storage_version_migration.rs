@@ -18,6 +18,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     unconditional_update: false,
     subresources: &[parts::status_only("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration")],
+    resets: parts::STATUS_ONLY,
     gate: Some("StorageVersionMigrator"),
     columns: &[Column::text("Name"), Column::text("Resource"), Column::text("Status")],
     describe: describe::<k8s_openapi::api::storagemigration::v1beta1::StorageVersionMigration>,

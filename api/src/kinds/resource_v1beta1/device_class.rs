@@ -1,0 +1,15 @@
+//! `deviceclasses` of resource.k8s.io/v1beta1: v1 under its older name.
+//!
+//! Never does anything of its own.
+
+use crate::kind::{Deprecated, Kind, StoredAs, describe};
+use crate::kinds::resource_v1::device_class as v1;
+
+/// The description.
+pub static KIND: Kind = Kind {
+    version: "v1beta1",
+    deprecated: Some(Deprecated::until("1.35", "1.38")),
+    stored_as: Some(StoredAs::same(&v1::KIND)),
+    describe: describe::<k8s_openapi::api::resource::v1beta1::DeviceClass>,
+    ..v1::KIND
+};

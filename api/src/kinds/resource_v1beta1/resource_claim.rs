@@ -1,0 +1,24 @@
+//! `resourceclaims` of resource.k8s.io/v1beta1: v1 with another nesting.
+//!
+//! Never does anything of its own.
+
+use crate::kind::{Deprecated, Gvk, Kind, Part, Subresource, Verb, describe};
+use crate::kinds::resource_v1::resource_claim as v1;
+use crate::kinds::shared::device_versions;
+use crate::kinds::shared::through::Through;
+
+/// The description.
+pub static KIND: Kind = Kind {
+    version: "v1beta1",
+    subresources: &[Subresource {
+        name: "status",
+        gvk: Gvk { group: "resource.k8s.io", version: "v1beta1", kind: "ResourceClaim" },
+        verbs: Verb::PART,
+        part: Part::View { merge: v1::with_status },
+    }],
+    deprecated: Some(Deprecated::until("1.35", "1.38")),
+    stored_as: Some(device_versions::claim(&v1::KIND)),
+    describe: describe::<k8s_openapi::api::resource::v1beta1::ResourceClaim>,
+    hooks: &Through(|| &KIND),
+    ..v1::KIND
+};
