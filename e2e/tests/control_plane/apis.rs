@@ -12,6 +12,9 @@ const MIGRATION: &str = r#"{"apiVersion": "storagemigration.k8s.io/v1beta1", "ki
 const GROUP: &str = r#"{"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "PodGroup", "metadata": {"name": "g"},
     "spec": {"schedulingPolicy": {"gang": {"minCount": 2}}, "priority": 7}}"#;
 
+const CLAIM: &str = r#"{"apiVersion": "resource.k8s.io/v1beta1", "kind": "ResourceClaim", "metadata": {"name": "d"},
+    "spec": {"devices": {"requests": [{"name": "gpu", "deviceClassName": "gpu.example.com"}]}}}"#;
+
 #[test]
 fn only_stable_versions_without_flags() {
     let Some(cluster) = control_plane() else { return };
@@ -32,7 +35,7 @@ fn flags_turn_apis_on() {
         &[
             "--runtime-config=api/alpha=true,api/beta=true",
             "--runtime-config=storage.k8s.io/v1beta1=false",
-            "--feature-gates=GenericWorkload=true,NoSuchGate=true",
+            "--feature-gates=GenericWorkload=true,ClusterTrustBundle=true,NoSuchGate=true",
         ],
     );
     let kubectl = cluster.namespace("gates");
@@ -62,6 +65,37 @@ fn flags_turn_apis_on() {
     assert_eq!(listed.trim(), "leasecandidate.coordination.k8s.io/c");
     assert!(
         kubectl.ok("explain leasecandidate.spec --api-version=coordination.k8s.io/v1alpha2").contains("binaryVersion")
+    );
+
+    // Two versions that differ in more than their names.
+    kubectl.feed("create -f -", CLAIM.as_bytes()).ok();
+    let requests = |version: &str| {
+        let claim = kubectl.ok(&format!("get resourceclaims.{version}.resource.k8s.io d -o json"));
+        serde_json::from_str::<Value>(&claim).unwrap()["spec"]["devices"]["requests"].clone()
+    };
+    let one = json!({"deviceClassName": "gpu.example.com", "allocationMode": "ExactCount", "count": 1});
+    assert_eq!(requests("v1"), json!([{"name": "gpu", "exactly": one}]));
+    let mut flat = one;
+    flat["name"] = json!("gpu");
+    assert_eq!(requests("v1beta1"), json!([flat]));
+
+    // Certificates that are trusted: the cluster's own.
+    let trusted = std::fs::read_to_string(cluster.data().join("pki/ca.crt")).unwrap();
+    let bundle = |text: &str| {
+        json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle", "metadata": {"name": "t"},
+            "spec": {"trustBundle": text}})
+    };
+    kubectl
+        .feed("create -f -", bundle("none").to_string().as_bytes())
+        .check_failed("at least one trust anchor must be provided");
+    kubectl.feed("create -f -", bundle(&trusted).to_string().as_bytes()).ok();
+    assert_eq!(
+        kubectl.ok("get clustertrustbundles.v1alpha1.certificates.k8s.io t -o name"),
+        "clustertrustbundle.certificates.k8s.io/t\n"
+    );
+    assert_eq!(
+        kubectl.ok("get apiservice v1alpha1.certificates.k8s.io -o name"),
+        "apiservice.apiregistration.k8s.io/v1alpha1.certificates.k8s.io\n"
     );
 
     // A field behind a gate that is off is lost; a kind behind one is not there.
