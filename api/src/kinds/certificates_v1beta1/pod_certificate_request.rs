@@ -94,8 +94,8 @@ fn spec(spec: &Value) -> Errors {
     let signer = value::text(spec, "signerName");
     signers::name(&mut errors, signer, &field.child("signerName"));
     annotations(&mut errors, spec, &field.child("unverifiedUserAnnotations"));
-    for (kind, rule) in [("pod", "Name"), ("serviceAccount", "Name"), ("node", "Name")] {
-        let name = format!("{kind}{rule}");
+    for kind in ["pod", "serviceAccount", "node"] {
+        let name = format!("{kind}Name");
         let text = value::text(spec, &name);
         invalid(&mut errors, &field.child(&name), text, names::dns_subdomain(text));
         let name = format!("{kind}UID");
@@ -180,10 +180,10 @@ fn stub(request: &[u8]) -> Result<(), FieldError> {
     if request.len() > LONGEST_KEY {
         return Err(FieldError::too_long(&field, LONGEST_KEY));
     }
-    let wrong = |_| FieldError::invalid_whole(&field, "must be a valid PKCS#10 CSR");
-    let key = Key::of_request(request).ok_or(()).map_err(wrong)?;
+    let wrong = || FieldError::invalid_whole(&field, "must be a valid PKCS#10 CSR");
+    let key = Key::of_request(request).ok_or_else(wrong)?;
     unfit(key.kind, &field, "P256, P384, or P521")?;
-    let read = x509::Request::of_der(request.to_vec()).map_err(|_| wrong(()))?;
+    let read = x509::Request::of_der(request.to_vec()).map_err(|_| wrong())?;
     read.check_signature().map_err(|_| FieldError::invalid_whole(&field, "invalid signature"))
 }
 
@@ -346,7 +346,8 @@ fn times(new: &Value, leaf: &Leaf, chain: &Path) -> Errors {
     let one = |name: &str, detail: &str| vec![FieldError::invalid(&at(name), text(name), detail)];
     let lifetime = leaf.not_after - leaf.not_before;
     let most = value::int(new, "spec.maxExpirationSeconds").unwrap_or_default();
-    let too_odd = |detail: String| vec![FieldError::invalid(chain, duration(lifetime), detail)];
+    // Go shows a duration in nanoseconds.
+    let too_odd = |detail: String| vec![FieldError::invalid(chain, lifetime * 1_000_000_000, detail)];
     if before != leaf.not_before {
         one("notBefore", "must be set to the NotBefore time encoded in the leaf certificate")
     } else if after != leaf.not_after {
@@ -361,16 +362,6 @@ fn times(new: &Value, leaf: &Leaf, chain: &Path) -> Errors {
         one("beginRefreshAt", "must be at least 10 minutes before status.notAfter")
     } else {
         Errors::new()
-    }
-}
-
-/// As Go prints a duration: `1h0m0s`.
-fn duration(seconds: i64) -> String {
-    let (hours, minutes, rest) = (seconds / HOUR, seconds % HOUR / 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{rest}s"),
-        (0, _) => format!("{minutes}m{rest}s"),
-        _ => format!("{hours}h{minutes}m{rest}s"),
     }
 }
 
@@ -642,7 +633,7 @@ mod tests {
         assert_eq!(
             testing::shown(&KIND.hooks.validate_part("status", &short, &old)),
             [
-                "status.certificateChain: Invalid value: \"24h0m0s\": leaf certificate lifetime must be <= spec.maxExpirationSeconds (3600)"
+                "status.certificateChain: Invalid value: 86400000000000: leaf certificate lifetime must be <= spec.maxExpirationSeconds (3600)"
             ]
         );
     }
