@@ -31,7 +31,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
             "metadata": {"name": name}, "value": value});
         ensure(server, &permit, object).await?;
     }
-    for wanted in roles::policy(&server.config.controller_roles) {
+    for wanted in roles::policy(&server.config.controller_roles, &server.config.gates) {
         reconcile(server, &permit, &wanted).await?;
     }
     registrations(server, &permit).await?;

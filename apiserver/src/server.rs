@@ -305,7 +305,8 @@ pub(crate) async fn serve(
         objects: Some(Arc::clone(&state) as _),
     })?;
     let rbac = Arc::new(Rbac::new(Arc::clone(&state) as _));
-    let authz = Authorizers::new(&config.authorization_modes, &authz::Settings { rbac: Arc::clone(&rbac) })?;
+    let settings = authz::Settings { rbac: Arc::clone(&rbac), gates: config.gates.clone() };
+    let authz = Authorizers::new(&config.authorization_modes, &settings)?;
     let admission = Chain::new(&config.enable_admission, &config.disable_admission)
         .map_err(|unknown| StartError::Admission(unknown.0))?;
     let workers = config.workers.max(1);

@@ -4,6 +4,7 @@
 //! Everything is pure: the caller reads what exists and does the writes.
 
 use super::rbac::{GROUP, covers};
+use api::features::Gates;
 use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
@@ -19,6 +20,7 @@ const LABEL: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
 const CLUSTER_BINDINGS: &[(&str, &[&str])] = &[
     ("cluster-admin", &["group:system:masters"]),
     ("system:basic-user", &["group:system:authenticated"]),
+    ("system:cluster-trust-bundle-discovery", &["group:system:serviceaccounts"]),
     ("system:discovery", &["group:system:authenticated"]),
     ("system:kube-controller-manager", &["user:system:kube-controller-manager"]),
     ("system:kube-dns", &["sa:kube-dns"]),
@@ -144,8 +146,8 @@ pub enum Write {
 
 /// The rules of ClusterRole `system:node`.
 #[must_use]
-pub fn node_rules() -> Vec<PolicyRule> {
-    let node = roles().find_map(|role| match role {
+pub fn node_rules(gates: &Gates) -> Vec<PolicyRule> {
+    let node = roles(gates).find_map(|role| match role {
         Object::ClusterRole(role) if role.metadata.name.as_deref() == Some("system:node") => role.rules,
         _ => None,
     });
@@ -154,9 +156,13 @@ pub fn node_rules() -> Vec<PolicyRule> {
 
 /// The whole policy: roles, then bindings, then the controllers' roles and bindings.
 #[must_use]
-pub fn policy(controllers: &[ControllerRole]) -> Vec<Object> {
-    let mut all: Vec<Object> = roles().collect();
-    all.extend(CLUSTER_BINDINGS.iter().map(|(name, subjects)| cluster_binding(name, subjects.iter().copied())));
+pub fn policy(controllers: &[ControllerRole], gates: &Gates) -> Vec<Object> {
+    let mut all: Vec<Object> = roles(gates).collect();
+    // Without its gate there is neither the role nor who is bound to it.
+    let there = |name: &str| all.iter().any(|role| role.key() == ("", name));
+    let bound = CLUSTER_BINDINGS.iter().filter(|(name, _)| there(name));
+    let bound: Vec<Object> = bound.map(|(name, subjects)| cluster_binding(name, subjects.iter().copied())).collect();
+    all.extend(bound);
     for (namespace, name, role, subjects) in BINDINGS {
         all.push(Object::RoleBinding(RoleBinding {
             metadata: metadata(namespace, name),
@@ -178,14 +184,14 @@ pub fn policy(controllers: &[ControllerRole]) -> Vec<Object> {
 }
 
 /// The table's roles. A line of an unknown form is left out; the comparison with upstream would show it.
-fn roles() -> impl Iterator<Item = Object> {
+fn roles(gates: &Gates) -> impl Iterator<Item = Object> {
     let mut lines = ROLES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
     std::iter::from_fn(move || {
         let mut words = lines.next()?.split_whitespace();
         let name = words.next()?;
         let (namespace, name) = name.split_once('/').unwrap_or(("", name));
         let mut metadata = metadata(namespace, name);
-        let mut aggregation_rule = None;
+        let (mut aggregation_rule, mut on) = (None, true);
         let label = |to: &str| (format!("rbac.authorization.k8s.io/aggregate-to-{to}"), "true".to_owned());
         for word in words {
             match word.split_once('=') {
@@ -195,20 +201,27 @@ fn roles() -> impl Iterator<Item = Object> {
                         LabelSelector { match_labels: Some(BTreeMap::from([label(from)])), ..Default::default() };
                     aggregation_rule = Some(AggregationRule { cluster_role_selectors: Some(vec![selector]) });
                 }
+                Some(("gate", gate)) => on = gates.enabled(gate),
                 _ => {}
             }
         }
         let mut rules = Vec::new();
         while let Some(line) = lines.next_if(|line| line.starts_with(' ')) {
-            rules.extend(rule(line));
+            match line.trim_start().strip_prefix('?').and_then(|line| line.split_once(' ')) {
+                Some((gate, line)) if gates.enabled(gate) => rules.extend(rule(line)),
+                Some(_) => {}
+                None => rules.extend(rule(line)),
+            }
         }
         let rules = (!rules.is_empty()).then_some(rules);
-        Some(if namespace.is_empty() {
+        let role = if namespace.is_empty() {
             Object::ClusterRole(ClusterRole { metadata, rules, aggregation_rule })
         } else {
             Object::Role(Role { metadata, rules })
-        })
+        };
+        Some(on.then_some(role))
     })
+    .flatten()
 }
 
 /// A rule of the table.

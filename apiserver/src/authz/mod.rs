@@ -92,6 +92,8 @@ pub trait Authorizer: Send + Sync {
 pub struct Settings {
     /// The roles and bindings.
     pub rbac: Arc<rbac::Rbac>,
+    /// `--feature-gates`: some rules are there only with theirs.
+    pub gates: api::features::Gates,
 }
 
 type Build = fn(&Settings) -> Arc<dyn Authorizer>;

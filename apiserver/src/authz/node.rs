@@ -15,8 +15,8 @@ struct Node {
     rules: Vec<PolicyRule>,
 }
 
-pub(super) fn build(_: &Settings) -> Arc<dyn Authorizer> {
-    Arc::new(Node { rules: node_rules() })
+pub(super) fn build(settings: &Settings) -> Arc<dyn Authorizer> {
+    Arc::new(Node { rules: node_rules(&settings.gates) })
 }
 
 /// The node that a user speaks for: `Some("")` for one in the group whose name does not say which.

@@ -3,6 +3,7 @@
 use super::bootstrap::{ControllerRole, Object, Write, node_rules, policy, reconcile};
 use super::rbac::{Policy, Rbac, aggregate, covers};
 use super::*;
+use api::features::Gates;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -106,7 +107,7 @@ fn question(user: &User, text: &str) -> Attributes {
 
 fn authorizers(objects: Objects, modes: &[&str]) -> (Authorizers, Arc<Rbac>) {
     let rbac = Arc::new(Rbac::new(Arc::new(objects)));
-    (Authorizers::new(modes, &Settings { rbac: Arc::clone(&rbac) }).unwrap(), rbac)
+    (Authorizers::new(modes, &Settings { rbac: Arc::clone(&rbac), gates: Gates::default() }).unwrap(), rbac)
 }
 
 fn decide(authorizers: &Authorizers, user: &User, text: &str) -> Decision {
@@ -252,7 +253,7 @@ fn forbidden_sentences() {
 
 #[test]
 fn nodes_mind_their_own_business() {
-    let (all, _) = authorizers(Objects::default().with(policy(&[])), DEFAULT_MODES);
+    let (all, _) = authorizers(Objects::default().with(policy(&[], &Gates::default())), DEFAULT_MODES);
     let node = User::new("system:node:n1", &["system:nodes", "system:authenticated"]);
     let check = |user: &User, text: &str, want: Result<(), &str>| match (decide(&all, user, text), want) {
         (Decision::Allow(_), Ok(())) => {}
@@ -290,14 +291,17 @@ fn nodes_mind_their_own_business() {
         "get -/nodes -/n1",
         Err("unknown node for user \"system:node:\""),
     );
-    assert!(!node_rules().is_empty());
+    assert!(!node_rules(&Gates::default()).is_empty());
 }
 
 #[test]
 fn modes() {
     let rbac = Arc::new(Rbac::new(Arc::new(Objects::default())));
     let check = |modes: &[&str], want: Result<(), ModeError>| {
-        assert_eq!(Authorizers::new(modes, &Settings { rbac: Arc::clone(&rbac) }).map(|_| ()), want);
+        assert_eq!(
+            Authorizers::new(modes, &Settings { rbac: Arc::clone(&rbac), gates: Gates::default() }).map(|_| ()),
+            want
+        );
     };
     check(&["AlwaysAllow", "RBAC"], Ok(()));
     check(&[], Err(ModeError::Nothing));
@@ -351,7 +355,7 @@ fn nobody_gives_away_what_is_not_held() {
     );
     assert_eq!(rbac::escalation(&user, &wanted, &wanted, &[]), None);
     let (_, rbac) = authorizers(
-        Objects::default().with(policy(&[])).with([binding(
+        Objects::default().with(policy(&[], &Gates::default())).with([binding(
             "ClusterRoleBinding",
             "",
             ("ClusterRole", "cluster-admin"),
@@ -366,7 +370,7 @@ fn nobody_gives_away_what_is_not_held() {
 
 #[test]
 fn aggregated_roles_are_the_sum_of_the_selected() {
-    let bootstrap = policy(&[]);
+    let bootstrap = policy(&[], &Gates::default());
     let roles: Vec<ClusterRole> =
         bootstrap.iter().filter_map(|o| if let Object::ClusterRole(r) = o { Some(r.clone()) } else { None }).collect();
     let find = |name: &str| roles.iter().find(|r| r.metadata.name.as_deref() == Some(name)).unwrap();
@@ -390,7 +394,7 @@ fn aggregated_roles_are_the_sum_of_the_selected() {
 
 #[test]
 fn reconciliation_only_adds() {
-    let wanted = policy(&[]).into_iter().find(|o| o.key().1 == "system:kube-dns").unwrap();
+    let wanted = policy(&[], &Gates::default()).into_iter().find(|o| o.key().1 == "system:kube-dns").unwrap();
     assert_eq!(reconcile(None, &wanted), Some(Write::Create(wanted.clone())));
     assert_eq!(reconcile(Some(&wanted), &wanted), None);
     let Object::ClusterRole(role) = &wanted else { panic!("not a role") };
@@ -410,7 +414,7 @@ fn reconciliation_only_adds() {
     changed.metadata.annotations.as_mut().unwrap().insert(bootstrap::AUTOUPDATE.to_owned(), "false".to_owned());
     assert_eq!(reconcile(Some(&Object::ClusterRole(changed)), &wanted), None);
 
-    let wanted = policy(&[]).into_iter().find(|o| o.resource() == "clusterrolebindings").unwrap();
+    let wanted = policy(&[], &Gates::default()).into_iter().find(|o| o.resource() == "clusterrolebindings").unwrap();
     let Object::ClusterRoleBinding(binding) = &wanted else { panic!("not a binding") };
     let mut other = binding.clone();
     other.subjects = None;
@@ -424,7 +428,7 @@ fn controllers_bring_their_own_roles() {
     let rules: Vec<PolicyRule> =
         serde_json::from_value(json!([{"verbs": ["list"], "apiGroups": ["apps"], "resources": ["replicasets"]}]))
             .unwrap();
-    let all = policy(&[ControllerRole { service_account: "replicaset-controller", rules }]);
+    let all = policy(&[ControllerRole { service_account: "replicaset-controller", rules }], &Gates::default());
     let own: Vec<Value> = all
         .iter()
         .filter(|o| o.key().1 == "system:controller:replicaset-controller")
@@ -449,7 +453,7 @@ fn the_bootstrap_policy_is_upstreams() {
         };
         wanted.extend(yaml(&text)["items"].as_array().unwrap().clone());
     }
-    let own: Vec<Value> = policy(&[]).iter().map(|object| object.to_json().unwrap()).collect();
+    let own: Vec<Value> = policy(&[], &Gates::default()).iter().map(|object| object.to_json().unwrap()).collect();
     let key =
         |value: &Value| format!("{} {} {}", value["kind"], value["metadata"]["namespace"], value["metadata"]["name"]);
     for want in &wanted {
@@ -511,4 +515,32 @@ fn scalar(text: &str) -> Value {
         "{}" => json!({}),
         _ => text.trim_matches(|c| c == '"' || c == '\'').into(),
     }
+}
+
+#[test]
+fn gates_add_rules_and_roles() {
+    let gates = Gates::parse(&["ClusterTrustBundle=true,GenericWorkload=true,PodCertificateRequest=true"]).unwrap();
+    let (without, with) = (policy(&[], &Gates::default()), policy(&[], &gates));
+    let rules = |policy: &[Object], name: &str| {
+        let role = policy.iter().find(|object| object.resource() == "clusterroles" && object.key().1 == name);
+        match role {
+            Some(Object::ClusterRole(role)) => role.rules.as_ref().map_or(0, Vec::len),
+            _ => 0,
+        }
+    };
+    for (name, added) in [
+        ("system:aggregate-to-edit", 1),
+        ("system:aggregate-to-view", 1),
+        ("system:kube-scheduler", 2),
+        ("system:node", 2),
+        ("system:cluster-trust-bundle-discovery", 1),
+        ("system:basic-user", 0),
+    ] {
+        assert_eq!(rules(&with, name), rules(&without, name) + added, "{name}");
+    }
+    let bound = |policy: &[Object]| {
+        policy.iter().filter(|object| object.key().1 == "system:cluster-trust-bundle-discovery").count()
+    };
+    assert_eq!((bound(&without), bound(&with)), (0, 2));
+    assert_eq!(node_rules(&gates).len(), node_rules(&Gates::default()).len() + 2);
 }
