@@ -109,7 +109,8 @@ fn defaults_settle_and_rows_fit_on_full_objects() {
         assert_eq!(object, once, "{kind:?}");
         assert_eq!(kind.hooks.row(&object, 0).len(), kind.columns.len(), "{kind:?}");
         kind.to_stored(&mut object);
-        assert_eq!(value::text(&object, "apiVersion"), kind.stored().api_version(), "{kind:?}");
+        let version = value::text(&object, "apiVersion");
+        assert!(version.is_empty() || version == kind.stored().api_version(), "{kind:?}: {version}");
         kind.from_stored(&mut object);
         assert_eq!(object, once, "{kind:?}");
     }

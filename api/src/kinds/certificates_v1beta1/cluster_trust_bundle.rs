@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::labels::invalid;
-use crate::kinds::shared::{cells, names, rules, signers};
+use crate::kinds::shared::{cells, rules, signers};
 use crate::x509::{self, keys};
 use crate::{meta, value};
 use serde_json::Value;
