@@ -3,7 +3,7 @@
 //! Never adds a rule.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, NameRule, Occasion};
+use crate::kind::{Demand, Hooks, Kind, NameRule, Occasion};
 use serde_json::Value;
 
 /// Hooks of the version that this answers; the stored kind's do the work.
@@ -61,6 +61,11 @@ impl Hooks for Through {
 
     fn validate_part(&self, part: &str, new: &Value, old: &Value) -> Errors {
         self.stored().validate_part(part, &self.convert(new), &self.convert(old))
+    }
+
+    fn demands(&self, part: &str, new: &Value, old: Option<&Value>, occasion: &Occasion<'_>) -> Vec<Demand> {
+        let old = old.map(|old| self.convert(old));
+        self.stored().demands(part, &self.convert(new), old.as_ref(), occasion)
     }
 
     fn name_rule(&self) -> NameRule {
