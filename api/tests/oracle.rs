@@ -168,7 +168,8 @@ fn compare_type(name: &str, definition: &Value, schema: SchemaRef<'_>, wrong: &m
             (_, kind) => kind.unwrap_or_default().to_owned(),
         };
         check(&format!("{key} list type"), &list, &wanted_list);
-        let atomic = field.atomic && field.shape != Shape::Bytes || matches!(field.shape, Shape::Map { kind: MapKind::Atomic, .. });
+        let atomic = field.atomic && field.shape != Shape::Bytes
+            || matches!(field.shape, Shape::Map { kind: MapKind::Atomic, .. });
         check(&format!("{key} map type"), &atomic, &(property["x-kubernetes-map-type"] == "atomic"));
         let strategy = property["x-kubernetes-patch-strategy"].as_str().unwrap_or_default();
         check(&format!("{key} merge"), &field.patch.merge, &strategy.split(',').any(|s| s == "merge"));

@@ -394,7 +394,7 @@ mod tests {
 
     fn with(conditions: Value, certificate: &str) -> Value {
         let mut object = sound();
-        value::set(&mut object, "status", json!({"conditions": conditions}));
+        value::set(&mut object, "status.conditions", conditions);
         if !certificate.is_empty() {
             value::set(&mut object, CERTIFICATE, STANDARD.encode(certificate));
         }

@@ -91,7 +91,9 @@ mod tests {
     use serde_json::json;
 
     fn claim(devices: Value) -> Value {
-        json!({"metadata": {"name": "c", "namespace": "a"}, "spec": {"devices": devices}})
+        let mut claim = json!({"metadata": {"name": "c", "namespace": "a"}});
+        value::set(&mut claim, "spec.devices", devices);
+        claim
     }
 
     fn sound() -> Value {

@@ -80,8 +80,10 @@ mod tests {
     use serde_json::json;
 
     fn slice(devices: Value) -> Value {
-        json!({"metadata": {"name": "s"}, "spec": {"driver": "gpu.example.com", "nodeName": "n",
-            "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1}, "devices": devices}})
+        let mut slice = json!({"metadata": {"name": "s"}, "spec": {"driver": "gpu.example.com", "nodeName": "n",
+            "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1}}});
+        value::set(&mut slice, "spec.devices", devices);
+        slice
     }
 
     fn invalid(devices: Value, sentences: &[&str]) {
