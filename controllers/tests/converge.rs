@@ -78,6 +78,8 @@ impl World {
             workers: 2,
             encryption: apiserver::encryption::Encryption::none(),
             unsafe_deletion: false,
+            gates: api::features::Gates::default(),
+            served: api::served::Served::default(),
             version: "v1.36.0".to_owned(),
         };
         let clock = Arc::new(storage::clock::SystemClock);
