@@ -192,10 +192,13 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "deletecollection") => delete::collection(server, call).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
-    match warning {
+    match (warning, answer) {
         // A refusal warns as well.
-        Some(warning) => Ok(answer.unwrap_or_else(refusal).warn([warning])),
-        None => answer,
+        (Some(warning), Err(failure)) => {
+            Ok(refusal(crate::registry::unreadable::explained(server, failure).await).warn([warning]))
+        }
+        (Some(warning), Ok(answer)) => Ok(answer.warn([warning])),
+        (None, answer) => answer,
     }
 }
 
