@@ -39,6 +39,8 @@ fn config(encryption: &Arc<Encryption>, unsafe_deletion: bool) -> Config {
         workers: 1,
         encryption: Arc::clone(encryption),
         unsafe_deletion,
+        gates: api::features::Gates::default(),
+        served: api::served::Served::default(),
         version: "v1.36.0".to_owned(),
     }
 }
