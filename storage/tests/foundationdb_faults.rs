@@ -8,6 +8,7 @@
 mod fdb;
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,10 +17,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fdb::{Cluster, Programs};
 use futures::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use storage::clock::SystemClock;
 use storage::engines;
 use storage::foundationdb::{FoundationDb, Options};
 use storage::kv::{Kv, KvError, Mutation, RangeRead, Read, Rows, Transaction, Version, Watch};
+use storage::sim::{Faults, Sim};
+use storage::store::backup::{At, Backup, BackupError, Source};
+use storage::store::check::check;
 use storage::store::{Commit, Event, EventKind, Expect, Key, Op, Revision, Store, StoreError};
 
 const TASKS: usize = 8;
@@ -170,6 +176,131 @@ async fn under_load(cluster: &mut Cluster, name: &str, harm: impl AsyncFn(&mut C
 
 async fn rest(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+/// A store that a restore takes some seconds for: small and large objects, some of them replaced and deleted.
+async fn source() -> (Vec<u8>, BTreeMap<Key, Bytes>) {
+    let kv: Arc<dyn Kv> = Arc::new(Sim::new(1, Faults::NONE));
+    let store = Store::open(kv.clone(), Arc::new(SystemClock)).await.unwrap();
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut held = BTreeMap::new();
+    for turn in 0..160u32 {
+        let mut ops = Vec::new();
+        for n in 0..20u32 {
+            let mut bytes = vec![0; if n == 0 { 150_000 } else { 2_000 }];
+            rng.fill_bytes(&mut bytes);
+            let name = format!("{:04}", (turn * 20 + n) % 2_000);
+            let key = Key::new("things", "", &name);
+            if n == 7 && held.remove(&key).is_some() {
+                ops.push(Op::Delete { key, last: "gone".into(), expect: Expect::Any });
+            } else {
+                ops.push(put("things", &name, bytes.clone()));
+                held.insert(key, Bytes::from(bytes));
+            }
+        }
+        store.commit(Commit { ops, who: "source".into(), ..Commit::default() }).await.unwrap();
+    }
+    let mut backup = Backup::new(kv, Arc::new(SystemClock), |_| false);
+    let mut file = Vec::new();
+    while let Some(bytes) = backup.next().await.unwrap() {
+        file.extend_from_slice(&bytes);
+    }
+    (file, held)
+}
+
+/// Opens the store if it says that it is whole, and then it must be. False when it says that a restore has to be done again.
+async fn whole_or_says_so(cluster: &Cluster, name: &str, held: &BTreeMap<Key, Bytes>) -> bool {
+    let kv: Arc<dyn Kv> = Arc::new(engine(cluster, 20_000));
+    let store = loop {
+        match Store::open(kv.clone(), Arc::new(SystemClock)).await {
+            Ok(store) => break store,
+            // The restore had not begun to write, or moved versions on a moment ago.
+            Err(StoreError::Unavailable(e)) => eprintln!("{name}: {e}"),
+            Err(e) => {
+                assert!(matches!(e, StoreError::Corrupt(_)), "{name}: {e}");
+                let said = e.to_string();
+                assert!(said.contains("was not finished; run `ironkeel restore` into it again"), "{name}: {said}");
+                return false;
+            }
+        }
+        rest(100).await;
+    };
+    let items = store.list("things", None, None, 0).await.unwrap().items;
+    let found: BTreeMap<Key, Bytes> = items.into_iter().map(|(key, object)| (key, object.bytes)).collect();
+    assert_eq!(found.len(), held.len(), "{name}: it opens, so it is whole");
+    assert!(found == *held, "{name}: and exact");
+    assert_eq!(check(kv.as_ref()).await.unwrap().findings, Vec::new(), "{name}");
+    true
+}
+
+/// Servers die while a backup is restored. The restore ends well and exactly, or it says that it did not; then the store does not open
+/// until one has, and the next one does.
+#[test]
+fn a_restore_outlives_its_servers_or_says_that_it_did_not() {
+    let Some(programs) = Programs::or_say("killing fdbservers during a restore") else { return };
+    let mut cluster = Cluster::double(&programs);
+    runtime().block_on(async {
+        let (file, held) = source().await;
+        let restore = async |cluster: &Cluster, done: Arc<AtomicU64>| {
+            let kv = engine(cluster, 4_000);
+            let mut source = Source::verify(Cursor::new(file.clone()), |_| false).unwrap();
+            let point = source.point(At::Latest).unwrap();
+            let rows = source.summary().rows;
+            let progress = move |n: u64| done.store(n * 100 / rows, Ordering::Relaxed);
+            tokio::spawn(async move { source.restore(&kv, &SystemClock, point, progress).await })
+        };
+        let (mut whole, mut said) = (0, 0);
+        // How many die, at which hundredth of the restore, and for how long they are gone.
+        let deaths = [(1, 1, 2_000), (1, 50, 2_000), (3, 30, 500), (3, 70, 9_000), (3, 99, 9_000), (1, 99, 3_000)];
+        for round in 0..rounds(1) {
+            for (die, at, gone) in deaths {
+                let name = format!("{die} of 3 die at {at} % for {gone} ms");
+                let kv = engine(&cluster, 20_000);
+                let mut tx = kv.begin();
+                tx.mutate(Mutation::ClearRange(vec![0].into(), vec![0xff].into()));
+                tx.commit().await.unwrap();
+                let done = Arc::new(AtomicU64::new(0));
+                let begun = Instant::now();
+                let restored = restore(&cluster, done.clone()).await;
+                while done.load(Ordering::Relaxed) < at && !restored.is_finished() {
+                    rest(5).await;
+                }
+                let first = usize::try_from(u64::from(round) + at).unwrap();
+                let victims: Vec<usize> = (0..die).map(|i| (first + i) % cluster.len()).collect();
+                victims.iter().for_each(|i| cluster.kill(*i));
+                rest(gone).await;
+                victims.iter().for_each(|i| cluster.run(*i));
+                let answer = restored.await.unwrap();
+                tokio::task::block_in_place(|| cluster.wait_available(Duration::from_secs(60)));
+                let opens = whole_or_says_so(&cluster, &name, &held).await;
+                eprintln!(
+                    "{name}: {:?} after {:?}, opens: {opens}",
+                    answer.as_ref().map(|r| r.objects),
+                    begun.elapsed()
+                );
+                match answer {
+                    Ok(restored) => {
+                        assert!(opens, "{name}: a restore that ended well is there");
+                        assert_eq!(restored.objects, held.len() as u64, "{name}");
+                        whole += 1;
+                    }
+                    Err(e) => {
+                        assert!(matches!(e, BackupError::Store(StoreError::Unavailable(_))), "{name}: {e}");
+                        said += 1;
+                    }
+                }
+                if !opens {
+                    // As an operator does it, who was told to.
+                    let again = restore(&cluster, Arc::default()).await.await.unwrap();
+                    assert_eq!(again.unwrap().objects, held.len() as u64, "{name}: the next restore");
+                    assert!(whole_or_says_so(&cluster, &name, &held).await, "{name}: is there");
+                }
+                tokio::task::block_in_place(|| cluster.wait_healthy(Duration::from_secs(120)));
+            }
+        }
+        eprintln!("{whole} restores ended well under a death, {said} said that they did not");
+        assert!(said > 0, "no death was long enough for a restore to end by it");
+    });
 }
 
 /// Of three servers with `double`, any one may die under load; nothing acknowledged goes, and it comes back.
