@@ -241,7 +241,7 @@ fn a_restore_outlives_its_servers_or_says_that_it_did_not() {
     let mut cluster = Cluster::double(&programs);
     runtime().block_on(async {
         let (file, held) = source().await;
-        let restore = async |cluster: &Cluster, done: Arc<AtomicU64>| {
+        let restore = |cluster: &Cluster, done: Arc<AtomicU64>| {
             let kv = engine(cluster, 4_000);
             let mut source = Source::verify(Cursor::new(file.clone()), |_| false).unwrap();
             let point = source.point(At::Latest).unwrap();
@@ -261,7 +261,7 @@ fn a_restore_outlives_its_servers_or_says_that_it_did_not() {
                 tx.commit().await.unwrap();
                 let done = Arc::new(AtomicU64::new(0));
                 let begun = Instant::now();
-                let restored = restore(&cluster, done.clone()).await;
+                let restored = restore(&cluster, done.clone());
                 while done.load(Ordering::Relaxed) < at && !restored.is_finished() {
                     rest(5).await;
                 }
@@ -291,7 +291,7 @@ fn a_restore_outlives_its_servers_or_says_that_it_did_not() {
                 }
                 if !opens {
                     // As an operator does it, who was told to.
-                    let again = restore(&cluster, Arc::default()).await.await.unwrap();
+                    let again = restore(&cluster, Arc::default()).await.unwrap();
                     assert_eq!(again.unwrap().objects, held.len() as u64, "{name}: the next restore");
                     assert!(whole_or_says_so(&cluster, &name, &held).await, "{name}: is there");
                 }

@@ -469,8 +469,8 @@ impl<'a> Target<'a> {
         self.commit(&last, true).await
     }
 
-    /// Commits plain writes, again where the outcome is unknown: a second time changes nothing. Each attempt reads and writes the mark, so one that is still
-    /// on its way when a later one has landed, and could empty what was filled since, conflicts and never lands.
+    /// Commits plain writes, again where the outcome is unknown: a second time changes nothing. Each attempt reads and writes the mark, so
+    /// one that is still on its way when a later one has landed, and could empty what was filled since, conflicts and never lands.
     async fn commit(&self, rows: &[Mutation], last: bool) -> Result<(), BackupError> {
         let mut patience = Patience::new();
         let mut doubt = false;
