@@ -41,6 +41,8 @@ pub struct Request<'a> {
     pub extra: &'a BTreeMap<String, Vec<String>>,
     /// The object before; `Null` on create.
     pub old: &'a Value,
+    /// Seconds since 1970.
+    pub now: i64,
 }
 
 impl Request<'_> {
@@ -80,6 +82,8 @@ pub trait Lookup: Send + Sync {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value>;
     /// All objects of a kind in a namespace (all namespaces when empty).
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
+    /// As [`Lookup::list`], with everything that was written before the call.
+    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
     /// Whether the user of this request holds a right.
     async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool;
 }

@@ -15,13 +15,16 @@ macro_rules! plugins {
 
 plugins! {
     namespace_lifecycle,
+    limit_ranger,
     taint_nodes_by_condition,
     service_account,
     node_restriction,
     priority,
     default_toleration_seconds,
+    runtime_class,
     certificate_approval,
     certificate_signing,
     cluster_trust_bundle_attest,
     certificate_subject_restriction,
+    resource_quota,
 }

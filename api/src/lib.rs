@@ -15,6 +15,7 @@ pub mod meta;
 pub mod meta_validation;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod served;

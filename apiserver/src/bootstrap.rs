@@ -35,7 +35,34 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
         reconcile(server, &permit, &wanted).await?;
     }
     registrations(server, &permit).await?;
+    ranges(server, &permit).await?;
     service(server, &permit).await
+}
+
+/// The ServiceCIDR of the ranges that this server hands out addresses from.
+async fn ranges(server: &Server, permit: &Permit) -> Result<(), Failure> {
+    let cidrs: Vec<_> = server.config.service_cidrs.iter().map(ToString::to_string).collect();
+    if cidrs.is_empty() {
+        return Ok(());
+    }
+    let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}});
+    let target = target(&object)?;
+    ensure(server, permit, object).await?;
+    let ready = json!([{"type": "Ready", "status": "True", "reason": "", "observedGeneration": 0,
+        "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": server.now_text()}]);
+    let options = Options { subresource: "status".to_owned(), ..options() };
+    write::update(server, permit, &target, &options, |old| {
+        let mut object = old.cloned().unwrap_or_default();
+        // One that says otherwise was made by somebody else.
+        let ours = api::value::get(&object, "spec.cidrs") == Some(&json!(cidrs));
+        if ours && api::value::items(&object, "status.conditions").is_empty() {
+            api::value::set(&mut object, "status.conditions", ready.clone());
+        }
+        Ok(Change { object, applied: false, rebased: true })
+    })
+    .await
+    .map(drop)
 }
 
 fn target(object: &Value) -> Result<Target, Failure> {

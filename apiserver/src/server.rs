@@ -10,6 +10,7 @@ use crate::authz::{self, Authorizers};
 use crate::cache::Caches;
 use crate::encryption::Encryption;
 use crate::metrics::Metrics;
+use crate::registry::turn::Turns;
 use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
 use crate::{bootstrap, documents::Documents};
@@ -142,6 +143,8 @@ pub struct Server {
     pub rbac: Arc<Rbac>,
     /// Admission.
     pub admission: Chain,
+    /// One at a time in namespaces with quotas.
+    pub turns: Turns,
     /// Tokens.
     pub signer: TokenSigner,
     /// Keys whose tokens are accepted.
@@ -326,6 +329,7 @@ pub(crate) async fn serve(
         authz,
         rbac,
         admission,
+        turns: Turns::default(),
         signer,
         keys,
     });

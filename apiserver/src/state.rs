@@ -1,11 +1,12 @@
 //! The cluster's own objects as authentication, authorization and admission ask for them, out of the caches.
 //!
-//! Never waits for the store: what these stages see may lag behind by the time an event takes.
+//! Waits for the store only where the latest is asked for: what these stages see otherwise may lag behind by the time an
+//! event takes.
 
 use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, ResourceAttributes};
-use crate::cache::Caches;
+use crate::cache::{Caches, Snapshot};
 use crate::server::Server;
 use admission::{Lookup, Request, Right};
 use api::{meta, value};
@@ -94,13 +95,17 @@ impl Lookup for Server {
         let Some(cache) = self.caches.named(&crate::authz::group_resource(group, plural)) else {
             return Vec::new();
         };
-        let snapshot = cache.snapshot();
-        snapshot
-            .objects
-            .iter()
-            .filter(|(key, _)| namespace.is_empty() || *key.namespace == *namespace)
-            .map(|(_, entry)| entry.value())
-            .collect()
+        inside(&cache.snapshot(), namespace)
+    }
+
+    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
+        let Some(cache) = self.caches.named(&crate::authz::group_resource(group, plural)) else {
+            return Vec::new();
+        };
+        match cache.consistent().await {
+            Ok(snapshot) => inside(&snapshot, namespace),
+            Err(_) => inside(&cache.snapshot(), namespace),
+        }
     }
 
     async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {
@@ -121,4 +126,13 @@ impl Lookup for Server {
             Attributes { user, verb: right.verb.to_owned(), resource: Some(resource), path: String::new() };
         self.authz.authorize(&attributes).await.is_allowed()
     }
+}
+
+/// The objects of a namespace; of all when it is empty.
+fn inside(snapshot: &Snapshot, namespace: &str) -> Vec<Value> {
+    let objects = snapshot.objects.iter();
+    objects
+        .filter(|(key, _)| namespace.is_empty() || *key.namespace == *namespace)
+        .map(|(_, entry)| entry.value())
+        .collect()
 }

@@ -9,7 +9,7 @@ mod tls;
 
 pub use bridge::{Peer, Trusted, Upgrade};
 pub use local::{InProcess, LocalCall};
-pub use tls::{Identity, TlsError, TlsSettings, client_config, server_config};
+pub use tls::{Identity, TlsError, TlsSettings, client_config, server_config, unjudged_client_config};
 
 use crate::road;
 use crate::server::Server;

@@ -7,9 +7,11 @@ pub mod computed;
 pub mod connect;
 pub mod create;
 pub mod delete;
+pub mod evict;
 pub mod get;
 pub mod list;
 pub mod options;
+mod page;
 pub mod patch;
 pub mod review;
 pub mod scale;
@@ -17,6 +19,7 @@ pub mod shown;
 pub mod token;
 pub mod update;
 pub mod watch;
+mod websocket;
 
 use self::options::WriteOptions;
 use crate::answer::{Answer, Failure, refusal};
@@ -25,10 +28,10 @@ use crate::registry::Target;
 use crate::registry::write::Options;
 use crate::road::authorized::Authorized;
 use crate::road::decoded::{self, Decoded};
-use crate::road::negotiated::{self, Medium};
+use crate::road::negotiated::{self, Form, Medium};
 use crate::road::received::Received;
 use crate::server::Server;
-use api::kind::{Gvk, Kind, Part, Subresource};
+use api::kind::{Gvk, Kind, Part, Subresource, Verb};
 use api::schema::{SchemaRef, native};
 use api::status::{ResourceName, Status};
 
@@ -164,6 +167,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let pretty = received.query.flag("pretty");
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
     let medium = if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty)? };
+    // Upstream prints no tables of what it does not keep.
+    if matches!(medium.form, Form::Table(_)) && part.is_none() && !kind.verbs.contains(&Verb::Get) {
+        return Err(Status::not_acceptable(negotiated::OFFERED).into());
+    }
     // `namespaces/x` is authorized in x, but stored in no namespace.
     let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
     let target = Target { kind, namespace, name: info.name.clone() };
@@ -171,7 +178,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let answer = match (part.map(|part| part.part), info.verb.as_str()) {
         (Some(Part::Node | Part::Proxy), _) => connect::answer(server, call).await,
         (Some(Part::Binding), "create") => create::bind(server, call).await,
-        (Some(Part::Eviction), "create") => delete::evict(server, call).await,
+        (Some(Part::Eviction), "create") => evict::answer(server, call).await,
         (Some(Part::Token), "create") => token::answer(server, call).await,
         (Some(Part::Scale { .. }), "get" | "update" | "patch") => scale::answer(server, call).await,
         (Some(Part::View { .. }), "get") => get::answer(server, call).await,

@@ -6,14 +6,17 @@
 pub mod certificate;
 pub mod controller;
 pub mod controllers;
+mod dependents;
 pub mod discovery;
 pub mod events;
+mod history;
 pub mod informer;
 pub mod leader;
 pub mod object;
 pub mod pod;
 pub mod queue;
 pub mod rbac;
+mod replicas;
 pub mod selector;
 pub mod service;
 

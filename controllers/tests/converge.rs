@@ -23,7 +23,7 @@ use controllers::{CONTROLLERS, Options, object, pod};
 use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
-    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -377,6 +377,35 @@ async fn daemons_run_on_every_node(world: &World) {
     empty(&history, "").await;
 }
 
+async fn a_replication_controller_keeps_its_pods(world: &World) {
+    world
+        .create::<ReplicationController>(json!({"metadata": {"name": "old"}, "spec": {"replicas": 2, "template": {
+        "metadata": {"labels": {"app": "old"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}}))
+        .await;
+    let (controllers, pods) = (world.api::<ReplicationController>(), world.api::<Pod>());
+    let settled = || async {
+        let one = controllers.get("old").await.unwrap();
+        let status = one.status.unwrap_or_default();
+        check((status.observed_generation, status.replicas, status.available_replicas), (Some(1), 2, Some(2)))?;
+        let owned = pods.list(&ListParams::default().labels("app=old")).await.unwrap();
+        check(owned.items.iter().filter_map(|one| object::controller_of(&one.metadata)).count(), 2)
+    };
+    eventually("two pods are available", settled).await;
+    let first = pods.list(&ListParams::default().labels("app=old")).await.unwrap().items.remove(0);
+    let name = object::name(&first.metadata);
+    let released = json!({"metadata": {"labels": {"app": "free"}}});
+    pods.patch(name, &PatchParams::default(), &Patch::Strategic(released)).await.unwrap();
+    eventually("the pod is let go", || async {
+        let one = pods.get(name).await.unwrap();
+        check(object::controller_of(&one.metadata).map(|owner| owner.name.clone()), None)
+    })
+    .await;
+    eventually("another takes its place", settled).await;
+    pods.delete(name, &DeleteParams::default()).await.unwrap();
+    controllers.delete("old", &DeleteParams::background()).await.unwrap();
+    empty(&pods, "app=old").await;
+}
+
 async fn a_namespace_ends_with_all_it_holds(world: &World) {
     let namespaces: Api<Namespace> = Api::all(world.admin.clone());
     let name = "short-lived";
@@ -407,6 +436,7 @@ async fn the_world_converges() {
     a_deployment_rolls_out_and_back(&world).await;
     deletion_cascades_as_asked(&world).await;
     daemons_run_on_every_node(&world).await;
+    a_replication_controller_keeps_its_pods(&world).await;
     a_namespace_ends_with_all_it_holds(&world).await;
     world.stop.cancel();
 }

@@ -1,7 +1,8 @@
-//! Runs the official conformance tests against a running cluster and writes `docs/conformance.md`.
+//! Runs the official conformance tests against a running cluster and writes `docs/conformance.md`, also from the reports of
+//! runs that were made otherwise.
 //! The test binary is upstream's `e2e.test`, from `E2E_TEST` or PATH; this never builds, brings or changes it, and starts no cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ struct Spec {
     #[serde(default)]
     leaf_node_text: String,
     state: String,
+    /// RFC 3339.
+    #[serde(default)]
+    start_time: String,
     #[serde(default)]
     run_time: u64,
     #[serde(default)]
@@ -49,10 +53,20 @@ struct Failure {
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     name: String,
-    passed: bool,
+    state: State,
+    /// RFC 3339; of tests that ran several times the last counts.
+    began: String,
     seconds: u64,
     /// The first line of what it said when it failed.
     said: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Passed,
+    Failed,
+    /// Not chosen, or interrupted.
+    NotRun,
 }
 
 /// Runs the tests whose names match `focus` (all without one) and writes the document.
@@ -68,17 +82,38 @@ pub(crate) fn conformance(focus: Option<&str>) -> Result<()> {
     let report = directory.join("report.json");
     let _ = std::fs::remove_file(&report);
     run(&binary, Path::new(&kubeconfig), focus, &directory, &report)?;
-    let report = std::fs::read_to_string(&report)
-        .with_context(|| format!("the tests left no report; their log is {}", directory.join("log").display()))?;
-    let outcomes = outcomes(&report)?;
-    ensure!(!outcomes.is_empty(), "no conformance test matches the focus");
-    let server = Command::new("kubectl").args(["version", "--kubeconfig", &kubeconfig]).output();
+    ensure!(report.is_file(), "the tests left no report; their log is {}", directory.join("log").display());
+    let scope = focus.map_or_else(|| "all tests".to_owned(), |focus| format!("the tests whose names match `{focus}`"));
+    write(&[report], &scope, &kubeconfig)
+}
+
+/// Writes the document from reports of the test binary (`--ginkgo.json-report`) that lie there already, such as those of
+/// several runs side by side.
+///
+/// # Errors
+/// As [`conformance`].
+pub(crate) fn from_reports(reports: &[&str]) -> Result<()> {
+    let kubeconfig = std::env::var("KUBECONFIG").unwrap_or_default();
+    let reports: Vec<PathBuf> = reports.iter().map(PathBuf::from).collect();
+    write(&reports, &format!("{} runs taken together", reports.len()), &kubeconfig)
+}
+
+fn write(reports: &[PathBuf], scope: &str, kubeconfig: &str) -> Result<()> {
+    let mut all = Vec::new();
+    for report in reports {
+        let text = std::fs::read_to_string(report).with_context(|| format!("{} cannot be read", report.display()))?;
+        all.extend(outcomes(&text)?);
+    }
+    let outcomes = latest(all);
+    let ran = |state| outcomes.iter().filter(|outcome| outcome.state == state).count();
+    let (passed, failed) = (ran(State::Passed), ran(State::Failed));
+    ensure!(passed + failed > 0, "no conformance test ran");
+    let server = Command::new("kubectl").args(["version", "--kubeconfig", kubeconfig]).output();
     let server = server.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
     let server = server.lines().find_map(|line| line.strip_prefix("Server Version: ")).unwrap_or("unknown");
-    std::fs::write(repo::root().join("docs/conformance.md"), document(&outcomes, focus, server))?;
-    let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
-    println!("{} passed, {failed} failed; docs/conformance.md has them by SIG", outcomes.len() - failed);
-    ensure!(failed == 0, "{failed} of {} conformance tests failed", outcomes.len());
+    std::fs::write(repo::root().join("docs/conformance.md"), document(&outcomes, scope, server))?;
+    println!("{passed} passed, {failed} failed; docs/conformance.md has them by SIG");
+    ensure!(failed == 0, "{failed} of {} conformance tests failed", passed + failed);
     Ok(())
 }
 
@@ -129,26 +164,45 @@ fn run(binary: &Path, kubeconfig: &Path, focus: Option<&str>, directory: &Path, 
     Ok(())
 }
 
-/// The tests that ran, in the order of their names.
+/// The conformance tests that a report knows of.
 fn outcomes(report: &str) -> Result<Vec<Outcome>> {
     let suites: Vec<Suite> = serde_json::from_str(report).context("the report of the tests cannot be read")?;
     let specs = suites.into_iter().filter_map(|suite| suite.spec_reports).flatten();
-    let mut outcomes: Vec<Outcome> = specs
-        .filter(|spec| spec.leaf_node_type == "It" && !matches!(spec.state.as_str(), "skipped" | "pending"))
+    Ok(specs
+        .filter(|spec| spec.leaf_node_type == "It")
         .map(|spec| {
             let mut words = spec.container_hierarchy_texts.unwrap_or_default();
             words.push(spec.leaf_node_text);
             let said = spec.failure.map(|failure| failure.message).unwrap_or_default();
             Outcome {
                 name: words.join(" "),
-                passed: spec.state == "passed",
+                state: match spec.state.as_str() {
+                    "passed" => State::Passed,
+                    "skipped" | "pending" | "interrupted" | "aborted" => State::NotRun,
+                    _ => State::Failed,
+                },
+                began: spec.start_time,
                 seconds: spec.run_time / 1_000_000_000,
                 said: said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(&spec.state).to_owned(),
             }
         })
-        .collect();
-    outcomes.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(outcomes)
+        .filter(|outcome| outcome.name.contains("[Conformance]"))
+        .collect())
+}
+
+/// One outcome for each test, in the order of their names: that of its last run.
+fn latest(all: Vec<Outcome>) -> Vec<Outcome> {
+    let mut tests: BTreeMap<String, Outcome> = BTreeMap::new();
+    for outcome in all {
+        let held = tests.get(&outcome.name);
+        let newer = |held: &Outcome| {
+            (outcome.state != State::NotRun, &outcome.began) > (held.state != State::NotRun, &held.began)
+        };
+        if held.is_none_or(newer) {
+            tests.insert(outcome.name.clone(), outcome);
+        }
+    }
+    tests.into_values().collect()
 }
 
 /// The SIG that a test's name begins with.
@@ -156,40 +210,46 @@ fn sig(name: &str) -> &str {
     name.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or("", |(sig, _)| sig)
 }
 
-fn document(outcomes: &[Outcome], focus: Option<&str>, server: &str) -> String {
-    let mut sigs: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for outcome in outcomes {
-        let (passed, failed) = sigs.entry(sig(&outcome.name)).or_default();
-        *if outcome.passed { passed } else { failed } += 1;
-    }
+fn document(outcomes: &[Outcome], scope: &str, server: &str) -> String {
+    let count = |sig_of: Option<&str>, state: State| {
+        let ours = |outcome: &&Outcome| sig_of.is_none_or(|wanted| sig(&outcome.name) == wanted);
+        outcomes.iter().filter(ours).filter(|outcome| outcome.state == state).count()
+    };
+    let line = |name: &str, of: Option<&str>| {
+        let [passed, failed, left] = [State::Passed, State::Failed, State::NotRun].map(|state| count(of, state));
+        format!("| {name} | {passed} | {failed} | {left} |\n")
+    };
+    let days: BTreeSet<&str> = outcomes
+        .iter()
+        .filter(|outcome| outcome.state != State::NotRun)
+        .filter_map(|outcome| outcome.began.split('T').next())
+        .filter(|day| !day.is_empty())
+        .collect();
+    let days: Vec<_> = days.into_iter().collect();
+    let on = if days.is_empty() { String::new() } else { format!(" on {}", days.join(", ")) };
     let mut out = String::from("# Conformance\n\n");
-    let scope = match focus {
-        Some(focus) => format!("the tests whose names match `{focus}`"),
-        None => "all tests".to_owned(),
-    };
-    let _ = writeln!(
+    let _ = write!(
         out,
-        "What `cargo xtask conformance` said last: {scope}, of upstream's suite for v1.36, against {server}.\n\n\
-         | SIG | passed | failed |\n| --- | --- | --- |"
+        "What `cargo xtask conformance` said last: {scope}, of upstream's suite for v1.36, against {server}{on}.\n\n\
+         | SIG | passed | failed | not run |\n| --- | --- | --- | --- |\n"
     );
-    for (sig, (passed, failed)) in &sigs {
-        let _ = writeln!(out, "| {sig} | {passed} | {failed} |");
+    let sigs: BTreeSet<&str> = outcomes.iter().map(|outcome| sig(&outcome.name)).collect();
+    for name in sigs {
+        out.push_str(&line(name, Some(name)));
     }
-    let passed = outcomes.iter().filter(|outcome| outcome.passed).count();
-    let _ = writeln!(out, "| all | {passed} | {} |", outcomes.len() - passed);
-    let section = |out: &mut String, title: &str, wanted: bool| {
-        let _ = writeln!(out, "\n## {title}\n");
-        for outcome in outcomes.iter().filter(|outcome| outcome.passed == wanted) {
-            let Outcome { name, seconds, said, .. } = outcome;
-            let said = if wanted { String::new() } else { format!(": {}", said.replace('`', "'")) };
-            let _ = writeln!(out, "- {name} ({seconds} s){said}");
+    out.push_str(&line("all", None));
+    for (title, state) in [("Failed", State::Failed), ("Not run", State::NotRun), ("Passed", State::Passed)] {
+        if count(None, state) == 0 {
+            continue;
         }
-    };
-    if passed < outcomes.len() {
-        section(&mut out, "Failed", false);
-    }
-    if passed > 0 {
-        section(&mut out, "Passed", true);
+        let _ = writeln!(out, "\n## {title}\n");
+        for Outcome { name, seconds, said, .. } in outcomes.iter().filter(|outcome| outcome.state == state) {
+            let _ = match state {
+                State::Failed => writeln!(out, "- {name} ({seconds} s): {}", said.replace('`', "'")),
+                State::Passed => writeln!(out, "- {name} ({seconds} s)"),
+                State::NotRun => writeln!(out, "- {name}"),
+            };
+        }
     }
     out
 }
@@ -198,21 +258,35 @@ fn document(outcomes: &[Outcome], focus: Option<&str>, server: &str) -> String {
 mod tests {
     use super::*;
 
+    const REPORT: &str = r#"[{"SpecReports":[
+        {"ContainerHierarchyTexts":["[sig-b] Second"],"LeafNodeType":"It","LeafNodeText":"fails [Conformance]","State":"failed","StartTime":"2026-01-02T01:00:00Z","RunTime":61000000000,"Failure":{"Message":"\n first line\nsecond"}},
+        {"ContainerHierarchyTexts":["[sig-a] First","inner"],"LeafNodeType":"It","LeafNodeText":"works [Conformance]","State":"passed","StartTime":"2026-01-01T01:00:00Z","RunTime":1500000000},
+        {"ContainerHierarchyTexts":["[sig-b] Second"],"LeafNodeType":"It","LeafNodeText":"panics [Conformance]","State":"panicked","StartTime":"2026-01-02T02:00:00Z"},
+        {"ContainerHierarchyTexts":null,"LeafNodeType":"BeforeSuite","State":"passed","RunTime":5},
+        {"ContainerHierarchyTexts":["[sig-c] Third"],"LeafNodeType":"It","LeafNodeText":"is not meant","State":"passed"},
+        {"ContainerHierarchyTexts":["[sig-c] Third"],"LeafNodeType":"It","LeafNodeText":"is left out [Conformance]","State":"skipped"}]},
+        {"SpecReports":null}]"#;
+
     #[test]
     fn a_report_becomes_a_document() {
-        let report = r#"[{"SpecReports":[
-            {"ContainerHierarchyTexts":["[sig-b] Second"],"LeafNodeType":"It","LeafNodeText":"fails [Conformance]","State":"failed","RunTime":61000000000,"Failure":{"Message":"\n first line\nsecond"}},
-            {"ContainerHierarchyTexts":["[sig-a] First","inner"],"LeafNodeType":"It","LeafNodeText":"works [Conformance]","State":"passed","RunTime":1500000000},
-            {"ContainerHierarchyTexts":["[sig-b] Second"],"LeafNodeType":"It","LeafNodeText":"panics","State":"panicked"},
-            {"ContainerHierarchyTexts":null,"LeafNodeType":"BeforeSuite","State":"passed","RunTime":5},
-            {"ContainerHierarchyTexts":["[sig-c] Third"],"LeafNodeType":"It","LeafNodeText":"is not meant","State":"skipped"}]},
-            {"SpecReports":null}]"#;
-        let outcomes = outcomes(report).unwrap();
-        let document = document(&outcomes, Some("x|y"), "v1.36.0");
+        let document = document(&latest(outcomes(REPORT).unwrap()), "the tests whose names match `x|y`", "v1.36.0");
         let expected = "# Conformance\n\nWhat `cargo xtask conformance` said last: the tests whose names match `x|y`, of upstream's suite for \
-            v1.36, against v1.36.0.\n\n| SIG | passed | failed |\n| --- | --- | --- |\n| sig-a | 1 | 0 |\n| sig-b | 0 | 2 |\n| all | 1 | 2 |\n\n\
-            ## Failed\n\n- [sig-b] Second fails [Conformance] (61 s): first line\n- [sig-b] Second panics (0 s): panicked\n\n\
+            v1.36, against v1.36.0 on 2026-01-01, 2026-01-02.\n\n| SIG | passed | failed | not run |\n| --- | --- | --- | --- |\n\
+            | sig-a | 1 | 0 | 0 |\n| sig-b | 0 | 2 | 0 |\n| sig-c | 0 | 0 | 1 |\n| all | 1 | 2 | 1 |\n\n\
+            ## Failed\n\n- [sig-b] Second fails [Conformance] (61 s): first line\n- [sig-b] Second panics [Conformance] (0 s): panicked\n\n\
+            ## Not run\n\n- [sig-c] Third is left out [Conformance]\n\n\
             ## Passed\n\n- [sig-a] First inner works [Conformance] (1 s)\n";
         assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn of_several_runs_the_last_counts() {
+        let again = REPORT.replace("\"failed\",\"StartTime\":\"2026-01-02", "\"passed\",\"StartTime\":\"2026-01-03");
+        let cut = REPORT.replace("\"failed\",\"StartTime\":\"2026-01-02", "\"interrupted\",\"StartTime\":\"2026-01-04");
+        for order in [[&again, &cut, &REPORT.to_owned()], [&REPORT.to_owned(), &cut, &again]] {
+            let all = order.iter().flat_map(|report| outcomes(report).unwrap()).collect();
+            let states: Vec<_> = latest(all).into_iter().map(|outcome| outcome.state).collect();
+            assert_eq!(states, [State::Passed, State::Passed, State::Failed, State::NotRun]);
+        }
     }
 }

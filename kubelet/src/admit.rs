@@ -26,6 +26,26 @@ fn request(pod: &core::Pod, name: &str) -> i64 {
     apps.max(most)
 }
 
+/// The ports that a pod wants of the node: number, protocol, and address if it is not for all.
+fn host_ports(pod: &core::Pod) -> impl Iterator<Item = (i32, &str, Option<&str>)> {
+    let sidecars = model::init_containers(pod).iter().filter(|container| model::is_sidecar(container));
+    let all = model::app_containers(pod).iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    all.filter_map(|port| {
+        let address = port.host_ip.as_deref().filter(|address| !matches!(*address, "" | "0.0.0.0" | "::"));
+        Some((port.host_port.filter(|port| *port > 0)?, port.protocol.as_deref().unwrap_or("TCP"), address))
+    })
+}
+
+/// Whether two pods want the same port of the node.
+fn collide(a: &core::Pod, b: &core::Pod) -> bool {
+    host_ports(a).any(|(port, protocol, address)| {
+        host_ports(b).any(|(other_port, other_protocol, other)| {
+            let same_place = address.is_none() || other.is_none() || address == other;
+            (port, protocol) == (other_port, other_protocol) && same_place
+        })
+    })
+}
+
 /// Why a pod cannot run here: upstream's reason and message. `others` are the pods that already do.
 pub fn refusal(
     pod: &core::Pod,
@@ -58,5 +78,36 @@ pub fn refusal(
             return Some((reason, text));
         }
     }
+    if others.iter().any(|other| collide(pod, other)) {
+        let text =
+            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return Some(("NodePorts", text.to_owned()));
+    }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, from_value, json};
+
+    fn pod(ports: impl Into<Value>) -> core::Pod {
+        let ports: Value = ports.into();
+        from_value(json!({"spec": {"containers": [{"name": "c", "ports": ports}]}})).unwrap()
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_for_one_pod() {
+        let taken = pod(json!([{"containerPort": 80, "hostPort": 8080, "protocol": "TCP", "hostIP": "127.0.0.1"}]));
+        for (wanted, collides) in [
+            (json!([{"containerPort": 1, "hostPort": 8080}]), true),
+            (json!([{"containerPort": 1, "hostPort": 8080, "hostIP": "0.0.0.0"}]), true),
+            (json!([{"containerPort": 1, "hostPort": 8080, "hostIP": "127.0.0.1"}]), true),
+            (json!([{"containerPort": 1, "hostPort": 8080, "hostIP": "192.0.2.1"}]), false),
+            (json!([{"containerPort": 1, "hostPort": 8080, "protocol": "UDP"}]), false),
+            (json!([{"containerPort": 8080}]), false),
+        ] {
+            assert_eq!(collide(&pod(wanted.clone()), &taken), collides, "{wanted}");
+        }
+    }
 }

@@ -130,7 +130,7 @@ async fn identity(path: &Path) -> Option<u64> {
     tokio::fs::metadata(path).await.ok().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
 }
 
-/// Sends a log's text in pieces until its end, or, when followed, until the container has ended and all is read, or the
+/// Sends a log's text in pieces as far as it goes when the reading begins, or, when followed, until the container has ended and all is read, or the
 /// receiver is gone. `running` says whether the container may still write.
 ///
 /// # Errors
@@ -155,8 +155,14 @@ where
     if options.limit == Some(0) {
         return Ok(());
     }
+    // What is written meanwhile is nobody's last line: not followed, a log ends where it ended.
+    let mut unread = length.saturating_sub(start);
     loop {
-        let size = file.read(&mut buffer).await?;
+        let mut size = file.read(&mut buffer).await?;
+        if !options.follow {
+            size = size.min(usize::try_from(unread).unwrap_or(usize::MAX));
+            unread = unread.saturating_sub(u64::try_from(size).unwrap_or(u64::MAX));
+        }
         if size > 0 {
             last_chance = false;
             rest.extend_from_slice(buffer.get(..size).unwrap_or_default());
@@ -273,6 +279,29 @@ mod tests {
         ];
         for (options, expected) in cases {
             assert_eq!(text(options.clone()).await, expected, "{options:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_meanwhile_is_for_followers() {
+        for follow in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("0.log");
+            let blocks = BLOCK * 8 / LOG.len();
+            std::fs::write(&path, LOG.repeat(blocks)).unwrap();
+            // The reader cannot be done: nobody has taken its second piece.
+            let (sender, mut receiver) = mpsc::channel(1);
+            let options = Options { follow, ..Options::default() };
+            let reader = tokio::spawn(read(path.clone(), options, sender, || async { false }));
+            let mut text = receiver.recv().await.unwrap().to_vec();
+            let late = "2026-01-01T00:00:09Z stdout F late\n";
+            io::Write::write_all(&mut std::fs::File::options().append(true).open(&path).unwrap(), late.as_bytes())
+                .unwrap();
+            while let Some(piece) = receiver.recv().await {
+                text.extend_from_slice(&piece);
+            }
+            reader.await.unwrap().unwrap();
+            assert_eq!(String::from_utf8(text).unwrap().contains("late"), follow);
         }
     }
 

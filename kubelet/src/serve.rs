@@ -58,6 +58,11 @@ pub(crate) fn query(request: &Request<Incoming>) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The parts of a path between slashes, each decoded; a plus sign is one there.
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|part| !part.is_empty()).map(|part| decode(&part.replace('+', "%2B"))).collect()
+}
+
 /// Undoes percent-encoding and `+`.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -93,11 +98,11 @@ pub(crate) fn first<'a>(query: &'a [(String, String)], names: &[&str]) -> Option
 
 impl Server {
     async fn route(self: Arc<Self>, request: Request<Incoming>, peer: auth::Peer) -> Response<Body> {
-        let path = request.uri().path().to_owned();
+        let parts = segments(request.uri().path());
         if let Err(refused) = self.auth.check(&request, &peer).await {
             return refused;
         }
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let method = request.method().clone();
         match (method, parts.as_slice()) {
             (Method::GET, ["healthz"]) => text(StatusCode::OK, "ok"),
@@ -178,7 +183,7 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener, acceptor: 
 
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::{decode, segments};
 
     #[test]
     fn percent_encoding() {
@@ -186,5 +191,11 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(decode(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_path_is_cut_before_it_is_decoded() {
+        assert_eq!(segments("/containerLogs//ns/pod/my%2Dc"), ["containerLogs", "ns", "pod", "my-c"]);
+        assert_eq!(segments("/exec/ns/pod/a%2fb+c"), ["exec", "ns", "pod", "a/b+c"]);
     }
 }

@@ -148,7 +148,7 @@ impl Lister<'_> {
             Some(run) => {
                 let mut status = self.of_run(container, run, old, kind);
                 if let Some(before) = runs.next() {
-                    status.last_state = Some(state(before));
+                    status.last_state = Some(state(before, self.waiting_reason()));
                 } else if status.last_state.is_none() {
                     status.last_state = old
                         .filter(|old| old.restart_count == status.restart_count)
@@ -207,9 +207,14 @@ impl Lister<'_> {
             resources: Some(resources),
             restart_count: i32::try_from(run.attempt).unwrap_or(i32::MAX),
             started: Some(started),
-            state: Some(state(run)),
+            state: Some(state(run, self.waiting_reason())),
             ..core::ContainerStatus::default()
         }
+    }
+
+    /// Why a container waits that nothing went wrong with.
+    fn waiting_reason(&self) -> &'static str {
+        if init_containers(self.pod).is_empty() { "ContainerCreating" } else { "PodInitializing" }
     }
 
     /// A container that the runtime does not hold: not yet made, or forgotten.
@@ -222,8 +227,7 @@ impl Lister<'_> {
         if let Some(old) = old.filter(|old| old.state.as_ref().is_some_and(|state| state.terminated.is_some())) {
             return old.clone();
         }
-        let initializing = !init_containers(self.pod).is_empty();
-        let reason = if initializing { "PodInitializing" } else { "ContainerCreating" };
+        let reason = self.waiting_reason();
         let mut status = core::ContainerStatus {
             image: container.image.clone().unwrap_or_default(),
             name: container.name.clone(),
@@ -316,7 +320,7 @@ pub fn container_id(id: &str) -> String {
     format!("containerd://{id}")
 }
 
-fn state(run: &Container) -> core::ContainerState {
+fn state(run: &Container, waiting_reason: &str) -> core::ContainerState {
     let time = |nanos: i64| (nanos > 0).then(|| Time(from_nanos(nanos)));
     match run.phase {
         ContainerPhase::Running => core::ContainerState {
@@ -335,7 +339,7 @@ fn state(run: &Container) -> core::ContainerState {
             }),
             ..core::ContainerState::default()
         },
-        ContainerPhase::Created | ContainerPhase::Unknown => waiting("ContainerCreating", None),
+        ContainerPhase::Created | ContainerPhase::Unknown => waiting(waiting_reason, None),
     }
 }
 

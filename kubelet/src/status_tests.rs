@@ -183,6 +183,11 @@ fn init_containers_and_sidecars() {
         status.container_statuses.as_ref().unwrap()[0].state.as_ref().unwrap().waiting.as_ref().unwrap().reason.clone()
     };
     assert_eq!(reason(&early).as_deref(), Some("PodInitializing"));
+    let mut made = run("i", 0, None);
+    made.phase = ContainerPhase::Created;
+    let begun = simple(&pod, &observed(vec![run("s", 0, None), made]));
+    let waits = begun.init_container_statuses.as_ref().unwrap()[1].state.as_ref().unwrap().waiting.as_ref().unwrap();
+    assert_eq!(waits.reason.as_deref(), Some("PodInitializing"));
     let late = simple(&pod, &observed(vec![run("s", 0, None), run("i", 0, Some(0)), run("a", 0, None)]));
     assert_eq!((condition(&late, "Initialized").0, condition(&late, "Ready").0), ("True".into(), "True".into()));
     // The sidecar crashes: not ready, yet neither pending nor uninitialized.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -90,6 +90,31 @@ pub async fn patch_status(client: Client, pod: &Pod, patch: Value) {
     }
     if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
         tracing::debug!(%error, pod = name, "the PodScheduled condition is not written");
+    }
+}
+
+/// Says on the pod which node will have room for it.
+pub async fn nominate(client: Client, pod: &Pod, node: &str) {
+    patch_status(client, pod, json!({"status": {"nominatedNodeName": node}})).await;
+}
+
+/// Says on the pod why it goes, and deletes it.
+///
+/// # Errors
+/// What the API answers, other than that it is gone.
+pub async fn evict(client: Client, pod: &Pod, now: Timestamp) -> Result<(), kube::Error> {
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": "default-scheduler: preempting to accommodate a higher priority pod", "lastProbeTime": null,
+        "lastTransitionTime": seconds(now)});
+    patch_status(client.clone(), pod, json!({"status": {"conditions": [condition]}})).await;
+    let api: Api<Pod> = Api::namespaced(client, crate::matching::namespace(pod));
+    let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &params).await {
+        Ok(_) => Ok(()),
+        // Gone, or another of the name.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,13 +1,15 @@
 //! The scheduler: gives every pod without a node the best one there is.
 //!
 //! One task owns all state ([`snapshot`], [`queue`]); watches feed it, decisions ([`cycle`]) are pure, and writes ([`bind`]) run
-//! beside it. Talks to the API only; never touches the store, and never moves a pod that has its node.
+//! beside it. Talks to the API only; never touches the store, and never moves a pod that has its node: where one of higher
+//! priority finds no room ([`preempt`]), it deletes lower ones, and their owners make them anew.
 
 pub mod bind;
 pub mod cycle;
 mod leader;
 pub mod matching;
 pub mod plugins;
+pub mod preempt;
 pub mod queue;
 pub mod resources;
 pub mod snapshot;
@@ -51,7 +53,7 @@ pub type Rule = (&'static [&'static str], &'static [&'static str], &'static [&'s
 /// What the scheduler does to the API. Bootstrap ClusterRole `system:kube-scheduler` grants all of it.
 pub const RULES: &[Rule] = &[
     (&[""], &["nodes", "namespaces", "services"], &["list", "watch"]),
-    (&[""], &["pods"], &["list", "watch"]),
+    (&[""], &["pods"], &["delete", "list", "watch"]),
     (&["apps"], &["replicasets"], &["list", "watch"]),
     (&[""], &["pods/binding"], &["create"]),
     (&[""], &["pods/status"], &["patch"]),

@@ -3,10 +3,11 @@
 //! A placed pod stands in the snapshot before its binding is written, so that the next decision sees its claim; if the binding
 //! fails it is taken off again. Until all kinds were listed once, nothing is placed.
 
-use crate::bind::{Bound, Note, Recorder, bind, patch_status, unschedulable_patch};
+use crate::bind::{Bound, Note, Recorder, bind, evict, nominate, patch_status, unschedulable_patch};
 use crate::cycle::{Turn, place};
 use crate::matching::{node_labels, pod_labels};
 use crate::plugins::Event;
+use crate::preempt::{self, priority};
 use crate::queue::{Moment, Queue};
 use crate::snapshot::{PodInfo, Snapshot};
 use crate::watch::Kind;
@@ -54,6 +55,8 @@ pub(crate) struct State {
     queue: Queue,
     /// Pods whose binding is under way or whose bound form was not seen yet.
     assumed: HashSet<String>,
+    /// Pods for which others were made to go, and where.
+    nominated: HashMap<String, (Arc<PodInfo>, String)>,
     synced: Synced,
     began: Instant,
     start: usize,
@@ -69,6 +72,7 @@ impl State {
             snapshot: Snapshot::default(),
             queue: Queue::default(),
             assumed: HashSet::new(),
+            nominated: HashMap::new(),
             synced: Synced::default(),
             began: Instant::now(),
             start: 0,
@@ -129,8 +133,31 @@ impl State {
 
     fn place_one(&mut self, pod: &Arc<PodInfo>) {
         let turn = Turn { start: self.start, pick: rand::random_range(0..usize::MAX) };
-        match place(&self.snapshot, pod, turn) {
+        // Room that was made for others is theirs, unless this one is more important.
+        let reserved: Vec<_> = self
+            .nominated
+            .values()
+            .filter(|(other, _)| other.uid() != pod.uid() && priority(other) >= priority(pod))
+            .cloned()
+            .collect();
+        for (other, node) in &reserved {
+            self.snapshot.place(other, node);
+        }
+        let placed = place(&self.snapshot, pod, turn);
+        let preemption = match &placed {
+            Err(_)
+                if preempt::may(pod, self.nominated.get(pod.uid()).map(|(_, node)| node.as_str()), &self.snapshot) =>
+            {
+                preempt::choose(&self.snapshot, pod)
+            }
+            _ => None,
+        };
+        for (other, _) in &reserved {
+            self.snapshot.remove_pod(other.uid());
+        }
+        match placed {
             Ok(placement) => {
+                self.nominated.remove(pod.uid());
                 self.start = self.start.wrapping_add(placement.looked_at);
                 self.assumed.insert(pod.uid().to_owned());
                 self.snapshot.place(pod, &placement.node);
@@ -144,8 +171,30 @@ impl State {
                 let message = unfit.to_string();
                 self.queue.refuse(pod.uid(), unfit.refused_by, self.now());
                 self.tell_failure(pod, message);
+                if let Some(preemption) = preemption {
+                    self.make_room(pod, preemption);
+                }
             }
         }
+    }
+
+    /// Lets the victims go; when they are gone, the pod is tried again.
+    fn make_room(&mut self, pod: &Arc<PodInfo>, preemption: preempt::Preemption) {
+        self.nominated.insert(pod.uid().to_owned(), (Arc::clone(pod), preemption.node.clone()));
+        for victim in &preemption.victims {
+            let note = format!("Preempted by pod {} on node {}", pod.uid(), preemption.node);
+            self.recorder
+                .record(&victim.pod, Note { type_: "Normal", reason: "Preempted", action: "Preempting", note });
+        }
+        let (client, pod) = (self.client.clone(), Arc::clone(pod));
+        tokio::spawn(async move {
+            for victim in &preemption.victims {
+                if let Err(error) = evict(client.clone(), &victim.pod, Timestamp::now()).await {
+                    tracing::warn!(%error, pod = victim.uid(), "a pod of lower priority is not deleted");
+                }
+            }
+            nominate(client, &pod.pod, &preemption.node).await;
+        });
     }
 
     fn tell_failure(&self, pod: &Arc<PodInfo>, message: String) {
@@ -250,6 +299,7 @@ impl State {
         }
         self.queue.remove(&uid);
         self.assumed.remove(&uid);
+        self.nominated.remove(&uid);
         let old = self.snapshot.place(&pod, &node);
         let now = self.now();
         match old {
@@ -267,6 +317,7 @@ impl State {
     fn pod_gone(&mut self, uid: &str) {
         self.queue.remove(uid);
         self.assumed.remove(uid);
+        self.nominated.remove(uid);
         if let Some(old) = self.snapshot.remove_pod(uid) {
             self.queue.happened(&Event::PodGone(&old.pod), self.now());
         }

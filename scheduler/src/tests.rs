@@ -27,6 +27,8 @@ struct World {
     log: Vec<(u64, String, Bytes)>,
     watches: Vec<(String, mpsc::UnboundedSender<Bytes>)>,
     events: Vec<Value>,
+    /// Names of deleted pods, each with the reason of its first condition.
+    deleted: Vec<(String, String)>,
     /// How many bindings to refuse with a 500.
     broken: usize,
 }
@@ -111,9 +113,18 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Body>) -> Result<Answ
             let Some(mut pod) = world.objects.get(&("pods".to_owned(), key.clone())).cloned() else {
                 return Ok(full(404, &failure(404)));
             };
-            pod["status"]["conditions"] = body["status"]["conditions"].clone();
+            for (field, value) in body["status"].as_object().into_iter().flatten() {
+                pod["status"][field] = value.clone();
+            }
             world.put("pods", &key, pod.clone());
             full(200, &pod)
+        }
+        ("DELETE", ["api", "v1", "namespaces", namespace, "pods", name]) => {
+            let key = format!("{namespace}/{name}");
+            let condition = world.objects[&("pods".to_owned(), key.clone())]["status"]["conditions"][0].clone();
+            world.deleted.push(((*name).to_owned(), condition["reason"].as_str().unwrap_or_default().to_owned()));
+            world.remove("pods", &key);
+            full(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
         }
         ("POST", [.., "events"]) => {
             world.events.push(body.clone());
@@ -254,5 +265,23 @@ async fn gates_foreign_schedulers_and_failures() {
     cluster.create("unlucky", "3", &json!({}));
     cluster.until("it is bound at last", |world| world.node_of("unlucky").is_some()).await;
     assert!(said(&cluster.world.lock(), "unlucky", "FailedScheduling").unwrap().starts_with("binding rejected: "));
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_more_important_pod_finds_room() {
+    let cluster = Cluster::start(2);
+    for (name, priority) in [("a", 5), ("b", 1), ("c", 5), ("d", 5)] {
+        cluster.create(name, "2", &json!({"priority": priority}));
+    }
+    cluster
+        .until("the nodes are full", |world| ["a", "b", "c", "d"].iter().all(|name| world.node_of(name).is_some()))
+        .await;
+    cluster.create("polite", "2", &json!({"priority": 9, "preemptionPolicy": "Never"}));
+    cluster.create("high", "2", &json!({"priority": 9}));
+    cluster.until("it is bound", |world| world.node_of("high").is_some() || world.node_of("polite").is_some()).await;
+    let deleted = cluster.world.lock().deleted.clone();
+    assert_eq!(deleted, [("b".to_owned(), "PreemptionByScheduler".to_owned())]);
+    cluster.until("the victim is told", |world| said(world, "b", "Preempted").is_some()).await;
     cluster.end().await;
 }

@@ -104,6 +104,7 @@ pub(super) fn admission_request<'a>(
     options: &'a Options,
     permit: &'a Permit,
     old: &'a Value,
+    now: i64,
 ) -> Request<'a> {
     let user = permit.user();
     Request {
@@ -117,6 +118,7 @@ pub(super) fn admission_request<'a>(
         extra: &user.extra,
         uid: &user.uid,
         old,
+        now,
     }
 }
 

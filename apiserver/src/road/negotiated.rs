@@ -66,7 +66,7 @@ impl Medium {
 }
 
 /// The encodings in the sentence of a 406.
-const OFFERED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+pub(crate) const OFFERED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// Picks the first acceptable clause of an `Accept` header, by quality and then by order.
 ///

@@ -2,12 +2,12 @@
 //!
 //! The connection is a tunnel: after an upgrade bytes pass untouched in both directions. Never interprets streams.
 
-use super::Call;
+use super::{Call, page, websocket};
 use crate::answer::{Answer, Body, Failure, stream};
 use crate::registry::{Target, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
-use crate::transport::{Upgrade, client_config};
+use crate::transport::{Upgrade, client_config, unjudged_client_config};
 use actix_web::HttpMessage as _;
 use api::kind::Part;
 use api::status::{ResourceName, Status};
@@ -29,11 +29,25 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Headers that belong to one hop.
 const HOP: [&str; 7] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "host", "content-length"];
 
+/// What a part of a path shows as it is: RFC 3986's unreserved characters.
+const SEGMENT: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What the connection to a backend runs on.
+#[derive(Clone, Copy)]
+enum Wire {
+    Plain,
+    /// TLS with our certificate to one that we know.
+    Kubelet,
+    /// TLS to whoever answers.
+    Unjudged,
+}
+
 /// Where a request goes on.
 struct Backend {
     host: String,
     port: u16,
-    tls: bool,
+    wire: Wire,
     /// Path and query.
     target: String,
 }
@@ -45,11 +59,18 @@ struct Backend {
 pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let proxy = matches!(call.part.map(|part| part.part), Some(Part::Proxy));
     let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
-    let upgrading = call.received().header("upgrade").is_some();
+    // Logs are a plain stream from the kubelet, whatever the client takes them over.
+    let socket = call.part.is_some_and(|part| part.name == "log") && websocket::wanted(call.received());
+    let upgrading = !socket && call.received().header("upgrade").is_some();
+    let reads = matches!(call.received().method.as_str(), "GET" | "HEAD");
+    if let Some(place) = rooted(&call.received().target).filter(|_| proxy && reads && !upgrading) {
+        return Ok(Answer::bytes(301, "", Bytes::new()).with("location", place));
+    }
     let mut request = http::Request::builder().method(call.received().method.as_str()).uri(&backend.target);
     request = request.header("host", format!("{}:{}", backend.host, backend.port));
     for (name, value) in &call.received().headers {
-        let keep = !HOP.contains(&name.as_str()) || (upgrading && name == "connection");
+        let own = socket && (name == "upgrade" || name.as_str().starts_with("sec-websocket-"));
+        let keep = !own && (!HOP.contains(&name.as_str()) || (upgrading && name == "connection"));
         if keep && !name.as_str().starts_with("impersonate-") {
             request = request.header(name.as_str(), value.as_bytes());
         }
@@ -84,22 +105,75 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         return Err(backend_status(code, text).into());
     }
     let headers = passed_on(&response, false);
-    let body: futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>> =
-        Box::pin(futures::stream::unfold(response, |mut response| async move {
-            loop {
-                match response.body_mut().frame().await? {
-                    Ok(frame) => match frame.into_data() {
-                        Ok(data) => return Some((Ok(data), response)),
-                        Err(_) => continue,
-                    },
-                    Err(error) => return Some((Err(std::io::Error::other(error)), response)),
-                }
+    let body: Pieces = Box::pin(futures::stream::unfold(response, |mut response| async move {
+        loop {
+            match response.body_mut().frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => return Some((Ok(data), response)),
+                    Err(_) => continue,
+                },
+                Err(error) => return Some((Err(std::io::Error::other(error)), response)),
             }
-        }));
-    // Logs are text; what a proxied backend says of its answer goes on as it is.
-    let content_type = if proxy { "" } else { "text/plain" };
-    let answer = Answer { code, content_type, body: Body::Stream(body), headers: Vec::new() };
-    Ok(if proxy { answer.with_all(headers) } else { answer })
+        }
+    }));
+    if socket {
+        let upgrade = call.received().request.extensions().get::<Upgrade>().and_then(Upgrade::take);
+        let Some(client) = upgrade else {
+            return Err(Status::bad_request("the connection cannot be upgraded").into());
+        };
+        let (answer, protocol) = websocket::accepted(call.received())?;
+        tokio::task::spawn_local(async move {
+            let Ok(client) = client.await else { return };
+            // The client may hang up at any time.
+            let _ = websocket::send(TokioIo::new(client), protocol, body).await;
+        });
+        return Ok(answer);
+    }
+    // Logs are text; what a proxied backend says of its answer goes on as it is, but for the links back to it.
+    if !proxy {
+        return Ok(Answer { code, content_type: "text/plain", body: Body::Stream(body), headers: Vec::new() });
+    }
+    let prefix = call.received().target.split_once(&marker(&call.target)).map(|(before, _)| before);
+    let prefix = prefix.map(|before| format!("{before}{}", marker(&call.target))).unwrap_or_default();
+    let plain = |name: &str| headers.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str());
+    let media = plain("content-type").and_then(|media| media.split(';').next()).unwrap_or_default();
+    let body = if media.trim() == "text/html" && plain("content-encoding").is_none() {
+        rewritten(body, &prefix)
+    } else {
+        body
+    };
+    let mut headers = headers;
+    for (_, place) in headers.iter_mut().filter(|(name, _)| name == "location") {
+        if let Some(led) = page::led_back(place, &prefix) {
+            *place = led;
+        }
+    }
+    let answer = Answer { code, content_type: "", body: Body::Stream(body), headers: Vec::new() };
+    Ok(answer.with_all(headers))
+}
+
+/// What a stream of bytes is to an answer.
+type Pieces = futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>>;
+
+/// The page with its links led back through the proxy.
+fn rewritten(body: Pieces, prefix: &str) -> Pieces {
+    let state = (body, page::Page::new(prefix), false);
+    Box::pin(futures::stream::unfold(state, |(mut body, mut page, ended)| async move {
+        if ended {
+            return None;
+        }
+        match body.next().await {
+            Some(Ok(bytes)) => {
+                let piece = page.piece(&bytes);
+                Some((Ok(piece), (body, page, false)))
+            }
+            Some(Err(error)) => Some((Err(error), (body, page, true))),
+            None => {
+                let rest = page.rest();
+                Some((Ok(rest), (body, page, true)))
+            }
+        }
+    }))
 }
 
 fn backend_status(code: u16, message: String) -> Status {
@@ -139,10 +213,13 @@ where
         .map_err(|_| unreachable(format!("dial tcp {}:{}: i/o timeout", backend.host, backend.port)))?
         .map_err(|error| unreachable(format!("dial tcp {}:{}: {error}", backend.host, backend.port)))?;
     tcp.set_nodelay(true).map_err(Status::internal)?;
-    if !backend.tls {
-        return exchange(TokioIo::new(tcp), request).await.map_err(|error| unreachable(error.to_string()).into());
-    }
-    let config = client_config(server.config.kubelet_client.as_ref(), server.config.kubelet_ca.as_deref());
+    let config = match backend.wire {
+        Wire::Plain => {
+            return exchange(TokioIo::new(tcp), request).await.map_err(|error| unreachable(error.to_string()).into());
+        }
+        Wire::Kubelet => client_config(server.config.kubelet_client.as_ref(), server.config.kubelet_ca.as_deref()),
+        Wire::Unjudged => unjudged_client_config(),
+    };
     let config = config.map_err(|error| unreachable(error.to_string()))?;
     let name = rustls_pki_types::ServerName::try_from(backend.host.trim_matches(['[', ']']).to_owned())
         .map_err(|error| unreachable(error.to_string()))?;
@@ -186,8 +263,7 @@ async fn node(server: &Server, call: &Call) -> Result<Backend, Failure> {
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")).into());
     }
     let (host, port) = kubelet(server, &call.authorized.permit, node).await?;
-    let encode =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, SEGMENT).to_string();
     let path = match part {
         "log" => format!("/containerLogs/{namespace}/{name}/{}", encode(&container(call, &pod)?)),
         "portforward" => format!("/portForward/{namespace}/{name}"),
@@ -226,7 +302,7 @@ async fn node(server: &Server, call: &Call) -> Result<Backend, Failure> {
     }
     let query = query.finish();
     let target = if query.is_empty() { path } else { format!("{path}?{query}") };
-    Ok(Backend { host, port, tls: true, target })
+    Ok(Backend { host, port, wire: Wire::Kubelet, target })
 }
 
 /// The container that the client means.
@@ -288,8 +364,7 @@ async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
         [scheme, name, port] => (*scheme, *name, *port),
         _ => return Err(Status::bad_request(format!("invalid proxy request {:?}", call.target.name)).into()),
     };
-    let marker = format!("/{}/{}/proxy", call.target.kind.plural, call.target.name);
-    let path = call.received().target.split_once(&marker).map_or("", |(_, rest)| rest);
+    let path = call.received().target.split_once(&marker(&call.target)).map_or("", |(_, rest)| rest);
     let path = path
         .find('/')
         .map_or_else(|| format!("/{path}"), |at| if at == 0 { path.to_owned() } else { format!("/{path}") });
@@ -298,7 +373,8 @@ async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
     if call.target.kind.plural == "nodes" {
         let (host, known) = kubelet(server, permit, name).await?;
         let port = if port.is_empty() { known } else { number(port)? };
-        return Ok(Backend { host, port, tls: port == known, target: path });
+        let wire = if port == known { Wire::Kubelet } else { Wire::Plain };
+        return Ok(Backend { host, port, wire, target: path });
     }
     let object = read::get(server, permit, &target).await?.value();
     let (host, port) = if call.target.kind.plural == "pods" {
@@ -315,13 +391,20 @@ async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
     if host.is_empty() {
         return Err(Status::unavailable("address not allowed: the pod has no address yet").into());
     }
-    if scheme == "https" {
-        return Err(Status::bad_request(
-            "https backends of proxy are not offered: their certificates cannot be judged",
-        )
-        .into());
-    }
-    Ok(Backend { host, port, tls: false, target: path })
+    let wire = if scheme == "https" { Wire::Unjudged } else { Wire::Plain };
+    Ok(Backend { host, port, wire, target: path })
+}
+
+/// What stands before the backend's own path.
+fn marker(target: &Target) -> String {
+    format!("/{}/{}/proxy", target.kind.plural, target.name)
+}
+
+/// Where a path that ends in `/proxy` begins for a browser, so that relative links of its pages stay below it.
+fn rooted(target: &str) -> Option<String> {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let query = query.filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
+    path.ends_with("/proxy").then(|| format!("{path}/{query}"))
 }
 
 fn number(port: &str) -> Result<u16, Failure> {
@@ -364,4 +447,18 @@ fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> 
             Some((address, port))
         })
         .ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rooted;
+
+    #[test]
+    fn the_root_of_a_backend_ends_with_a_slash() {
+        let root = "/api/v1/namespaces/a/pods/p/proxy";
+        assert_eq!(rooted(root).as_deref(), Some("/api/v1/namespaces/a/pods/p/proxy/"));
+        assert_eq!(rooted(&format!("{root}?x=1&y")).as_deref(), Some("/api/v1/namespaces/a/pods/p/proxy/?x=1&y"));
+        assert_eq!(rooted(&format!("{root}/")), None);
+        assert_eq!(rooted(&format!("{root}/page?x=/proxy")), None);
+    }
 }

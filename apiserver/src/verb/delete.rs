@@ -1,4 +1,4 @@
-//! DELETE of one object or a collection, and eviction.
+//! DELETE of one object or a collection.
 
 use super::{Call, options, shown};
 use crate::answer::{Answer, Failure};
@@ -10,7 +10,7 @@ use crate::registry::write::{self, DeleteOptions};
 use crate::road::decoded;
 use crate::road::received::Query;
 use crate::server::Server;
-use api::field_path::{Errors, FieldError, Path};
+use api::field_path::Errors;
 use api::status::Status;
 use api::{meta, value};
 use serde_json::{Value, json};
@@ -61,29 +61,6 @@ pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failu
     let page = write::delete_collection(server, permit, &call.target, &filter, &wanted, &options).await?;
     let meta = ListMeta { revision: page.revision.to_string(), ..ListMeta::default() };
     shown::list(call.received(), call.medium, call.target.kind, &meta, &page.entries, server.now())
-}
-
-/// `pods/eviction`. Disruption budgets would be asked here; nothing counts healthy pods yet, so nothing forbids.
-///
-/// # Errors
-/// Those of decoding and of the deletion.
-pub async fn evict(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let eviction = call.part_object().await?.value;
-    let name = meta::name(&eviction);
-    if !name.is_empty() && name != call.target.name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
-    }
-    let mut options = parse(value::get(&eviction, "deleteOptions").unwrap_or(&Value::Null))?;
-    if options.ignore_read_error {
-        let field = Path::new("deleteOptions").child(unreadable::OPTION);
-        let why = "can not be set for pod eviction, try after removing the option";
-        let errors = Errors::from([FieldError::invalid(&field, true, why)]);
-        return Err(Status::invalid("policy", "Eviction", &call.target.name, &errors).into());
-    }
-    options.dry_run |= call.write_options()?.dry_run;
-    write::delete(server, &call.authorized.permit, &call.target, &options).await?;
-    let done = Status::created();
-    shown::value(call.medium, &done.to_value(), shown::meta_schema("Status")?, 201)
 }
 
 /// Options from the body, or from the query when there is none.
@@ -146,7 +123,8 @@ fn refuse(errors: &Errors) -> Failure {
     Status::invalid("meta.k8s.io", "DeleteOptions", "", errors).into()
 }
 
-fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
+/// Options from an object of kind `DeleteOptions`.
+pub(super) fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
     let text = |path: &str| value::get(object, path).and_then(Value::as_str).filter(|t| !t.is_empty());
     let orphan = value::get(object, "orphanDependents").and_then(Value::as_bool).map(|flag| flag.to_string());
     Ok(DeleteOptions {

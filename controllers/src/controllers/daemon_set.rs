@@ -1,15 +1,18 @@
 //! Runs a pod of each DaemonSet on every node that fits it: `plan.rs` decides about pods, `history.rs` keeps the
 //! ControllerRevisions. Binding is the scheduler's; a node affinity names the node.
 
-mod history;
 mod plan;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
-    core::v1::{Node, Pod},
+    core::v1::{Node, Pod, PodTemplateSpec},
 };
 use kube::{
     Api,
@@ -21,10 +24,10 @@ use serde_json::json;
 use self::plan::{Observed, Plan};
 use crate::{
     controller::{
-        self, Context, Controller, EVENTS, Error, Next, Rule, is_already_exists, is_namespace_terminating,
-        is_not_found, message,
+        self, Context, Controller, EVENTS, Error, Next, Rule, is_namespace_terminating, is_not_found, message,
     },
     events::Note,
+    history::{self, Revised},
     informer::{Change, Key, Watched},
     object, pod,
     queue::Queue,
@@ -32,7 +35,26 @@ use crate::{
 };
 
 impl Watched for DaemonSet {}
-impl Watched for ControllerRevision {}
+
+impl Revised for DaemonSet {
+    const REVISION_HASH: &'static str = history::HASH;
+
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref().map(|spec| &spec.template)
+    }
+
+    fn collisions(&self) -> Option<i32> {
+        self.status.as_ref()?.collision_count
+    }
+
+    fn collided(&self) -> Self {
+        let mut moved = self.clone();
+        let status = moved.status.get_or_insert_default();
+        status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
+        moved
+    }
+}
+
 impl Watched for Node {}
 
 pub(crate) static CONTROLLER: Controller = Controller {
@@ -230,7 +252,8 @@ async fn reconcile(context: Context, key: Key, failures: Arc<Failures>) -> Resul
         return Ok(Next::Done);
     }
     let pods = claim(&context, &set, &key).await?;
-    let (hash, old_revisions) = keep_history(&context, &set, &key).await?;
+    let (revision, old_revisions) = history::keep(&context, &*set).await?;
+    let hash = object::label(&revision.metadata, history::HASH).unwrap_or_default().to_owned();
     let nodes = context.informers.of::<Node>().all();
     let now = context.now();
     let observed = Observed { set: &set, nodes: &nodes, pods: &pods, hash: &hash, now };
@@ -266,54 +289,20 @@ async fn reconcile(context: Context, key: Key, failures: Arc<Failures>) -> Resul
         }
     }
     outcome?;
-    let api = context.api::<ControllerRevision>(&key.namespace);
-    for revision in history::surplus(&set, &old_revisions, &pods) {
-        controller::delete(&api, object::name(&revision.metadata), revision.metadata.uid.as_deref()).await?;
-    }
+    let run: BTreeSet<_> = pods
+        .iter()
+        .filter(|one| !pod::is_terminal(one))
+        .filter_map(|one| object::label(&one.metadata, history::HASH))
+        .collect();
+    let live: BTreeSet<_> = old_revisions
+        .iter()
+        .filter(|one| object::label(&one.metadata, history::HASH).is_some_and(|hash| run.contains(hash)))
+        .map(|one| object::name(&one.metadata).to_owned())
+        .collect();
+    // Revisions that run count towards the limit.
+    let limit = usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(0).saturating_sub(live.len());
+    history::prune(&context, &*set, &old_revisions, &live, limit).await?;
     Ok(wait.map_or(Next::Done, Next::After))
-}
-
-/// Makes sure that the set's template has a ControllerRevision with the highest number. Returns its hash and the others.
-async fn keep_history(
-    context: &Context,
-    set: &DaemonSet,
-    key: &Key,
-) -> Result<(String, Vec<Arc<ControllerRevision>>), Error> {
-    let revisions = context.informers.of::<ControllerRevision>();
-    let api = context.api::<ControllerRevision>(&key.namespace);
-    let uid = object::uid(&set.metadata);
-    let mut held = revisions.owned_by(uid);
-    held.retain(|one| object::is_controlled_by(&one.metadata, uid));
-    let kept = match history::plan(set, &held) {
-        history::Write::Keep(revision) => revision,
-        history::Write::Renumber(revision) => {
-            let written = api.replace(object::name(&revision.metadata), &PostParams::default(), &revision).await?;
-            revisions.saw(&written.metadata).await;
-            written
-        }
-        history::Write::Create(revision) => match api.create(&PostParams::default(), &revision).await {
-            Ok(made) => {
-                revisions.saw(&made.metadata).await;
-                made
-            }
-            Err(error) if is_already_exists(&error) => {
-                let name = object::name(&revision.metadata);
-                let live = api.get(name).await?;
-                if live.data != revision.data {
-                    let mut moved = set.clone();
-                    let status = moved.status.get_or_insert_default();
-                    status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
-                    let sets = context.api::<DaemonSet>(&key.namespace);
-                    sets.replace_status(&key.name, &PostParams::default(), &moved).await?;
-                }
-                return Err(Error::NotYet(format!("{name} exists already")));
-            }
-            Err(error) => return Err(error.into()),
-        },
-    };
-    held.retain(|one| one.metadata.uid != kept.metadata.uid);
-    let hash = object::label(&kept.metadata, history::HASH).unwrap_or_default().to_owned();
-    Ok((hash, held))
 }
 
 async fn act(context: &Context, key: &Key, set: &DaemonSet, hash: &str, plan: &Plan) -> Result<(), Error> {

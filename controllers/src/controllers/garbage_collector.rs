@@ -281,11 +281,19 @@ async fn look(context: &Context, collector: &Collector, uid: &str) -> Result<Nex
         unseen |= state == Owner::Solid && collector.graph.lock().get(&owner.uid).is_none();
         owners.push((owner.uid.clone(), state));
     }
-    let dependents = collector.graph.lock().dependents(uid).len();
-    match judge(&owners, dependents) {
+    let dependents = collector.graph.lock().dependents(uid);
+    let circle = {
+        let graph = collector.graph.lock();
+        dependents.iter().any(|one| graph.get(one).is_some_and(|node| node.foreground))
+    };
+    match judge(&owners, dependents.len()) {
         Verdict::Keep if unseen => return Ok(Next::After(UNSEEN_OWNER)),
         Verdict::Keep => {}
         Verdict::Release(gone) => release(&api, &meta, &gone).await?,
+        // An owner that waits for it may be its own dependent's dependent: nobody waits for it any more then.
+        Verdict::Foreground if circle && unblock(&api, &meta).await? => {
+            return Ok(Next::After(Duration::from_millis(1)));
+        }
         Verdict::Foreground => delete(&api, &meta, PropagationPolicy::Foreground).await?,
         Verdict::Delete => {
             let policy = match () {
@@ -370,6 +378,17 @@ async fn release(api: &Api<DynamicObject>, meta: &ObjectMeta, owners: &[String])
         return Ok(());
     }
     patch(api, meta, json!({"ownerReferences": left})).await
+}
+
+/// Lets no owner of the object wait for its end; whether one did.
+async fn unblock(api: &Api<DynamicObject>, meta: &ObjectMeta) -> Result<bool, Error> {
+    let mut owners = meta.owner_references.clone().unwrap_or_default();
+    let blocking = owners.iter_mut().filter(|one| one.block_owner_deletion == Some(true));
+    let count = blocking.map(|one| one.block_owner_deletion = Some(false)).count();
+    if count > 0 {
+        patch(api, meta, json!({"ownerReferences": owners})).await?;
+    }
+    Ok(count > 0)
 }
 
 async fn orphan(context: &Context, collector: &Collector, uid: &str) -> Result<Next, Error> {

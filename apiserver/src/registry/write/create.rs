@@ -6,7 +6,7 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
-use crate::registry::{Target, allocate, guard};
+use crate::registry::{Target, allocate, guard, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
@@ -44,7 +44,7 @@ pub async fn create(
         value::remove(&mut object, "status");
     }
     default(kind, &mut object);
-    let request = admission_request(Operation::Create, target, options, permit, &Value::Null);
+    let request = admission_request(Operation::Create, target, options, permit, &Value::Null, server.now());
     server.admission.mutate(&request, &mut object, server).await.map_err(|refusal| refusal.0)?;
     default(kind, &mut object);
     if kind.generation {
@@ -66,6 +66,7 @@ pub async fn create(
     errors.extend(meta_validation::validate_create(&object, kind));
     errors.extend(kind.hooks.validate(&object));
     refuse(target, &object, &errors)?;
+    let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &object, None).await?;
     let warnings = kind.hooks.warnings(&object, None);

@@ -56,7 +56,7 @@ pub async fn delete(
         let old = read::served(target.kind, &entry);
         preconditions(target, options, &old)?;
         let write_options = Options::default();
-        let request = admission_request(Operation::Delete, target, &write_options, permit, &old);
+        let request = admission_request(Operation::Delete, target, &write_options, permit, &old, server.now());
         server.admission.validate(&request, &old, server).await.map_err(|refusal| refusal.0)?;
         let now = i64::try_from(server.clock.unix_seconds()).unwrap_or(i64::MAX);
         let decision = finalize::decide(target.kind, &old, options.propagation, options.grace, now);

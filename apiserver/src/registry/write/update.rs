@@ -6,7 +6,7 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
-use crate::registry::{Target, allocate, finalize, guard, read};
+use crate::registry::{Target, allocate, finalize, guard, read, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
@@ -88,7 +88,7 @@ async fn attempt(
         }
     }
     default(kind, &mut new);
-    let request = admission_request(Operation::Update, target, options, permit, old);
+    let request = admission_request(Operation::Update, target, options, permit, old, server.now());
     server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)?;
     default(kind, &mut new);
     if options.subresource.is_empty() {
@@ -98,7 +98,9 @@ async fn attempt(
     let now = server.now_text();
     let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp(&options.subresource, &mut new, Some(old), &occasion);
-    if kind.generation && differs(kind, &new, old) {
+    // A pod that is given its node is still the pod that was asked for.
+    let part = kind.subresource(&options.subresource).map(|part| part.part);
+    if kind.generation && !matches!(part, Some(Part::Binding)) && differs(kind, &new, old) {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }
     canonical(kind, &mut new);
@@ -117,6 +119,7 @@ async fn attempt(
         errors.extend(kind.hooks.validate_part(&options.subresource, &new, old));
     }
     refuse(target, &new, &errors)?;
+    let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &new, Some(old)).await?;
     let warnings = match options.subresource.as_str() {

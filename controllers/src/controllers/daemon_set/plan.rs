@@ -17,7 +17,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::history::HASH;
+use crate::history::HASH;
 use crate::{object, pod};
 
 /// What was seen. `hash` is the current template's.
