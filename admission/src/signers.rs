@@ -47,6 +47,10 @@ mod tests {
             Vec::new()
         }
 
+        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
+            Vec::new()
+        }
+
         async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {
             assert_eq!((request.user, right.group, right.resource), ("jane", GROUP, "signers"));
             self.0.contains(&format!("{} {}", right.verb, right.name).as_str())
@@ -113,6 +117,7 @@ mod tests {
                 groups: &[],
                 extra: &std::collections::BTreeMap::new(),
                 old,
+                now: 0,
             };
             let chain = Chain::new(&[], &[]).unwrap();
             let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
@@ -161,6 +166,7 @@ mod tests {
                 groups: &[],
                 extra: &std::collections::BTreeMap::new(),
                 old,
+                now: 0,
             };
             let chain = Chain::new(&[], &[]).unwrap();
             let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
