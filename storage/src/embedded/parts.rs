@@ -7,10 +7,8 @@
 //! Never decides what is durable.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use fjall::compaction::Leveled;
 use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable, SeqNo, Snapshot};
 
@@ -28,9 +26,6 @@ const WORKERS: usize = 3;
 
 /// fjall flushes what keeps the oldest journal alive when the journals together are larger. Opening reads all of them.
 const JOURNALS: u64 = 96 << 20;
-
-/// Bytes of a table. A merge syncs whole tables, and the syncs of commits wait behind it: with 64 MiB for up to a tenth of a second.
-const TABLE: u64 = 16 << 20;
 
 /// fjall with its keyspaces. Dropping it ends fjall's threads.
 pub(super) struct Parts {
@@ -148,7 +143,6 @@ impl Picture {
 fn new_keyspace(memtable: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable)
-        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE)))
         .index_block_pinning_policy(PinningPolicy::all(true))
         .index_block_partitioning_policy(PartitioningPolicy::all(false))
         .filter_block_pinning_policy(PinningPolicy::all(true))
