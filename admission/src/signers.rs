@@ -65,6 +65,32 @@ mod tests {
         WFFJaEFJSjVQWWZ2aEVVQnJyZWRRVGJ5MzNEVHJVcXVEZ1ZtVnFmU2FlQnpOQUdDCi0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVF\
         U1QtLS0tLQo=";
 
+    /// What jane is told of a write of `r`; nothing when it is admitted.
+    fn said(
+        (version, plural): (&str, &str),
+        rights: &'static [&'static str],
+        operation: Operation,
+        part: &str,
+        (old, new): (&Value, &Value),
+    ) -> String {
+        let request = Request {
+            operation,
+            kind: by_resource(GROUP, version, plural).unwrap(),
+            namespace: "",
+            name: "r",
+            subresource: part,
+            user: "jane",
+            uid: "",
+            groups: &[],
+            extra: &std::collections::BTreeMap::new(),
+            old,
+            now: 0,
+        };
+        let chain = Chain::new(&[], &[]).unwrap();
+        let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
+        outcome.err().map(|refusal| refusal.0.message).unwrap_or_default()
+    }
+
     #[test]
     fn signers_are_guarded() {
         let own =
@@ -106,22 +132,7 @@ mod tests {
                 "failed to parse CSR: PEM block type must be CERTIFICATE REQUEST",
             ),
         ] {
-            let request = Request {
-                operation,
-                kind: by_resource(GROUP, "v1", "certificatesigningrequests").unwrap(),
-                namespace: "",
-                name: "r",
-                subresource: part,
-                user: "jane",
-                uid: "",
-                groups: &[],
-                extra: &std::collections::BTreeMap::new(),
-                old,
-                now: 0,
-            };
-            let chain = Chain::new(&[], &[]).unwrap();
-            let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
-            let said = outcome.err().map(|refusal| refusal.0.message).unwrap_or_default();
+            let said = said(("v1", "certificatesigningrequests"), rights, operation, part, (old, new));
             let expected = match why {
                 "" => String::new(),
                 why => format!("certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: {why}"),
@@ -155,22 +166,7 @@ mod tests {
             (REQUESTS, &["sign a.b/c"], update, "status", &plain, &done, ""),
             (REQUESTS, &[], update, "", &plain, &done, ""),
         ] {
-            let request = Request {
-                operation,
-                kind: by_resource(GROUP, "v1beta1", plural).unwrap(),
-                namespace: "",
-                name: "r",
-                subresource: part,
-                user: "jane",
-                uid: "",
-                groups: &[],
-                extra: &std::collections::BTreeMap::new(),
-                old,
-                now: 0,
-            };
-            let chain = Chain::new(&[], &[]).unwrap();
-            let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
-            let said = outcome.err().map(|refusal| refusal.0.message).unwrap_or_default();
+            let said = said(("v1beta1", plural), rights, operation, part, (old, new));
             assert_eq!(said, why, "{plural} {rights:?} {operation:?} {part}");
         }
     }

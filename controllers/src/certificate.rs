@@ -1,7 +1,8 @@
 //! CertificateSigningRequests: what their conditions say, what a kubelet may ask for, and certificates signed by the cluster's
-//! authority. Pure but for the serial number's chance; it never writes to the API.
+//! authority. Decisions are pure but for the serial number's chance; it never writes to the API.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::x509::{ORGANIZATION, Request};
 use jiff::Timestamp;
@@ -10,7 +11,10 @@ use rcgen::{KeyPair, SigningKey as _};
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 use yasna::{DERWriter, Tag, models::ObjectIdentifier};
 
-use crate::informer::Watched;
+use crate::controller::Context;
+use crate::informer::{Change, Watched};
+use crate::object;
+use crate::queue::Queue;
 
 impl Watched for CertificateSigningRequest {}
 
@@ -22,6 +26,20 @@ pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 pub const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 /// Whatever was asked of the cluster before signers had names.
 pub const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
+
+/// The names of requests as they come and change.
+pub(crate) fn queue(context: &Context) -> Arc<Queue<String>> {
+    let queue: Arc<Queue<String>> = Arc::default();
+    context.informers.of::<CertificateSigningRequest>().subscribe({
+        let queue = queue.clone();
+        move |change| {
+            if !matches!(change, Change::Deleted(_)) {
+                queue.add(object::name(&change.object().metadata).to_owned());
+            }
+        }
+    });
+    queue
+}
 
 /// The conditions of one type.
 pub fn conditions<'a>(

@@ -1,8 +1,6 @@
 //! Approves CertificateSigningRequests of kubelets for client certificates, where whoever asks may have them without a
 //! person's word. It never denies one and never signs.
 
-use std::sync::Arc;
-
 use api::x509::Request;
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -14,9 +12,7 @@ use kube::api::PostParams;
 use crate::{
     certificate::{self, KUBELET_CLIENT},
     controller::{Context, Controller, EVENTS, Error, Next, Rule},
-    informer::{Change, Key},
-    object,
-    queue::Queue,
+    informer::Key,
 };
 
 pub(crate) static CONTROLLER: Controller = Controller {
@@ -42,15 +38,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
 fn start(context: Context) -> BoxFuture<'static, ()> {
     async move {
         let requests = context.informers.of::<CertificateSigningRequest>();
-        let queue: Arc<Queue<String>> = Arc::default();
-        requests.subscribe({
-            let queue = queue.clone();
-            move |change| {
-                if !matches!(change, Change::Deleted(_)) {
-                    queue.add(object::name(&change.object().metadata).to_owned());
-                }
-            }
-        });
+        let queue = certificate::queue(&context);
         if requests.synced(&context.stop).await {
             context.work(CONTROLLER.name, queue, 1, reconcile).await;
         }

@@ -1,8 +1,6 @@
 //! Signs approved CertificateSigningRequests of the four signers of `kubernetes.io` with the cluster's authority. It never
 //! approves, and says of a request that its signer cannot take that it failed.
 
-use std::sync::Arc;
-
 use api::x509::Request;
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
@@ -15,9 +13,8 @@ use kube::api::PostParams;
 use crate::{
     certificate::{self, Authority, CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, SignError},
     controller::{Context, Controller, Error, Next, Options, Rule},
-    informer::{Change, Key},
+    informer::Key,
     object,
-    queue::Queue,
 };
 
 pub(crate) static CONTROLLER: Controller = Controller {
@@ -43,15 +40,7 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
             return;
         }
         let requests = context.informers.of::<CertificateSigningRequest>();
-        let queue: Arc<Queue<String>> = Arc::default();
-        requests.subscribe({
-            let queue = queue.clone();
-            move |change| {
-                if !matches!(change, Change::Deleted(_)) {
-                    queue.add(object::name(&change.object().metadata).to_owned());
-                }
-            }
-        });
+        let queue = certificate::queue(&context);
         if requests.synced(&context.stop).await {
             context.work(CONTROLLER.name, queue, context.options.workers, reconcile).await;
         }

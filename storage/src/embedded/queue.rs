@@ -146,7 +146,8 @@ impl Queue {
     pub(super) fn led(&self) {
         let mut state = self.state.lock();
         state.led = false;
-        let wake = (!state.answers.is_empty() || state.broken.is_some()) && std::mem::take(&mut state.idle);
+        let wanted = !state.answers.is_empty() || state.broken.is_some() || state.closed;
+        let wake = wanted && std::mem::take(&mut state.idle);
         drop(state);
         if wake {
             self.ready.notify_one();

@@ -129,22 +129,10 @@ fn bundle(text: &str) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::shared::testing;
+    use crate::kinds::shared::testing::{self, AUTHORITY};
     use crate::meta_validation;
     use serde_json::json;
 
-    /// An authority.
-    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
-        MIIBfzCCASWgAwIBAgIUWgSs2iVT0/TciIGqdEvx5tqPhCcwCgYIKoZIzj0EAwIw\n\
-        FDESMBAGA1UEAwwJYXV0aG9yaXR5MCAXDTI2MTEyMTE3MDUzOVoYDzIxMjYxMDI4\n\
-        MTcwNTM5WjAUMRIwEAYDVQQDDAlhdXRob3JpdHkwWTATBgcqhkjOPQIBBggqhkjO\n\
-        PQMBBwNCAATuVG64KMJYB3SXk1invvViW3XlL7RD5s1lV9lqg7QOXDxwneGZB8pV\n\
-        nRr0AAhT2+Zb9hbTzJrqTodBaPBkjBRIo1MwUTAdBgNVHQ4EFgQUNGak+gBYQTVJ\n\
-        cZm9uHaCwgPIbP8wHwYDVR0jBBgwFoAUNGak+gBYQTVJcZm9uHaCwgPIbP8wDwYD\n\
-        VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiBN3rJoF/Osaz7PB3hQM+Av\n\
-        r1HradGRt2S6wFmm4RyctgIhAJHxbafdp36JzWErrd2uJu1Y5nt5bTrcXhY8QkmW\n\
-        ffVW\n\
-        -----END CERTIFICATE-----\n";
     /// A certificate of somebody else.
     const LEAF: &str = "-----BEGIN CERTIFICATE-----\n\
         MIIBcjCCARigAwIBAgIUJOM6Hd0+N9l93ROuGaziWgMJ55swCgYIKoZIzj0EAwIw\n\

@@ -368,7 +368,7 @@ fn times(new: &Value, leaf: &Leaf, chain: &Path) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::shared::testing;
+    use crate::kinds::shared::testing::{self, AUTHORITY};
 
     /// An Ed25519 key.
     const ED: &str = "MCowBQYDK2VwAyEAs4CQ4ysVKb/D+FH/xEG+1TT46Qfb1/QCD4RQdhv741E=";
@@ -386,18 +386,6 @@ mod tests {
         RUawlOt+79+6zaQwHwYDVR0jBBgwFoAUNGak+gBYQTVJcZm9uHaCwgPIbP8wCgYI\n\
         KoZIzj0EAwIDSAAwRQIhAJuugm6Ur9ezekQlu8vmBQHrm2wmW26Bi6vEmtYLdTnI\n\
         AiAq9bVRbxz6XY/Y72oQJqGzI2nzw4P9rtTc8Ys2JSJ+DA==\n\
-        -----END CERTIFICATE-----\n";
-    /// A certificate of another key.
-    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
-        MIIBfzCCASWgAwIBAgIUWgSs2iVT0/TciIGqdEvx5tqPhCcwCgYIKoZIzj0EAwIw\n\
-        FDESMBAGA1UEAwwJYXV0aG9yaXR5MCAXDTI2MTEyMTE3MDUzOVoYDzIxMjYxMDI4\n\
-        MTcwNTM5WjAUMRIwEAYDVQQDDAlhdXRob3JpdHkwWTATBgcqhkjOPQIBBggqhkjO\n\
-        PQMBBwNCAATuVG64KMJYB3SXk1invvViW3XlL7RD5s1lV9lqg7QOXDxwneGZB8pV\n\
-        nRr0AAhT2+Zb9hbTzJrqTodBaPBkjBRIo1MwUTAdBgNVHQ4EFgQUNGak+gBYQTVJ\n\
-        cZm9uHaCwgPIbP8wHwYDVR0jBBgwFoAUNGak+gBYQTVJcZm9uHaCwgPIbP8wDwYD\n\
-        VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiBN3rJoF/Osaz7PB3hQM+Av\n\
-        r1HradGRt2S6wFmm4RyctgIhAJHxbafdp36JzWErrd2uJu1Y5nt5bTrcXhY8QkmW\n\
-        ffVW\n\
         -----END CERTIFICATE-----\n";
     /// A key on P-256.
     const P256: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE7lRuuCjCWAd0l5NYp771Ylt15S+0Q+bNZVfZaoO0Dlw8cJ3hmQfKVZ0a9AAIU9vmW/YW08ya6k\

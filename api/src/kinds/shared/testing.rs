@@ -10,6 +10,19 @@ use std::collections::BTreeMap;
 /// Half past midnight on 2026-01-01, in Unix seconds: the `now` of rows.
 pub(crate) const NOW: i64 = 1_767_225_600 + 1800;
 
+/// An authority.
+pub(crate) const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+    MIIBfzCCASWgAwIBAgIUWgSs2iVT0/TciIGqdEvx5tqPhCcwCgYIKoZIzj0EAwIw\n\
+    FDESMBAGA1UEAwwJYXV0aG9yaXR5MCAXDTI2MTEyMTE3MDUzOVoYDzIxMjYxMDI4\n\
+    MTcwNTM5WjAUMRIwEAYDVQQDDAlhdXRob3JpdHkwWTATBgcqhkjOPQIBBggqhkjO\n\
+    PQMBBwNCAATuVG64KMJYB3SXk1invvViW3XlL7RD5s1lV9lqg7QOXDxwneGZB8pV\n\
+    nRr0AAhT2+Zb9hbTzJrqTodBaPBkjBRIo1MwUTAdBgNVHQ4EFgQUNGak+gBYQTVJ\n\
+    cZm9uHaCwgPIbP8wHwYDVR0jBBgwFoAUNGak+gBYQTVJcZm9uHaCwgPIbP8wDwYD\n\
+    VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiBN3rJoF/Osaz7PB3hQM+Av\n\
+    r1HradGRt2S6wFmm4RyctgIhAJHxbafdp36JzWErrd2uJu1Y5nt5bTrcXhY8QkmW\n\
+    ffVW\n\
+    -----END CERTIFICATE-----\n";
+
 static EXTRA: BTreeMap<String, Vec<String>> = BTreeMap::new();
 
 /// A write of nobody in particular at this time.
