@@ -19,19 +19,27 @@ impl Path {
     /// A field below this one; dots in `name` descend.
     #[must_use]
     pub fn child(&self, name: &str) -> Path {
-        if self.0.is_empty() { Path(name.to_owned()) } else { Path(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() { Path(name.to_owned()) } else { self.followed_by([".", name, ""]) }
     }
 
     /// An element of a list.
     #[must_use]
     pub fn index(&self, index: usize) -> Path {
-        Path(format!("{}[{index}]", self.0))
+        self.followed_by(["[", itoa::Buffer::new().format(index), "]"])
     }
 
     /// An entry of a map.
     #[must_use]
     pub fn key(&self, key: &str) -> Path {
-        Path(format!("{}[{key}]", self.0))
+        self.followed_by(["[", key, "]"])
+    }
+
+    /// Validation makes hundreds of paths for an object without an error: one allocation each.
+    fn followed_by(&self, parts: [&str; 3]) -> Path {
+        let mut out = String::with_capacity(self.0.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+        out.push_str(&self.0);
+        parts.iter().for_each(|part| out.push_str(part));
+        Path(out)
     }
 }
 

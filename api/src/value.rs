@@ -7,12 +7,24 @@ use serde_json::{Map, Value};
 /// The value at a dotted path (`spec.template.spec`), `None` where a step is absent.
 #[must_use]
 pub fn get<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(value, |at, step| at.get(step))
+    steps(path).try_fold(value, |at, step| at.get(step))
+}
+
+/// The steps of a dotted path. Paths are a few bytes long: looking at each is faster than a search made for long texts.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let dot = text.bytes().position(|byte| byte == b'.').and_then(|dot| text.split_at_checked(dot));
+        let (step, after) = dot.map_or((text, None), |(step, after)| (step, after.get(1..)));
+        rest = after;
+        Some(step)
+    })
 }
 
 /// The value at a dotted path, for changing in place.
 pub fn get_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    path.split('.').try_fold(value, |at, step| at.get_mut(step))
+    steps(path).try_fold(value, |at, step| at.get_mut(step))
 }
 
 /// The string at a path; empty when absent.
@@ -47,7 +59,7 @@ pub fn items_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut [Value] {
 /// The map at a path, made when absent; whatever else was there is replaced.
 pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
     let mut at = value;
-    for step in path.split('.').filter(|step| !step.is_empty()) {
+    for step in steps(path).filter(|step| !step.is_empty()) {
         at = object(at).entry(step).or_insert_with(|| Value::Object(Map::new()));
     }
     object(at)

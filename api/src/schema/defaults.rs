@@ -3,7 +3,6 @@
 //! Never applies a default that needs thought: those are in the kinds' files.
 
 use super::types::{Field, SchemaRef, Shape};
-use crate::codec::is_empty;
 use serde_json::{Map, Value};
 
 /// Fills absent fields that have a constant default, at every depth. A struct that is absent stays absent, except where
@@ -15,7 +14,7 @@ pub fn apply(value: &mut Value, schema: SchemaRef<'_>) {
 }
 
 fn fill(object: &mut Map<String, Value>, schema: SchemaRef<'_>) {
-    for field in &schema.def().fields {
+    for field in schema.types.defaulted(schema.id) {
         match object.get_mut(&field.name) {
             Some(value) if !value.is_null() => descend(value, &field.shape, schema),
             _ => absent(object, field, schema),
@@ -24,9 +23,7 @@ fn fill(object: &mut Map<String, Value>, schema: SchemaRef<'_>) {
 }
 
 fn absent(object: &mut Map<String, Value>, field: &Field, schema: SchemaRef<'_>) {
-    // Where absent and zero are the same to Go, a default of zero says nothing.
-    let default = field.default.as_ref().filter(|default| field.pointer || !is_empty(default));
-    if let Some(default) = default {
+    if let Some(default) = field.constant() {
         let mut value = default.clone();
         descend(&mut value, &field.shape, schema);
         object.insert(field.name.clone(), value);

@@ -113,6 +113,24 @@ pub struct Field {
     pub allowed: Vec<String>,
 }
 
+impl Field {
+    /// The constant default, where it says something: absent and zero may be the same to Go.
+    pub(crate) fn constant(&self) -> Option<&Value> {
+        self.default.as_ref().filter(|default| self.pointer || !crate::codec::is_empty(default))
+    }
+}
+
+impl Shape {
+    /// The struct type that this is, or that lists and maps of any depth hold.
+    fn structure(&self) -> Option<TypeId> {
+        match self {
+            Shape::Struct(id) => Some(*id),
+            Shape::List { items: inner, .. } | Shape::Map { values: inner, .. } => inner.structure(),
+            _ => None,
+        }
+    }
+}
+
 /// A struct type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeDef {
@@ -172,6 +190,10 @@ pub struct Types {
     wire: Vec<Vec<Option<Wire>>>,
     /// By type, once sealed.
     names: Vec<Names>,
+    /// By type, once sealed: positions of the fields that a constant default may fill, or something below them.
+    defaulted: Vec<Vec<usize>>,
+    /// By type, once sealed: positions of the fields that JSON never leaves out.
+    always: Vec<Vec<usize>>,
 }
 
 /// A hash table from field name to position. Names come from a schema, never from a client: no attack on the hash.
@@ -209,10 +231,18 @@ impl Names {
         }
     }
 
+    /// Of the length and of both ends, which overlap in short names: what lies between tells few fields apart.
     fn hash(name: &str) -> usize {
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let bytes = name.as_bytes();
+        let ends = match (bytes.first_chunk(), bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last), ..) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            (_, _, Some(first), Some(last)) => {
+                (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
+            }
+            _ => (bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
+        };
+        let hash = (ends.0 ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ ends.1.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
         (hash ^ (hash >> 32)) as usize
     }
 }
@@ -257,6 +287,33 @@ impl Types {
     /// Makes lookups of fields fast; no type may change afterwards.
     pub(crate) fn seal(&mut self) {
         self.names = self.defs.iter().map(|def| Names::of(&def.fields)).collect();
+        self.always = self.defs.iter().map(|def| positions(&def.fields, |field| !field.omit_empty)).collect();
+        let own = |field: &Field| field.constant().is_some();
+        let mut defaulted: Vec<_> = self.defs.iter().map(|def| positions(&def.fields, own)).collect();
+        // Types refer to each other in circles: until nothing new is found.
+        loop {
+            let below = |shape: &Shape| {
+                let id = shape.structure();
+                id.and_then(|id| defaulted.get(id.0 as usize)).is_some_and(|fields| !fields.is_empty())
+            };
+            let more = |field: &Field| own(field) || below(&field.shape);
+            let found: Vec<_> = self.defs.iter().map(|def| positions(&def.fields, more)).collect();
+            if found == defaulted {
+                break;
+            }
+            defaulted = found;
+        }
+        self.defaulted = defaulted;
+    }
+
+    /// The fields that a constant default may fill, or something below them; all where nobody has looked.
+    pub(crate) fn defaulted(&self, id: TypeId) -> impl Iterator<Item = &Field> {
+        select(self.get(id), self.defaulted.get(id.0 as usize)).map(|(_, field)| field)
+    }
+
+    /// The fields that JSON never leaves out, with their positions; all where nobody has looked.
+    pub(crate) fn always(&self, id: TypeId) -> impl Iterator<Item = (usize, &Field)> {
+        select(self.get(id), self.always.get(id.0 as usize)).filter(|(_, field)| !field.omit_empty)
     }
 
     /// The position of the field with this JSON name.
@@ -296,6 +353,17 @@ impl Types {
     pub fn iter(&self) -> impl Iterator<Item = &TypeDef> {
         self.defs.iter()
     }
+}
+
+fn positions(fields: &[Field], wanted: impl Fn(&Field) -> bool) -> Vec<usize> {
+    fields.iter().enumerate().filter(|(_, field)| wanted(field)).map(|(index, _)| index).collect()
+}
+
+/// The fields at these positions, or all.
+fn select<'a>(def: &'a TypeDef, positions: Option<&'a Vec<usize>>) -> impl Iterator<Item = (usize, &'a Field)> {
+    let all = if positions.is_some() { 0 } else { def.fields.len() };
+    let some = positions.into_iter().flatten().copied();
+    some.chain(0..all).filter_map(|index| def.fields.get(index).map(|field| (index, field)))
 }
 
 /// A struct type together with its arena.

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 /// A cursor over the input.
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
+    /// The same, where all of it is UTF-8: strings need not be looked at again.
+    text: Option<&'a str>,
     at: usize,
     depth: usize,
 }
@@ -17,7 +19,7 @@ pub(super) type Step<T> = Result<T, DecodeError>;
 
 impl<'a> Scan<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Scan<'a> {
-        Scan { bytes, at: 0, depth: 0 }
+        Scan { bytes, text: std::str::from_utf8(bytes).ok(), at: 0, depth: 0 }
     }
 
     /// The next byte that is not white space, not consumed.
@@ -112,12 +114,15 @@ impl<'a> Scan<'a> {
         self.advance();
         let start = self.at;
         let rest = self.bytes.get(start..).unwrap_or_default();
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
-        self.at += length;
+        self.at += plain(rest);
         match self.bytes.get(self.at) {
             Some(b'"') => {
+                let end = self.at;
                 self.advance();
-                Ok(String::from_utf8_lossy(rest.get(..length).unwrap_or_default()))
+                match self.text.and_then(|text| text.get(start..end)) {
+                    Some(text) => Ok(Cow::Borrowed(text)),
+                    None => Ok(String::from_utf8_lossy(self.bytes.get(start..end).unwrap_or_default())),
+                }
             }
             Some(b'\\') => self.escaped(start),
             _ => Err(self.unexpected("in string literal")),
@@ -325,6 +330,28 @@ impl<'a> Scan<'a> {
             _ => Err(self.unexpected("looking for beginning of value")),
         }
     }
+}
+
+/// How many bytes of a string stand for themselves: up to a quote, a backslash or a control character.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // Eight bytes at once; the lowest marked byte is exact, those above it may be marked by a borrow.
+    let (words, _) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let quote = zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let marked = (quote | backslash | control) & HIGH;
+        if marked != 0 {
+            return index * 8 + (marked.trailing_zeros() / 8) as usize;
+        }
+    }
+    let done = words.len() * 8;
+    let rest = bytes.get(done..).unwrap_or_default();
+    done + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
 }
 
 /// A number without a type: an integer where it is one and fits, else a double.

@@ -42,10 +42,15 @@ fn write_struct(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, i
     }
     present.sort_unstable_by_key(|(index, _)| *index);
     let mut present = present.into_iter().peekable();
+    let mut always = types.always(id).map(|(index, _)| index).peekable();
     out.push(b'{');
     let mut first = true;
-    for (index, field) in def.fields.iter().enumerate() {
+    loop {
+        let (here, due) = (present.peek().map(|(index, _)| *index), always.peek().copied());
+        let Some(index) = here.into_iter().chain(due).min() else { break };
+        always.next_if_eq(&index);
         let value = present.next_if(|(at, _)| *at == index).map(|(_, value)| value);
+        let Some(field) = def.fields.get(index) else { continue };
         if field.omit_empty && value.is_none_or(|value| !field.pointer && scalar::is_empty(value)) {
             continue;
         }

@@ -57,10 +57,9 @@ fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<
     };
     let mut out = Map::new();
     fields(bytes, plan, schema, &mut out, depth)?;
-    for field in &schema.def().fields {
-        if field.omit_empty && !field.pointer && out.get(&field.name).is_some_and(scalar::is_empty) {
-            out.remove(&field.name);
-        }
+    if out.values().any(scalar::is_empty) {
+        let left_out = |name: &str| schema.def().field(name).is_some_and(|field| field.omit_empty && !field.pointer);
+        out.retain(|name, value| !scalar::is_empty(value) || !left_out(name));
     }
     Ok(out)
 }

@@ -1,0 +1,187 @@
+//! What the objects of a request cost in processor time: `cargo bench -p api`.
+//!
+//! Prints one line per figure with its bound, and judges nothing: bounds hold on a quiet machine. `BENCH_ROUNDS` (9) and `BENCH_MILLIS`
+//! (300 per round) set the size, `BENCH_ONLY` names figures by a part of their names, for a profiler. Started without `--bench`
+//! (`cargo test --benches`), it only shows that it runs.
+
+#![allow(missing_docs, reason = "a program")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use api::apply::{FieldSet, Manager, Operation, apply_resetting, update};
+use api::codec::{Strictness, json, protobuf, yaml};
+use api::kind::Kind;
+use api::{kinds, meta_validation, schema, value};
+use serde_json::Value;
+
+// The one that the server runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const POD: &str = include_str!("pod.json");
+const DEPLOYMENT: &str = include_str!("deployment.json");
+const TIME: &str = "2026-01-02T03:04:05Z";
+
+fn env(name: &str, default: u64, quick: u64) -> u64 {
+    let full = std::env::args().any(|argument| argument == "--bench");
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(if full { default } else { quick })
+}
+
+/// Prints the median over rounds of the microseconds that one run takes, and returns it.
+fn figure(name: &str, bound: Option<f64>, mut run: impl FnMut()) {
+    if std::env::var("BENCH_ONLY").is_ok_and(|only| !name.contains(&only)) {
+        return;
+    }
+    let (rounds, time) = (env("BENCH_ROUNDS", 9, 1), Duration::from_millis(env("BENCH_MILLIS", 300, 1)));
+    let mut all: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let (begun, mut runs) = (Instant::now(), 0_u32);
+            while begun.elapsed() < time {
+                for _ in 0..16 {
+                    run();
+                }
+                runs += 16;
+            }
+            begun.elapsed().as_secs_f64() * 1e6 / f64::from(runs)
+        })
+        .collect();
+    all.sort_by(f64::total_cmp);
+    let at = |part: usize| all.get((all.len() - 1) * part / 4).copied().unwrap_or(f64::NAN);
+    let bound = bound.map_or_else(String::new, |bound| format!(", bound {bound}"));
+    println!("{name}: {:.1} us ({:.1} to {:.1}{bound})", at(2), at(0), at(4));
+}
+
+/// Constant defaults and those of the kind.
+fn default(kind: &Kind, object: &mut Value) {
+    schema::defaults::apply(object, kind.schema());
+    kind.hooks.default(object);
+}
+
+/// What only the server sets, so that the object is a valid one.
+fn fill(object: &mut Value) {
+    value::set(object, "metadata.uid", "5b0c1f9e-2f5b-4c0e-9a55-0123456789ab");
+    value::set(object, "metadata.creationTimestamp", TIME);
+}
+
+fn validated(kind: &Kind, object: &Value) {
+    let mut errors = meta_validation::validate_create(object, kind);
+    errors.extend(kind.hooks.validate(object));
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+fn who(manager: &str, operation: Operation) -> Manager<'_> {
+    Manager { manager, operation, api_version: "apps/v1", time: TIME, subresource: "" }
+}
+
+/// The body of a create, from bytes to bytes.
+fn pods() {
+    let kind = kinds::by_gvk("", "v1", "Pod").unwrap();
+    let schema = kind.schema();
+    let text = POD.trim_end().as_bytes();
+    let whole = |mut object: Value| {
+        default(kind, &mut object);
+        kind.hooks.prepare_create(&mut object);
+        fill(&mut object);
+        validated(kind, &object);
+        object
+    };
+    let pod = json::decode(text, schema, Strictness::Strict).unwrap().value;
+    let wire = protobuf::encode(&pod, schema).unwrap();
+    println!("a pod of {} bytes of JSON, {} of protobuf", text.len(), wire.len());
+    figure("pod, JSON: decode, default, validate, encode", Some(60.0), || {
+        let object = json::decode(black_box(text), schema, Strictness::Warn).unwrap().value;
+        black_box(json::encode(&whole(object), schema));
+    });
+    figure("pod, protobuf: decode, default, validate, encode", None, || {
+        let object = protobuf::decode(black_box(&wire), schema, Strictness::Warn).unwrap().value;
+        black_box(protobuf::encode(&whole(object), schema).unwrap());
+    });
+    figure("part: JSON decode", None, || {
+        black_box(json::decode(black_box(text), schema, Strictness::Warn).unwrap());
+    });
+    figure("part: protobuf decode", None, || {
+        black_box(protobuf::decode(black_box(&wire), schema, Strictness::Warn).unwrap());
+    });
+    let full = whole(pod.clone());
+    figure("part: copy of the pod", None, || {
+        black_box(black_box(&pod).clone());
+    });
+    figure("part: copy and default", None, || {
+        let mut object = pod.clone();
+        default(kind, &mut object);
+        black_box(object);
+    });
+    figure("part: validate", None, || validated(kind, black_box(&full)));
+    figure("part: JSON encode", None, || {
+        black_box(json::encode(black_box(&full), schema));
+    });
+    figure("part: protobuf encode", None, || {
+        black_box(protobuf::encode(black_box(&full), schema).unwrap());
+    });
+}
+
+/// A server-side apply that changes one field, from the bytes of the configuration and of the stored object to those of the new one.
+fn applies() {
+    let kind = kinds::by_gvk("apps", "v1", "Deployment").unwrap();
+    let schema = kind.schema();
+    let mut reset = FieldSet::default();
+    reset.insert_subtree(&["status"]);
+    let reset = &reset;
+    let applied = |live: Option<&Value>, text: &[u8]| {
+        let configuration = yaml::decode_applied(text, schema, Strictness::Warn).unwrap().value;
+        apply_resetting(live, &configuration, schema, &who("kubectl", Operation::Apply), false, reset).unwrap()
+    };
+    let mut live = applied(None, DEPLOYMENT.as_bytes());
+    default(kind, &mut live);
+    kind.hooks.prepare_create(&mut live);
+    fill(&mut live);
+    value::set(&mut live, "metadata.generation", 1);
+    // The controller writes the status and an annotation of its own.
+    let mut told = live.clone();
+    value::map_mut(&mut told, "metadata.annotations").insert("deployment.kubernetes.io/revision".to_owned(), "1".into());
+    let live = update(Some(&live), &told, schema, &who("controller", Operation::Update), reset);
+    let mut told = live.clone();
+    value::set(&mut told, "status.replicas", 3);
+    value::set(&mut told, "status.observedGeneration", 1);
+    let controller = Manager { subresource: "status", ..who("controller", Operation::Update) };
+    let live = update(Some(&live), &told, schema, &controller, &FieldSet::default());
+    let stored = json::encode(&live, schema);
+    let change = |text: &str| text.replace("web:4.2.1", "web:4.2.2");
+    let block = String::from_utf8(yaml::encode(&serde_json::from_str(DEPLOYMENT).unwrap(), schema)).unwrap();
+    let (as_json, as_yaml) = (change(DEPLOYMENT), change(&block));
+    let whole = |text: &str| {
+        let live: Value = serde_json::from_slice(black_box(&stored)).unwrap();
+        let mut object = applied(Some(&live), black_box(text).as_bytes());
+        default(kind, &mut object);
+        kind.hooks.prepare_update(&mut object, &live);
+        value::set(&mut object, "metadata.resourceVersion", "2");
+        let mut errors = meta_validation::validate_update(&object, &live, kind);
+        errors.extend(kind.hooks.revalidate(&object, &live));
+        errors.extend(kind.hooks.validate_update(&object, &live));
+        assert!(errors.is_empty(), "{errors:?}");
+        black_box(json::encode(&object, schema));
+    };
+    println!("a deployment of {} bytes of JSON, {} stored", DEPLOYMENT.trim_end().len(), stored.len());
+    figure("deployment: apply of JSON, a field changed", Some(300.0), || whole(&as_json));
+    figure("deployment: apply of YAML, a field changed", Some(300.0), || whole(&as_yaml));
+    figure("deployment: apply of JSON, nothing changed", Some(300.0), || whole(DEPLOYMENT));
+    let configuration = yaml::decode_applied(as_json.as_bytes(), schema, Strictness::Warn).unwrap().value;
+    figure("part: YAML decode of JSON", None, || {
+        black_box(yaml::decode_applied(black_box(as_json.as_bytes()), schema, Strictness::Warn).unwrap());
+    });
+    figure("part: YAML decode of YAML", None, || {
+        black_box(yaml::decode_applied(black_box(as_yaml.as_bytes()), schema, Strictness::Warn).unwrap());
+    });
+    let live: Value = serde_json::from_slice(&stored).unwrap();
+    figure("part: merge and ownership", None, || {
+        let who = who("kubectl", Operation::Apply);
+        black_box(apply_resetting(Some(black_box(&live)), &configuration, schema, &who, false, reset).unwrap());
+    });
+}
+
+fn main() {
+    pods();
+    applies();
+}
