@@ -140,7 +140,8 @@ fn applies() {
     value::set(&mut live, "metadata.generation", 1);
     // The controller writes the status and an annotation of its own.
     let mut told = live.clone();
-    value::map_mut(&mut told, "metadata.annotations").insert("deployment.kubernetes.io/revision".to_owned(), "1".into());
+    value::map_mut(&mut told, "metadata.annotations")
+        .insert("deployment.kubernetes.io/revision".to_owned(), "1".into());
     let live = update(Some(&live), &told, schema, &who("controller", Operation::Update), reset);
     let mut told = live.clone();
     value::set(&mut told, "status.replicas", 3);

@@ -236,9 +236,7 @@ impl Names {
         let bytes = name.as_bytes();
         let ends = match (bytes.first_chunk(), bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
             (Some(first), Some(last), ..) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-            (_, _, Some(first), Some(last)) => {
-                (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
-            }
+            (_, _, Some(first), Some(last)) => (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into()),
             _ => (bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
         };
         let hash = (ends.0 ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -58,8 +58,8 @@ fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<
     let mut out = Map::new();
     fields(bytes, plan, schema, &mut out, depth)?;
     if out.values().any(scalar::is_empty) {
-        let left_out = |name: &str| schema.def().field(name).is_some_and(|field| field.omit_empty && !field.pointer);
-        out.retain(|name, value| !scalar::is_empty(value) || !left_out(name));
+        let field = |name: &str| schema.types.position(schema.id, name).and_then(|at| schema.def().fields.get(at));
+        out.retain(|name, value| !scalar::is_empty(value) || !field(name).is_some_and(is_left_out));
     }
     Ok(out)
 }
@@ -140,12 +140,20 @@ fn one(
                 (Payload::Bytes(bytes), _) if union.is_some() => union_value(bytes, union, types, id, depth)?,
                 (payload, _) => value(payload, shape, types, depth)?,
             };
-            if let Some(new) = new {
-                out.insert(field.name.clone(), new);
+            match new {
+                // Go writes what is no pointer even when it is empty.
+                Some(new) if is_left_out(field) && scalar::is_empty(&new) => drop(out.remove(&field.name)),
+                Some(new) => drop(out.insert(field.name.clone(), new)),
+                None => {}
             }
         }
     }
     Ok(())
+}
+
+/// Not there when it is empty.
+fn is_left_out(field: &Field) -> bool {
+    field.omit_empty && !field.pointer
 }
 
 fn wrapped_list(bytes: &[u8], shape: &Shape, types: &Types, depth: usize) -> Read<Value> {
@@ -337,6 +345,12 @@ impl<'a> Wire<'a> {
     }
 
     fn varint(&mut self) -> Read<u64> {
+        if let Some((byte, rest)) = self.bytes.split_first()
+            && *byte < 0x80
+        {
+            self.bytes = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.take(1)?.first().unwrap_or(&0);
@@ -361,7 +375,10 @@ fn signed(bits: u64) -> i64 {
 }
 
 fn utf8(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 fn wrong_type(number: u32) -> DecodeError {

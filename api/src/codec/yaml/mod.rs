@@ -40,6 +40,9 @@ fn through_json(
     mode: Strictness,
     decode: impl Fn(&[u8], Strictness) -> Result<Decoded, DecodeError>,
 ) -> Result<Decoded, DecodeError> {
+    if let Some(decoded) = as_json(bytes, mode, &decode) {
+        return Ok(decoded);
+    }
     let document = read::first_document(bytes)?;
     let text = json::encode_any(&document.value);
     let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
@@ -52,6 +55,19 @@ fn through_json(
         return Err(DecodeError::Strict(decoded.warnings));
     }
     Ok(decoded)
+}
+
+/// JSON is YAML, most clients send it as such, and reading it as JSON is ten times faster. Only for what nothing is wrong with:
+/// YAML has sentences of its own.
+fn as_json(
+    bytes: &[u8],
+    mode: Strictness,
+    decode: &impl Fn(&[u8], Strictness) -> Result<Decoded, DecodeError>,
+) -> Option<Decoded> {
+    let begins = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_ascii_start().starts_with('{'));
+    let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
+    let decoded = begins.then(|| decode(bytes, gentle).ok()).flatten()?;
+    (mode == Strictness::Ignore || decoded.warnings.is_empty()).then_some(decoded)
 }
 
 /// Encodes an object: what its JSON encoding says, keys sorted.
