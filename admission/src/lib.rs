@@ -3,8 +3,10 @@
 //! Plugins see objects and look up others through `Lookup`; they never write and never talk to the network by themselves.
 #![forbid(unsafe_code)]
 
+pub mod dynamic;
 pub mod plugin;
 pub mod plugins;
 mod signers;
 
-pub use plugin::{Chain, Lookup, Operation, Plugin, Refusal, Request, Right};
+pub use dynamic::{Dynamic, Notes};
+pub use plugin::{Chain, Form, Lookup, Operation, Plugin, Refusal, Request, Right, Shape};

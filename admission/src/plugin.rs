@@ -2,9 +2,11 @@
 //!
 //! Source: upstream's admission controllers: all mutating plugins first, then all validating ones.
 
-use api::kind::Kind;
+use crate::dynamic::{Dynamic, Notes, Rounds};
+use api::kind::{Gvk, Kind};
 use api::status::Status;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -17,9 +19,49 @@ pub enum Operation {
     Update,
     /// Its end.
     Delete,
+    /// A connection to what it stands for.
+    Connect,
+}
+
+impl Operation {
+    /// As rules name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// An object of another kind that clients see instead of the object: the scale of a deployment.
+pub trait Shape: Send + Sync {
+    /// Its kind.
+    fn gvk(&self) -> Gvk;
+    /// How clients see the object; `Null` for `Null`.
+    fn show(&self, object: &Value) -> Value;
+    /// What became of that is put into the object.
+    fn take(&self, object: &mut Value, shown: &Value);
+}
+
+/// In what form those outside, webhooks and policies, are shown what is written.
+#[derive(Clone, Copy)]
+pub enum Form<'a> {
+    /// As it is.
+    Itself,
+    /// In another shape.
+    Shape(&'a dyn Shape),
+    /// It is no object of the resource but the body of a request to it (a binding, an eviction, the options of a connection),
+    /// and the concern of nobody else.
+    Body(Gvk),
+    /// Not at all: they have seen the request in another form, or no request asked for the write.
+    Unseen,
 }
 
 /// A write on its way to the store.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// What is being done.
     pub operation: Operation,
@@ -43,6 +85,16 @@ pub struct Request<'a> {
     pub old: &'a Value,
     /// Seconds since 1970.
     pub now: i64,
+    /// How those outside see it.
+    pub form: Form<'a>,
+    /// Nothing is going to be written.
+    pub dry_run: bool,
+    /// What the client said beside the object, as fields of the request's options.
+    pub options: &'a Value,
+    /// What is to be told beside the verdict.
+    pub notes: &'a Notes,
+    /// Between the rounds of mutation; `None` outside of them.
+    pub rounds: Option<&'a Mutex<Rounds>>,
 }
 
 impl Request<'_> {
@@ -50,6 +102,30 @@ impl Request<'_> {
     #[must_use]
     pub fn is(&self, plural: &str, subresource: &str) -> bool {
         self.kind.group.is_empty() && self.kind.plural == plural && self.subresource == subresource
+    }
+
+    /// The kind of what those outside see.
+    #[must_use]
+    pub fn gvk(&self) -> Gvk {
+        match self.form {
+            Form::Itself | Form::Unseen => self.kind.gvk(),
+            Form::Shape(shape) => shape.gvk(),
+            Form::Body(gvk) => gvk,
+        }
+    }
+
+    /// There is an object that can be changed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.operation, Operation::Create | Operation::Update)
+    }
+
+    /// Looks into what is remembered between rounds.
+    pub(crate) fn rounds<T>(&self, look: impl FnOnce(&mut Rounds) -> T) -> T {
+        match self.rounds {
+            Some(rounds) => look(&mut rounds.lock()),
+            None => look(&mut Rounds::default()),
+        }
     }
 
     /// A 403 in the words of admission.
@@ -86,6 +162,22 @@ pub trait Lookup: Send + Sync {
     async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
     /// Whether the user of this request holds a right.
     async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool;
+    /// One object as it was a moment ago; `None` when it was absent then.
+    async fn peek(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.get(group, plural, namespace, name).await
+    }
+    /// A number that is another one when a kind's objects, as [`Lookup::list`] gives them, have changed.
+    fn generation(&self, _group: &str, _plural: &str) -> u64 {
+        0
+    }
+    /// Other kinds that are served and whose objects are this kind's: its other versions.
+    fn equivalents(&self, _kind: &'static Kind) -> Vec<&'static Kind> {
+        Vec::new()
+    }
+    /// What is remembered of webhooks and policies; `None` where there are none.
+    fn dynamic(&self) -> Option<&Dynamic> {
+        None
+    }
 }
 
 /// One admission plugin.
@@ -93,6 +185,11 @@ pub trait Lookup: Send + Sync {
 pub trait Plugin: Send + Sync {
     /// Name in `--enable-admission-plugins`.
     fn name(&self) -> &'static str;
+
+    /// It knows no kind, and asks about everything what objects of the cluster tell it to ask.
+    fn is_dynamic(&self) -> bool {
+        false
+    }
 
     /// Changes the object or refuses it. Runs again when nothing changes what it did: must be idempotent.
     async fn mutate(&self, _request: &Request<'_>, _object: &mut Value, _lookup: &dyn Lookup) -> Result<(), Refusal> {
@@ -125,24 +222,64 @@ impl Chain {
         Ok(Chain(table.iter().copied().filter(|plugin| !disable.iter().any(|name| name == plugin.name())).collect()))
     }
 
-    /// Runs the mutating plugins.
+    /// Runs the mutating plugins, and once more those that want to see what others changed. Says whether those outside have
+    /// changed something: they know no fields that are the server's own.
     ///
     /// # Errors
     /// The first refusal.
-    pub async fn mutate(&self, request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        for plugin in &self.0 {
-            plugin.mutate(request, object, lookup).await?;
+    pub async fn mutate(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        lookup: &dyn Lookup,
+    ) -> Result<bool, Refusal> {
+        let rounds = Mutex::new(Rounds::default());
+        let request = &Request { rounds: Some(&rounds), ..*request };
+        loop {
+            for plugin in &self.0 {
+                match (plugin.is_dynamic(), request.form) {
+                    (true, Form::Unseen) => {}
+                    (true, Form::Shape(shape)) => {
+                        let old = shape.show(request.old);
+                        let inner = Request { form: Form::Body(shape.gvk()), old: &old, ..*request };
+                        let before = shape.show(object);
+                        let mut shown = before.clone();
+                        plugin.mutate(&inner, &mut shown, lookup).await?;
+                        if shown != before {
+                            shape.take(object, &shown);
+                        }
+                    }
+                    (true, Form::Itself | Form::Body(_)) => plugin.mutate(request, object, lookup).await?,
+                    (false, Form::Body(_)) => {}
+                    (false, _) if !request.is_open() => {}
+                    (false, _) => plugin.mutate(request, object, lookup).await?,
+                }
+            }
+            let mut rounds = rounds.lock();
+            if !rounds.next() {
+                return Ok(rounds.is_changed());
+            }
         }
-        Ok(())
     }
 
-    /// Runs the validating plugins.
+    /// Runs the validating plugins. On delete those outside see no object, only the old one.
     ///
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         for plugin in &self.0 {
-            plugin.validate(request, object, lookup).await?;
+            match (plugin.is_dynamic(), request.form) {
+                (true, Form::Unseen) | (false, Form::Body(_)) => {}
+                (true, _) if request.operation == Operation::Delete => {
+                    plugin.validate(request, &Value::Null, lookup).await?;
+                }
+                (true, Form::Shape(shape)) => {
+                    let old = shape.show(request.old);
+                    let inner = Request { form: Form::Body(shape.gvk()), old: &old, ..*request };
+                    plugin.validate(&inner, &shape.show(object), lookup).await?;
+                }
+                _ => plugin.validate(request, object, lookup).await?,
+            }
         }
         Ok(())
     }

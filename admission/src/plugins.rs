@@ -26,5 +26,7 @@ plugins! {
     certificate_signing,
     cluster_trust_bundle_attest,
     certificate_subject_restriction,
+    mutating_admission_webhook,
+    validating_admission_webhook,
     resource_quota,
 }

@@ -85,6 +85,11 @@ mod tests {
             extra: &std::collections::BTreeMap::new(),
             old,
             now: 0,
+            form: crate::Form::Itself,
+            dry_run: false,
+            options: &Value::Null,
+            notes: &crate::Notes::default(),
+            rounds: None,
         };
         let chain = Chain::new(&[], &[]).unwrap();
         let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));

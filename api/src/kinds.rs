@@ -114,6 +114,10 @@ kinds! {
     storage_v1beta1 {
         volume_attributes_class,
     }
+    admissionregistration_v1 {
+        mutating_webhook_configuration,
+        validating_webhook_configuration,
+    }
     scheduling_v1 {
         priority_class,
     }

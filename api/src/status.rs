@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A failure (or plain success) as clients get it.
@@ -12,7 +13,7 @@ pub struct Status {
     /// HTTP status code.
     pub code: u16,
     /// `metav1.StatusReason`; empty for unknown.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people.
     pub message: String,
     /// `details`: name, group, kind, uid, causes, retryAfterSeconds; `Null` for none.
@@ -45,8 +46,8 @@ impl fmt::Display for ResourceName<'_> {
 }
 
 impl Status {
-    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: Value::Null, next: String::new() }
+    fn new(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Status {
+        Status { code, reason: reason.into(), message: message.into(), details: Value::Null, next: String::new() }
     }
 
     fn about(mut self, resource: ResourceName<'_>, name: &str) -> Status {
@@ -250,7 +251,7 @@ impl Status {
                 map.insert("metadata".into(), json!({ "continue": self.next }));
             }
             if !self.reason.is_empty() {
-                map.insert("reason".into(), self.reason.into());
+                map.insert("reason".into(), self.reason.as_ref().into());
             }
             if !self.details.is_null() {
                 map.insert("details".into(), self.details.clone());
@@ -267,7 +268,7 @@ impl Status {
 
     /// A failure in the words of somebody else, for whom the API server answers.
     #[must_use]
-    pub fn foreign(code: u16, reason: &'static str, message: String) -> Status {
+    pub fn foreign(code: u16, reason: impl Into<Cow<'static, str>>, message: String) -> Status {
         Status::new(code, reason, message)
     }
 

@@ -257,7 +257,7 @@ mod tests {
             (StoreError::MaybeCommitted("x".into()), 504, "Timeout"),
         ] {
             let status = store(error);
-            assert_eq!((status.code, status.reason), (code, reason));
+            assert_eq!((status.code, status.reason.as_ref()), (code, reason));
         }
         // A full disk does not empty itself within seconds.
         let retry = |error| render(Err(Failure::Status(store(error))), None).headers().contains_key("retry-after");

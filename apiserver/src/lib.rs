@@ -20,5 +20,6 @@ pub mod server;
 pub mod state;
 pub mod transport;
 pub mod verb;
+pub mod webhook;
 
 pub use server::{Config, Running, Server, StartError, start};

@@ -2,6 +2,7 @@
 //!
 //! A kind supplies hooks; what happens when is written here once. Never speaks HTTP.
 
+pub mod admitted;
 pub mod allocate;
 pub mod columns;
 pub mod finalize;

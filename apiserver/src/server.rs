@@ -13,8 +13,9 @@ use crate::metrics::Metrics;
 use crate::registry::turn::Turns;
 use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
+use crate::webhook::Webhooks;
 use crate::{bootstrap, documents::Documents};
-use admission::Chain;
+use admission::{Chain, Dynamic};
 use api::features::Gates;
 use api::served::Served;
 use ipnet::IpNet;
@@ -143,6 +144,10 @@ pub struct Server {
     pub rbac: Arc<Rbac>,
     /// Admission.
     pub admission: Chain,
+    /// What webhooks and policies there are.
+    pub dynamic: Dynamic,
+    /// Speaks to webhooks.
+    pub webhooks: Arc<Webhooks>,
     /// One at a time in namespaces with quotas.
     pub turns: Turns,
     /// Tokens.
@@ -312,6 +317,7 @@ pub(crate) async fn serve(
     let authz = Authorizers::new(&config.authorization_modes, &settings)?;
     let admission = Chain::new(&config.enable_admission, &config.disable_admission)
         .map_err(|unknown| StartError::Admission(unknown.0))?;
+    let webhooks = Arc::new(Webhooks::new(caches.clone()));
     let workers = config.workers.max(1);
     let metrics = Metrics::new(&config.gates);
     config.encryption.register(metrics.registry());
@@ -329,6 +335,8 @@ pub(crate) async fn serve(
         authz,
         rbac,
         admission,
+        dynamic: Dynamic::new(Arc::clone(&webhooks) as _),
+        webhooks,
         turns: Turns::default(),
         signer,
         keys,

@@ -8,7 +8,8 @@ use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, ResourceAttributes};
 use crate::cache::{Caches, Snapshot};
 use crate::server::Server;
-use admission::{Lookup, Request, Right};
+use admission::{Dynamic, Lookup, Request, Right};
+use api::kind::Kind;
 use api::{meta, value};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -125,6 +126,23 @@ impl Lookup for Server {
         let attributes =
             Attributes { user, verb: right.verb.to_owned(), resource: Some(resource), path: String::new() };
         self.authz.authorize(&attributes).await.is_allowed()
+    }
+
+    async fn peek(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        Some(self.caches.named(&crate::authz::group_resource(group, plural))?.peek(namespace, name)?.value())
+    }
+
+    fn generation(&self, group: &str, plural: &str) -> u64 {
+        self.caches.named(&crate::authz::group_resource(group, plural)).map_or(0, |cache| cache.revision())
+    }
+
+    fn equivalents(&self, kind: &'static Kind) -> Vec<&'static Kind> {
+        let same = |other: &&'static Kind| std::ptr::eq(other.stored(), kind.stored()) && !std::ptr::eq(*other, kind);
+        self.config.served.kinds().iter().copied().filter(same).collect()
+    }
+
+    fn dynamic(&self) -> Option<&Dynamic> {
+        Some(&self.dynamic)
     }
 }
 

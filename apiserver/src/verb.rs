@@ -107,6 +107,15 @@ impl Call {
     /// As for `write_query`.
     pub fn write_options(&self) -> Result<Options, Failure> {
         let WriteOptions { dry_run, mut manager, .. } = self.write_query()?;
+        let mut said = serde_json::Map::new();
+        if dry_run {
+            said.insert("dryRun".to_owned(), serde_json::json!(["All"]));
+        }
+        for name in ["fieldManager", "fieldValidation"] {
+            if let Some(text) = self.received().query.get(name).filter(|text| !text.is_empty()) {
+                said.insert(name.to_owned(), text.into());
+            }
+        }
         if manager.is_empty() {
             // Upstream's rule: the user agent up to its first slash.
             let agent = self.received().header("user-agent").unwrap_or_default();
@@ -114,7 +123,7 @@ impl Call {
         }
         let subresource = self.part.map_or("", |part| part.name).to_owned();
         let verb = self.received().info.verb.clone();
-        Ok(Options { dry_run, manager, subresource, verb })
+        Ok(Options { dry_run, manager, subresource, verb, said: said.into(), unseen: false })
     }
 }
 
@@ -132,6 +141,7 @@ pub fn part_schema(gvk: Gvk) -> Result<SchemaRef<'static>, Failure> {
 /// # Errors
 /// Whatever the verb fails with.
 pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, Failure> {
+    let notes = std::sync::Arc::clone(authorized.permit.notes());
     let received = &authorized.received;
     if !received.info.is_resource {
         return discovery::answer(server, received).await;
@@ -199,13 +209,15 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "deletecollection") => delete::collection(server, call).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
-    match (warning, answer) {
+    for (key, value) in notes.annotations() {
+        tracing::debug!(key, value, "audit annotation");
+    }
+    let warnings: Vec<String> = warning.into_iter().chain(notes.warnings()).collect();
+    match answer {
+        answer if warnings.is_empty() => answer,
+        Ok(answer) => Ok(answer.warn(warnings)),
         // A refusal warns as well.
-        (Some(warning), Err(failure)) => {
-            Ok(refusal(crate::registry::unreadable::explained(server, failure).await).warn([warning]))
-        }
-        (Some(warning), Ok(answer)) => Ok(answer.warn([warning])),
-        (None, answer) => answer,
+        Err(failure) => Ok(refusal(crate::registry::unreadable::explained(server, failure).await).warn(warnings)),
     }
 }
 

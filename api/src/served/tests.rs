@@ -129,10 +129,8 @@ fn objects_are_kept_where_some_version_is_served() {
 const MISSING: &[&str] = &[
     "admissionregistration.k8s.io/v1/mutatingadmissionpolicies",
     "admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings",
-    "admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
     "admissionregistration.k8s.io/v1/validatingadmissionpolicies",
     "admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
-    "admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
     "admissionregistration.k8s.io/v1alpha1/mutatingadmissionpolicies",
     "admissionregistration.k8s.io/v1alpha1/mutatingadmissionpolicybindings",
     "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicies",

@@ -154,7 +154,7 @@ mod tests {
         let resource = ResourceName { group: "", plural: "secrets" };
         let check = |errors: &[StoreError], more, names: &[&str]| {
             let status = of_list(resource, &error("first"), errors, more);
-            assert_eq!((status.code, status.reason), (500, "StoreReadError"));
+            assert_eq!((status.code, status.reason.as_ref()), (500, "StoreReadError"));
             assert_eq!(status.message, "failed to read one or more secrets from the storage");
             let causes = status.details["causes"].as_array().unwrap();
             let found: Vec<_> = causes.iter().map(|cause| cause["field"].as_str().unwrap_or_default()).collect();

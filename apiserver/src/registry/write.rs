@@ -17,7 +17,7 @@ use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::road::authorized::Permit;
 use crate::server::Server;
-use admission::{Operation, Request};
+use admission::{Form, Operation, Request};
 use api::apply::{FieldSet, Manager};
 use api::kind::{Kind, Writer};
 use api::status::Status;
@@ -69,6 +69,10 @@ pub struct Options {
     pub subresource: String,
     /// The verb of the request; empty for work without one.
     pub verb: String,
+    /// What the client said beside the object, as fields of the request's options; `Null` for nothing.
+    pub said: Value,
+    /// Webhooks and policies are not asked: they have seen the request in another form.
+    pub unseen: bool,
 }
 
 /// A finished write.
@@ -98,7 +102,7 @@ pub(super) fn canonical(kind: &'static Kind, object: &mut Value) {
 }
 
 /// An admission request for this write.
-pub(super) fn admission_request<'a>(
+pub(crate) fn admission_request<'a>(
     operation: Operation,
     target: &'a Target,
     options: &'a Options,
@@ -119,6 +123,11 @@ pub(super) fn admission_request<'a>(
         uid: &user.uid,
         old,
         now,
+        form: if options.unseen || permit.is_internal() { Form::Unseen } else { Form::Itself },
+        dry_run: options.dry_run,
+        options: &options.said,
+        notes: permit.notes(),
+        rounds: None,
     }
 }
 

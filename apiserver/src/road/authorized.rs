@@ -11,7 +11,9 @@ use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes, forbidden};
 use crate::road::received::{Received, RequestInfo};
 use crate::server::Server;
+use admission::Notes;
 use api::status::{ResourceName, Status};
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Evidence that an action was authorized, and for whom.
@@ -19,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub struct Permit {
     user: User,
     internal: bool,
+    notes: Arc<Notes>,
 }
 
 impl Permit {
@@ -26,13 +29,19 @@ impl Permit {
     #[must_use]
     pub fn without_request(reason: &'static str) -> Permit {
         let user = User { name: format!("system:apiserver:{reason}"), ..User::default() };
-        Permit { user, internal: true }
+        Permit { user, internal: true, notes: Arc::default() }
     }
 
     /// No request asked for this.
     #[must_use]
     pub fn is_internal(&self) -> bool {
         self.internal
+    }
+
+    /// What admission has to tell beside its verdict.
+    #[must_use]
+    pub fn notes(&self) -> &Arc<Notes> {
+        &self.notes
     }
 
     /// As whom the action is done.
@@ -77,7 +86,10 @@ pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Fa
     let Seated { received, user, seat } = seated;
     let attributes = attributes(&user, &received.info, &received.path);
     match server.authz.authorize(&attributes).await {
-        Decision::Allow(_) => Ok(Authorized { received, permit: Permit { user, internal: false }, _seat: seat }),
+        Decision::Allow(_) => {
+            let permit = Permit { user, internal: false, notes: Arc::default() };
+            Ok(Authorized { received, permit, _seat: seat })
+        }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             let why = forbidden(&attributes, &reason);
             let info = &received.info;

@@ -4,10 +4,12 @@
 
 use super::{Call, page, websocket};
 use crate::answer::{Answer, Body, Failure, stream};
-use crate::registry::{Target, read};
+use crate::registry::write::Options;
+use crate::registry::{Target, admitted, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use crate::transport::{Upgrade, client_config, unjudged_client_config};
+use crate::webhook;
 use actix_web::HttpMessage as _;
 use api::kind::Part;
 use api::status::{ResourceName, Status};
@@ -58,6 +60,11 @@ struct Backend {
 /// 404 and 400 for what cannot be reached, 502-like 503 when the connection fails, the backend's own refusal.
 pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let proxy = matches!(call.part.map(|part| part.part), Some(Part::Proxy));
+    if let Some(part) = call.part.filter(|part| part.name != "log") {
+        let options = Options { subresource: part.name.to_owned(), ..Options::default() };
+        let permit = &call.authorized.permit;
+        admitted::connection(server, permit, &call.target, &options, part.gvk, &connect_options(&call)).await?;
+    }
     let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
     // Logs are a plain stream from the kubelet, whatever the client takes them over.
     let socket = call.part.is_some_and(|part| part.name == "log") && websocket::wanted(call.received());
@@ -150,6 +157,34 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     let answer = Answer { code, content_type: "", body: Body::Stream(body), headers: Vec::new() };
     Ok(answer.with_all(headers))
+}
+
+/// The options of a connection as an object of their kind.
+fn connect_options(call: &Call) -> Value {
+    let (Some(part), given) = (call.part, &call.received().query) else { return Value::Null };
+    let mut out = serde_json::json!({"kind": part.gvk.kind, "apiVersion": part.gvk.api_version()});
+    if matches!(part.part, Part::Proxy) {
+        let path = call.received().target.split_once(&marker(&call.target)).map_or("", |(_, rest)| rest);
+        value::set(&mut out, "path", path.split('?').next().unwrap_or_default());
+        return out;
+    }
+    for name in ["stdin", "stdout", "stderr", "tty"] {
+        if given.flag(name) {
+            value::set(&mut out, name, true);
+        }
+    }
+    if let Some(container) = given.get("container").filter(|name| !name.is_empty()) {
+        value::set(&mut out, "container", container);
+    }
+    let command: Vec<&str> = given.all("command").collect();
+    if !command.is_empty() {
+        value::set(&mut out, "command", command);
+    }
+    let ports: Vec<i64> = given.all("ports").filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        value::set(&mut out, "ports", ports);
+    }
+    out
 }
 
 /// What a stream of bytes is to an answer.
@@ -427,26 +462,8 @@ fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> 
         }),
     };
     let name = port.map_or("", |port| value::text(port, "name"));
-    let slices = server.caches.named("endpointslices.discovery.k8s.io").ok_or_else(none)?.snapshot();
-    slices
-        .objects
-        .iter()
-        .filter(|(key, entry)| {
-            *key.namespace == *service.namespace
-                && entry.labels.get("kubernetes.io/service-name").is_some_and(|label| *label == service.name)
-        })
-        .find_map(|(_, entry)| {
-            let slice = entry.value();
-            let ports = value::items(&slice, "ports");
-            let port = ports.iter().find(|port| value::text(port, "name") == name)?;
-            let port = u16::try_from(value::int(port, "port")?).ok()?;
-            let ready = value::items(&slice, "endpoints")
-                .iter()
-                .find(|endpoint| value::get(endpoint, "conditions.ready").and_then(Value::as_bool).unwrap_or(true))?;
-            let address = value::items(ready, "addresses").first()?.as_str()?.to_owned();
-            Some((address, port))
-        })
-        .ok_or_else(none)
+    let slices = server.caches.named("endpointslices.discovery.k8s.io").ok_or_else(none)?;
+    webhook::ready(slices, &service.namespace, &service.name, name).into_iter().next().ok_or_else(none)
 }
 
 #[cfg(test)]

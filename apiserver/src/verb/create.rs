@@ -2,8 +2,8 @@
 
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
-use crate::registry::Target;
-use crate::registry::write::{self, Change};
+use crate::registry::write::{self, Change, Options};
+use crate::registry::{Target, admitted};
 use crate::server::Server;
 use api::status::Status;
 use api::{meta, value};
@@ -28,7 +28,10 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// # Errors
 /// 400 for another target than a node, 409 when the pod has a node already; those of the write.
 pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let binding = call.part_object().await?.value;
+    let mut binding = call.part_object().await?.value;
+    let gvk = call.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
+    let options = call.write_options()?;
+    admitted::body(server, &call.authorized.permit, &call.target, &options, gvk, &mut binding).await?;
     assign(server, call, &binding).await
 }
 
@@ -40,7 +43,9 @@ pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure>
     let own = call.target.kind;
     let (plural, part) = own.creates.ok_or_else(Status::no_such_path)?;
     let kind = api::kinds::by_resource(own.group, own.version, plural).ok_or_else(Status::no_such_path)?;
-    let binding = call.own_object().await?.value;
+    let mut binding = call.own_object().await?.value;
+    let options = call.write_options()?;
+    admitted::body(server, &call.authorized.permit, &call.target, &options, own.gvk(), &mut binding).await?;
     let (name, namespace) = (meta::name(&binding), meta::namespace(&binding));
     if name.is_empty() {
         return Err(Status::bad_request("Name parameter required.").into());
@@ -69,7 +74,7 @@ async fn assign(server: &Server, call: Call, binding: &Value) -> Result<Answer, 
         let error = api::field_path::FieldError::required(&field, "");
         return Err(Status::invalid("", "Binding", &call.target.name, &vec![error]).into());
     }
-    let options = call.write_options()?;
+    let options = Options { unseen: true, ..call.write_options()? };
     let (resource, name) = (call.target.resource(), call.target.name.clone());
     let uid = meta::uid(binding).to_owned();
     let now = server.now_text();

@@ -133,6 +133,8 @@ pub(super) fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
         uid: text("preconditions.uid").map(str::to_owned),
         version: text("preconditions.resourceVersion").map(str::to_owned),
         dry_run: value::items(object, "dryRun").iter().any(|word| word == "All"),
+        said: object.clone(),
+        unseen: false,
         ignore_read_error: value::get(object, unreadable::OPTION).and_then(Value::as_bool).unwrap_or(false),
     })
 }

@@ -6,7 +6,7 @@
 use super::{Call, delete, shown};
 use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change, DeleteOptions, Options};
-use crate::registry::{Target, read, unreadable};
+use crate::registry::{Target, admitted, read, unreadable};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::field_path::{Errors, FieldError, Path};
@@ -26,7 +26,8 @@ const REFUSAL: &str = "Cannot evict pod as it would violate the pod's disruption
 /// # Errors
 /// 429 when a budget forbids it, 500 when the pod has several; those of decoding and of the deletion.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let eviction = call.part_object().await?.value;
+    let mut eviction = call.part_object().await?.value;
+    let gvk = call.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
     let name = meta::name(&eviction);
     if !name.is_empty() && name != call.target.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
@@ -38,9 +39,13 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         let errors = Errors::from([FieldError::invalid(&field, true, why)]);
         return Err(Status::invalid("policy", "Eviction", &call.target.name, &errors).into());
     }
-    let write = call.write_options()?;
+    let mut write = call.write_options()?;
     options.dry_run |= write.dry_run;
+    write.dry_run = options.dry_run;
     let permit = &call.authorized.permit;
+    admitted::body(server, permit, &call.target, &write, gvk, &mut eviction).await?;
+    // Who was asked about the eviction is not asked about the deletion.
+    options.unseen = true;
     let pod = read::get(server, permit, &call.target).await?.value();
     if !disrupts(&pod) {
         remove(server, permit, &call.target, &write, &options).await?;
@@ -107,6 +112,7 @@ async fn take(server: &Server, permit: &Permit, budget: &Value, pod: &str, dry_r
         dry_run,
         manager: "ironkeel-apiserver".to_owned(),
         subresource: "status".to_owned(),
+        unseen: true,
         ..Options::default()
     };
     let now = server.now_text();
@@ -189,7 +195,12 @@ async fn remove(
     let mut options = options.clone();
     if !options.dry_run {
         let now = server.now_text();
-        let by = Options { subresource: "status".to_owned(), manager: write.manager.clone(), ..Options::default() };
+        let by = Options {
+            subresource: "status".to_owned(),
+            manager: write.manager.clone(),
+            unseen: true,
+            ..Options::default()
+        };
         let (uid, version) = (options.uid.clone(), options.version.clone());
         let written = write::update(server, permit, target, &by, |held| {
             let pod = held.ok_or_else(|| Status::not_found(target.resource(), &target.name))?;

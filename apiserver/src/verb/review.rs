@@ -6,6 +6,7 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
+use crate::registry::admitted;
 use crate::server::Server;
 use api::status::Status;
 use api::value;
@@ -38,6 +39,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     if !errors.is_empty() {
         return Err(Status::invalid(kind.group, kind.kind, "", &errors).into());
     }
+    let options = call.write_options()?;
+    admitted::body(server, &call.authorized.permit, &call.target, &options, kind.gvk(), &mut review).await?;
     let (_, handler) = TABLE.iter().find(|(name, _)| *name == kind.kind).ok_or_else(Status::no_such_path)?;
     let status = handler(server, &call, &review).await?;
     value::set(&mut review, "status", status);

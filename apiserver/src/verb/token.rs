@@ -3,7 +3,7 @@
 use super::{Call, part_schema, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::tokens::{Bound, ObjectRef, TokenFor};
-use crate::registry::{Target, read};
+use crate::registry::{Target, admitted, read};
 use crate::server::Server;
 use api::field_path::{FieldError, Path};
 use api::kind::Gvk;
@@ -26,6 +26,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let mut request = call.part_object().await?.value;
     let permit = &call.authorized.permit;
     let account = read::get(server, permit, &call.target).await?.value();
+    let options = call.write_options()?;
+    admitted::body(server, permit, &call.target, &options, TOKEN_REQUEST, &mut request).await?;
 
     let seconds = value::int(&request, "spec.expirationSeconds").unwrap_or(DEFAULT);
     let field = Path::new("spec").child("expirationSeconds");

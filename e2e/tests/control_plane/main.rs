@@ -9,4 +9,5 @@ mod encryption;
 mod objects;
 mod permissions;
 mod process;
+mod webhooks;
 mod workloads;

@@ -3,6 +3,7 @@
 //! Never holds a kind.
 
 pub mod addresses;
+pub mod admission_rules;
 pub mod autoscaler;
 pub mod autoscaler_v1;
 pub mod cells;
@@ -53,4 +54,5 @@ pub(crate) mod testing;
 pub mod through;
 pub mod volume_claims;
 pub mod volume_sources;
+pub mod webhooks;
 pub mod workload;

@@ -45,7 +45,13 @@ pub async fn create(
     }
     default(kind, &mut object);
     let request = admission_request(Operation::Create, target, options, permit, &Value::Null, server.now());
-    server.admission.mutate(&request, &mut object, server).await.map_err(|refusal| refusal.0)?;
+    let given = system_fields(&object);
+    if server.admission.mutate(&request, &mut object, server).await.map_err(|refusal| refusal.0)? {
+        restore(&mut object, given);
+        if kind.has_status() && !kind.create_with_status {
+            value::remove(&mut object, "status");
+        }
+    }
     default(kind, &mut object);
     if kind.generation {
         value::set(&mut object, "metadata.generation", 1);
@@ -147,6 +153,36 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
         }
     }
     Ok(())
+}
+
+/// What only the server writes: a field and its value, `None` where it is absent.
+type SystemFields = [(&'static str, Option<Value>); 9];
+
+/// The system fields of an object.
+fn system_fields(object: &Value) -> SystemFields {
+    [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ]
+    .map(|field| (field, object.get("metadata").and_then(|meta| meta.get(field)).cloned()))
+}
+
+/// Whoever changed the object, they are what they were.
+fn restore(object: &mut Value, fields: SystemFields) {
+    let meta = value::map_mut(object, "metadata");
+    for (field, value) in fields {
+        match value {
+            Some(value) => drop(meta.insert(field.to_owned(), value)),
+            None => drop(meta.remove(field)),
+        }
+    }
 }
 
 /// Five random letters.

@@ -28,6 +28,10 @@ pub struct DeleteOptions {
     pub version: Option<String>,
     /// Do everything but write.
     pub dry_run: bool,
+    /// What the client said, as fields of `DeleteOptions`.
+    pub said: Value,
+    /// Webhooks and policies are not asked: they have seen the request in another form.
+    pub unseen: bool,
     /// The object cannot be read and shall go unread; [`delete`] knows nothing of it, `unreadable.rs` does it.
     pub ignore_read_error: bool,
 }
@@ -55,8 +59,14 @@ pub async fn delete(
         let entry = read::get(server, permit, target).await?;
         let old = read::served(target.kind, &entry);
         preconditions(target, options, &old)?;
-        let write_options = Options::default();
+        let write_options = Options {
+            dry_run: options.dry_run,
+            said: options.said.clone(),
+            unseen: options.unseen,
+            ..Options::default()
+        };
         let request = admission_request(Operation::Delete, target, &write_options, permit, &old, server.now());
+        server.admission.mutate(&request, &mut Value::Null, server).await.map_err(|refusal| refusal.0)?;
         server.admission.validate(&request, &old, server).await.map_err(|refusal| refusal.0)?;
         let now = i64::try_from(server.clock.unix_seconds()).unwrap_or(i64::MAX);
         let decision = finalize::decide(target.kind, &old, options.propagation, options.grace, now);

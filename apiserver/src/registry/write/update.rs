@@ -6,10 +6,10 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
-use crate::registry::{Target, allocate, finalize, guard, read, turn};
+use crate::registry::{Target, admitted, allocate, finalize, guard, read, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
-use admission::Operation;
+use admission::{Form, Operation, Request};
 use api::kind::{Kind, Occasion, Part};
 use api::status::Status;
 use api::{apply, meta, meta_validation, value};
@@ -69,27 +69,16 @@ async fn attempt(
 ) -> Result<Option<Written>, Failure> {
     let kind = target.kind;
     let insists = precondition(target, options, &object, old)? && !rebased;
-    let mut new = match kind.subresource(&options.subresource).map(|subresource| subresource.part) {
-        Some(Part::View { merge }) => {
-            let fields = value::get(&object, "metadata.managedFields").cloned();
-            let mut merged = merge(object, old);
-            if let (true, Some(fields)) = (applied, fields) {
-                value::set(&mut merged, "metadata.managedFields", fields);
-            }
-            merged
-        }
-        _ => object,
-    };
-    keep_system_fields(&mut new, old);
-    if options.subresource.is_empty() && kind.has_status() {
-        match old.get("status") {
-            Some(status) => value::set(&mut new, "status", status.clone()),
-            None => drop(value::remove(&mut new, "status")),
-        }
-    }
+    let mut new = confined(kind, options, object, old, applied);
     default(kind, &mut new);
-    let request = admission_request(Operation::Update, target, options, permit, old, server.now());
-    server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)?;
+    let mut request = admission_request(Operation::Update, target, options, permit, old, server.now());
+    let shape = admitted::shape(kind.subresource(&options.subresource));
+    if let (Some(shape), Form::Itself) = (&shape, request.form) {
+        request = Request { form: Form::Shape(shape), ..request };
+    }
+    if server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)? {
+        new = confined(kind, options, new, old, applied);
+    }
     default(kind, &mut new);
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
@@ -161,6 +150,29 @@ async fn attempt(
         Err(StoreError::Claimed { item, .. }) => Err(allocate::taken(target, &new, &item)),
         Err(error) => Err(target.failure(error)),
     }
+}
+
+/// What was sent, as far as a write through this part may change the object.
+fn confined(kind: &Kind, options: &Options, object: Value, old: &Value, applied: bool) -> Value {
+    let mut new = match kind.subresource(&options.subresource).map(|subresource| subresource.part) {
+        Some(Part::View { merge }) => {
+            let fields = value::get(&object, "metadata.managedFields").cloned();
+            let mut merged = merge(object, old);
+            if let (true, Some(fields)) = (applied, fields) {
+                value::set(&mut merged, "metadata.managedFields", fields);
+            }
+            merged
+        }
+        _ => object,
+    };
+    keep_system_fields(&mut new, old);
+    if options.subresource.is_empty() && kind.has_status() {
+        match old.get("status") {
+            Some(status) => value::set(&mut new, "status", status.clone()),
+            None => drop(value::remove(&mut new, "status")),
+        }
+    }
+    new
 }
 
 /// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version.

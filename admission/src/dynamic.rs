@@ -1,0 +1,246 @@
+//! Dynamic admission: what others, named by objects of the cluster, say to a write.
+//!
+//! Decides whom to ask, builds what they are asked and reads what they answer. Never opens a connection: a `Caller` does. Source:
+//! upstream's documentation of dynamic admission control.
+
+pub mod hook;
+pub mod matching;
+pub mod mutate;
+pub mod review;
+pub mod validate;
+
+pub use hook::{Client, Hook};
+
+use crate::plugin::Lookup;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Speaks to webhooks.
+#[async_trait]
+pub trait Caller: Send + Sync {
+    /// Posts a review and gives the body of the answer.
+    ///
+    /// # Errors
+    /// Why there is no answer, in the words that follow `failed to call webhook: `.
+    async fn call(&self, client: &Client, review: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, String>;
+}
+
+/// What a server remembers between requests: configurations, read once per change of them, and who calls.
+pub struct Dynamic {
+    /// Speaks.
+    pub caller: Arc<dyn Caller>,
+    /// Of `MutatingWebhookConfiguration`s.
+    pub mutating: View<Hook>,
+    /// Of `ValidatingWebhookConfiguration`s.
+    pub validating: View<Hook>,
+}
+
+impl Dynamic {
+    /// One that has seen nothing yet.
+    #[must_use]
+    pub fn new(caller: Arc<dyn Caller>) -> Dynamic {
+        let hooks = |plural| View::new(plural, hook::read);
+        Dynamic {
+            caller,
+            mutating: hooks("mutatingwebhookconfigurations"),
+            validating: hooks("validatingwebhookconfigurations"),
+        }
+    }
+}
+
+/// The objects of a kind of `admissionregistration.k8s.io`, understood.
+pub struct View<T> {
+    plural: &'static str,
+    read: fn(&Value) -> Vec<T>,
+    held: Mutex<Option<(u64, Arc<Vec<T>>)>>,
+}
+
+impl<T> View<T> {
+    /// A view; `read` understands one object.
+    #[must_use]
+    pub fn new(plural: &'static str, read: fn(&Value) -> Vec<T>) -> View<T> {
+        View { plural, read, held: Mutex::new(None) }
+    }
+
+    /// What there is now, in the order of the objects' names.
+    pub async fn get(&self, lookup: &dyn Lookup) -> Arc<Vec<T>> {
+        let generation = lookup.generation(GROUP, self.plural);
+        if let Some((at, held)) = &*self.held.lock()
+            && *at == generation
+        {
+            return Arc::clone(held);
+        }
+        // Read after the question how new it is: what is remembered is never older than it says.
+        let objects = lookup.list(GROUP, self.plural, "").await;
+        let read: Arc<Vec<T>> = Arc::new(objects.iter().flat_map(|object| (self.read)(object)).collect());
+        *self.held.lock() = Some((generation, Arc::clone(&read)));
+        read
+    }
+}
+
+/// The group of the configurations.
+pub const GROUP: &str = "admissionregistration.k8s.io";
+
+/// Objects of this kind decide who is asked: nobody is asked about them, or no mistake could be mended.
+#[must_use]
+pub fn is_exempt(kind: &api::kind::Kind) -> bool {
+    kind.group == GROUP
+}
+
+/// What admission has to tell beside its verdict.
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    warnings: Vec<String>,
+    annotations: Vec<(String, String)>,
+}
+
+impl Notes {
+    /// For the client; each sentence once.
+    pub fn warn(&self, sentence: impl Into<String>) {
+        let (sentence, mut said) = (sentence.into(), self.0.lock());
+        if !said.warnings.contains(&sentence) {
+            said.warnings.push(sentence);
+        }
+    }
+
+    /// For the audit log.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.0.lock().annotations.push((key.into(), value.into()));
+    }
+
+    /// The warnings; they are gone then.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().warnings)
+    }
+
+    /// The annotations, in the order in which they came; they are gone then.
+    #[must_use]
+    pub fn annotations(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.0.lock().annotations)
+    }
+}
+
+/// What one kind of mutating plugin remembers between the two rounds of a request.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// The object as the plugin left it.
+    left: Option<Value>,
+    /// Those that want to be called again, and have been called since the last change.
+    called: BTreeSet<String>,
+    /// Those that shall be called again.
+    again: BTreeSet<String>,
+}
+
+impl Round {
+    /// What came later has changed the object: who wants to see that is called again.
+    pub fn begin(&mut self, second: bool, object: &Value) {
+        if second && self.left.as_ref().is_some_and(|left| left != object) {
+            self.changed();
+        }
+    }
+
+    /// The object has changed.
+    pub fn changed(&mut self) {
+        self.again.append(&mut self.called);
+    }
+
+    /// This one was called and wants to be called again after changes.
+    pub fn called(&mut self, id: &str) {
+        self.called.insert(id.to_owned());
+    }
+
+    /// Whether the second round calls this one.
+    #[must_use]
+    pub fn calls_again(&self, id: &str) -> bool {
+        self.again.contains(id)
+    }
+
+    /// The plugin is done for this round.
+    pub fn end(&mut self, object: &Value) {
+        self.left = Some(object.clone());
+    }
+}
+
+/// The rounds of one request: plugins may ask for a second one, and never for a third.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    second: bool,
+    wanted: bool,
+    /// Of the webhooks.
+    pub webhooks: Round,
+}
+
+impl Rounds {
+    /// This is the second round.
+    #[must_use]
+    pub fn is_second(&self) -> bool {
+        self.second
+    }
+
+    /// Somebody has changed the object: those before it see it again.
+    pub fn want_second(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Somebody has changed the object.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.wanted
+    }
+
+    /// Begins the second round, if it is wanted and was not there yet.
+    pub(crate) fn next(&mut self) -> bool {
+        let go = self.wanted && !self.second;
+        self.second |= go;
+        go
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_wants_to_is_called_again_after_a_change() {
+        let mut round = Round::default();
+        let (before, after) = (json!({"a": 1}), json!({"a": 2}));
+        round.begin(false, &before);
+        round.called("a");
+        round.changed();
+        round.called("b");
+        assert!(round.calls_again("a") && !round.calls_again("b"));
+        round.end(&before);
+        round.begin(true, &before);
+        assert!(!round.calls_again("b"), "nothing changed since");
+        round.begin(true, &after);
+        assert!(round.calls_again("b"));
+    }
+
+    #[test]
+    fn there_is_no_third_round() {
+        let mut rounds = Rounds::default();
+        assert!(!rounds.next());
+        rounds.want_second();
+        assert!(rounds.next() && rounds.is_second());
+        rounds.want_second();
+        assert!(!rounds.next());
+    }
+
+    #[test]
+    fn a_warning_is_said_once() {
+        let notes = Notes::default();
+        notes.warn("a");
+        notes.warn("b");
+        notes.warn("a");
+        assert_eq!(notes.warnings(), ["a", "b"]);
+        assert!(notes.warnings().is_empty());
+    }
+}

@@ -1,0 +1,90 @@
+//! A webhook as its configuration has it, read once.
+//!
+//! Never looks at a request.
+
+use super::matching::{Rule, Selection};
+use api::{meta, value};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Where a webhook is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// `https://host[:port][/path]`; empty when it is a Service.
+    pub url: String,
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service's name.
+    pub service: String,
+    /// The Service's port.
+    pub port: u16,
+    /// The path there.
+    pub path: String,
+    /// Authorities of its certificate, PEM; empty: those of the machine.
+    pub authorities: String,
+}
+
+/// One webhook of a configuration.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// Tells it from all others of its kind.
+    pub id: String,
+    /// The object it stands in.
+    pub configuration: String,
+    /// `name`.
+    pub name: String,
+    /// Which requests it is about.
+    pub selection: Selection,
+    /// A call that fails lets the request pass.
+    pub fails_open: bool,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// It may be called when nothing is going to be written.
+    pub dry_run: bool,
+    /// The version of the review it takes; `None` when it takes none that we know.
+    pub version: Option<&'static str>,
+    /// It wants to see changes that come after it.
+    pub again: bool,
+    /// Where it is.
+    pub client: Client,
+}
+
+/// The webhooks of a configuration, in its order.
+#[must_use]
+pub fn read(configuration: &Value) -> Vec<Hook> {
+    let of = meta::name(configuration);
+    value::items(configuration, "webhooks").iter().enumerate().map(|(index, hook)| one(of, index, hook)).collect()
+}
+
+fn one(configuration: &str, index: usize, hook: &Value) -> Hook {
+    let name = value::text(hook, "name").to_owned();
+    let versions = value::items(hook, "admissionReviewVersions").iter().filter_map(Value::as_str);
+    let known = |version: &str| ["v1", "v1beta1"].into_iter().find(|known| *known == version);
+    let seconds = value::int(hook, "timeoutSeconds").and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(10);
+    Hook {
+        id: format!("{configuration}/{name}/{index}"),
+        configuration: configuration.to_owned(),
+        selection: Selection::read(hook, Rule::read_all(hook, "rules")),
+        fails_open: value::text(hook, "failurePolicy") == "Ignore",
+        timeout: Duration::from_secs(seconds),
+        dry_run: matches!(value::text(hook, "sideEffects"), "None" | "NoneOnDryRun"),
+        version: versions.filter_map(known).next(),
+        again: value::text(hook, "reinvocationPolicy") == "IfNeeded",
+        client: client(value::get(hook, "clientConfig").unwrap_or(&Value::Null)),
+        name,
+    }
+}
+
+fn client(config: &Value) -> Client {
+    let text = |path: &str| value::text(config, path).to_owned();
+    Client {
+        url: text("url"),
+        namespace: text("service.namespace"),
+        service: text("service.name"),
+        port: value::int(config, "service.port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
+        path: text("service.path"),
+        authorities: String::from_utf8(STANDARD.decode(text("caBundle")).unwrap_or_default()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,184 @@
+//! The mutating webhooks of a write, one after the other, each seeing what those before it left.
+//!
+//! Never decides whether the result is valid: the write goes on as any other.
+
+use super::hook::Hook;
+use super::matching::{self, Seen};
+use super::{is_exempt, review};
+use crate::dynamic::Dynamic;
+use crate::plugin::{Lookup, Refusal, Request};
+use api::codec::{self, Strictness};
+use api::schema::{defaults, native};
+use api::status::Status;
+use serde_json::{Value, json};
+
+/// Asks every mutating webhook that the request is about.
+///
+/// # Errors
+/// The first refusal, and the first call that fails where that refuses.
+pub async fn run(request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+    let Some(dynamic) = lookup.dynamic().filter(|_| !is_exempt(request.kind)) else { return Ok(()) };
+    let hooks = dynamic.mutating.get(lookup).await;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let second = request.rounds(|rounds| {
+        let second = rounds.is_second();
+        rounds.webhooks.begin(second, object);
+        second
+    });
+    let outcome = all(dynamic, &hooks, second, request, object, lookup).await;
+    request.rounds(|rounds| rounds.webhooks.end(object));
+    outcome
+}
+
+async fn all(
+    dynamic: &Dynamic,
+    hooks: &[Hook],
+    second: bool,
+    request: &Request<'_>,
+    object: &mut Value,
+    lookup: &dyn Lookup,
+) -> Result<(), Refusal> {
+    for (index, hook) in hooks.iter().enumerate() {
+        let Some(seen) = hook.selection.seen(request, object, lookup).await? else { continue };
+        if second && !request.rounds(|rounds| rounds.webhooks.calls_again(&hook.id)) {
+            continue;
+        }
+        let place = format!("round_{}_index_{index}", u8::from(second));
+        let outcome = one(dynamic, hook, request, seen, object, &place).await;
+        let changed = match &outcome {
+            Ok(Some(new)) => new != object,
+            _ => false,
+        };
+        let said = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
+        request.notes.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), said.to_string());
+        request.rounds(|rounds| {
+            if changed {
+                rounds.webhooks.changed();
+                rounds.want_second();
+            }
+            if hook.again {
+                rounds.webhooks.called(&hook.id);
+            }
+        });
+        match outcome {
+            Ok(Some(new)) => *object = new,
+            Ok(None) => {}
+            Err(Wrong::Call(why)) if hook.fails_open => {
+                tracing::warn!(webhook = hook.name, why, "a webhook failed, and the request goes on");
+                let key = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
+                request.notes.annotate(key, hook.name.clone());
+            }
+            Err(wrong) => return Err(wrong.refusal(hook)),
+        }
+    }
+    Ok(())
+}
+
+/// Why a webhook did not let a request pass.
+#[derive(Debug)]
+pub enum Wrong {
+    /// It could not be asked, or did not answer as it should; what that means is the configuration's choice.
+    Call(String),
+    /// It said no, or what it said cannot be done.
+    No(Status),
+}
+
+impl Wrong {
+    /// For the client.
+    #[must_use]
+    pub fn refusal(self, hook: &Hook) -> Refusal {
+        match self {
+            Wrong::No(status) => Refusal(status),
+            Wrong::Call(why) => {
+                Refusal(Status::internal(format_args!("failed calling webhook {:?}: {why}", hook.name)))
+            }
+        }
+    }
+}
+
+/// Asks one webhook.
+///
+/// # Errors
+/// Its refusal, and what went wrong with the call.
+pub async fn ask(
+    dynamic: &Dynamic,
+    hook: &Hook,
+    request: &Request<'_>,
+    seen: Seen,
+    object: &Value,
+    mutating: bool,
+) -> Result<Vec<u8>, Wrong> {
+    if request.dry_run && !hook.dry_run {
+        let why = format!("admission webhook {:?} does not support dry run", hook.name);
+        return Err(Wrong::No(Status::bad_request(why)));
+    }
+    let version = hook.version.ok_or_else(|| {
+        Wrong::Call(
+            "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)"
+                .to_owned(),
+        )
+    })?;
+    let uid = uuid::Uuid::new_v4().to_string();
+    let question = review::question(hook, version, &uid, request, seen, object).to_string().into_bytes();
+    let body = dynamic.caller.call(&hook.client, question, hook.timeout).await;
+    let body = body.map_err(|why| Wrong::Call(format!("failed to call webhook: {why}")))?;
+    let answer = review::answer(&body, version, &uid, mutating).map_err(Wrong::Call)?;
+    for (key, text) in answer.annotations {
+        request.notes.annotate(format!("{}/{key}", hook.name), text);
+    }
+    for warning in answer.warnings {
+        request.notes.warn(warning);
+    }
+    if answer.allowed { Ok(answer.patch) } else { Err(Wrong::No(review::refusal(&hook.name, &answer.status))) }
+}
+
+/// Asks one webhook; the object as it wants it, in the request's version, when it wants it otherwise.
+async fn one(
+    dynamic: &Dynamic,
+    hook: &Hook,
+    request: &Request<'_>,
+    seen: Seen,
+    object: &Value,
+    place: &str,
+) -> Result<Option<Value>, Wrong> {
+    let patch = ask(dynamic, hook, request, seen, object, true).await?;
+    let operations: Option<Vec<Value>> = serde_json::from_slice(&patch).ok();
+    if patch.is_empty() || operations.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    let Some(operations) = operations else {
+        return Err(Wrong::Call("received undecodable patch in webhook response: it is no list".to_owned()));
+    };
+    if !request.is_open() {
+        let why = format!(
+            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+            hook.name
+        );
+        return Err(Wrong::No(Status::internal(why)));
+    }
+    let shown = matching::shown(request, seen, object);
+    let patched = api::patch::json::apply(&shown, &patch).map_err(|error| Wrong::No(Status::internal(error)))?;
+    let new = decoded(seen, &patched).map_err(Wrong::No)?;
+    let said = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"});
+    request.notes.annotate(format!("patch.webhook.admission.k8s.io/{place}"), said.to_string());
+    Ok(Some(matching::taken(request, seen, new)))
+}
+
+/// What somebody has made of an object, read as a body is: unknown fields go, defaults come.
+///
+/// # Errors
+/// 500 when it no longer is an object of its kind.
+pub fn decoded(seen: Seen, object: &Value) -> Result<Value, Status> {
+    let gvk = seen.gvk;
+    let schema = native().of_gvk(gvk.group, gvk.version, gvk.kind);
+    let schema = schema.ok_or_else(|| Status::internal(format_args!("no schema for {}", gvk.kind)))?;
+    let bytes = serde_json::to_vec(object).map_err(Status::internal)?;
+    let mut new = codec::json::decode(&bytes, schema, Strictness::Ignore).map_err(Status::internal)?.value;
+    defaults::apply(&mut new, schema);
+    if gvk == seen.resource.gvk() {
+        seen.resource.hooks.default(&mut new);
+    }
+    Ok(new)
+}

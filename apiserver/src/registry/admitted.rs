@@ -1,0 +1,124 @@
+//! Admission of what is no object of the store: bodies of subresources, reviews, the options of connections; and the shapes in which
+//! those outside are shown an object.
+//!
+//! Never writes. Admission of objects is a step of `write.rs`.
+
+use super::Target;
+use super::write::{Options, admission_request};
+use crate::answer::Failure;
+use crate::road::authorized::Permit;
+use crate::server::Server;
+use admission::{Form, Operation, Request, Shape};
+use api::kind::{Gvk, Part, Subresource};
+use api::selector::LabelSelector;
+use api::{meta, value};
+use serde_json::{Value, json};
+
+/// `autoscaling/v1 Scale`.
+pub const SCALE: Gvk = Gvk { group: "autoscaling", version: "v1", kind: "Scale" };
+
+/// Asks those outside about a body of this kind; they may change it.
+///
+/// # Errors
+/// Their refusal.
+pub async fn body(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    options: &Options,
+    gvk: Gvk,
+    object: &mut Value,
+) -> Result<(), Failure> {
+    ask(server, permit, target, options, (Operation::Create, gvk), object).await
+}
+
+/// Asks those outside about a connection with these options, which stay as they are.
+///
+/// # Errors
+/// Their refusal.
+pub async fn connection(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    options: &Options,
+    gvk: Gvk,
+    given: &Value,
+) -> Result<(), Failure> {
+    ask(server, permit, target, options, (Operation::Connect, gvk), &mut given.clone()).await
+}
+
+async fn ask(
+    server: &Server,
+    permit: &Permit,
+    target: &Target,
+    options: &Options,
+    (operation, gvk): (Operation, Gvk),
+    object: &mut Value,
+) -> Result<(), Failure> {
+    let request = admission_request(operation, target, options, permit, &Value::Null, server.now());
+    let request = Request { form: Form::Body(gvk), ..request };
+    server.admission.mutate(&request, object, server).await.map_err(|refusal| refusal.0)?;
+    server.admission.validate(&request, object, server).await.map_err(|refusal| refusal.0)?;
+    Ok(())
+}
+
+/// The shape in which a subresource shows the whole object, if it is another one.
+#[must_use]
+pub fn shape(part: Option<&Subresource>) -> Option<Scaled> {
+    match part?.part {
+        Part::Scale { replicas, observed, selector } => Some(Scaled { replicas, observed, selector }),
+        _ => None,
+    }
+}
+
+/// Paths of a kind's scale.
+#[derive(Clone, Copy, Debug)]
+pub struct Scaled {
+    /// The count that is wanted.
+    pub replicas: &'static str,
+    /// The count that there is.
+    pub observed: &'static str,
+    /// Whose count.
+    pub selector: &'static str,
+}
+
+impl Shape for Scaled {
+    fn gvk(&self) -> Gvk {
+        SCALE
+    }
+
+    fn show(&self, object: &Value) -> Value {
+        if object.is_null() {
+            return Value::Null;
+        }
+        let mut meta = json!({});
+        for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+            if let Some(found) = value::get(object, &format!("metadata.{field}")) {
+                value::set(&mut meta, field, found.clone());
+            }
+        }
+        let selector = value::get(object, self.selector).and_then(|found| {
+            let labels = found.get("matchLabels").is_some() || found.get("matchExpressions").is_some();
+            let selector = if labels { found.clone() } else { json!({"matchLabels": found}) };
+            LabelSelector::from_value(&selector).ok().map(|selector| selector.to_string())
+        });
+        json!({
+            "kind": "Scale",
+            "apiVersion": "autoscaling/v1",
+            "metadata": meta,
+            "spec": {"replicas": value::int(object, self.replicas).unwrap_or(0)},
+            "status": {
+                "replicas": value::int(object, self.observed).unwrap_or(0),
+                "selector": selector.unwrap_or_default(),
+            },
+        })
+    }
+
+    fn take(&self, object: &mut Value, shown: &Value) {
+        value::set(object, self.replicas, value::int(shown, "spec.replicas").unwrap_or(0));
+        match meta::resource_version(shown) {
+            "" => drop(value::remove(object, "metadata.resourceVersion")),
+            version => value::set(object, "metadata.resourceVersion", version),
+        }
+    }
+}
