@@ -12,6 +12,7 @@ mod dir;
 mod journal;
 mod parts;
 mod queue;
+mod release;
 
 use std::fmt;
 use std::fs::File;
@@ -288,6 +289,18 @@ impl Kv for Embedded {
 
     async fn advance_to(&self, version: Version) -> Result<(), KvError> {
         local::advance(self.0.as_ref(), version).await
+    }
+
+    async fn discard(&self, begin: Bytes, end: Bytes) -> Result<(), KvError> {
+        let empty = || Ok::<_, KvError>(self.0.view().range(&begin, &end, false).next().transpose()?.is_none());
+        if empty()? {
+            return Ok(());
+        }
+        let (view, range) = (self.0.view(), (begin.clone(), end.clone()));
+        let dropped = tokio::task::spawn_blocking(move || view.state()?.drop_tables(&range.0, &range.1));
+        dropped.await.unwrap_or_else(|e| Err(KvError::Unavailable(format!("tables were not dropped: {e}"))))?;
+        // Rows that share a table with others.
+        local::clear(self.0.as_ref(), begin, end).await
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {

@@ -267,6 +267,18 @@ pub trait Kv: Send + Sync + Debug + 'static {
         )))
     }
 
+    /// Removes every row with `begin <= key < end`, piece by piece: only for rows that nobody reads or writes any more. An engine that can
+    /// do so without reading or marking them, does. What a process that died in between has left, goes at the next call.
+    ///
+    /// # Errors
+    /// Whatever a commit says. Doing it again does no harm.
+    async fn discard(&self, begin: Bytes, end: Bytes) -> Result<(), KvError> {
+        let mut tx = self.begin();
+        tx.reclaiming();
+        tx.mutate(Mutation::ClearRange(begin, end));
+        tx.commit().await.map(drop)
+    }
+
     /// The most versions that this engine uses up in a second, by which a restore stays clear of revisions that were given out
     /// after the backup. The default is far above what an engine that counts commits reaches; FoundationDB's is 1,000,000 << 16.
     fn pace(&self) -> u64 {

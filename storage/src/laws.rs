@@ -94,7 +94,7 @@ macro_rules! laws {
             ranges_are_ordered_both_ways, reads_see_own_writes, snapshots_do_not_move, write_skew_is_refused,
             phantoms_are_refused, snapshot_reads_never_conflict, blind_writes_never_conflict, stamps_are_versions,
             atomics_lose_nothing, atomics_follow_the_rules, conflict_ranges_count, limits_hold, watches_fire,
-            watches_compare_with_what_was_seen,
+            watches_compare_with_what_was_seen, what_is_discarded_goes,
         );
         #[test]
         fn interleaved_transactions_match_the_model() {

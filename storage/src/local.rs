@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::kv::{KvError, Mutation, Version};
+use crate::kv::{KvError, Mutation, Version, key_after};
 use watches::Watches;
 
 /// Something for each of some keys.
@@ -56,6 +56,20 @@ pub(crate) struct Request<V> {
     pub(crate) at_least: Version,
 }
 
+impl<V> Request<V> {
+    /// One that reads and writes nothing, and that a full disk does not keep out.
+    fn reclaiming() -> Self {
+        Self {
+            view: None,
+            reads: Vec::new(),
+            mutations: Vec::new(),
+            write_conflicts: Vec::new(),
+            reclaiming: true,
+            at_least: Version(0),
+        }
+    }
+}
+
 /// A point where a faulty engine may interfere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Point {
@@ -82,18 +96,26 @@ pub(crate) trait Engine: Send + Sync + Debug + 'static {
     }
 }
 
+/// Rows that [`clear`] removes in one commit.
+const CLEAR: usize = 500;
+
+/// Removes every row with `begin <= key < end`, some hundred in a commit, which others come between.
+pub(crate) async fn clear<E: Engine>(engine: &E, mut begin: Bytes, end: Bytes) -> Result<(), KvError> {
+    loop {
+        let mut mutations = Vec::with_capacity(CLEAR);
+        for row in engine.view().range(&begin, &end, false).take(CLEAR) {
+            mutations.push(Mutation::Clear(row?.0));
+        }
+        let Some(Mutation::Clear(last)) = mutations.last() else { return Ok(()) };
+        begin = key_after(last);
+        engine.submit(Request { mutations, ..Request::reclaiming() }).await?;
+    }
+}
+
 /// Makes the engine's next version at least `version`, by a commit that writes nothing.
 pub(crate) async fn advance<E: Engine>(engine: &E, version: Version) -> Result<(), KvError> {
     if engine.view().version() >= version {
         return Ok(());
     }
-    let request = Request {
-        view: None,
-        reads: Vec::new(),
-        mutations: Vec::new(),
-        write_conflicts: Vec::new(),
-        reclaiming: true,
-        at_least: version,
-    };
-    engine.submit(request).await.map(drop)
+    engine.submit(Request { at_least: version, ..Request::reclaiming() }).await.map(drop)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use storage::clock::ManualClock;
 use storage::embedded::{Embedded, Options};
 use storage::engines;
@@ -201,6 +202,54 @@ async fn a_full_disk_refuses_writes_and_still_reads_and_cleans_up() {
     store.commit(put("b")).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_is_discarded_frees_the_disk_at_once_and_stays_away() {
+    const ROWS: u32 = 6000;
+    let size = |dir: &Path| -> u64 {
+        let mut dirs = vec![dir.to_owned()];
+        let mut sum = 0;
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap().flatten() {
+                match entry.metadata() {
+                    Ok(data) if data.is_dir() => dirs.push(entry.path()),
+                    // Journals are as long as they will ever be.
+                    Ok(data) if entry.path().extension().is_none_or(|e| e != "jnl") => sum += data.len(),
+                    _ => {}
+                }
+            }
+        }
+        sum
+    };
+    let dir = dir();
+    let options = Options { reserve: 0, memtable: 1 << 20, ..Options::default() };
+    let kv = Embedded::open(dir.path(), &options).unwrap();
+    let row = |i: u32| Bytes::from([b"L".as_slice(), &i.to_be_bytes()].concat());
+    // What does not shrink when it is written.
+    let noise = |i: u32| {
+        Bytes::from_iter((0..1024u32).map(|n| (n.wrapping_mul(i | 1).wrapping_mul(2_654_435_769) >> 13) as u8))
+    };
+    for first in (0..ROWS).step_by(100) {
+        let mut tx = kv.begin();
+        (first..first + 100).for_each(|i| tx.mutate(Mutation::Set(row(i), noise(i))));
+        tx.commit().await.unwrap();
+    }
+    drop(kv);
+    let kv = Embedded::open(dir.path(), &options).unwrap();
+    let before = size(dir.path());
+    assert!(before > u64::from(ROWS) * 512, "{before} bytes are in tables");
+    kv.discard(row(0), row(ROWS - 10)).await.unwrap();
+    let rows =
+        async |kv: &Embedded| kv.begin().get_range(&RangeRead::new("A", "Z"), Read::Snapshot).await.unwrap().rows.len();
+    assert_eq!(rows(&kv).await, 10);
+    // The published picture holds files until the next commit.
+    set(&kv, "K", "v").await.unwrap();
+    drop(kv);
+    let kv = Embedded::open(dir.path(), &options).unwrap();
+    assert_eq!(rows(&kv).await, 11, "what was discarded does not come back");
+    let after = size(dir.path());
+    assert!(after < before / 4, "{after} of {before} bytes are left");
+}
+
 #[test]
 fn the_table_opens_engines_by_name() {
     let dir = dir();
@@ -223,7 +272,7 @@ async fn threads_are_serialized() {
     let dir = dir();
     let kv = open(dir.path()).unwrap();
     let account = |i: u64| vec![b'a', u8::try_from(i % ACCOUNTS).unwrap()];
-    let amount = |v: Option<bytes::Bytes>| u64::from_be_bytes(v.unwrap().as_ref().try_into().unwrap());
+    let amount = |v: Option<Bytes>| u64::from_be_bytes(v.unwrap().as_ref().try_into().unwrap());
     let mut tx = kv.begin();
     for i in 0..ACCOUNTS {
         tx.mutate(Mutation::Set(account(i).into(), EACH.to_be_bytes().to_vec().into()));

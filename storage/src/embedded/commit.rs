@@ -166,7 +166,8 @@ impl Committer {
             return Ok(());
         }
         let again = || KvError::Unavailable("the store is being opened again after a disk error; try again".to_owned());
-        let open = self.open.as_ref().ok_or_else(again)?;
+        let open = self.open.as_mut().ok_or_else(again)?;
+        open.look();
         let mut batch = open.batch(rows.len() + 1).durability(Some(PersistMode::SyncAll));
         for (key, value) in rows {
             open.put(&mut batch, key.clone(), value.clone());

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable, SeqNo, Snapshot};
 
+use super::release::{Held, Release};
 use super::{Options, read_error};
 use crate::kv::KvError;
 use crate::local::RowIter;
 
 /// The first byte of the first key of every keyspace, its name, and what part of [`Options::memtable`] it gets. The cuts are the tags of
 /// the store's layout; any other key has its place just as well.
-const CUTS: [(u8, &str, u64); 4] = [(0, "objects", 1), (b'H', "history", 4), (b'L', "log", 1), (b'M', "marks", 8)];
+const CUTS: [(u8, &str, u64); 4] = [(0, "objects", 1), (b'H', "history", 2), (b'L', "log", 1), (b'M', "marks", 8)];
 
 /// fjall's threads for tables. The first never merges: it spins on a waiting merge while all others are at work. Two merges seldom run
 /// at once, so with three threads there is nearly always one that takes it.
@@ -31,6 +32,9 @@ const JOURNALS: u64 = 96 << 20;
 pub(super) struct Parts {
     database: Database,
     keyspaces: Keyspaces,
+    /// The tables in memory that are being written to, as of the last look.
+    active: [(u64, Held); CUTS.len()],
+    release: Release,
 }
 
 /// In the order of their keys.
@@ -42,6 +46,12 @@ impl Keyspaces {
         let Self(all @ [objects, ..]) = self;
         all.get(part(key)).unwrap_or(objects)
     }
+}
+
+/// The table in memory that is being written to, and its number.
+fn active(keyspace: &Keyspace) -> (u64, Held) {
+    let table = keyspace.tree.active_memtable();
+    (table.id(), table)
 }
 
 fn part(key: &[u8]) -> usize {
@@ -59,7 +69,19 @@ impl Parts {
             database.keyspace(name, || new_keyspace((options.memtable / share).max(1 << 20)))
         };
         let [objects, history, log, marks] = CUTS.map(keyspace);
-        Ok(Self { keyspaces: Keyspaces([objects?, history?, log?, marks?]), database })
+        let keyspaces = Keyspaces([objects?, history?, log?, marks?]);
+        let (active, release) = (keyspaces.0.each_ref().map(active), Release::new()?);
+        Ok(Self { keyspaces, database, active, release })
+    }
+
+    /// To be called now and then: sees to it that tables in memory which fjall has put aside are not freed by it.
+    pub(super) fn look(&mut self) {
+        for (keyspace, known) in self.keyspaces.0.iter().zip(&mut self.active) {
+            let now = active(keyspace);
+            if now.0 != known.0 {
+                self.release.take(std::mem::replace(known, now).1);
+            }
+        }
     }
 
     /// A picture of what it holds now.
@@ -106,6 +128,13 @@ impl Picture {
     /// Every batch that it shows has a smaller number.
     pub(super) fn seqno(&self) -> SeqNo {
         self.snapshot.seqno()
+    }
+
+    /// Drops the tables that hold nothing but rows with `begin <= key < end`, without reading them. Pictures of before keep showing them.
+    /// Waits for a running merge of such tables.
+    pub(super) fn drop_tables(&self, begin: &[u8], end: &[u8]) -> Result<(), KvError> {
+        let dropped = self.keyspaces.of(begin).tree.drop_range(begin..end);
+        dropped.map_err(|e| KvError::Unavailable(format!("the disk failed when tables were dropped: {e}")))
     }
 
     /// The value of a key.

@@ -130,6 +130,26 @@ pub async fn snapshots_do_not_move(case: Case) {
     }
 }
 
+/// Rows that are discarded are gone for later reads, others stay, and a snapshot of before shows what it showed.
+pub async fn what_is_discarded_goes(case: Case) {
+    let kv = case.kv.as_ref();
+    for first in (0..1200).step_by(400) {
+        write(kv, (first..first + 400).map(|i| set(format!("L{i:04}"), "x")).collect()).await;
+    }
+    write(kv, vec![set("K", "before"), set("M", "after")]).await;
+    let old = kv.begin();
+    assert_eq!(get(old.as_ref(), "L0007", Read::Snapshot).await, Some(key("x")));
+    for _ in 0..2 {
+        kv.discard(key("L0000"), key("L1190")).await.expect("rows are discarded");
+        let left = keys(kv.begin().as_ref(), &RangeRead::new(key("A"), key("Z"))).await.0;
+        let wanted: Vec<String> = (1190..1200).map(|i| format!("L{i:04}")).collect();
+        assert_eq!(left[..], [&["K".to_owned()], wanted.as_slice(), &["M".to_owned()]].concat());
+    }
+    assert_eq!(keys(old.as_ref(), &RangeRead::new(key("L"), key("M"))).await.0.len(), 1200, "snapshots do not move");
+    write(kv, vec![set("L0007", "again")]).await;
+    assert_eq!(kv.get(b"L0007").await.expect("a read succeeds"), Some(key("again")));
+}
+
 /// Law 3: two transactions that each read what the other writes do not both commit.
 pub async fn write_skew_is_refused(case: Case) {
     let (mut a, mut b) = (case.kv.begin(), case.kv.begin());

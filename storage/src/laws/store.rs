@@ -694,13 +694,13 @@ pub async fn formats_are_told_apart(case: Case) {
     drop(case.store().await);
     loop {
         let mut tx = case.kv.begin();
-        tx.mutate(Mutation::Set(Bytes::from_static(b"Mformat"), Bytes::from_static(b"2")));
+        tx.mutate(Mutation::Set(Bytes::from_static(b"Mformat"), Bytes::from_static(b"9")));
         if tx.commit().await.is_ok() {
             break;
         }
     }
     let refused = Store::open(case.kv.clone(), case.clock.clone()).await.expect_err("another version");
-    assert_eq!(refused.to_string(), "the store holds storage format 2, and this version of ironkeel reads format 1");
+    assert_eq!(refused.to_string(), "the store holds storage format 9, and this version of ironkeel reads format 2");
 }
 
 /// What clients hear, writers and watchers side by side, is explained by one order of all commits.

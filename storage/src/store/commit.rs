@@ -287,9 +287,12 @@ fn stage_op(
     };
     let log = layout::new_log(&key.resource, ordinal);
     tx.mutate(Mutation::StampedKey { key: log.key, offset: log.offset, value: entry.bytes() });
-    let history = layout::new_history(key);
-    let value = Bytes::copy_from_slice(&ordinal.to_be_bytes());
-    tx.mutate(Mutation::StampedKey { key: history.key, offset: history.offset, value });
+    // A creation is named by the next change or by the current object.
+    if kind != EventKind::Created {
+        let history = layout::new_history(key);
+        let value = Bytes::copy_from_slice(&ordinal.to_be_bytes());
+        tx.mutate(Mutation::StampedKey { key: history.key, offset: history.offset, value });
+    }
     true
 }
 
@@ -326,9 +329,8 @@ async fn find(
 ) -> Result<Option<Revision>, Failed> {
     for op in &commit.ops {
         let key = op.key();
-        for (row, value) in read::range(tx, layout::history_after(key, since)).await? {
-            let place = layout::parse_history(&row, &value).ok_or_else(|| read::damaged(key))?;
-            if read::entry(tx, key, place).await?.id == *id {
+        for (place, entry) in read::changes_after(tx, key, since).await? {
+            if entry.id == *id {
                 return Ok(Some(place.revision));
             }
         }

@@ -28,7 +28,7 @@ use super::types::{Key, Revision};
 use crate::kv::{STAMP, Version};
 
 /// The layout that this code reads and writes.
-pub(super) const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "2";
 
 /// Bytes of a stamp and an ordinal.
 pub(super) const PLACE: usize = STAMP + 2;
@@ -176,6 +176,13 @@ pub(super) fn log_after(resource: &str, after: Revision) -> Range<Bytes> {
         }
         None => all.end.clone()..all.end,
     }
+}
+
+/// The log of a resource up to `until`.
+pub(super) fn log_until(resource: &str, until: Revision) -> Range<Bytes> {
+    let mut prefix = of_resource(b'L', resource);
+    prefix.put_u8(0);
+    prefix.clone().into()..log_after(resource, until).start
 }
 
 /// The place that a log key names.

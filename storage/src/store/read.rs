@@ -140,8 +140,8 @@ pub(super) async fn before(
     Ok(Versioned { revision: before.place.revision, bytes })
 }
 
-/// The entry that is named by the first history row after `after`.
-async fn next_entry(tx: &dyn Transaction, key: &Key, after: Revision) -> Result<Option<Entry>, Failed> {
+/// The first update or deletion after `after`: what history rows name.
+async fn next_named(tx: &dyn Transaction, key: &Key, after: Revision) -> Result<Option<Entry>, Failed> {
     let range = layout::history_after(key, after);
     let rows = tx.get_range(&RangeRead::new(range.start, range.end).limit(1), Read::Snapshot).await?.rows;
     let Some((row, value)) = rows.into_iter().next() else { return Ok(None) };
@@ -149,8 +149,62 @@ async fn next_entry(tx: &dyn Transaction, key: &Key, after: Revision) -> Result<
     Ok(Some(entry(tx, key, place).await?))
 }
 
+/// The first change after `after`; `None` when there is none, or when it was a creation that the log no longer holds.
+async fn next_entry(tx: &dyn Transaction, key: &Key, after: Revision) -> Result<Option<Entry>, Failed> {
+    let named = next_named(tx, key, after).await?;
+    let born = match &named {
+        Some(entry) => entry.before.as_ref().map(|b| b.place),
+        None => current_place(tx, key).await?,
+    };
+    match born.filter(|place| place.revision > after) {
+        Some(place) => born_at(tx, key, place).await,
+        None => Ok(named),
+    }
+}
+
+/// Every change of `key` after `after` that the log holds, oldest first.
+pub(super) async fn changes_after(
+    tx: &dyn Transaction,
+    key: &Key,
+    after: Revision,
+) -> Result<Vec<(Place, Entry)>, Failed> {
+    let mut changes: Vec<(Place, Entry)> = Vec::new();
+    for (row, value) in range(tx, layout::history_after(key, after)).await? {
+        let place = layout::parse_history(&row, &value).ok_or_else(|| damaged(key))?;
+        let entry = entry(tx, key, place).await?;
+        let known = changes.last().map(|(place, _)| *place);
+        if let Some(born) = entry.before.as_ref().map(|b| b.place).filter(|b| b.revision > after && known != Some(*b)) {
+            changes.extend(born_at(tx, key, born).await?.map(|entry| (born, entry)));
+        }
+        changes.push((place, entry));
+    }
+    let known = changes.last().map(|(place, _)| *place);
+    if let Some(born) = current_place(tx, key).await?.filter(|p| p.revision > after && known != Some(*p)) {
+        changes.extend(born_at(tx, key, born).await?.map(|entry| (born, entry)));
+    }
+    Ok(changes)
+}
+
+/// Where the current object of a key was written.
+async fn current_place(tx: &dyn Transaction, key: &Key) -> Result<Option<Place>, Failed> {
+    match tx.get(&layout::current(key), Read::Snapshot).await? {
+        Some(row) => Ok(Some(Current::parse(row)?.place)),
+        None => Ok(None),
+    }
+}
+
+/// The entry of a creation, which no history row names; `None` when it was cut off.
+async fn born_at(tx: &dyn Transaction, key: &Key, place: Place) -> Result<Option<Entry>, Failed> {
+    // Its row may still be there.
+    if floor(tx, &key.resource, Read::Snapshot).await? >= place.revision {
+        return Ok(None);
+    }
+    let born = entry(tx, key, place).await?;
+    if born.kind == EventKind::Created { Ok(Some(born)) } else { Err(damaged(key).into()) }
+}
+
 /// The log entry at a place.
-pub(super) async fn entry(tx: &dyn Transaction, key: &Key, place: Place) -> Result<Entry, Failed> {
+async fn entry(tx: &dyn Transaction, key: &Key, place: Place) -> Result<Entry, Failed> {
     Ok(Entry::parse(log_row(tx, key, place).await?.ok_or_else(|| damaged(key))?)?)
 }
 
@@ -169,7 +223,7 @@ pub(super) async fn after(store: &Store, tx: &dyn Transaction, key: &Key, place:
             return Ok(Versioned { revision: place.revision, bytes });
         }
     }
-    let next = next_entry(tx, key, place.revision).await?.and_then(|e| e.before).filter(|b| b.place == place);
+    let next = next_named(tx, key, place.revision).await?.and_then(|e| e.before).filter(|b| b.place == place);
     before(store, tx, key, next.ok_or_else(|| damaged(key))?).await
 }
 
@@ -309,12 +363,15 @@ impl Store {
             for (row, value) in range(tx.as_ref(), layout::history_after(key, Revision(0))).await? {
                 places.push(layout::parse_history(&row, &value).ok_or_else(|| damaged(key))?);
             }
+            places.extend(current_place(tx.as_ref(), key).await?.filter(|place| places.last() != Some(place)));
             Ok(places)
         })?;
         // Changes never change, so that each part of a long history may be read in a snapshot of its own.
         let mut events: Vec<Event> = Vec::with_capacity(places.len());
+        let mut known = None;
         for some in places.chunks(HISTORY_ROWS) {
-            let (cut, mut read) = reading!(self, tx => self.history_of(tx.as_ref(), key, some).await)?;
+            let (cut, mut read) = reading!(self, tx => self.history_of(tx.as_ref(), key, known, some).await)?;
+            known = some.last().copied();
             if cut {
                 // Compaction has come by, and what it left begins after it.
                 events.clear();
@@ -324,26 +381,37 @@ impl Store {
         Ok(events)
     }
 
-    /// The changes of `key` at `places`, and whether some of them were compacted meanwhile.
+    /// The changes of `key` at `places` with the creations between them, and whether some of them have been cut off. `known` is the place before.
     async fn history_of(
         &self,
         tx: &dyn Transaction,
         key: &Key,
+        mut known: Option<Place>,
         places: &[Place],
     ) -> Result<(bool, Vec<Event>), Failed> {
-        let mut entries = Vec::with_capacity(places.len());
+        let mut entries = Vec::with_capacity(places.len() + 1);
         let mut cut = false;
+        let floor = floor(tx, &key.resource, Read::Snapshot).await?;
         for some in places.chunks(AT_ONCE) {
             let rows = some.iter().map(|place| log_row(tx, key, *place));
             for (place, row) in some.iter().zip(join_all(rows).await) {
-                match row? {
-                    Some(row) => entries.push((key.clone(), *place, Entry::parse(row)?)),
-                    None if floor(tx, &key.resource, Read::Snapshot).await? >= place.revision => {
-                        cut = true;
-                        entries.clear();
-                    }
-                    None => return Err(damaged(key).into()),
+                if place.revision <= floor {
+                    cut = true;
+                    entries.clear();
+                    continue;
                 }
+                let entry = Entry::parse(row?.ok_or_else(|| damaged(key))?)?;
+                if let Some(born) = entry.before.as_ref().map(|b| b.place).filter(|b| known != Some(*b)) {
+                    match born_at(tx, key, born).await? {
+                        Some(entry) => entries.push((key.clone(), born, entry)),
+                        None => {
+                            cut = true;
+                            entries.clear();
+                        }
+                    }
+                }
+                known = Some(*place);
+                entries.push((key.clone(), *place, entry));
             }
         }
         Ok((cut, tail::events(self, tx, entries).await?))

@@ -199,7 +199,11 @@ impl Store {
         let current = layout::current_range(resource, None);
         let log = layout::log_after(resource, Revision(0));
         let (range, in_log) = match from {
-            Some(from) if *from >= log.start => (from.clone().min(log.end.clone())..log.end.clone(), true),
+            Some(from) if *from >= log.start => {
+                let floor = read::floor(tx.as_ref(), resource, Read::Snapshot).await?;
+                let first = layout::log_after(resource, floor).start;
+                (from.clone().clamp(first.min(log.end.clone()), log.end.clone())..log.end.clone(), true)
+            }
             from => (from.unwrap_or(&current.start).clone().max(current.start)..current.end, false),
         };
         let page = tx.get_range(&RangeRead::new(range.start, range.end).limit(ROWS), Read::Snapshot).await?;

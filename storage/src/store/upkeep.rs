@@ -14,11 +14,13 @@ use super::layout::{self, Slot};
 use super::read::{self, Failed, reading};
 use super::record::{Body, Current, Last};
 use super::tail;
-use super::types::{Commit, Expect, Op, Retention, Revision};
+use super::types::{Commit, EventKind, Expect, Op, Retention, Revision};
 use crate::kv::{KvError, Mutation, RangeRead, Read, Version, key_after};
 
 /// Expired objects deleted in one commit.
 const EXPIRE_AT_ONCE: usize = 100;
+/// After how many cuts the entries that were cut off are removed.
+const DISCARD: u32 = 500;
 /// The longest pause between two cuts of the log.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -81,12 +83,20 @@ impl Store {
     /// are `Compacted`.
     pub async fn compact(&self, resource: &str, keep: Retention) -> Result<Revision, StoreError> {
         let mut patience = Patience::new();
+        let mut cuts = 0;
         loop {
             let begun = Instant::now();
             match self.compact_some(resource, keep).await {
-                Ok((floor, false)) => return Ok(floor),
-                Ok((_, true)) => {
+                Ok((floor, false)) => {
+                    self.discard_log(resource, floor).await?;
+                    return Ok(floor);
+                }
+                Ok((floor, true)) => {
                     patience = Patience::new();
+                    cuts += 1;
+                    if cuts % DISCARD == 0 {
+                        self.discard_log(resource, floor).await?;
+                    }
                     // As long as the cut took: a writer meets no more than every other group with a cut in it.
                     tokio::time::sleep(begun.elapsed().min(PAUSE)).await;
                 }
@@ -94,6 +104,19 @@ impl Store {
                 // Whether it happened shows at the next look.
                 Err(Failed::Kv(KvError::Unknown(_))) => patience.again(KvError::Conflict).await?,
                 Err(Failed::Kv(e)) => patience.again(e).await?,
+            }
+        }
+    }
+
+    /// Removes the entries up to `floor`, which nobody reads any more.
+    async fn discard_log(&self, resource: &str, floor: Revision) -> Result<(), StoreError> {
+        let cut = layout::log_until(resource, floor);
+        let mut patience = Patience::new();
+        loop {
+            match self.kv().discard(cut.start.clone(), cut.end.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(KvError::Unknown(_)) => patience.again(KvError::Conflict).await?,
+                Err(e) => patience.again(e).await?,
             }
         }
     }
@@ -122,8 +145,9 @@ impl Store {
         let mut removed = 0u64;
         for (key, place, entry) in entries.into_iter().take(cut) {
             removed += 1;
-            tx.mutate(Mutation::Clear(layout::log(resource, place)));
-            tx.mutate(Mutation::Clear(layout::history(&key, place.revision)));
+            if entry.kind != EventKind::Created {
+                tx.mutate(Mutation::Clear(layout::history(&key, place.revision)));
+            }
             // The parts of what this change replaced belong to nobody else: older entries are gone or go now.
             if let Some(before) = entry.before
                 && let Body::Parts(_) = before.body

@@ -13,7 +13,7 @@ use super::file::{Header, Writer};
 use super::items::{Item, ORDER};
 use super::{BackupError, ShortLived, Summary, half_restored};
 use crate::clock::Clock;
-use crate::kv::{Kv, KvError, RangeRead, Read, Transaction, key_after};
+use crate::kv::{Kv, KvError, RangeRead, Read, Transaction, Version, key_after};
 use crate::store::Store;
 use crate::store::commit::Patience;
 use crate::store::error::StoreError;
@@ -52,6 +52,8 @@ struct Copying {
     /// Revision and time of the first change after the oldest revision that can be restored.
     first: Option<(Revision, u64)>,
     floors: BTreeMap<Arc<str>, Revision>,
+    /// Where the log that was met last begins in this snapshot.
+    cut: Option<(Arc<str>, Revision)>,
 }
 
 impl Store {
@@ -143,7 +145,7 @@ impl Backup {
         let (writer, first) = Writer::begin(&header);
         let summary = Summary { oldest: self.oldest(&floors), latest: revision, latest_at: at, ..Summary::default() };
         let next = ORDER.get(..1).map(Bytes::from_static).unwrap_or_default();
-        Ok((Copying { tx, rows: 0, writer, tags: ORDER, next, summary, first: None, floors }, first))
+        Ok((Copying { tx, rows: 0, writer, tags: ORDER, next, summary, first: None, floors, cut: None }, first))
     }
 
     /// The oldest revision that the logs reach back to, short ones left aside.
@@ -208,6 +210,13 @@ impl Backup {
                 let text = format!("the row {} does not decode; `ironkeel check` says more", key.escape_ascii());
                 Again::from(StoreError::Corrupt(text))
             })?;
+            if let Item::Log { key: of, place, .. } = &item
+                && place.revision <= copying.floor(&of.resource).await?
+            {
+                // Cut off, and not yet removed; its parts may be gone.
+                copying.next = key_after(key);
+                continue;
+            }
             let mut parts = Vec::new();
             for (range, length) in item.parts() {
                 let rows = crate::store::read::range(copying.tx.as_ref(), range).await?;
@@ -271,8 +280,19 @@ impl Backup {
 }
 
 impl Copying {
+    /// Where a log begins in the snapshot.
+    async fn floor(&mut self, resource: &Arc<str>) -> Result<Revision, Again> {
+        if self.cut.as_ref().is_none_or(|(of, _)| of != resource) {
+            let floor = self.tx.get(&layout::floor(resource), Read::Snapshot).await?;
+            let floor = floor.as_deref().and_then(Version::from_stamp).map_or(Revision(0), |v| Revision(v.0));
+            self.cut = Some((resource.clone(), floor));
+        }
+        Ok(self.cut.as_ref().map_or(Revision(0), |(_, floor)| *floor))
+    }
+
     fn fresh(&mut self, kv: &Arc<dyn Kv>) {
         self.tx = kv.begin();
+        self.cut = None;
         self.rows = 0;
     }
 }

@@ -19,7 +19,7 @@ use crate::store::commit::Patience;
 use crate::store::error::StoreError;
 use crate::store::layout::{self, Place};
 use crate::store::record::{Before, Current};
-use crate::store::types::{Key, Revision};
+use crate::store::types::{EventKind, Key, Revision};
 
 /// Bytes after which a transaction ends. Well below the engine's limit, and enough for one fsync to be worth it.
 const BYTES: usize = 2 << 20;
@@ -332,11 +332,14 @@ impl Filter {
             Item::Meta => target.put(row, value),
             // A compaction removed it while the log was copied.
             Item::Log { place, .. } | Item::Change { place, .. } if place.revision <= floor => {}
-            Item::Log { key, place, .. } if place.revision <= self.point => {
+            Item::Log { key, place, entry } if place.revision <= self.point => {
                 let log = self.logs.entry(key.resource.clone()).or_default();
                 *log = (log.0 + 1, log.1.max(place.revision));
                 self.restored.changes += 1;
-                target.put(layout::history(&key, place.revision), Bytes::copy_from_slice(&place.ordinal.to_be_bytes()));
+                if entry.kind != EventKind::Created {
+                    let ordinal = Bytes::copy_from_slice(&place.ordinal.to_be_bytes());
+                    target.put(layout::history(&key, place.revision), ordinal);
+                }
                 target.put(row, value);
                 parts.into_iter().for_each(|(key, value)| target.put(key, value));
             }
