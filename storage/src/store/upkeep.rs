@@ -21,6 +21,9 @@ use crate::kv::{KvError, Mutation, RangeRead, Read, Version, key_after};
 const EXPIRE_AT_ONCE: usize = 100;
 /// After how many cuts the entries that were cut off are removed.
 const DISCARD: u32 = 500;
+/// How many times longer than a cut of the log the pause after it is. What a cut writes is flushed and merged later, which holds writers up
+/// as well: with a pause as long as the cut, one write in fifty met that.
+const REST: u32 = 4;
 /// The longest pause between two cuts of the log.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -97,8 +100,7 @@ impl Store {
                     if cuts % DISCARD == 0 {
                         self.discard_log(resource, floor).await?;
                     }
-                    // As long as the cut took: a writer meets no more than every other group with a cut in it.
-                    tokio::time::sleep(begun.elapsed().min(PAUSE)).await;
+                    tokio::time::sleep((REST * begun.elapsed()).min(PAUSE)).await;
                 }
                 Err(Failed::Store(e)) => return Err(e),
                 // Whether it happened shows at the next look.
