@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cel;
 pub mod codec;
 pub mod cron;
 pub mod features;

@@ -150,6 +150,19 @@ impl Quantity {
         Quantity { mantissa: self.mantissa.saturating_abs(), ..self }
     }
 
+    /// Whole units, when it is a whole number that 64 bits hold.
+    #[must_use]
+    pub fn whole(self) -> Option<i64> {
+        let factor = power(u32::try_from(self.exponent).ok()?)?;
+        i64::try_from(self.mantissa.checked_mul(factor)?).ok()
+    }
+
+    /// The nearest double, for where exactness does not matter.
+    #[must_use]
+    pub fn approximate(self) -> f64 {
+        format!("{}e{}", self.mantissa, self.exponent).parse().unwrap_or(f64::NAN)
+    }
+
     fn scaled(self, exponent: i32) -> i64 {
         let shift = self.exponent - exponent;
         let value = match power(shift.unsigned_abs()) {

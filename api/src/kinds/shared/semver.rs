@@ -50,6 +50,12 @@ fn is_word(text: &str) -> bool {
 }
 
 impl Version {
+    /// Major, minor and patch number.
+    #[must_use]
+    pub fn numbers(&self) -> [u64; 3] {
+        self.numbers
+    }
+
     /// Reads it; `None` for a text that is no semantic version.
     #[must_use]
     pub fn read(text: &str) -> Option<Version> {
