@@ -3,6 +3,7 @@
 //! Routes, discovery, OpenAPI, the watch cache, table columns and the write path derive from this description. Never
 //! lists kinds: that is `kinds.rs`.
 
+use crate::custom::kinds::Custom;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::gated::Gated;
 use crate::schema::{SchemaRef, native};
@@ -127,25 +128,27 @@ pub struct Column {
     pub format: &'static str,
     /// 0 is always shown, 1 only with `-o wide`.
     pub priority: i32,
+    /// What it shows, for who reads the table's definitions.
+    pub description: &'static str,
 }
 
 impl Column {
     /// A text column that is always shown.
     #[must_use]
     pub const fn text(name: &'static str) -> Column {
-        Column { name, kind: "string", format: "", priority: 0 }
+        Column { name, kind: "string", format: "", priority: 0, description: "" }
     }
 
     /// An integer column that is always shown.
     #[must_use]
     pub const fn integer(name: &'static str) -> Column {
-        Column { name, kind: "integer", format: "", priority: 0 }
+        Column { name, kind: "integer", format: "", priority: 0, description: "" }
     }
 
     /// A column of true and false that is always shown.
     #[must_use]
     pub const fn boolean(name: &'static str) -> Column {
-        Column { name, kind: "boolean", format: "", priority: 0 }
+        Column { name, kind: "boolean", format: "", priority: 0, description: "" }
     }
 
     /// The same column, shown only with `-o wide`.
@@ -155,7 +158,7 @@ impl Column {
     }
 
     /// The name column.
-    pub const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0 };
+    pub const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0, description: "" };
     /// The age column.
     pub const AGE: Column = Column::text("Age");
 }
@@ -197,19 +200,21 @@ pub struct Deprecated {
     pub removed: Option<&'static str>,
     /// What to use instead.
     pub instead: Option<Gvk>,
+    /// The whole sentence, where it follows no rule.
+    pub said: Option<&'static str>,
 }
 
 impl Deprecated {
     /// Deprecated and never removed, without a successor.
     #[must_use]
     pub const fn since(since: &'static str) -> Deprecated {
-        Deprecated { since, removed: None, instead: None }
+        Deprecated { since, removed: None, instead: None, said: None }
     }
 
     /// Deprecated in one version and gone in another.
     #[must_use]
     pub const fn until(since: &'static str, removed: &'static str) -> Deprecated {
-        Deprecated { since, removed: Some(removed), instead: None }
+        Deprecated { since, removed: Some(removed), instead: None, said: None }
     }
 }
 
@@ -300,6 +305,8 @@ pub struct Kind {
     pub resets: &'static [(&'static str, &'static [&'static [&'static str]])],
     /// Where the sentences of OpenAPI and `kubectl explain` come from; see `describe`.
     pub describe: fn(&mut schemars::SchemaGenerator),
+    /// Defined by a custom resource definition; its schema and selectable fields are there.
+    pub custom: Option<&'static Custom>,
     /// Behaviour.
     pub hooks: &'static dyn Hooks,
 }
@@ -336,6 +343,7 @@ impl Kind {
         stored_as: None,
         resets: &[],
         describe: |_| {},
+        custom: None,
         hooks: &NoHooks,
     };
 
@@ -363,7 +371,36 @@ impl Kind {
     /// When the fact table lacks the type: a test over all kinds excludes it.
     #[must_use]
     pub fn schema(&self) -> SchemaRef<'static> {
-        native().of_gvk(self.group, self.version, self.kind).expect("every kind of the table has its type in the facts")
+        let types = self.custom.map_or_else(native, Custom::types);
+        types.of_gvk(self.group, self.version, self.kind).expect("every kind of the table has its type in the facts")
+    }
+
+    /// The schema of lists of the kind.
+    #[must_use]
+    pub fn list_schema(&self) -> Option<SchemaRef<'static>> {
+        match self.custom {
+            Some(custom) => custom.list(),
+            None => native().of_gvk(self.group, self.version, &self.list_kind()),
+        }
+    }
+
+    /// The kind of its lists: `DeploymentList`.
+    #[must_use]
+    pub fn list_kind(&self) -> String {
+        self.custom.map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind().to_owned())
+    }
+
+    /// The fields that select, beside name and namespace.
+    pub fn selectable_names(&self) -> impl Iterator<Item = &'static str> {
+        let custom = self.custom.map_or(&[][..], Custom::selectable);
+        self.selectable.iter().map(|field| field.name).chain(custom.iter().copied())
+    }
+
+    /// Their values in an object of this version, in the same order.
+    pub fn selectable_values(&self, object: &Value) -> Vec<String> {
+        let native = self.selectable.iter().map(|field| (field.value)(object));
+        let custom = self.custom.map_or(&[][..], Custom::selectable).iter();
+        native.chain(custom.map(|path| crate::custom::cells::selected(object, path))).collect()
     }
 
     /// The kind under which objects are stored.
@@ -385,6 +422,15 @@ impl Kind {
         if let Some(stored) = &self.stored_as {
             (stored.from)(object);
             rename(object, self);
+            self.hooks.restore(object);
+        }
+    }
+
+    /// What was read from the store becomes what it would be if it were written now: in the version that is stored.
+    pub fn restore(&self, object: &mut Value) {
+        if self.custom.is_some() {
+            rename(object, self);
+            self.hooks.restore(object);
         }
     }
 
@@ -392,6 +438,9 @@ impl Kind {
     #[must_use]
     pub fn deprecation(&self) -> Option<String> {
         let deprecated = self.deprecated?;
+        if let Some(said) = deprecated.said {
+            return Some(said.to_owned());
+        }
         let mut out = format!("{} {} is deprecated in v{}+", self.api_version(), self.kind, deprecated.since);
         if let Some(removed) = deprecated.removed {
             out.push_str(&format!(", unavailable in v{removed}+"));
@@ -502,6 +551,9 @@ pub struct Demand {
 pub trait Hooks: Sync {
     /// Defaults that a constant table cannot express. Must change nothing when run twice.
     fn default(&self, _object: &mut Value) {}
+
+    /// What the schema of today makes of an object that was written under another one. Must change nothing when run twice.
+    fn restore(&self, _object: &mut Value) {}
 
     /// Clears what a creator may not set; `status` is already gone where the kind has the subresource.
     fn prepare_create(&self, _object: &mut Value) {}

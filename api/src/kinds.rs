@@ -118,6 +118,9 @@ kinds! {
         mutating_webhook_configuration,
         validating_webhook_configuration,
     }
+    apiextensions_v1 {
+        custom_resource_definition,
+    }
     scheduling_v1 {
         priority_class,
     }

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cel;
 pub mod codec;
 pub mod cron;
+pub mod custom;
 pub mod features;
 pub mod field_path;
 pub mod gated;

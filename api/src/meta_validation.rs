@@ -66,6 +66,29 @@ pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
     errors
 }
 
+/// Metadata of an object within another one.
+#[must_use]
+pub fn validate_embedded(metadata: &Value, field: &Path) -> Errors {
+    let mut errors = Errors::new();
+    let object = serde_json::json!({"metadata": metadata});
+    let text = |name: &str| value::text(metadata, name);
+    for (name, prefix) in [("generateName", true), ("name", false)] {
+        if !text(name).is_empty() {
+            invalid(&mut errors, &field.child(name), text(name), names::path_segment(text(name), prefix));
+        }
+    }
+    if !text("namespace").is_empty() {
+        invalid(&mut errors, &field.child("namespace"), text("namespace"), names::dns_label(text("namespace")));
+    }
+    let below = common(&object).into_iter().chain(finalizers(&object));
+    errors.extend(below.map(|error| {
+        let path = error.field.to_string();
+        let path = path.strip_prefix("metadata").unwrap_or(&path).trim_start_matches('.').to_owned();
+        FieldError { field: field.child(&path), ..error }
+    }));
+    errors
+}
+
 /// A change of metadata.
 #[must_use]
 pub fn validate_update(new: &Value, old: &Value, kind: &Kind) -> Errors {
@@ -179,10 +202,10 @@ fn finalizers(object: &Value) -> Errors {
     errors
 }
 
-/// Native kinds allow names without a domain to Kubernetes' own finalizers alone. Leases are as free as custom resources.
+/// Native kinds allow names without a domain to Kubernetes' own finalizers alone. Leases and definitions are as free as custom resources.
 fn standard_finalizers(object: &Value, kind: &Kind) -> Errors {
     let mut errors = Errors::new();
-    if kind.group == "coordination.k8s.io" || crate::kinds::by_gvk(kind.group, kind.version, kind.kind).is_none() {
+    if matches!(kind.group, "coordination.k8s.io" | "apiextensions.k8s.io") || crate::kinds::by_gvk(kind.group, kind.version, kind.kind).is_none() {
         return errors;
     }
     for (i, finalizer) in crate::meta::finalizers(object).into_iter().enumerate() {

@@ -6,7 +6,7 @@ use crate::features::{Gates, boolean};
 use crate::kind::Kind;
 use crate::kinds;
 use crate::schema::native;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 /// What is wrong with `--runtime-config`, in upstream's words.
@@ -66,6 +66,8 @@ fn registered() -> BTreeSet<(&'static str, &'static str)> {
 #[derive(Clone, Debug)]
 pub struct Served {
     kinds: Vec<&'static Kind>,
+    by_resource: HashMap<(&'static str, &'static str, &'static str), &'static Kind>,
+    versions: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl Default for Served {
@@ -79,7 +81,25 @@ impl Served {
     /// The whole table.
     #[must_use]
     pub fn all() -> Served {
-        Served { kinds: kinds::ALL.to_vec() }
+        Served::of(kinds::ALL.to_vec())
+    }
+
+    fn of(kinds: Vec<&'static Kind>) -> Served {
+        let mut by_resource = HashMap::with_capacity(kinds.len());
+        for kind in &kinds {
+            by_resource.entry((kind.group, kind.version, kind.plural)).or_insert(*kind);
+        }
+        let versions = kinds.iter().map(|kind| (kind.group, kind.version)).collect();
+        Served { kinds, by_resource, versions }
+    }
+
+    /// These and others, which give way where a resource is there already.
+    #[must_use]
+    pub fn with(&self, others: impl IntoIterator<Item = &'static Kind>) -> Served {
+        let mut kinds = self.kinds.clone();
+        let new = |kind: &&'static Kind| self.by_resource(kind.group, kind.version, kind.plural).is_none();
+        kinds.extend(others.into_iter().filter(new));
+        Served::of(kinds)
     }
 
     /// By the values of `--runtime-config`, each `group/version[/resource]=true|false` or `api/beta=true`, with commas
@@ -98,7 +118,7 @@ impl Served {
 
     fn filter(preferences: &Preferences<'_>, gates: &Gates) -> Served {
         let on = |kind: &&Kind| preferences.allow(kind) && kind.gate.is_none_or(|gate| gates.enabled(gate));
-        Served { kinds: kinds::ALL.iter().copied().filter(|kind| on(kind)).collect() }
+        Served::of(kinds::ALL.iter().copied().filter(|kind| on(kind)).collect())
     }
 
     /// The kinds, in the table's order.
@@ -110,14 +130,13 @@ impl Served {
     /// The kind served under this group, version and resource name.
     #[must_use]
     pub fn by_resource(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-        let same = |kind: &&Kind| kind.group == group && kind.version == version && kind.plural == plural;
-        self.kinds.iter().copied().find(same)
+        self.by_resource.get(&(group, version, plural)).copied()
     }
 
     /// Some kind of this group and version is served.
     #[must_use]
     pub fn has_version(&self, group: &str, version: &str) -> bool {
-        self.kinds.iter().any(|kind| kind.group == group && kind.version == version)
+        self.versions.contains(&(group, version))
     }
 
     /// The kinds whose objects are kept: those of which some version is served, and the stable ones in any case, because

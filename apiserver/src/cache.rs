@@ -55,6 +55,8 @@ pub struct Cache {
     store: Store,
     state: RwLock<State>,
     moved: watch::Sender<u64>,
+    /// What the kind says has changed, or it is gone: whoever watches starts anew.
+    end: CancellationToken,
 }
 
 /// A consistent picture of a kind.
@@ -68,7 +70,7 @@ pub struct Snapshot {
 impl Cache {
     /// An empty cache that knows nothing yet; `fill` and `follow` bring it to life.
     #[must_use]
-    pub fn new(kind: &'static Kind, store: Store) -> Arc<Cache> {
+    pub fn new(kind: &'static Kind, store: Store, end: CancellationToken) -> Arc<Cache> {
         Arc::new(Cache {
             kind,
             resource: kind.group_resource(),
@@ -82,6 +84,7 @@ impl Cache {
                 broken: None,
             }),
             moved: watch::Sender::new(0),
+            end,
         })
     }
 
@@ -89,6 +92,18 @@ impl Cache {
     #[must_use]
     pub fn kind(&self) -> &'static Kind {
         self.kind
+    }
+
+    /// Cancelled when the cache is no longer that of its kind.
+    #[must_use]
+    pub fn end(&self) -> &CancellationToken {
+        &self.end
+    }
+
+    /// Wakes when the cache has moved.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
     }
 
     /// Reads all objects of the kind from one snapshot of the store.
@@ -115,8 +130,9 @@ impl Cache {
         Ok(())
     }
 
-    /// Follows the store's log until `stop`; fills again when the log no longer reaches back far enough.
-    pub async fn follow(&self, stop: CancellationToken) {
+    /// Follows the store's log until its end; fills again when the log no longer reaches back far enough.
+    pub async fn follow(&self) {
+        let stop = self.end.clone();
         while !stop.is_cancelled() {
             if self.state.read().broken.is_some() && !self.mended().await {
                 tokio::time::sleep(MEND_EVERY).await;
@@ -297,9 +313,13 @@ impl Cache {
     }
 }
 
-/// All caches, by `group_resource` of the stored kind.
+/// All caches, by `group_resource` of the stored kind. Clones share them.
 #[derive(Clone)]
-pub struct Caches(Arc<HashMap<String, Arc<Cache>>>);
+pub struct Caches {
+    all: Arc<RwLock<HashMap<String, Arc<Cache>>>>,
+    store: Store,
+    stop: CancellationToken,
+}
 
 impl Caches {
     /// Fills a cache for each of the stored kinds, then follows the log in the background.
@@ -311,39 +331,59 @@ impl Caches {
         store: &Store,
         stop: &CancellationToken,
     ) -> Result<Caches, StoreError> {
-        let mut caches = HashMap::new();
+        let caches = Caches { all: Arc::default(), store: store.clone(), stop: stop.clone() };
         for kind in kinds {
-            let cache = Cache::new(kind, store.clone());
-            match cache.fill().await {
-                Ok(()) => {}
-                // A key service may come later; what does not need it is served meanwhile.
-                Err(error @ StoreError::Transform { .. }) => {
-                    tracing::error!(resource = cache.resource, %error, "objects of a kind cannot be read");
-                    cache.state.write().broken = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-            caches.insert(kind.group_resource(), Arc::clone(&cache));
-            let stop = stop.clone();
-            tokio::spawn(async move { cache.follow(stop).await });
+            caches.add(kind).await?;
         }
-        Ok(Caches(Arc::new(caches)))
+        Ok(caches)
+    }
+
+    /// Fills a cache for a stored kind and follows the log for it. One that was there under its name ends.
+    ///
+    /// # Errors
+    /// Those of the store; the one that was there stays then.
+    pub async fn add(&self, kind: &'static Kind) -> Result<(), StoreError> {
+        let cache = Cache::new(kind, self.store.clone(), self.stop.child_token());
+        match cache.fill().await {
+            Ok(()) => {}
+            // A key service may come later; what does not need it is served meanwhile.
+            Err(error @ StoreError::Transform { .. }) => {
+                tracing::error!(resource = cache.resource, %error, "objects of a kind cannot be read");
+                cache.state.write().broken = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+        let before = self.all.write().insert(kind.group_resource(), Arc::clone(&cache));
+        tokio::spawn(async move { cache.follow().await });
+        if let Some(before) = before {
+            before.end.cancel();
+        }
+        Ok(())
+    }
+
+    /// Ends the cache of a resource.
+    pub fn remove(&self, group_resource: &str) {
+        let gone = self.all.write().remove(group_resource);
+        if let Some(gone) = gone {
+            gone.end.cancel();
+        }
     }
 
     /// The cache in which a kind's objects are.
     #[must_use]
-    pub fn of(&self, kind: &'static Kind) -> Option<&Arc<Cache>> {
-        self.0.get(&kind.stored().group_resource())
+    pub fn of(&self, kind: &'static Kind) -> Option<Arc<Cache>> {
+        self.named(&kind.stored().group_resource())
     }
 
     /// The kinds that are stored.
-    pub fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
-        self.0.values().map(|cache| cache.kind())
+    #[must_use]
+    pub fn kinds(&self) -> Vec<&'static Kind> {
+        self.all.read().values().map(|cache| cache.kind()).collect()
     }
 
     /// The cache of a resource, `pods` or `deployments.apps`.
     #[must_use]
-    pub fn named(&self, group_resource: &str) -> Option<&Arc<Cache>> {
-        self.0.get(group_resource)
+    pub fn named(&self, group_resource: &str) -> Option<Arc<Cache>> {
+        self.all.read().get(group_resource).cloned()
     }
 }

@@ -5,7 +5,8 @@
 use crate::answer::{Answer, Failure};
 use crate::authn::tokens;
 use crate::backup;
-use crate::documents::{self, Document, Offer};
+use crate::documents::{self, Document};
+use crate::offer::Offer;
 use crate::encryption;
 use crate::road::received::Received;
 use crate::server::Server;
@@ -39,9 +40,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         .into());
     }
     let path = received.path.trim_end_matches('/');
+    let offer = server.offer();
     match path {
-        "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths(server.config.served.kinds())}))),
-        "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", server.documents.version))),
+        "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths(offer.served.kinds())}))),
+        "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", offer.documents.version))),
         "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
         backup::PATH => backup::answer(server, received).await,
         "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')).await,
@@ -57,7 +59,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         }
         "/api" | "/apis" => {
             if let Some(version) = aggregated_version(received.header("accept").unwrap_or_default())
-                && let Some(document) = server.documents.aggregated(path, version)
+                && let Some(document) = offer.documents.aggregated(path, version)
             {
                 let media = match version {
                     "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -69,10 +71,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
                 let address = format!("{}:{}", server.config.advertise, server.config.listen.port());
                 return Ok(Answer::json(200, &openapi::discovery::core_versions(&address)));
             }
-            plain(server, received, path)
+            plain(&offer, received, path)
         }
-        _ if path.starts_with("/openapi/") => described(server, received, path.trim_start_matches("/openapi/")),
-        _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(server, received, path),
+        _ if path.starts_with("/openapi/") => described(&offer, received, path.trim_start_matches("/openapi/")),
+        _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(&offer, received, path),
         _ => {
             for root in ["healthz", "livez", "readyz"] {
                 if let Some(name) = path.strip_prefix(&format!("/{root}/")) {
@@ -85,9 +87,9 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
 }
 
 /// An OpenAPI document by its path below `/openapi/`.
-fn described(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
-    let offers = server.documents.openapi(path).ok_or_else(Status::no_such_path)?;
-    let Some(Offer { media, document, .. }) = documents::choose(offers, received.header("accept")) else {
+fn described(offer: &Offer, received: &Received, path: &str) -> Result<Answer, Failure> {
+    let offers = offer.documents.openapi(path).ok_or_else(Status::no_such_path)?;
+    let Some(documents::Form { media, document, .. }) = documents::choose(offers, received.header("accept")) else {
         let offered: Vec<&str> = offers.iter().map(|offer| offer.media).collect();
         return Err(Status::not_acceptable(&offered.join(", ")).into());
     };
@@ -95,7 +97,7 @@ fn described(server: &Server, received: &Received, path: &str) -> Result<Answer,
     match (name, hash) {
         // Asked for by the hash of a document that is no longer served.
         (Some(name), Some(hash)) if hash != document.etag => {
-            Ok(Answer::bytes(301, "", "").with("location", documents::v3_url(name, document)))
+            Ok(Answer::bytes(301, "", "").with("location", documents::v3_url(name, &document.etag)))
         }
         // What is asked for by its own hash never changes.
         (Some(_), Some(_)) => Ok(conditional(received, document, media, "public, immutable, max-age=31536000")),
@@ -103,8 +105,8 @@ fn described(server: &Server, received: &Received, path: &str) -> Result<Answer,
     }
 }
 
-fn plain(server: &Server, received: &Received, path: &str) -> Result<Answer, Failure> {
-    let Some(document) = server.documents.plain(path) else { return Ok(Answer::no_such_page()) };
+fn plain(offer: &Offer, received: &Received, path: &str) -> Result<Answer, Failure> {
+    let Some(document) = offer.documents.plain(path) else { return Ok(Answer::no_such_page()) };
     Ok(conditional(received, document, "application/json", "public"))
 }
 

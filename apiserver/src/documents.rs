@@ -1,14 +1,14 @@
-//! Discovery and OpenAPI documents, built once and kept as bytes with their ETags.
+//! Discovery and OpenAPI documents, built when they are first asked for and kept as bytes with their ETags.
 //!
-//! Custom resources will make them change; native kinds do not. Never reads a request.
+//! Custom resources make new documents beside those of the native kinds, which are shared. Never reads a request.
 
 use api::kind::Kind;
 use bytes::Bytes;
 use openapi::discovery::{self, Group};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
 /// A document and its ETag.
 #[derive(Clone)]
@@ -30,17 +30,36 @@ impl Document {
 
 /// Every document by path.
 pub struct Documents {
-    kinds: Vec<&'static Kind>,
-    plain: HashMap<String, Document>,
-    aggregated: HashMap<(&'static str, &'static str), Document>,
-    v2: OnceLock<[Offer; 2]>,
-    v3: OnceLock<HashMap<String, Offer>>,
+    native: Arc<Native>,
+    /// Kinds of custom resource definitions.
+    custom: Vec<&'static Kind>,
+    plain: OnceLock<HashMap<String, Document>>,
+    aggregated: OnceLock<HashMap<(&'static str, &'static str), Document>>,
+    v2: OnceLock<[Form; 2]>,
+    index: OnceLock<Form>,
+    /// By path below `/openapi/v3/`. Those of definitions that did not change are kept from before.
+    v3: HashMap<String, Arc<Described>>,
     /// `/version`.
     pub version: Value,
 }
 
+/// What native kinds give: built once.
+struct Native {
+    kinds: Vec<&'static Kind>,
+    v2: OnceLock<(Value, [Form; 2])>,
+    v3: OnceLock<HashMap<String, Form>>,
+}
+
+/// The v3 document of a version of a group of custom resources.
+struct Described {
+    kinds: Vec<&'static Kind>,
+    /// Of what the document is made from, so that the index needs no documents.
+    etag: String,
+    form: OnceLock<Form>,
+}
+
 /// One encoding of a document.
-pub struct Offer {
+pub struct Form {
     /// What `Accept` says to get it.
     accepted: &'static [&'static str],
     /// `Content-Type` of the answer.
@@ -49,19 +68,17 @@ pub struct Offer {
     pub document: Document,
 }
 
-impl Offer {
-    fn json(value: &Value) -> Offer {
-        Offer { accepted: &["application/json"], media: "application/json", document: Document::new(value) }
+impl Form {
+    fn json(value: &Value) -> Form {
+        Form { accepted: &["application/json"], media: "application/json", document: Document::new(value) }
     }
 }
 
 /// The JSON of the v2 document and its protobuf form, which kubectl asks for under an older name.
-fn v2(kinds: &[&'static Kind], version: &str) -> [Offer; 2] {
-    let types = api::schema::native();
-    let value = openapi::document::v2(kinds, types, &openapi::schemas::Sentences::of(kinds), version);
-    let json = Offer::json(&value);
-    let bytes = Bytes::from(openapi::gnostic::encode(&value));
-    let protobuf = Offer {
+fn v2(value: &Value) -> [Form; 2] {
+    let json = Form::json(value);
+    let bytes = Bytes::from(openapi::gnostic::encode(value));
+    let protobuf = Form {
         accepted: &[openapi::gnostic::MEDIA_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"],
         media: openapi::gnostic::MEDIA_TYPE,
         document: Document { bytes, etag: json.document.etag.clone() },
@@ -69,30 +86,64 @@ fn v2(kinds: &[&'static Kind], version: &str) -> [Offer; 2] {
     [json, protobuf]
 }
 
-/// The v3 documents, and under the empty name the index of them.
-fn v3(kinds: &[&'static Kind], version: &str) -> HashMap<String, Offer> {
-    let types = api::schema::native();
-    let sentences = openapi::schemas::Sentences::of(kinds);
-    let documents = openapi::document::v3(kinds, types, &sentences, version);
-    let mut out: HashMap<String, Offer> =
-        documents.into_iter().map(|(name, value)| (name, Offer::json(&value))).collect();
-    let index: serde_json::Map<String, Value> = out
-        .iter()
-        .map(|(name, offer)| (name.clone(), serde_json::json!({"serverRelativeURL": v3_url(name, &offer.document)})))
-        .collect();
-    out.insert(String::new(), Offer::json(&serde_json::json!({ "paths": index })));
-    out
+impl Native {
+    fn v2(&self, version: &str) -> &(Value, [Form; 2]) {
+        self.v2.get_or_init(|| {
+            let sentences = openapi::schemas::Sentences::of(&self.kinds);
+            let value = openapi::document::v2(&self.kinds, api::schema::native(), &sentences, version);
+            let forms = v2(&value);
+            (value, forms)
+        })
+    }
+
+    fn v3(&self, version: &str) -> &HashMap<String, Form> {
+        self.v3.get_or_init(|| {
+            let sentences = openapi::schemas::Sentences::of(&self.kinds);
+            let documents = openapi::document::v3(&self.kinds, api::schema::native(), &sentences, version);
+            documents.into_iter().map(|(name, value)| (name, Form::json(&value))).collect()
+        })
+    }
+}
+
+impl Described {
+    fn new(kinds: Vec<&'static Kind>, version: &str) -> Described {
+        let mut digest = Sha256::new();
+        digest.update(version);
+        for kind in &kinds {
+            digest.update(format!("\0{}\0{}\0{}\0", kind.plural, kind.kind, kind.namespaced));
+            for part in kind.subresources {
+                digest.update(part.name);
+            }
+            if let Some(custom) = kind.custom {
+                digest.update(custom.text());
+            }
+        }
+        let etag = digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        Described { kinds, etag, form: OnceLock::new() }
+    }
+
+    fn form(&self, version: &str) -> &Form {
+        self.form.get_or_init(|| {
+            let mut form = Form::json(&openapi::custom::v3(&self.kinds, version));
+            form.document.etag.clone_from(&self.etag);
+            form
+        })
+    }
+
+    fn same(&self, kinds: &[&'static Kind]) -> bool {
+        self.kinds.len() == kinds.len() && self.kinds.iter().zip(kinds).all(|(a, b)| std::ptr::eq(*a, *b))
+    }
 }
 
 /// Where a v3 document is found for good: the hash names its content.
 #[must_use]
-pub fn v3_url(name: &str, document: &Document) -> String {
-    format!("/openapi/v3/{name}?hash={}", document.etag)
+pub(crate) fn v3_url(name: &str, etag: &str) -> String {
+    format!("/openapi/v3/{name}?hash={etag}")
 }
 
 /// The offer that an `Accept` header prefers, by quality and then by order; `None` when none is acceptable.
 #[must_use]
-pub fn choose<'a>(offers: &'a [Offer], accept: Option<&str>) -> Option<&'a Offer> {
+pub(crate) fn choose<'a>(offers: &'a [Form], accept: Option<&str>) -> Option<&'a Form> {
     let accept = accept.filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
     let mut clauses: Vec<(f32, &str)> = accept
         .split(',')
@@ -105,26 +156,16 @@ pub fn choose<'a>(offers: &'a [Offer], accept: Option<&str>) -> Option<&'a Offer
         .collect();
     clauses.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     clauses.into_iter().filter(|(quality, _)| *quality > 0.0).find_map(|(_, media)| {
-        let wanted = |offer: &&Offer| offer.accepted.contains(&media) || matches!(media, "*/*" | "application/*");
+        let wanted = |offer: &&Form| offer.accepted.contains(&media) || matches!(media, "*/*" | "application/*");
         offers.iter().find(wanted)
     })
 }
 
 impl Documents {
-    /// Builds them from the kinds that are served; `version` is the `gitVersion`.
+    /// Of the native kinds that are served; `version` is the `gitVersion`.
     #[must_use]
     pub fn new(kinds: &[&'static Kind], version: &str) -> Documents {
-        let groups = discovery::groups(kinds);
-        let mut plain = HashMap::new();
-        plain.insert("/apis".to_owned(), Document::new(&discovery::group_list(&groups)));
-        for group in &groups {
-            Documents::add_group(&mut plain, group);
-        }
-        let mut aggregated = HashMap::new();
-        for version in ["v2", "v2beta1"] {
-            aggregated.insert(("/api", version), Document::new(&discovery::aggregated(&groups, true, version)));
-            aggregated.insert(("/apis", version), Document::new(&discovery::aggregated(&groups, false, version)));
-        }
+        let native = Native { kinds: kinds.to_vec(), v2: OnceLock::new(), v3: OnceLock::new() };
         let (major, minor) = version.trim_start_matches('v').split_once('.').unwrap_or(("1", "36"));
         let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
         let version = serde_json::json!({
@@ -134,7 +175,98 @@ impl Documents {
             "emulationMajor": major, "emulationMinor": minor, "minCompatibilityMajor": major,
             "minCompatibilityMinor": minor,
         });
-        Documents { kinds: kinds.to_vec(), plain, aggregated, v2: OnceLock::new(), v3: OnceLock::new(), version }
+        Documents::of(Arc::new(native), Vec::new(), HashMap::new(), version)
+    }
+
+    fn of(
+        native: Arc<Native>,
+        custom: Vec<&'static Kind>,
+        v3: HashMap<String, Arc<Described>>,
+        version: Value,
+    ) -> Documents {
+        Documents {
+            native,
+            custom,
+            plain: OnceLock::new(),
+            aggregated: OnceLock::new(),
+            v2: OnceLock::new(),
+            index: OnceLock::new(),
+            v3,
+            version,
+        }
+    }
+
+    /// The same with these custom kinds in place of those that were there.
+    #[must_use]
+    pub fn with(&self, custom: Vec<&'static Kind>) -> Documents {
+        let mut versions: BTreeMap<String, Vec<&'static Kind>> = BTreeMap::new();
+        for kind in &custom {
+            versions.entry(format!("apis/{}/{}", kind.group, kind.version)).or_default().push(*kind);
+        }
+        let described = versions.into_iter().map(|(name, kinds)| {
+            let before = self.v3.get(&name).filter(|before| before.same(&kinds)).cloned();
+            let described = before.unwrap_or_else(|| Arc::new(Described::new(kinds, self.git_version())));
+            (name, described)
+        });
+        Documents::of(Arc::clone(&self.native), custom.clone(), described.collect(), self.version.clone())
+    }
+
+    fn git_version(&self) -> &str {
+        self.version.get("gitVersion").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let all: Vec<&'static Kind> = self.native.kinds.iter().chain(&self.custom).copied().collect();
+        discovery::groups(&all)
+    }
+
+    fn plain_documents(&self) -> &HashMap<String, Document> {
+        self.plain.get_or_init(|| {
+            let groups = self.groups();
+            let mut plain = HashMap::new();
+            plain.insert("/apis".to_owned(), Document::new(&discovery::group_list(&groups)));
+            for group in &groups {
+                Documents::add_group(&mut plain, group);
+            }
+            plain
+        })
+    }
+
+    fn aggregated_documents(&self) -> &HashMap<(&'static str, &'static str), Document> {
+        self.aggregated.get_or_init(|| {
+            let groups = self.groups();
+            let mut aggregated = HashMap::new();
+            for version in ["v2", "v2beta1"] {
+                aggregated.insert(("/api", version), Document::new(&discovery::aggregated(&groups, true, version)));
+                aggregated.insert(("/apis", version), Document::new(&discovery::aggregated(&groups, false, version)));
+            }
+            aggregated
+        })
+    }
+
+    fn v2_document(&self) -> &[Form; 2] {
+        let native = self.native.v2(self.git_version());
+        if self.custom.is_empty() {
+            return &native.1;
+        }
+        self.v2.get_or_init(|| {
+            let mut value = native.0.clone();
+            openapi::custom::add_v2(&mut value, &self.custom);
+            v2(&value)
+        })
+    }
+
+    /// The index of the v3 documents.
+    fn v3_index(&self) -> &Form {
+        self.index.get_or_init(|| {
+            let native = self.native.v3(self.git_version()).iter().map(|(name, form)| (name, &form.document.etag));
+            let custom = self.v3.iter().map(|(name, described)| (name, &described.etag));
+            let index: serde_json::Map<String, Value> = native
+                .chain(custom)
+                .map(|(name, etag)| (name.clone(), serde_json::json!({"serverRelativeURL": v3_url(name, etag)})))
+                .collect();
+            Form::json(&serde_json::json!({ "paths": index }))
+        })
     }
 
     fn add_group(plain: &mut HashMap<String, Document>, group: &Group) {
@@ -151,26 +283,30 @@ impl Documents {
     /// The encodings of an OpenAPI document by its path below `/openapi/`: `v2`, `v3`, `v3/apis/apps/v1`. Built when
     /// first asked for.
     #[must_use]
-    pub fn openapi(&self, path: &str) -> Option<&[Offer]> {
-        let version = self.version.get("gitVersion").and_then(Value::as_str).unwrap_or_default();
+    pub fn openapi(&self, path: &str) -> Option<&[Form]> {
         let name = match path {
-            "v2" => return Some(self.v2.get_or_init(|| v2(&self.kinds, version))),
-            "v3" => "",
+            "v2" => return Some(self.v2_document()),
+            "v3" => return Some(std::slice::from_ref(self.v3_index())),
             _ => path.strip_prefix("v3/").filter(|name| !name.is_empty())?,
         };
-        self.v3.get_or_init(|| v3(&self.kinds, version)).get(name).map(std::slice::from_ref)
+        let form = match self.v3.get(name) {
+            Some(described) => described.form(self.git_version()),
+            None => self.native.v3(self.git_version()).get(name)?,
+        };
+        Some(std::slice::from_ref(form))
     }
 
     /// A discovery document in the old form.
     #[must_use]
     pub fn plain(&self, path: &str) -> Option<&Document> {
-        self.plain.get(path)
+        self.plain_documents().get(path)
     }
 
     /// The aggregated document for `/api` or `/apis`.
     #[must_use]
     pub fn aggregated(&self, path: &str, version: &str) -> Option<&Document> {
-        self.aggregated.iter().find(|((at, v), _)| *at == path && *v == version).map(|(_, document)| document)
+        let mut all = self.aggregated_documents().iter();
+        all.find(|((at, v), _)| *at == path && *v == version).map(|(_, document)| document)
     }
 }
 
@@ -208,7 +344,7 @@ mod tests {
         for name in ["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version"] {
             let url = paths[name]["serverRelativeURL"].as_str().unwrap();
             let document = &documents.openapi(&format!("v3/{name}")).unwrap().first().unwrap().document;
-            assert_eq!(url, v3_url(name, document));
+            assert_eq!(url, v3_url(name, &document.etag));
         }
     }
 }

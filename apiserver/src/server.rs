@@ -13,11 +13,14 @@ use crate::metrics::Metrics;
 use crate::registry::turn::Turns;
 use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
+use crate::documents::Documents;
+use crate::offer::Offer;
 use crate::webhook::Webhooks;
-use crate::{bootstrap, documents::Documents};
+use crate::{bootstrap, crd};
 use admission::{Chain, Dynamic};
 use api::features::Gates;
 use api::served::Served;
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -158,8 +161,8 @@ pub struct Server {
     pub seats: Arc<Semaphore>,
     /// `/metrics`.
     pub metrics: Metrics,
-    /// Discovery and OpenAPI.
-    pub documents: Documents,
+    /// What is served now, and how it is described.
+    pub offer: ArcSwap<Offer>,
     /// Ends watches.
     pub stop: CancellationToken,
     /// Bootstrap is done.
@@ -177,6 +180,12 @@ impl Server {
     #[must_use]
     pub fn now_text(&self) -> String {
         api::meta::time(self.now())
+    }
+
+    /// What is served now. A request asks once and keeps the answer.
+    #[must_use]
+    pub fn offer(&self) -> Arc<Offer> {
+        self.offer.load_full()
     }
 
     /// `--api-audiences`, or the issuers.
@@ -324,7 +333,10 @@ pub(crate) async fn serve(
     let server = Arc::new(Server {
         seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
         metrics,
-        documents: Documents::new(config.served.kinds(), &config.version),
+        offer: ArcSwap::from_pointee(Offer {
+            served: config.served.clone(),
+            documents: Documents::new(config.served.kinds(), &config.version),
+        }),
         ready: std::sync::atomic::AtomicBool::new(false),
         stop: stop.clone(),
         config,
@@ -341,6 +353,7 @@ pub(crate) async fn serve(
         signer,
         keys,
     });
+    crd::start(&server).await?;
     let workers = Workers::start(workers, &server, &tls, &stop).map_err(StartError::Workers)?;
     tokio::spawn(accept(listener, workers.clone(), stop));
     Ok(Running { server, workers, address })

@@ -63,7 +63,7 @@ impl Call {
         let media = decoded::content_type(self.received());
         let body = decoded::body(&self.received().body).await?;
         let mut decoded = decoded::typed(&media, &body, schema, strictness, gvk)?;
-        decoded::expect_kind(&mut decoded.value, gvk)?;
+        decoded::expect_kind(&mut decoded.value, gvk, schema.def().free)?;
         Ok(decoded)
     }
 
@@ -147,7 +147,8 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         return discovery::answer(server, received).await;
     }
     let info = received.info.clone();
-    let served = &server.config.served;
+    let offer = server.offer();
+    let served = &offer.served;
     let Some(kind) = served.by_resource(&info.group, &info.version, &info.resource) else {
         // A group that is served has routes of its own, and so words of its own.
         let known = served.has_version(&info.group, &info.version);
@@ -158,6 +159,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
     };
     check_scope(kind, &info.namespace, &info.verb)?;
+    if kind.custom.is_some_and(|custom| custom.needs_webhook) {
+        let why = "this server calls no conversion webhooks; only the stored version is served";
+        return Err(Status::internal(format!("conversion webhook for {} failed: {why}", kind.group_resource())).into());
+    }
     // There is no such route, and so no resource in the sentence.
     let item = !info.name.is_empty();
     if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {
@@ -176,7 +181,8 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let warning = deprecated.and_then(|_| kind.deprecation());
     let pretty = received.query.flag("pretty");
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
-    let medium = if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty)? };
+    let binary = kind.custom.is_none() || part.is_some_and(|part| part.gvk != kind.gvk());
+    let medium = if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty, binary)? };
     // Upstream prints no tables of what it does not keep.
     if matches!(medium.form, Form::Table(_)) && part.is_none() && !kind.verbs.contains(&Verb::Get) {
         return Err(Status::not_acceptable(negotiated::OFFERED).into());

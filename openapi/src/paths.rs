@@ -17,6 +17,11 @@ const PATCHES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
+/// Custom resources have no protobuf form, and their lists no strategies.
+const CUSTOM_MEDIA: &[&str] = &["application/json", "application/yaml"];
+const CUSTOM_PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 const OK: &[(&str, &str)] = &[("200", "OK")];
 const MADE: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
 const CHANGED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
@@ -90,6 +95,12 @@ fn type_name(types: &Types, group: &str, version: &str, kind: &str) -> String {
     types.of_gvk(group, version, kind).map_or_else(|| format!("{META}{kind}"), |schema| schema.def().name.clone())
 }
 
+/// Name of the kind's own type.
+fn own(kind: &Kind, types: &Types) -> String {
+    let custom = kind.custom.map(|custom| custom.type_name().to_owned());
+    custom.unwrap_or_else(|| type_name(types, kind.group, kind.version, kind.kind))
+}
+
 /// All that the operations of one kind share.
 struct Resource<'a> {
     kind: &'static Kind,
@@ -141,9 +152,14 @@ impl Resource<'_> {
     }
 
     fn operation(&self, case: Case) -> Operation {
-        let patch = case.action == "patch";
         let streams = matches!(case.action, "list" | "watch" | "watchlist");
-        let media: &'static [&'static str] = if patch { PATCHES } else { ANY };
+        let custom = self.kind.custom.is_some();
+        let media: &'static [&'static str] = match case.action {
+            "patch" if custom => CUSTOM_PATCHES,
+            "patch" => PATCHES,
+            _ if custom => CUSTOM_MEDIA,
+            _ => ANY,
+        };
         let mut parameters = case.parameters;
         parameters.extend(queries(&[&[PRETTY]]));
         Operation {
@@ -156,7 +172,10 @@ impl Resource<'_> {
             parameters,
             body: case.body.map(|(of, required)| Body { of, required, media }),
             consumes: media.to_vec(),
-            produces: MEDIA.iter().chain(STREAMS.iter().filter(|_| streams)).copied().collect(),
+            produces: match custom {
+                true => CUSTOM_MEDIA.to_vec(),
+                false => MEDIA.iter().chain(STREAMS.iter().filter(|_| streams)).copied().collect(),
+            },
             content: Content::Of(case.answer),
             codes: case.codes,
         }
@@ -313,7 +332,10 @@ impl Resource<'_> {
                 out.push(self.connect(part, methods, below, true));
             }
             Part::View { .. } | Part::Scale { .. } | Part::Binding | Part::Eviction | Part::Token => {
-                let body = type_name(self.types, part.gvk.group, part.gvk.version, part.gvk.kind);
+                let body = match part.gvk {
+                    gvk if gvk == self.kind.gvk() => self.own.clone(),
+                    gvk => type_name(self.types, gvk.group, gvk.version, gvk.kind),
+                };
                 let mut operations = self.view(part.verbs, part.name, &body);
                 if part.verbs.contains(&Verb::Create) {
                     operations.push(self.operation(Case {
@@ -388,8 +410,11 @@ pub(crate) fn of_kind(kind: &'static Kind, types: &Types) -> Vec<Route> {
         root: root(kind.group, kind.version),
         prefix: format!("{}{}", capital(&group), capital(kind.version)),
         tag: format!("{group}_{}", kind.version),
-        own: type_name(types, kind.group, kind.version, kind.kind),
-        list: type_name(types, kind.group, kind.version, &format!("{}List", kind.kind)),
+        own: own(kind, types),
+        list: match kind.custom {
+            Some(custom) => format!("{}List", custom.type_name()),
+            None => type_name(types, kind.group, kind.version, &format!("{}List", kind.kind)),
+        },
     };
     let mut out = vec![resource.collection(), resource.item()];
     if kind.namespaced && resource.has(Verb::List) {
@@ -400,7 +425,7 @@ pub(crate) fn of_kind(kind: &'static Kind, types: &Types) -> Vec<Route> {
     for part in kind.subresources {
         resource.part(part, &mut out);
     }
-    if resource.has(Verb::Watch) {
+    if resource.has(Verb::Watch) && kind.custom.is_none() {
         resource.watches(&mut out);
     }
     out.retain(|route| !route.operations.is_empty());

@@ -14,6 +14,10 @@ pub fn apply(value: &mut Value, schema: SchemaRef<'_>) {
 }
 
 fn fill(object: &mut Map<String, Value>, schema: SchemaRef<'_>) {
+    // Custom resources have defaults by rules of their own.
+    if schema.def().free {
+        return;
+    }
     for field in schema.types.defaulted(schema.id) {
         match object.get_mut(&field.name) {
             Some(value) if !value.is_null() => descend(value, &field.shape, schema),

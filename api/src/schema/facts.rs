@@ -26,6 +26,7 @@ fn parse(text: &'static str) -> Types {
             fields: Vec::new(),
             atomic: false,
             preserve_unknown: false,
+            free: false,
             by_name: HashMap::new(),
         };
         for token in tokens {

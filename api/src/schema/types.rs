@@ -144,6 +144,8 @@ pub struct TypeDef {
     pub atomic: bool,
     /// Keeps fields it does not know (`x-kubernetes-preserve-unknown-fields`).
     pub preserve_unknown: bool,
+    /// Of a custom resource: values of the wrong type are kept, nothing is filled in and nothing left out.
+    pub free: bool,
     /// Position of each field by JSON name.
     pub by_name: HashMap<String, usize>,
 }
@@ -320,6 +322,17 @@ impl Types {
         match self.names.get(id.0 as usize) {
             Some(names) => names.find(&def.fields, name),
             None => def.by_name.get(name).copied(),
+        }
+    }
+
+    /// Names a type that was added without a name, and makes it the type of a group, version and kind.
+    pub(crate) fn rename(&mut self, id: TypeId, name: &str, (group, version, kind): (&str, &str, &str)) {
+        let gvk = (group.to_owned(), version.to_owned(), kind.to_owned());
+        self.by_name.insert(name.to_owned(), id);
+        self.by_gvk.insert(gvk.clone(), id);
+        if let Some(def) = self.defs.get_mut(id.0 as usize) {
+            name.clone_into(&mut def.name);
+            def.gvks = vec![gvk];
         }
     }
 

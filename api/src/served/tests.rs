@@ -135,7 +135,6 @@ const MISSING: &[&str] = &[
     "admissionregistration.k8s.io/v1alpha1/mutatingadmissionpolicybindings",
     "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicies",
     "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicybindings",
-    "apiextensions.k8s.io/v1/customresourcedefinitions",
 ];
 
 #[test]

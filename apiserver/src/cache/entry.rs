@@ -42,7 +42,8 @@ impl Entry {
     /// From the store's bytes, which carry no `resourceVersion`.
     #[must_use]
     pub fn new(kind: &Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
-        let value: Value = serde_json::from_slice(stored).unwrap_or_default();
+        let mut value: Value = serde_json::from_slice(stored).unwrap_or_default();
+        kind.restore(&mut value);
         let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
             Some(Value::Object(labels)) => labels.clone(),
             _ => Map::new(),
@@ -50,9 +51,9 @@ impl Entry {
         Entry {
             key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
             revision,
-            json: splice(stored, revision),
+            fields: kind.selectable_values(&value),
+            json: if kind.custom.is_some() { versioned(kind, value, revision) } else { splice(stored, revision) },
             labels,
-            fields: kind.selectable.iter().map(|field| (field.value)(&value)).collect(),
         }
     }
 
@@ -83,11 +84,19 @@ impl Entry {
             "metadata.name" => Some(&self.key.name),
             "metadata.namespace" => Some(&self.key.namespace),
             _ => {
-                let index = kind.selectable.iter().position(|field| field.name == name)?;
+                let index = kind.selectable_names().position(|field| field == name)?;
                 self.fields.get(index).map(String::as_str)
             }
         }
     }
+}
+
+/// The bytes of a custom resource, whose fields have no fixed places.
+fn versioned(kind: &Kind, mut value: Value, revision: u64) -> Bytes {
+    if revision > 0 {
+        api::value::set(&mut value, "metadata.resourceVersion", revision.to_string());
+    }
+    api::codec::json::encode(&value, kind.schema()).into()
 }
 
 /// Writes `resourceVersion` behind `uid`, where upstream's field order has it.

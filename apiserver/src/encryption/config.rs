@@ -225,6 +225,7 @@ fn add(types: &mut Types, name: &str, fields: Vec<Field>) -> TypeId {
         fields,
         atomic: false,
         preserve_unknown: false,
+        free: !name.starts_with("io.k8s."),
         by_name,
     })
 }

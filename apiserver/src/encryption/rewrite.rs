@@ -31,6 +31,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     let mut resources: Vec<String> = server
         .caches
         .kinds()
+        .into_iter()
         .map(api::kind::Kind::group_resource)
         .filter(|resource| server.config.encryption.selects(resource))
         .collect();

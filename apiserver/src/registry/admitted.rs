@@ -98,6 +98,10 @@ impl Shape for Scaled {
             }
         }
         let selector = value::get(object, self.selector).and_then(|found| {
+            // Custom resources keep it as clients write it.
+            if let Some(text) = found.as_str() {
+                return Some(text.to_owned());
+            }
             let labels = found.get("matchLabels").is_some() || found.get("matchExpressions").is_some();
             let selector = if labels { found.clone() } else { json!({"matchLabels": found}) };
             LabelSelector::from_value(&selector).ok().map(|selector| selector.to_string())

@@ -65,7 +65,7 @@ pub fn table<'a>(
         .filter(|_| headed)
         .map(|column| {
             json!({"name": column.name, "type": column.kind, "format": column.format,
-                   "description": "", "priority": column.priority})
+                   "description": column.description, "priority": column.priority})
         })
         .collect();
     json!({

@@ -65,10 +65,10 @@ impl Filter {
         let kind = target.kind;
         for term in fields.terms() {
             let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
-                || kind.selectable.iter().any(|field| field.name == term.field);
+                || kind.selectable_names().any(|field| field == term.field);
             if !known {
                 // Kinds with fields of their own say it otherwise than the others.
-                return Err(Status::bad_request(if kind.selectable.is_empty() {
+                return Err(Status::bad_request(if kind.selectable.is_empty() && kind.custom.is_none() {
                     format!(
                         "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                         term.field
@@ -100,7 +100,7 @@ impl Filter {
         self.fields.matches(|name| match name {
             "metadata.name" => Some(entry.key.name.to_string()),
             "metadata.namespace" => Some(entry.key.namespace.to_string()),
-            _ => kind.selectable.iter().find(|field| field.name == name).map(|field| (field.value)(&value)),
+            _ => kind.selectable_names().zip(kind.selectable_values(&value)).find(|(field, _)| *field == name).map(|(_, value)| value),
         })
     }
 }
@@ -254,6 +254,6 @@ fn expired_token(from: &Continue) -> Failure {
 ///
 /// # Errors
 /// 405 for kinds that are not stored.
-pub fn cache<'a>(server: &'a Server, target: &Target) -> Result<&'a Arc<Cache>, Failure> {
+pub fn cache(server: &Server, target: &Target) -> Result<Arc<Cache>, Failure> {
     server.caches.of(target.kind).ok_or_else(|| Status::method_not_allowed(target.resource(), "list").into())
 }

@@ -193,8 +193,17 @@ pub(super) fn expires(server: &Server, kind: &'static Kind) -> Option<u64> {
     kind.stored().expires.then(|| server.clock.unix_seconds() + server.config.event_ttl.as_secs())
 }
 
-/// The namespace that a new object enters must exist and not be terminating, in the same transaction.
-pub(super) async fn namespace_check(server: &Server, target: &Target) -> Result<Vec<Check>, Failure> {
+/// What a new object enters must exist and not be on its way out, in the same transaction: its namespace, and the definition of
+/// its kind where it has one.
+pub(super) async fn surroundings(server: &Server, target: &Target) -> Result<Vec<Check>, Failure> {
+    let mut checks = namespace_check(server, target).await?;
+    if target.kind.custom.is_some() {
+        checks.push(crate::crd::check(server, target).await?);
+    }
+    Ok(checks)
+}
+
+async fn namespace_check(server: &Server, target: &Target) -> Result<Vec<Check>, Failure> {
     if target.namespace.is_empty() || !target.kind.namespaced {
         return Ok(Vec::new());
     }

@@ -5,6 +5,7 @@
 use super::received::{Body, Received};
 use crate::answer::Failure;
 use api::codec::{self, DecodeError, Strictness};
+use api::field_path::{FieldError, Path};
 use api::kind::Gvk;
 use api::schema::SchemaRef;
 use api::status::Status;
@@ -103,7 +104,7 @@ pub fn typed(
     let value = if media == "application/json" { codec::json::parse(bytes) } else { codec::yaml::parse(bytes) };
     let claim = Claim::of(&value.unwrap_or_default());
     // A body of another type has fields of its own: that it is another type is the better answer.
-    claim.check(gvk)?;
+    claim.check(gvk, schema.def().free)?;
     let (version, kind) = claim.or(gvk);
     Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {error}", gvk.kind))
         .into())
@@ -113,12 +114,13 @@ pub fn typed(
 struct Claim {
     api_version: String,
     kind: String,
+    name: String,
 }
 
 impl Claim {
     fn of(value: &Value) -> Claim {
         let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Claim { api_version: text("apiVersion"), kind: text("kind") }
+        Claim { api_version: text("apiVersion"), kind: text("kind"), name: api::meta::name(value).to_owned() }
     }
 
     /// Version without its group, and kind, as far as they are said.
@@ -129,12 +131,23 @@ impl Claim {
     }
 
     /// 400 for a type that is not the expected one: upstream tells one that it does not know from one that it cannot convert.
-    fn check(&self, expected: Gvk) -> Result<(), Failure> {
+    fn check(&self, expected: Gvk, custom: bool) -> Result<(), Failure> {
+        let name = &self.name;
         let (version, kind) = self.or(expected);
         let expected_version = expected.api_version();
         let api_version = if self.api_version.is_empty() { expected_version.as_str() } else { &self.api_version };
         if kind == expected.kind && api_version == expected_version {
             return Ok(());
+        }
+        if custom && api_version != expected_version {
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({api_version}) does not match the expected API version ({expected_version})"
+            ))
+            .into());
+        }
+        if custom {
+            let error = FieldError::invalid(&Path::new("kind"), kind, format!("must be {}", expected.kind));
+            return Err(Status::invalid(expected.group, expected.kind, name, &vec![error]).into());
         }
         let known = api::kinds::ALL.iter().find(|known| known.kind == kind && known.api_version() == api_version);
         let why = match known {
@@ -177,15 +190,16 @@ fn summary(bytes: &[u8]) -> String {
     if bytes.len() > SHOWN { format!("{text} ...") } else { text }
 }
 
-/// Checks `apiVersion` and `kind` of a body against what the path serves, and fills them when they are left out.
+/// Checks `apiVersion` and `kind` of a body against what the path serves, and fills them when they are left out. `custom`: of a
+/// custom resource, which upstream tells in other words.
 ///
 /// # Errors
 /// 400 with upstream's sentence.
-pub fn expect_kind(value: &mut Value, gvk: Gvk) -> Result<(), Failure> {
+pub fn expect_kind(value: &mut Value, gvk: Gvk, custom: bool) -> Result<(), Failure> {
     if !value.is_object() {
         *value = Value::Object(serde_json::Map::new());
     }
-    Claim::of(value).check(gvk)?;
+    Claim::of(value).check(gvk, custom)?;
     api::value::set(value, "apiVersion", gvk.api_version());
     api::value::set(value, "kind", gvk.kind);
     Ok(())
@@ -201,7 +215,7 @@ mod tests {
         let schema = api::schema::native().of_gvk("", "v1", "ConfigMap").unwrap();
         let check = |body: &str, want: &str| {
             let decoded = typed("application/json", body.as_bytes(), schema, Strictness::Strict, gvk);
-            let outcome = decoded.and_then(|mut decoded| expect_kind(&mut decoded.value, gvk));
+            let outcome = decoded.and_then(|mut decoded| expect_kind(&mut decoded.value, gvk, false));
             let Err(Failure::Status(status)) = outcome else { panic!("{body} was taken") };
             assert_eq!((status.code, status.message.as_str()), (400, want), "{body}");
         };

@@ -71,8 +71,8 @@ pub(crate) const OFFERED: &str = "application/json, application/yaml, applicatio
 /// Picks the first acceptable clause of an `Accept` header, by quality and then by order.
 ///
 /// # Errors
-/// 406 when nothing acceptable is offered.
-pub fn negotiate(accept: Option<&str>, pretty: bool) -> Result<Medium, Failure> {
+/// 406 when nothing acceptable is offered; `binary` where whole objects have a protobuf form.
+pub fn negotiate(accept: Option<&str>, pretty: bool, binary: bool) -> Result<Medium, Failure> {
     let accept = accept.unwrap_or_default();
     if accept.trim().is_empty() {
         return Ok(Medium { pretty, ..Medium::JSON });
@@ -109,6 +109,9 @@ pub fn negotiate(accept: Option<&str>, pretty: bool) -> Result<Medium, Failure> 
             }
             _ => continue,
         };
+        if !binary && encoding == Encoding::Protobuf && form == Form::Whole {
+            continue;
+        }
         if best.is_none_or(|(found, _)| quality > found) {
             best = Some((quality, Medium { encoding, form, pretty }));
         }
@@ -137,9 +140,12 @@ mod tests {
             ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Encoding::Json, Form::Metadata("v1")),
             ("application/cbor,application/json", Encoding::Json, Form::Whole),
         ] {
-            let medium = negotiate(Some(accept), false).unwrap();
+            let medium = negotiate(Some(accept), false, true).unwrap();
             assert_eq!((medium.encoding, medium.form), (encoding, form), "{accept}");
         }
-        assert!(negotiate(Some("image/png"), false).is_err());
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        assert!(negotiate(Some(protobuf), false, false).is_err());
+        assert!(negotiate(Some(&format!("{protobuf};as=Table;g=meta.k8s.io;v=v1")), false, false).is_ok());
+        assert!(negotiate(Some("image/png"), false, true).is_err());
     }
 }

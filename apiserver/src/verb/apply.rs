@@ -28,7 +28,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     if api::value::text(&decoded.value, "apiVersion").is_empty() {
         return Err(Status::bad_request("apiVersion must be set").into());
     }
-    decoded::expect_kind(&mut decoded.value, kind.gvk())?;
+    decoded::expect_kind(&mut decoded.value, kind.gvk(), kind.custom.is_some())?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
     let who = Manager {

@@ -9,6 +9,7 @@ use crate::road::decoded;
 use crate::server::Server;
 use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
+use api::kind::Kind;
 use api::patch::{self, PatchError};
 use api::schema::SchemaRef;
 use api::status::Status;
@@ -17,6 +18,10 @@ use serde_json::Value;
 /// The media types in the sentence of a 415.
 const OFFERED: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, \
                        application/strategic-merge-patch+json";
+
+/// The same of custom resources, whose lists have no strategies.
+const OFFERED_FOR_CUSTOM: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 /// A patch, read but not applied.
 pub struct Patch {
@@ -39,7 +44,7 @@ impl Patch {
     ///
     /// # Errors
     /// 415 for another type, 400 for bytes that are not JSON.
-    pub fn read(media: &str, text: bytes::Bytes) -> Result<Patch, Failure> {
+    pub fn read(media: &str, text: bytes::Bytes, kind: &Kind) -> Result<Patch, Failure> {
         let parse = |text: &[u8]| -> Result<Value, Failure> {
             let value = codec::json::parse(text)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
@@ -54,7 +59,8 @@ impl Patch {
         let form = match media {
             "application/json-patch+json" => Form::Json,
             "application/merge-patch+json" => Form::Merge(parse(&text)?),
-            "application/strategic-merge-patch+json" => Form::Strategic(parse(&text)?),
+            "application/strategic-merge-patch+json" if kind.custom.is_none() => Form::Strategic(parse(&text)?),
+            _ if kind.custom.is_some() => return Err(Status::unsupported_media_type(OFFERED_FOR_CUSTOM).into()),
             _ => return Err(Status::unsupported_media_type(OFFERED).into()),
         };
         Ok(Patch { text, form })
@@ -101,13 +107,13 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     let kind = call.target.kind;
     let strictness = call.write_query()?.strictness;
-    let patch = Patch::read(&media, decoded::body(&call.received().body).await?)?;
+    let patch = Patch::read(&media, decoded::body(&call.received().body).await?, kind)?;
     let options = call.write_options()?;
     let mut warnings = Vec::new();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
         let (mut object, warned) = patch.apply(old, kind.schema(), strictness)?;
-        decoded::expect_kind(&mut object, kind.gvk())?;
+        decoded::expect_kind(&mut object, kind.gvk(), kind.custom.is_some())?;
         warnings = warned;
         Ok(Change { object, applied: false, rebased: true })
     })
@@ -123,9 +129,10 @@ mod tests {
 
     #[test]
     fn unknown_fields_of_a_patch_are_the_patchs_fault() {
-        let schema = api::schema::native().of_gvk("apps", "v1", "Deployment").unwrap();
+        let kind = api::kinds::by_gvk("apps", "v1", "Deployment").unwrap();
+        let schema = kind.schema();
         let text = r#"{"spec":{"replicaz":2}}"#;
-        let patch = Patch::read("application/merge-patch+json", text.into()).unwrap();
+        let patch = Patch::read("application/merge-patch+json", text.into(), kind).unwrap();
         let object = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "a"}});
         let Err(Failure::Status(status)) = patch.apply(&object, schema, Strictness::Strict) else {
             panic!("the patch was taken");

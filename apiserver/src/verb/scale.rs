@@ -23,7 +23,12 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let kind = call.target.kind;
     if call.received().info.verb == "get" {
         let entry = read::get(server, &call.authorized.permit, &call.target).await?;
-        return shown::value(call.medium, &paths.show(&served(kind, &entry)), schema, 200);
+        let object = served(kind, &entry);
+        if kind.custom.is_some() && value::int(&object, paths.replicas).is_none() {
+            let field = format!(".{}", paths.replicas);
+            return Err(Status::internal(format!("the spec replicas field {field:?} does not exist")).into());
+        }
+        return shown::value(call.medium, &paths.show(&object), schema, 200);
     }
     let strictness = call.write_query()?.strictness;
     let options = call.write_options()?;
@@ -31,7 +36,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         Wanted::Object(call.part_object().await?.value)
     } else {
         let media = decoded::content_type(call.received());
-        Wanted::Patch(Patch::read(&media, decoded::body(&call.received().body).await?)?)
+        Wanted::Patch(Patch::read(&media, decoded::body(&call.received().body).await?, kind)?)
     };
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;

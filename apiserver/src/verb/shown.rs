@@ -157,7 +157,7 @@ pub fn list(
     now: i64,
 ) -> Result<Answer, Failure> {
     let content_type = medium.encoding.content_type();
-    let list_kind = format!("{}List", kind.kind);
+    let list_kind = kind.list_kind();
     let body = match medium.form {
         Form::Whole if medium.encoding == Encoding::Json && !medium.pretty && kind.stored_as.is_none() => {
             return Ok(chained(kind, &list_kind, meta, entries, content_type));
@@ -167,15 +167,17 @@ pub fn list(
                 .iter()
                 .map(|entry| {
                     let mut value = served(kind, entry);
-                    api::value::remove(&mut value, "kind");
-                    api::value::remove(&mut value, "apiVersion");
+                    if kind.custom.is_none() {
+                        api::value::remove(&mut value, "kind");
+                        api::value::remove(&mut value, "apiVersion");
+                    }
                     value
                 })
                 .collect();
             let list =
                 json!({"kind": list_kind, "apiVersion": kind.api_version(), "metadata": meta.value(), "items": items});
-            let schema = native()
-                .of_gvk(kind.group, kind.version, &list_kind)
+            let schema = kind
+                .list_schema()
                 .ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
             encode(medium, &list, schema)?
         }

@@ -44,7 +44,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let WatchOptions { revision, initial, timeout } = options::of_watch(query)?;
     let timeout = timeout.map_or_else(default_timeout, Duration::from_secs);
 
-    let cache = Arc::clone(read::cache(server, &call.target)?);
+    let cache = read::cache(server, &call.target)?;
     let with_state = initial.unwrap_or(matches!(revision, None | Some(0)));
     let mut first = VecDeque::new();
     let from = if with_state {
@@ -83,9 +83,9 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         headed: false,
         deadline: Instant::now() + timeout,
         next_bookmark: Instant::now() + BOOKMARK_EVERY,
+        stop: cache.end().clone(),
         cache,
         clock: Arc::clone(&server.clock),
-        stop: server.stop.clone(),
         done: false,
     };
     Ok(stream(content_type, watch.into_stream()))

@@ -188,6 +188,7 @@ fn custom_types_keep_what_validation_will_speak_of() {
         fields: vec![field("size", Shape::Int64), field("name", Shape::String), field("free", Shape::Any)],
         atomic: false,
         preserve_unknown: false,
+        free: true,
         by_name: HashMap::from([("size".to_owned(), 0), ("name".to_owned(), 1), ("free".to_owned(), 2)]),
     });
     let schema = SchemaRef { types: &types, id };

@@ -395,7 +395,7 @@ fn is_type_meta(def: &TypeDef, field: &Field) -> bool {
 }
 
 fn is_typed(def: &TypeDef) -> bool {
-    def.name.starts_with("io.k8s.")
+    !def.free
 }
 
 fn go_struct(openapi: &str) -> String {

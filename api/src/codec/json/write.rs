@@ -30,7 +30,7 @@ pub fn encode_any(value: &Value) -> Vec<u8> {
 
 fn write_struct(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, id: TypeId) {
     let def = types.get(id);
-    if !def.name.starts_with("io.k8s.") {
+    if def.free {
         return write_free(out, object, types, def);
     }
     // What is there, in field order: most fields of a type are absent.

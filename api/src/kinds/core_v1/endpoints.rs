@@ -22,6 +22,7 @@ pub static KIND: Kind = Kind {
         since: "1.33",
         removed: None,
         instead: Some(Gvk { group: "discovery.k8s.io", version: "v1", kind: "EndpointSlice" }),
+        said: None,
     }),
     describe: describe::<k8s_openapi::api::core::v1::Endpoints>,
     hooks: &Endpoints,

@@ -12,6 +12,7 @@ pub static KIND: Kind = Kind {
         since: "1.34",
         removed: Some("1.37"),
         instead: Some(Gvk { group: "storage.k8s.io", version: "v1", kind: "VolumeAttributesClass" }),
+        said: None,
     }),
     stored_as: Some(StoredAs::same(&v1::KIND)),
     describe: describe::<k8s_openapi::api::storage::v1beta1::VolumeAttributesClass>,

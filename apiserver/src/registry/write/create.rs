@@ -1,7 +1,7 @@
 //! Create. See `write.rs` for the order of steps.
 
 use super::{
-    Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, namespace_check,
+    Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, surroundings,
 };
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
@@ -37,7 +37,7 @@ pub async fn create(
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
     }
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
-    let namespaces = namespace_check(server, target).await?;
+    let namespaces = surroundings(server, target).await?;
     fill(server, target, &mut object)?;
     let target = &target.named(meta::name(&object));
     if kind.has_status() && !kind.create_with_status {
@@ -110,7 +110,7 @@ pub async fn create(
             // The namespace changed meanwhile: look again whether it still takes objects.
             Err(StoreError::Expectation { .. }) => {
                 // First the version that the commit will insist on, then the question whether it takes objects.
-                namespaces = namespace_check(server, target).await?;
+                namespaces = surroundings(server, target).await?;
                 server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
             }
             Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => {

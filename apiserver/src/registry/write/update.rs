@@ -239,7 +239,9 @@ fn differs(kind: &Kind, new: &Value, old: &Value) -> bool {
     let body = |object: &Value| -> Vec<(String, Value)> {
         object.as_object().map_or_else(Vec::new, |map| {
             map.iter()
-                .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+                .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "apiVersion" | "kind"))
+                // Without a subresource of its own the status of a custom resource is a field like any other.
+                .filter(|(key, _)| *key != "status" || (kind.custom.is_some() && !kind.has_status()))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect()
         })
