@@ -300,6 +300,8 @@ pub struct Kind {
     pub selectable: &'static [Selectable],
     /// Stored under another version.
     pub stored_as: Option<StoredAs>,
+    /// The version that upstream stores, where that is one which nobody serves any more: clients see it in a digest.
+    pub stored_upstream: Option<&'static str>,
     /// Fields that a write through a subresource (empty: the object itself) cannot own because it cannot change them. What is
     /// not listed follows the rule: `status` where there is such a subresource, and `spec` for a write through `status`.
     pub resets: &'static [(&'static str, &'static [&'static [&'static str]])],
@@ -341,6 +343,7 @@ impl Kind {
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,
+        stored_upstream: None,
         resets: &[],
         describe: |_| {},
         custom: None,

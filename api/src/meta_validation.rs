@@ -205,7 +205,9 @@ fn finalizers(object: &Value) -> Errors {
 /// Native kinds allow names without a domain to Kubernetes' own finalizers alone. Leases and definitions are as free as custom resources.
 fn standard_finalizers(object: &Value, kind: &Kind) -> Errors {
     let mut errors = Errors::new();
-    if matches!(kind.group, "coordination.k8s.io" | "apiextensions.k8s.io") || crate::kinds::by_gvk(kind.group, kind.version, kind.kind).is_none() {
+    if matches!(kind.group, "coordination.k8s.io" | "apiextensions.k8s.io")
+        || crate::kinds::by_gvk(kind.group, kind.version, kind.kind).is_none()
+    {
         return errors;
     }
     for (i, finalizer) in crate::meta::finalizers(object).into_iter().enumerate() {

@@ -158,7 +158,10 @@ impl Follower {
             kinds.extend(&defined.served);
         }
         kinds.sort_by(|a, b| {
-            a.group.cmp(b.group).then_with(|| compare_versions(b.version, a.version)).then_with(|| a.plural.cmp(b.plural))
+            a.group
+                .cmp(b.group)
+                .then_with(|| compare_versions(b.version, a.version))
+                .then_with(|| a.plural.cmp(b.plural))
         });
         let old: Vec<&'static Kind> =
             before.served.kinds().iter().copied().filter(|kind| kind.custom.is_some()).collect();
@@ -175,7 +178,7 @@ impl Follower {
             of_custom().map(|kind| kind.group_resource()).filter(|resource| !stored.contains_key(resource)).collect();
         let unchanged = old.len() == kinds.len() && old.iter().zip(&kinds).all(|(a, b)| same(a, b));
         if !unchanged {
-            let documents = before.documents.with(kinds.clone());
+            let documents = before.documents.with(&kinds);
             server.offer.store(Arc::new(Offer { served: native.with(kinds), documents }));
         }
         for resource in gone {
@@ -189,9 +192,8 @@ impl Follower {
 
     /// Empties and lets go the definitions that were deleted, each in a task of its own.
     fn end_those_that_go(&mut self) {
-        let holds = |held: &Held| {
-            meta::is_deleting(&held.outline) && meta::finalizers(&held.outline).contains(&FINALIZER)
-        };
+        let holds =
+            |held: &Held| meta::is_deleting(&held.outline) && meta::finalizers(&held.outline).contains(&FINALIZER);
         self.ending.retain(|name| self.held.get(name).is_some_and(holds));
         for (name, held) in self.held.iter().filter(|(_, held)| holds(held)) {
             if self.ending.contains(name) {
@@ -305,8 +307,7 @@ async fn empty(server: &Server, kind: &'static Kind) -> Result<(), Failure> {
     let wanted = ListOptions { version: Version::Consistent, limit: usize::MAX, from: None };
     let gently = DeleteOptions { propagation: Some(finalize::Propagation::Background), ..DeleteOptions::default() };
     loop {
-        let page =
-            write::delete_collection(server, &permit(), &all, &Filter::default(), &wanted, &gently).await?;
+        let page = write::delete_collection(server, &permit(), &all, &Filter::default(), &wanted, &gently).await?;
         if page.entries.is_empty() {
             return Ok(());
         }

@@ -198,9 +198,9 @@ impl Documents {
 
     /// The same with these custom kinds in place of those that were there.
     #[must_use]
-    pub fn with(&self, custom: Vec<&'static Kind>) -> Documents {
+    pub fn with(&self, custom: &[&'static Kind]) -> Documents {
         let mut versions: BTreeMap<String, Vec<&'static Kind>> = BTreeMap::new();
-        for kind in &custom {
+        for kind in custom {
             versions.entry(format!("apis/{}/{}", kind.group, kind.version)).or_default().push(*kind);
         }
         let described = versions.into_iter().map(|(name, kinds)| {
@@ -208,7 +208,7 @@ impl Documents {
             let described = before.unwrap_or_else(|| Arc::new(Described::new(kinds, self.git_version())));
             (name, described)
         });
-        Documents::of(Arc::clone(&self.native), custom.clone(), described.collect(), self.version.clone())
+        Documents::of(Arc::clone(&self.native), custom.to_vec(), described.collect(), self.version.clone())
     }
 
     fn git_version(&self) -> &str {

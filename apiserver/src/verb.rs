@@ -182,7 +182,8 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let pretty = received.query.flag("pretty");
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
     let binary = kind.custom.is_none() || part.is_some_and(|part| part.gvk != kind.gvk());
-    let medium = if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty, binary)? };
+    let medium =
+        if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty, binary)? };
     // Upstream prints no tables of what it does not keep.
     if matches!(medium.form, Form::Table(_)) && part.is_none() && !kind.verbs.contains(&Verb::Get) {
         return Err(Status::not_acceptable(negotiated::OFFERED).into());

@@ -169,12 +169,8 @@ fn simplify(schema: &mut Value) {
     }
     let nullable = |child: &Value| api::value::flag(child, "nullable");
     let properties = map.get("properties").and_then(Value::as_object);
-    let may_be_null: Vec<String> = properties
-        .into_iter()
-        .flatten()
-        .filter(|(_, child)| nullable(child))
-        .map(|(name, _)| name.clone())
-        .collect();
+    let may_be_null: Vec<String> =
+        properties.into_iter().flatten().filter(|(_, child)| nullable(child)).map(|(name, _)| name.clone()).collect();
     if map.get("additionalProperties").is_some_and(nullable) {
         map.remove("required");
     } else if let Some(required) = map.get_mut("required").and_then(Value::as_array_mut) {

@@ -51,7 +51,8 @@ fn verbs(verbs: &[Verb]) -> Vec<&'static str> {
 fn storage_version_hash(kind: &'static Kind) -> String {
     use base64::Engine as _;
     let stored = kind.stored();
-    let digest = Sha256::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    let version = stored.stored_upstream.unwrap_or(stored.version);
+    let digest = Sha256::digest(format!("{}/{version}/{}", stored.group, stored.kind));
     base64::engine::general_purpose::STANDARD.encode(digest.get(..8).unwrap_or_default())
 }
 

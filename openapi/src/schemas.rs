@@ -121,8 +121,13 @@ impl Sentences {
     }
 
     /// The named type behind a field whose value is kept as it came.
-    fn target(&self, name: &str, field: &str) -> Option<&str> {
+    fn target(&self, name: &str, field: &str, shape: &Shape) -> Option<&str> {
         let property = self.property(name, field)?;
+        let property = match shape {
+            Shape::List { .. } => property.get("items")?,
+            Shape::Map { .. } => property.get("additionalProperties")?,
+            _ => property,
+        };
         let inner = property.pointer("/allOf/0").unwrap_or(property);
         inner.get("$ref")?.as_str()?.strip_prefix("#/definitions/")
     }
@@ -210,13 +215,20 @@ fn property(
     reached: &mut BTreeSet<String>,
 ) -> Value {
     let owner = &schema.def().name;
-    let mut out = match (&field.shape, sentences.target(owner, &field.name)) {
-        (Shape::Any, Some(name)) => {
-            reached.insert(name.to_owned());
-            json!({"$ref": form.reference(name)})
-        }
-        _ => shape(schema.types, &field.shape, form, reached),
+    let mut out = shape(schema.types, &field.shape, form, reached);
+    let kept = match &field.shape {
+        Shape::List { items: inner, .. } | Shape::Map { values: inner, .. } => inner.as_ref(),
+        own => own,
     };
+    if let (Shape::Any, Some(name)) = (kept, sentences.target(owner, &field.name, &field.shape)) {
+        reached.insert(name.to_owned());
+        let reference = json!({"$ref": form.reference(name)});
+        match &field.shape {
+            Shape::List { .. } => api::value::set(&mut out, "items", reference),
+            Shape::Map { .. } => api::value::set(&mut out, "additionalProperties", reference),
+            _ => out = reference,
+        }
+    }
     let sentence = sentences.of_field(owner, &field.name);
     let default = default(field).filter(|_| form == Form::V3);
     if form == Form::V3 && (sentence.is_some() || default.is_some()) {
@@ -342,6 +354,8 @@ pub fn closure(types: &Types, roots: BTreeSet<String>, sentences: &Sentences, sc
         let mut value = match (scalars.get(&name), types.schema(&name)) {
             (Some(scalar), _) => scalar.clone(),
             (None, Some(schema)) => definition(schema, sentences, scope, &mut reached),
+            // JSON is of any type, also as one side of a union.
+            (None, None) if name.contains(".apiextensions.v1.JSON") => json!({}),
             // Patches have no fields of their own.
             (None, None) => json!({"type": "object"}),
         };

@@ -20,7 +20,15 @@ fn field(name: &str, shape: Shape) -> Field {
 
 fn def(name: &str, fields: Vec<Field>) -> TypeDef {
     let by_name = fields.iter().enumerate().map(|(i, field)| (field.name.clone(), i)).collect();
-    TypeDef { name: name.to_owned(), gvks: Vec::new(), fields, atomic: false, preserve_unknown: false, free: false, by_name }
+    TypeDef {
+        name: name.to_owned(),
+        gvks: Vec::new(),
+        fields,
+        atomic: false,
+        preserve_unknown: false,
+        free: false,
+        by_name,
+    }
 }
 
 fn list(items: Shape, kind: ListKind) -> Shape {

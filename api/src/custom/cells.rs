@@ -75,7 +75,8 @@ impl Step {
             (Step::All, Value::Array(list)) => list.iter().collect(),
             (Step::All, Value::Object(map)) => map.values().collect(),
             (Step::Where(path, comparison, wanted), Value::Array(list)) => {
-                let holds = |item: &&Value| walk(path, item).first().is_some_and(|found| comparison.holds(found, wanted));
+                let holds =
+                    |item: &&Value| walk(path, item).first().is_some_and(|found| comparison.holds(found, wanted));
                 list.iter().filter(holds).collect()
             }
             (Step::Has(path), Value::Array(list)) => list.iter().filter(|item| !walk(path, item).is_empty()).collect(),
@@ -164,9 +165,9 @@ fn bracket(inner: &str) -> Result<Step, String> {
         return Ok(Step::All);
     }
     if let Some(filter) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
-        let found = COMPARISONS.iter().find_map(|(sign, comparison)| {
-            filter.split_once(sign).map(|(left, right)| (left, *comparison, right))
-        });
+        let found = COMPARISONS
+            .iter()
+            .find_map(|(sign, comparison)| filter.split_once(sign).map(|(left, right)| (left, *comparison, right)));
         let path = |text: &str| {
             let below = text.trim().strip_prefix('@').ok_or_else(|| format!("unknown filter {filter:?}"))?;
             steps(below)

@@ -54,7 +54,13 @@ const TEXTS: &[(&str, Check)] = &[
 #[must_use]
 pub fn effective(node: &Node) -> &str {
     let format = node.rules.format.as_str();
-    if format.is_empty() || node.int_or_string { "" } else if is_known(&node.kind, format) { format } else { "" }
+    if format.is_empty() || node.int_or_string {
+        ""
+    } else if is_known(&node.kind, format) {
+        format
+    } else {
+        ""
+    }
 }
 
 /// Upstream knows the format for a type.
@@ -97,8 +103,29 @@ fn duration(text: &str) -> bool {
     let number: String = text.trim().chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     let unit = text.trim().get(number.len()..).unwrap_or_default().trim().trim_end_matches('s');
     const UNITS: &[&str] = &[
-        "n", "nano", "nanosecond", "u", "µ", "micro", "microsecond", "m", "milli", "millisecond", "sec", "second", "",
-        "min", "minute", "h", "hr", "hour", "d", "day", "w", "wk", "week",
+        "n",
+        "nano",
+        "nanosecond",
+        "u",
+        "µ",
+        "micro",
+        "microsecond",
+        "m",
+        "milli",
+        "millisecond",
+        "sec",
+        "second",
+        "",
+        "min",
+        "minute",
+        "h",
+        "hr",
+        "hour",
+        "d",
+        "day",
+        "w",
+        "wk",
+        "week",
     ];
     number.parse::<f64>().is_ok() && text.trim().len() > number.len() && UNITS.contains(&unit)
 }
@@ -119,7 +146,7 @@ fn hostname(text: &str) -> bool {
         inner && (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_alphanumeric() || c == '-')
     };
     let top = |label: &&str| label.chars().count() >= 2 && label.chars().all(char::is_alphabetic);
-    text.len() <= 255 && labels.iter().all(|label| sound(label)) && (labels.len() == 1 || labels.last().is_some_and(top))
+    text.len() <= 255 && labels.iter().all(sound) && (labels.len() == 1 || labels.last().is_some_and(top))
 }
 
 fn mac(text: &str) -> bool {
@@ -179,7 +206,7 @@ fn isbn10(text: &str) -> bool {
 
 fn isbn13(text: &str) -> bool {
     let text = digits(text);
-    let weigh = |at: u32| if at % 2 == 0 { 1 } else { 3 };
+    let weigh = |at: u32| if at.is_multiple_of(2) { 1 } else { 3 };
     let sum = text.chars().zip(0_u32..).try_fold(0, |sum, (c, at)| Some(sum + weigh(at) * c.to_digit(10)?));
     text.len() == 13 && sum.is_some_and(|sum| sum % 10 == 0)
 }
@@ -191,7 +218,7 @@ fn credit_card(text: &str) -> bool {
         .iter()
         .rev()
         .enumerate()
-        .map(|(at, digit)| if at % 2 == 0 { *digit } else { digit * 2 / 10 + digit * 2 % 10 })
+        .map(|(at, digit)| if at.is_multiple_of(2) { *digit } else { digit * 2 / 10 + digit * 2 % 10 })
         .sum();
     (13..=16).contains(&numbers.len()) && sum.is_multiple_of(10)
 }

@@ -129,7 +129,8 @@ impl Names {
             kind: self.kind,
             list_kind: self.list_kind,
             type_name: format!("{}.{name}.{}", reversed.join("."), self.kind),
-            schema: value::get(version, "schema.openAPIV3Schema").map_or_else(|| "{}".into(), |schema| schema.to_string().into()),
+            schema: value::get(version, "schema.openAPIV3Schema")
+                .map_or_else(|| "{}".into(), |schema| schema.to_string().into()),
             parsed: OnceLock::new(),
             columns: columns.iter().filter_map(column_path).collect(),
             aged: columns.is_empty(),
@@ -155,10 +156,8 @@ impl Names {
             subresources: Vec::leak(subresources),
             generation: true,
             unconditional_update: false,
-            deprecated: value::flag(version, "deprecated").then(|| Deprecated {
-                said: Some(keep(&deprecation(spec, version))),
-                ..Deprecated::since("")
-            }),
+            deprecated: value::flag(version, "deprecated")
+                .then(|| Deprecated { said: Some(keep(&deprecation(spec, version))), ..Deprecated::since("") }),
             columns: Vec::leak(shown),
             stored_as: stored.map(StoredAs::same),
             resets: if has_status { parts::STATUS_ONLY } else { &[] },

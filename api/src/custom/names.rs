@@ -35,9 +35,8 @@ pub fn set_condition(definition: &mut Value, kind: &str, (status, reason, messag
         }
         return;
     }
-    conditions.push(
-        json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}),
-    );
+    conditions
+        .push(json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}));
 }
 
 /// Names that the definitions of a group have been given.

@@ -131,7 +131,10 @@ fn translate(text: &str) -> String {
             },
             '[' if inside && rest.peek() != Some(&':') => out.push_str(r"\["),
             // Before a class a dash is no range.
-            '-' if inside && rest.clone().next() == Some('\\') && rest.clone().nth(1).is_some_and(|c| "dDwWsSpP".contains(c)) => {
+            '-' if inside
+                && rest.clone().next() == Some('\\')
+                && rest.clone().nth(1).is_some_and(|c| "dDwWsSpP".contains(c)) =>
+            {
                 out.push_str(r"\-");
             }
             '&' | '~' if inside => {

@@ -187,7 +187,8 @@ fn meta(errors: &mut Errors, schema: Raw<'_>, level: Level, embedded: bool, fiel
                 if own && property.kind() != "object" {
                     invalid(errors, &at.child("type"), property.kind(), "must be object");
                 }
-                let names = property.map("properties").all(|(name, _)| matches!(name.as_str(), "name" | "generateName"));
+                let names =
+                    property.map("properties").all(|(name, _)| matches!(name.as_str(), "name" | "generateName"));
                 let more = property.0.as_object().into_iter().flatten().any(|(name, value)| {
                     !matches!(name.as_str(), "type" | "properties" | "default") && !crate::codec::is_empty(value)
                 });
@@ -561,10 +562,11 @@ fn default(errors: &mut Errors, node: &Node, field: &Path, inside_meta: bool, ro
         }
         let path = at.to_string();
         errors.extend(validate::validate(value, None, node, &path));
-        errors.extend(lists::validate(value, node).into_iter().map(|error| FieldError {
-            field: at.child(&error.field.to_string()),
-            ..error
-        }));
+        errors.extend(
+            lists::validate(value, node)
+                .into_iter()
+                .map(|error| FieldError { field: at.child(&error.field.to_string()), ..error }),
+        );
     }
     if let Some(items) = &node.items {
         default(errors, items, &field.child("items"), inside_meta, false);

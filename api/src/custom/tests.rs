@@ -59,7 +59,10 @@ fn settled(kind: &'static Kind, object: Value) -> Value {
 #[test]
 fn a_definition_gives_kinds() {
     let (v1, beta) = kinds();
-    assert_eq!((v1.api_version().as_str(), beta.api_version().as_str()), ("stable.example.com/v1", "stable.example.com/v1beta1"));
+    assert_eq!(
+        (v1.api_version().as_str(), beta.api_version().as_str()),
+        ("stable.example.com/v1", "stable.example.com/v1beta1")
+    );
     assert!(v1.stored_as.is_none() && std::ptr::eq(beta.stored(), v1));
     assert_eq!(v1.list_kind(), "CronTabList");
     assert_eq!((v1.singular, v1.short_names, v1.categories), ("crontab", &["ct"][..], &["all"][..]));
@@ -98,7 +101,10 @@ fn bodies_are_decoded_by_the_schema() {
     );
     let bytes = codec::encode(&decoded.value, v1.schema());
     let text = String::from_utf8(bytes).unwrap();
-    assert!(text.starts_with(r#"{"apiVersion":"stable.example.com/v1","kind":"CronTab","metadata":{"name":"a""#), "{text}");
+    assert!(
+        text.starts_with(r#"{"apiVersion":"stable.example.com/v1","kind":"CronTab","metadata":{"name":"a""#),
+        "{text}"
+    );
     assert!(codec::decode(br#"{"metadata":{"labels":{"a":1}}}"#, v1.schema(), Strictness::Ignore).is_err());
 }
 
@@ -136,7 +142,9 @@ fn sentences_of_validation_are_upstreams() {
     check(json!({}), &["spec.cronSpec: Required value"]);
     check(
         json!({"cronSpec": "x"}),
-        &[r#"spec.cronSpec: Invalid value: "x": spec.cronSpec in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$'"#],
+        &[
+            r#"spec.cronSpec: Invalid value: "x": spec.cronSpec in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$'"#,
+        ],
     );
     check(
         json!({"cronSpec": 5, "replicas": 11, "color": "green", "either": true}),
@@ -148,18 +156,26 @@ fn sentences_of_validation_are_upstreams() {
         ],
     );
     let cron = "* * * * *";
-    check(json!({"cronSpec": cron, "replicas": 0}), &[
-        "spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1",
-    ]);
-    check(json!({"cronSpec": cron, "labels": {"a": "long"}}), &["spec.labels.a: Too long: may not be more than 3 bytes"]);
+    check(
+        json!({"cronSpec": cron, "replicas": 0}),
+        &["spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1"],
+    );
+    check(
+        json!({"cronSpec": cron, "labels": {"a": "long"}}),
+        &["spec.labels.a: Too long: may not be more than 3 bytes"],
+    );
     check(json!({"cronSpec": cron, "tags": ["a", "b", "a", "a"]}), &[r#"spec.tags[2]: Duplicate value: "a""#]);
-    check(json!({"cronSpec": cron, "ports": [{"port": 1}, {"port": 1, "name": "x"}]}), &[
-        r#"spec.ports[1]: Duplicate value: {"port":1}"#,
-    ]);
-    check(json!({"cronSpec": cron, "replicas": -1}), &[
-        "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 1",
-        ".spec.replicas: Invalid value: -1: should be a non-negative integer",
-    ]);
+    check(
+        json!({"cronSpec": cron, "ports": [{"port": 1}, {"port": 1, "name": "x"}]}),
+        &[r#"spec.ports[1]: Duplicate value: {"port":1}"#],
+    );
+    check(
+        json!({"cronSpec": cron, "replicas": -1}),
+        &[
+            "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 1",
+            ".spec.replicas: Invalid value: -1: should be a non-negative integer",
+        ],
+    );
 }
 
 #[test]
@@ -172,17 +188,24 @@ fn several_schemas_speak_as_one() {
         assert_eq!(shown(&validate::validate(&value, None, &node, "")), sentences, "{value}");
     };
     check(json!({"a": {"x": 5}, "b": 6}), &[]);
-    check(json!({"a": {"x": 5, "y": 1}}), &[
-        r#"<nil>: Invalid value: "": "a" must validate one and only one schema (oneOf). Found 2 valid alternatives"#,
-    ]);
-    check(json!({"a": {}}), &[
-        r#"<nil>: Invalid value: "": "a" must validate one and only one schema (oneOf). Found none valid"#,
-        "a.x: Required value",
-    ]);
-    check(json!({"b": 3}), &[
-        r#"<nil>: Invalid value: "": "b" must validate at least one schema (anyOf)"#,
-        "b: Invalid value: 3: b in body should be greater than or equal to 5",
-    ]);
+    check(
+        json!({"a": {"x": 5, "y": 1}}),
+        &[r#"<nil>: Invalid value: "": "a" must validate one and only one schema (oneOf). Found 2 valid alternatives"#],
+    );
+    check(
+        json!({"a": {}}),
+        &[
+            r#"<nil>: Invalid value: "": "a" must validate one and only one schema (oneOf). Found none valid"#,
+            "a.x: Required value",
+        ],
+    );
+    check(
+        json!({"b": 3}),
+        &[
+            r#"<nil>: Invalid value: "": "b" must validate at least one schema (anyOf)"#,
+            "b: Invalid value: 3: b in body should be greater than or equal to 5",
+        ],
+    );
     check(json!({"b": 7}), &[r#"<nil>: Invalid value: "": "b" must not validate the schema (not)"#]);
 }
 
@@ -204,14 +227,16 @@ fn what_an_update_leaves_alone_is_not_complained_about() {
 fn embedded_objects_say_what_they_are() {
     let node = Node::of(&json!({"type": "object", "properties": {"t": {"type": "object",
         "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}));
-    let mut value = json!({"t": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"x": 1}}, "u": 1});
+    let mut value =
+        json!({"t": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"x": 1}}, "u": 1});
     settle::prune(&mut value, &node, true);
     assert_eq!(value, json!({"t": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"x": 1}}}));
 }
 
 #[test]
 fn versions_have_an_order() {
-    let mut versions = ["v10beta3", "foo1", "v3beta1", "v12alpha1", "v10", "v2", "v11beta2", "foo10", "v1", "v11alpha2"];
+    let mut versions =
+        ["v10beta3", "foo1", "v3beta1", "v12alpha1", "v10", "v2", "v11beta2", "foo10", "v1", "v11alpha2"];
     versions.sort_by(|a, b| compare_versions(b, a));
     assert_eq!(
         versions,
@@ -229,38 +254,66 @@ fn definitions_are_validated_with_upstreams_sentences() {
         *bad.pointer_mut(path).unwrap() = new;
         assert_eq!(shown(&DEFINITION.hooks.validate(&bad)), sentences, "{path}");
     };
-    check("/metadata/name", json!("x"), &[
-        "metadata.name: Invalid value: \"x\": must be spec.names.plural+\".\"+spec.group",
-    ]);
-    check("/spec/scope", json!("Galaxy"), &[
-        "spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\"",
-    ]);
-    check("/spec/names/listKind", json!("CronTab"), &[
-        "spec.names.listKind: Invalid value: \"CronTab\": kind and listKind may not be the same",
-    ]);
-    check("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/image", json!({}), &[
-        "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[image].type: Required value: must not be empty \
+    check(
+        "/metadata/name",
+        json!("x"),
+        &["metadata.name: Invalid value: \"x\": must be spec.names.plural+\".\"+spec.group"],
+    );
+    check(
+        "/spec/scope",
+        json!("Galaxy"),
+        &["spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\""],
+    );
+    check(
+        "/spec/names/listKind",
+        json!("CronTab"),
+        &["spec.names.listKind: Invalid value: \"CronTab\": kind and listKind may not be the same"],
+    );
+    check(
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/image",
+        json!({}),
+        &[
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[image].type: Required value: must not be empty \
          for specified object fields",
-    ]);
-    check("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/image/default", json!(1), &[
-        "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[image].default: Invalid value: \"integer\": \
+        ],
+    );
+    check(
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/image/default",
+        json!(1),
+        &[
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[image].default: Invalid value: \"integer\": \
          \x20in body must be of type string: \"integer\"",
-    ]);
-    check("/spec/versions/0/selectableFields/0/jsonPath", json!(".spec.none"), &[
-        "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.none\": is an invalid path: does not refer to \
+        ],
+    );
+    check(
+        "/spec/versions/0/selectableFields/0/jsonPath",
+        json!(".spec.none"),
+        &[
+            "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.none\": is an invalid path: does not refer to \
          a valid field: .spec.none",
-    ]);
-    check("/spec/versions/0/additionalPrinterColumns/0/type", json!("text"), &[
-        "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of \
-         boolean,date,integer,number,string",
-    ]);
-    check("/spec/conversion", json!({"strategy": "Webhook"}), &[
-        "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
-        "spec.conversion.conversionReviewVersions: Required value",
-    ]);
+        ],
+    );
+    check(
+        "/spec/versions/0/additionalPrinterColumns/0/type",
+        json!("text"),
+        &["spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of \
+         boolean,date,integer,number,string"],
+    );
+    check(
+        "/spec/conversion",
+        json!({"strategy": "Webhook"}),
+        &[
+            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+            "spec.conversion.conversionReviewVersions: Required value",
+        ],
+    );
     let rules = json!([{"rule": "self.replicas > 1"}]);
     let mut ruled = good.clone();
-    value::set(ruled.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap(), "x-kubernetes-validations", rules);
+    value::set(
+        ruled.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap(),
+        "x-kubernetes-validations",
+        rules,
+    );
     assert!(!DEFINITION.hooks.validate(&ruled).is_empty(), "rules that nobody evaluates are refused");
     assert!(DEFINITION.hooks.revalidate(&good, &good).is_empty());
 }
@@ -271,32 +324,51 @@ fn schemas_are_structural() {
     let check = |schema: Value, sentences: &[&str]| {
         assert_eq!(shown(&structural::violations(&schema, &field)), sentences, "{schema}");
     };
-    check(json!({"type": "object", "properties": {"a": {"x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}]}}}), &[]);
-    check(json!({"type": "object", "anyOf": [{"type": "object", "properties": {"b": {}}}]}), &[
-        "s.anyOf[0].type: Forbidden: must be empty to be structural",
-        "s.properties[b]: Required value: because it is defined in s.anyOf[0].properties[b]",
-    ]);
-    check(json!({"properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}), &[
-        "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is \
+    check(
+        json!({"type": "object", "properties": {"a": {"x-kubernetes-int-or-string": true,
+        "anyOf": [{"type": "integer"}, {"type": "string"}]}}}),
+        &[],
+    );
+    check(
+        json!({"type": "object", "anyOf": [{"type": "object", "properties": {"b": {}}}]}),
+        &[
+            "s.anyOf[0].type: Forbidden: must be empty to be structural",
+            "s.properties[b]: Required value: because it is defined in s.anyOf[0].properties[b]",
+        ],
+    );
+    check(
+        json!({"properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
+        &[
+            "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is \
          implicitly specified",
-        "s.type: Required value: must not be empty at the root",
-    ]);
-    check(json!({"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "string", "pattern": "("}}}).clone(), &[
-        "s.properties[a].items: Required value: must be specified",
-        "s.properties[b].pattern: Invalid value: \"(\": must be a valid regular expression, but isn't: error: unclosed group",
-    ]);
+            "s.type: Required value: must not be empty at the root",
+        ],
+    );
+    check(
+        json!({"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "string", "pattern": "("}}})
+            .clone(),
+        &[
+            "s.properties[a].items: Required value: must be specified",
+            "s.properties[b].pattern: Invalid value: \"(\": must be a valid regular expression, but isn't: error: unclosed group",
+        ],
+    );
     let words = |schema: Value, sentences: &[&str]| {
         assert_eq!(shown(&structural::words(&schema, &field)), sentences, "{schema}");
     };
-    words(json!({"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}},
-        "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "x"]}), &[
-        "s.x-kubernetes-list-map-keys: Invalid value: [\"k\",\"x\"]: entries must all be names of item properties",
-        "s.items.properties[k].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a \
+    words(
+        json!({"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}},
+        "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "x"]}),
+        &[
+            "s.x-kubernetes-list-map-keys: Invalid value: [\"k\",\"x\"]: entries must all be names of item properties",
+            "s.items.properties[k].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a \
          default or be a required property",
-    ]);
-    words(json!({"type": "object", "$ref": "x", "uniqueItems": true}), &[
-        "s.$ref: Forbidden: $ref is not supported",
-        "s.uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
-    ]);
+        ],
+    );
+    words(
+        json!({"type": "object", "$ref": "x", "uniqueItems": true}),
+        &[
+            "s.$ref: Forbidden: $ref is not supported",
+            "s.uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ],
+    );
 }

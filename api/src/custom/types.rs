@@ -80,8 +80,7 @@ impl Builder {
     }
 
     fn shape(&mut self, node: &Node) -> Shape {
-        let map_kind =
-            if node.map_type.as_deref() == Some("atomic") { MapKind::Atomic } else { MapKind::Granular };
+        let map_kind = if node.map_type.as_deref() == Some("atomic") { MapKind::Atomic } else { MapKind::Granular };
         match node.kind.as_str() {
             "object" | "" if !node.properties.is_empty() || node.embedded => Shape::Struct(self.object(node, false)),
             "object" if !node.preserve => match &node.additional {

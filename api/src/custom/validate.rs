@@ -267,7 +267,7 @@ fn check_object(verdict: &mut Verdict, value: &Value, old: Option<&Value>, node:
     }
     let atomic = node.map_type.as_deref() == Some("atomic");
     // The version of an object is not what changed: both are shown in the same one.
-    let ratchets = |name: &str| !atomic && !(path.is_empty() && matches!(name, "kind" | "apiVersion"));
+    let ratchets = |name: &str| !(atomic || path.is_empty() && matches!(name, "kind" | "apiVersion"));
     let before = |name: &str| old.filter(|_| ratchets(name)).and_then(|old| old.get(name));
     for (name, value) in map {
         if node.properties.contains_key(name) {
@@ -298,8 +298,7 @@ fn check_object(verdict: &mut Verdict, value: &Value, old: Option<&Value>, node:
 fn choices(verdict: &mut Verdict, value: &Value, node: &Node, path: &str) {
     let choices = &node.rules.choices;
     let same = |choice: &Value| {
-        choice == value
-            || matches!((choice, value), (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64())
+        choice == value || matches!((choice, value), (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64())
     };
     if choices.is_empty() || choices.iter().any(same) {
         return;

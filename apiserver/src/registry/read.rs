@@ -100,7 +100,11 @@ impl Filter {
         self.fields.matches(|name| match name {
             "metadata.name" => Some(entry.key.name.to_string()),
             "metadata.namespace" => Some(entry.key.namespace.to_string()),
-            _ => kind.selectable_names().zip(kind.selectable_values(&value)).find(|(field, _)| *field == name).map(|(_, value)| value),
+            _ => kind
+                .selectable_names()
+                .zip(kind.selectable_values(&value))
+                .find(|(field, _)| *field == name)
+                .map(|(_, value)| value),
         })
     }
 }

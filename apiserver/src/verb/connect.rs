@@ -463,7 +463,7 @@ fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> 
     };
     let name = port.map_or("", |port| value::text(port, "name"));
     let slices = server.caches.named("endpointslices.discovery.k8s.io").ok_or_else(none)?;
-    webhook::ready(slices, &service.namespace, &service.name, name).into_iter().next().ok_or_else(none)
+    webhook::ready(&slices, &service.namespace, &service.name, name).into_iter().next().ok_or_else(none)
 }
 
 #[cfg(test)]

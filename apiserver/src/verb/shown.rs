@@ -176,9 +176,7 @@ pub fn list(
                 .collect();
             let list =
                 json!({"kind": list_kind, "apiVersion": kind.api_version(), "metadata": meta.value(), "items": items});
-            let schema = kind
-                .list_schema()
-                .ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
+            let schema = kind.list_schema().ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
             encode(medium, &list, schema)?
         }
         Form::Metadata(version) => {

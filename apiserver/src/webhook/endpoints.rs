@@ -44,7 +44,7 @@ pub fn resolve(caches: &Caches, namespace: &str, name: &str, port: u16) -> Resul
     let found = ports.iter().find(|found| value::int(found, "port") == Some(i64::from(port)));
     let found = found.ok_or_else(|| Unresolved::NoPort(name.to_owned(), port))?;
     let slices = caches.named("endpointslices.discovery.k8s.io");
-    let all = slices.map(|slices| ready(slices, namespace, name, value::text(found, "name"))).unwrap_or_default();
+    let all = slices.map(|slices| ready(&slices, namespace, name, value::text(found, "name"))).unwrap_or_default();
     all.choose(&mut rand::rng()).cloned().ok_or_else(|| Unresolved::NoEndpoint(name.to_owned()))
 }
 

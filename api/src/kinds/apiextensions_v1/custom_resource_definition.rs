@@ -30,6 +30,7 @@ pub static KIND: Kind = Kind {
         verbs: Verb::PART,
         part: Part::View { merge: parts::status_of_new },
     }],
+    stored_upstream: Some("v1beta1"),
     columns: rbac::ROLE_COLUMNS,
     describe: describe::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>,
     hooks: &Definition,
@@ -146,7 +147,8 @@ impl Hooks for Definition {
 /// The version that is stored is one of those that ever were.
 fn remember_stored(object: &mut Value) {
     let versions = value::items(object, "spec.versions").iter();
-    let storage = versions.filter(|version| value::flag(version, "storage")).map(|version| value::text(version, "name"));
+    let storage =
+        versions.filter(|version| value::flag(version, "storage")).map(|version| value::text(version, "name"));
     let Some(storage) = storage.map(str::to_owned).next() else { return };
     let mut stored = value::items(object, "status.storedVersions").to_vec();
     if !stored.iter().any(|known| *known == *storage) {
@@ -208,12 +210,12 @@ fn spec(errors: &mut Errors, object: &Value, old: Option<&Value>) {
     for (i, one) in versions.iter().enumerate() {
         let name = value::text(one, "name");
         joined(errors, &at.index(i).child("name"), name, "", &names::dns_1035_label(name));
-        let before = old.and_then(|old| {
-            value::items(old, "spec.versions").iter().find(|other| value::text(other, "name") == name)
-        });
+        let before = old
+            .and_then(|old| value::items(old, "spec.versions").iter().find(|other| value::text(other, "name") == name));
         version(errors, one, before, &at.index(i));
     }
-    let unique: std::collections::BTreeSet<&str> = versions.iter().map(|version| value::text(version, "name")).collect();
+    let unique: std::collections::BTreeSet<&str> =
+        versions.iter().map(|version| value::text(version, "name")).collect();
     let whole = || spec.get("versions").cloned().unwrap_or_else(|| json!([]));
     if unique.len() != versions.len() {
         errors.push(FieldError::invalid(&at, whole(), "must contain unique version names"));
@@ -298,9 +300,7 @@ fn deprecation(deprecated: bool, text: &str) -> Vec<String> {
     }
     let odd = text.char_indices().find(|(_, c)| c.is_control() || (c.is_whitespace() && *c != ' '));
     if let Some((at, _)) = odd {
-        out.push(format!(
-            "must only contain printable UTF-8 characters; non-printable character found at index {at}"
-        ));
+        out.push(format!("must only contain printable UTF-8 characters; non-printable character found at index {at}"));
     }
     out
 }
@@ -548,7 +548,8 @@ fn shared(errors: &mut Errors, object: &Value, old: Option<&Value>) {
             }
         }
     }
-    let state = given::approval(object).filter(|state| old.and_then(given::approval).is_none_or(|old| old.1 != state.1));
+    let state =
+        given::approval(object).filter(|state| old.and_then(given::approval).is_none_or(|old| old.1 != state.1));
     if let Some((_, reason, message)) = state {
         let at = Path::new("metadata.annotations").key(given::APPROVED);
         match reason {
@@ -562,7 +563,8 @@ fn shared(errors: &mut Errors, object: &Value, old: Option<&Value>) {
     }
     let keeps = |object: &Value| value::flag(object, "spec.preserveUnknownFields");
     if keeps(object) && !old.is_some_and(keeps) {
-        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.push(FieldError::invalid(&Path::new("spec.preserveUnknownFields"), true, detail));
     }
 }
