@@ -175,7 +175,22 @@ fn applies() {
     figure("part: YAML decode of YAML", None, || {
         black_box(yaml::decode_applied(black_box(as_yaml.as_bytes()), schema, Strictness::Warn).unwrap());
     });
+    figure("part: the stored object read by serde_json", None, || {
+        black_box(serde_json::from_slice::<Value>(black_box(&stored)).unwrap());
+    });
+    figure("part: the stored object read as free JSON", None, || {
+        black_box(json::parse(black_box(&stored)).unwrap());
+    });
+    figure("part: the stored object read by schema", None, || {
+        black_box(json::decode(black_box(&stored), schema, Strictness::Ignore).unwrap());
+    });
     let live: Value = serde_json::from_slice(&stored).unwrap();
+    figure("part: the stored object written", None, || {
+        black_box(json::encode(black_box(&live), schema));
+    });
+    figure("part: copy of the stored object", None, || {
+        black_box(black_box(&live).clone());
+    });
     figure("part: merge and ownership", None, || {
         let who = who("kubectl", Operation::Apply);
         black_box(apply_resetting(Some(black_box(&live)), &configuration, schema, &who, false, reset).unwrap());

@@ -63,10 +63,19 @@ impl Walk {
         }
     }
 
-    fn below(&mut self, element: PathElement, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
-        self.path.push(element);
-        self.visit(ty, old, new);
-        self.path.pop();
+    /// Most of what two objects hold is the same: the element of the path is made where it is not.
+    fn below(
+        &mut self,
+        element: impl FnOnce() -> PathElement,
+        ty: Ty<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) {
+        if old != new {
+            self.path.push(element());
+            self.visit(ty, old, new);
+            self.path.pop();
+        }
     }
 
     fn maps(&mut self, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
@@ -76,11 +85,16 @@ impl Walk {
             if in_metadata && name == "managedFields" {
                 return;
             }
+            let mut old = old.map(|map| map.get(name));
+            let mut new = new.map(|map| map.get(name));
+            if old == new {
+                return;
+            }
             let (child, field) = ty.child(name);
-            let unset = || field.and_then(unset);
-            let old = old.and_then(|map| map.get(name).or_else(unset));
-            let new = new.and_then(|map| map.get(name).or_else(unset));
-            self.below(PathElement::field(name), child, old, new);
+            for side in [&mut old, &mut new].into_iter().flatten() {
+                *side = side.or_else(|| field.and_then(unset));
+            }
+            self.below(|| PathElement::field(name), child, old.flatten(), new.flatten());
         };
         for name in old.into_iter().flatten().map(|(name, _)| name) {
             one(name);
@@ -113,7 +127,7 @@ impl Walk {
         for (element, (old, new)) in elements {
             match (old.as_slice(), new.as_slice()) {
                 ([] | [_], [] | [_]) => {
-                    self.below(element, ty.element(), old.first().copied(), new.first().copied());
+                    self.below(|| element, ty.element(), old.first().copied(), new.first().copied());
                 }
                 // Duplicates are owned as a whole.
                 ([_, _, ..], [_, _, ..]) => {
@@ -123,13 +137,13 @@ impl Walk {
                 }
                 ([_, _, ..], _) => {
                     if let Some(new) = new.first() {
-                        self.below(element.clone(), ty.element(), None, Some(new));
+                        self.below(|| element.clone(), ty.element(), None, Some(new));
                     }
                     self.whole(element, |out| &mut out.removed);
                 }
                 (_, [_, _, ..]) => {
                     if let Some(old) = old.first() {
-                        self.below(element.clone(), ty.element(), Some(old), None);
+                        self.below(|| element.clone(), ty.element(), Some(old), None);
                     }
                     self.whole(element, |out| &mut out.added);
                 }

@@ -25,7 +25,7 @@ fn level(set: &FieldSet) -> Map<String, Value> {
 
 fn name(element: &PathElement) -> String {
     match element {
-        PathElement::Field(name) => format!("f:{name}"),
+        PathElement::Field(name) => ["f:", name].concat(),
         PathElement::Key(keys) => {
             let fields: Vec<String> =
                 keys.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();

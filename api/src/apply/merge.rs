@@ -8,21 +8,24 @@ use super::typed::Ty;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `live` with `config` merged into it.
+/// `live` with `config` merged into it. The managers of `live` stay behind: whoever merges writes them anew, and they are often half
+/// of an object.
 pub(super) fn merge(ty: Ty<'_>, live: &Value, config: &Value) -> Value {
-    both(ty, live, config).unwrap_or_else(|| Value::Object(Map::new()))
+    both(ty, live, config, &["metadata", "managedFields"]).unwrap_or_else(|| Value::Object(Map::new()))
 }
 
-/// Nothing when nothing is left of either.
-fn both(ty: Ty<'_>, live: &Value, config: &Value) -> Option<Value> {
+/// Nothing when nothing is left of either. The field of `live` to which the path `behind` leads stays behind where both have its parents.
+fn both(ty: Ty<'_>, live: &Value, config: &Value, behind: &[&str]) -> Option<Value> {
     match (ty, live, config) {
         (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(live), Value::Object(config))
             if !live.is_empty() || !config.is_empty() =>
         {
             let mut out = Map::new();
             for (name, value) in live {
+                let behind = behind.split_first().filter(|(first, _)| *first == name).map(|(_, rest)| rest);
                 let merged = match config.get(name) {
-                    Some(config) => both(ty.child(name).0, value, config),
+                    None if behind.is_some_and(<[_]>::is_empty) => None,
+                    Some(config) => both(ty.child(name).0, value, config, behind.unwrap_or_default()),
                     None => Some(value.clone()),
                 };
                 if let Some(merged) = merged {
@@ -57,7 +60,7 @@ fn lists(ty: Ty<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
     }
     let named: BTreeSet<&PathElement> = config.iter().map(|(element, _)| element).collect();
     let merged = |element: &PathElement, item: &Value| match there.get(element) {
-        Some(live) => both(ty.element(), live, item),
+        Some(live) => both(ty.element(), live, item, &[]),
         None => Some(item.clone()),
     };
     let mut shared = config.iter().map(|(element, _)| element).filter(|element| there.contains_key(element));

@@ -44,7 +44,7 @@ impl<'a> Ty<'a> {
     /// The type of a field or entry, and whether the schema names it.
     pub(super) fn child(self, name: &str) -> (Ty<'a>, Option<&'a Field>) {
         match self {
-            Ty::Struct(schema) => match schema.def().field(name) {
+            Ty::Struct(schema) => match schema.field(name) {
                 Some(field) => (Ty::of_field(schema, field), Some(field)),
                 None => (Ty::Deduced, None),
             },
@@ -236,7 +236,7 @@ pub(super) fn drop_nulls(value: &mut Value, ty: Ty<'_>) {
 /// What is wrong with an applied configuration: duplicates, elements without identity, mismatched types.
 pub(super) fn check(value: &Value, ty: Ty<'_>) -> Result<(), String> {
     let mut wrong = Vec::new();
-    check_at(value, ty, &mut Vec::new(), &mut wrong);
+    check_at(value, ty, None, &mut wrong);
     match wrong.len() {
         0 => Ok(()),
         1 => Err(wrong.concat()),
@@ -244,47 +244,68 @@ pub(super) fn check(value: &Value, ty: Ty<'_>) -> Result<(), String> {
     }
 }
 
-fn check_at(value: &Value, ty: Ty<'_>, path: &mut Vec<PathElement>, wrong: &mut Vec<String>) {
-    let at = |path: &[PathElement], why: String| {
-        if path.is_empty() { why } else { format!("{}: {why}", super::path::shown(path)) }
+/// The way to a value, kept on the stack: nearly always nobody asks for it.
+struct Trail<'a> {
+    before: Option<&'a Trail<'a>>,
+    step: Step<'a>,
+}
+
+enum Step<'a> {
+    Field(&'a str),
+    Element(&'a PathElement),
+}
+
+impl Trail<'_> {
+    fn path(&self) -> Vec<PathElement> {
+        let mut out = self.before.map(Trail::path).unwrap_or_default();
+        out.push(match self.step {
+            Step::Field(name) => PathElement::field(name),
+            Step::Element(element) => element.clone(),
+        });
+        out
+    }
+}
+
+fn check_at(value: &Value, ty: Ty<'_>, trail: Option<&Trail<'_>>, wrong: &mut Vec<String>) {
+    let at = |trail: Option<&Trail<'_>>, why: String| match trail {
+        Some(trail) => format!("{}: {why}", super::path::shown(&trail.path())),
+        None => why,
     };
     match (ty, value) {
         (Ty::Struct(_) | Ty::Map(..), Value::Object(map)) => {
             for (name, value) in map {
                 let (child, field) = ty.child(name);
-                path.push(PathElement::field(name));
+                let here = Trail { before: trail, step: Step::Field(name) };
                 if let (Ty::Struct(schema), None) = (ty, field) {
                     if !schema.def().preserve_unknown {
-                        wrong.push(at(path, "field not declared in schema".to_owned()));
+                        wrong.push(at(Some(&here), "field not declared in schema".to_owned()));
                     }
                 } else {
-                    check_at(value, child, path, wrong);
+                    check_at(value, child, Some(&here), wrong);
                 }
-                path.pop();
             }
         }
         (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
             let mut seen = std::collections::BTreeSet::new();
             for (i, item) in list.iter().enumerate() {
                 match ty.identity(item) {
-                    Err(why) => wrong.push(at(path, format!("element {i}: {why}"))),
+                    Err(why) => wrong.push(at(trail, format!("element {i}: {why}"))),
                     Ok(element) => {
                         if seen.contains(&element) {
-                            wrong.push(at(path, format!("duplicate entries for key {element}")));
+                            wrong.push(at(trail, format!("duplicate entries for key {element}")));
                         }
-                        path.push(element.clone());
-                        check_at(item, ty.element(), path, wrong);
-                        path.pop();
+                        let here = Trail { before: trail, step: Step::Element(&element) };
+                        check_at(item, ty.element(), Some(&here), wrong);
                         seen.insert(element);
                     }
                 }
             }
         }
         (Ty::Struct(_) | Ty::Map(..), other) if !other.is_null() => {
-            wrong.push(at(path, format!("expected map, got {}", shown(other))));
+            wrong.push(at(trail, format!("expected map, got {}", shown(other))));
         }
         (Ty::Set | Ty::Keyed(..), other) if !other.is_null() => {
-            wrong.push(at(path, format!("expected list, got {}", shown(other))));
+            wrong.push(at(trail, format!("expected list, got {}", shown(other))));
         }
         _ => {}
     }

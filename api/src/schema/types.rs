@@ -393,6 +393,11 @@ impl<'a> SchemaRef<'a> {
         self.types.get(self.id)
     }
 
+    /// The field with this JSON name.
+    pub(crate) fn field(self, name: &str) -> Option<&'a Field> {
+        self.types.position(self.id, name).and_then(|index| self.def().fields.get(index))
+    }
+
     /// Another type of the same arena.
     #[must_use]
     pub fn at(self, id: TypeId) -> SchemaRef<'a> {

@@ -15,6 +15,14 @@ pub(super) struct Scan<'a> {
     depth: usize,
 }
 
+/// Keys that came twice.
+#[derive(Default)]
+pub(super) struct Twice {
+    /// The way to the value that is being read.
+    path: Vec<String>,
+    pub(super) found: Vec<String>,
+}
+
 pub(super) type Step<T> = Result<T, DecodeError>;
 
 impl<'a> Scan<'a> {
@@ -264,8 +272,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Any value, without a schema. `visit` sees each key that came twice in its object, with a prefix of its path.
-    pub(super) fn any(&mut self, path: &mut Vec<String>, twice: &mut dyn FnMut(&[String])) -> Step<Value> {
+    /// Any value, without a schema. The paths of keys that came twice in their object are kept where somebody asks for them.
+    pub(super) fn any(&mut self, mut twice: Option<&mut Twice>) -> Step<Value> {
         match self.peek() {
             Some(b'{') => {
                 self.enter()?;
@@ -273,12 +281,15 @@ impl<'a> Scan<'a> {
                 let mut first = true;
                 while let Some(key) = self.key(first)? {
                     first = false;
-                    path.push(if path.is_empty() { key.clone().into_owned() } else { format!(".{key}") });
-                    let value = self.any(path, twice)?;
-                    if map.insert(key.into_owned(), value).is_some() {
-                        twice(path);
+                    if let Some(Twice { path, .. }) = &mut twice {
+                        path.push(if path.is_empty() { key.clone().into_owned() } else { format!(".{key}") });
                     }
-                    path.pop();
+                    let value = self.any(twice.as_deref_mut())?;
+                    let before = map.insert(key.into_owned(), value);
+                    if let Some(Twice { path, found }) = &mut twice {
+                        found.extend(before.map(|_| path.concat()));
+                        path.pop();
+                    }
                 }
                 Ok(Value::Object(map))
             }
@@ -286,9 +297,13 @@ impl<'a> Scan<'a> {
                 self.enter()?;
                 let mut list = Vec::new();
                 while self.element(list.is_empty())? {
-                    path.push(format!("[{}]", list.len()));
-                    list.push(self.any(path, twice)?);
-                    path.pop();
+                    if let Some(Twice { path, .. }) = &mut twice {
+                        path.push(format!("[{}]", list.len()));
+                    }
+                    list.push(self.any(twice.as_deref_mut())?);
+                    if let Some(Twice { path, .. }) = &mut twice {
+                        path.pop();
+                    }
                 }
                 Ok(Value::Array(list))
             }

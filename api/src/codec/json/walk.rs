@@ -3,7 +3,7 @@
 //! Types of upstream are decoded as Go decodes into its structs. Types of custom resources keep values of the wrong type:
 //! their validation speaks later, in words of its own.
 
-use super::scan::{Scan, Step};
+use super::scan::{Scan, Step, Twice};
 use crate::codec::{DecodeError, Decoded, Strictness, scalar};
 use crate::quantity::Quantity;
 use crate::schema::{Field, SchemaRef, Shape, TypeDef, TypeId, Types, Union};
@@ -39,7 +39,7 @@ pub(super) fn decode(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness, keep
 
 pub(super) fn parse(bytes: &[u8]) -> Step<Value> {
     let mut scan = Scan::new(bytes);
-    let value = scan.any(&mut Vec::new(), &mut |_| {})?;
+    let value = scan.any(None)?;
     scan.end()?;
     Ok(value)
 }
@@ -139,9 +139,9 @@ impl<'x> Walk<'x> {
     }
 
     fn any(&mut self) -> Step<Value> {
-        let mut twice = Vec::new();
-        let value = self.scan.any(&mut Vec::new(), &mut |path| twice.push(path.concat()))?;
-        for path in twice {
+        let mut twice = Twice::default();
+        let value = self.scan.any(Some(&mut twice))?;
+        for path in twice.found {
             self.report("duplicate", &path);
         }
         Ok(value)
@@ -188,7 +188,7 @@ impl<'x> Walk<'x> {
             (Shape::String, Some(b'"')) => Value::String(self.scan.string()?.into_owned()),
             (Shape::Bool, Some(b't')) => self.scan.word("true").map(|()| Value::Bool(true))?,
             (Shape::Bool, Some(b'f')) => self.scan.word("false").map(|()| Value::Bool(false))?,
-            (Shape::Any, _) => self.scan.any(&mut Vec::new(), &mut |_| {})?,
+            (Shape::Any, _) => self.scan.any(None)?,
             _ if !typed => self.any()?,
             (Shape::Int32 | Shape::Int64 | Shape::Float64, Some(b'-' | b'0'..=b'9')) => self.number(shape)?,
             (Shape::IntOrString, Some(b'"')) => Value::String(self.scan.string()?.into_owned()),

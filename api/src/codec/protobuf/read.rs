@@ -58,8 +58,7 @@ fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<
     let mut out = Map::new();
     fields(bytes, plan, schema, &mut out, depth)?;
     if out.values().any(scalar::is_empty) {
-        let field = |name: &str| schema.types.position(schema.id, name).and_then(|at| schema.def().fields.get(at));
-        out.retain(|name, value| !scalar::is_empty(value) || !field(name).is_some_and(is_left_out));
+        out.retain(|name, value| !scalar::is_empty(value) || !schema.field(name).is_some_and(is_left_out));
     }
     Ok(out)
 }
