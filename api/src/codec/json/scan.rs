@@ -272,8 +272,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Any value, without a schema. The paths of keys that came twice in their object are kept where somebody asks for them.
-    pub(super) fn any(&mut self, mut twice: Option<&mut Twice>) -> Step<Value> {
+    /// Puts any value into `out`, without a schema. The paths of keys that came twice in their object are kept where somebody asks for them.
+    pub(super) fn any(&mut self, mut twice: Option<&mut Twice>, out: &mut Value) -> Step<()> {
         match self.peek() {
             Some(b'{') => {
                 self.enter()?;
@@ -284,14 +284,15 @@ impl<'a> Scan<'a> {
                     if let Some(Twice { path, .. }) = &mut twice {
                         path.push(if path.is_empty() { key.clone().into_owned() } else { format!(".{key}") });
                     }
-                    let value = self.any(twice.as_deref_mut())?;
+                    let mut value = Value::Null;
+                    self.any(twice.as_deref_mut(), &mut value)?;
                     let before = map.insert(key.into_owned(), value);
                     if let Some(Twice { path, found }) = &mut twice {
                         found.extend(before.map(|_| path.concat()));
                         path.pop();
                     }
                 }
-                Ok(Value::Object(map))
+                *out = Value::Object(map);
             }
             Some(b'[') => {
                 self.enter()?;
@@ -300,20 +301,30 @@ impl<'a> Scan<'a> {
                     if let Some(Twice { path, .. }) = &mut twice {
                         path.push(format!("[{}]", list.len()));
                     }
-                    list.push(self.any(twice.as_deref_mut())?);
+                    list.push(Value::Null);
+                    if let Some(slot) = list.last_mut() {
+                        self.any(twice.as_deref_mut(), slot)?;
+                    }
                     if let Some(Twice { path, .. }) = &mut twice {
                         path.pop();
                     }
                 }
-                Ok(Value::Array(list))
+                *out = Value::Array(list);
             }
-            Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
-            Some(b'-' | b'0'..=b'9') => Ok(free_number(self.number()?)),
-            Some(b't') => self.word("true").map(|()| Value::Bool(true)),
-            Some(b'f') => self.word("false").map(|()| Value::Bool(false)),
-            Some(b'n') => self.word("null").map(|()| Value::Null),
-            _ => Err(self.unexpected("looking for beginning of value")),
+            Some(b'"') => *out = Value::String(self.string()?.into_owned()),
+            Some(b'-' | b'0'..=b'9') => *out = free_number(self.number()?),
+            Some(b't') => {
+                self.word("true")?;
+                *out = Value::Bool(true);
+            }
+            Some(b'f') => {
+                self.word("false")?;
+                *out = Value::Bool(false);
+            }
+            Some(b'n') => self.word("null")?,
+            _ => return Err(self.unexpected("looking for beginning of value")),
         }
+        Ok(())
     }
 
     /// Skips a value, checking its grammar.
