@@ -10,6 +10,8 @@ pub mod cron;
 pub mod custom;
 pub mod features;
 pub mod field_path;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod gated;
 pub mod kind;
 pub mod kinds;

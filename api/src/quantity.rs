@@ -330,7 +330,7 @@ fn suffix(text: &str) -> Option<(Scale, Format)> {
     }
     let exponent = text.strip_prefix(['e', 'E'])?.parse::<i32>().ok()?;
     // Far beyond any use; keeps powers of ten within reach.
-    (exponent.abs() <= 1000).then_some((Scale::Ten(exponent), Format::DecimalExponent))
+    (exponent.unsigned_abs() <= 1000).then_some((Scale::Ten(exponent), Format::DecimalExponent))
 }
 
 /// Numbers of more digits than 128 bits hold: rounded if the surplus is fraction, else capped.

@@ -64,13 +64,7 @@ impl Walk {
     }
 
     /// Most of what two objects hold is the same: the element of the path is made where it is not.
-    fn below(
-        &mut self,
-        element: impl FnOnce() -> PathElement,
-        ty: Ty<'_>,
-        old: Option<&Value>,
-        new: Option<&Value>,
-    ) {
+    fn below(&mut self, element: impl FnOnce() -> PathElement, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
         if old != new {
             self.path.push(element());
             self.visit(ty, old, new);

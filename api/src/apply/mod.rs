@@ -10,7 +10,7 @@ mod managed;
 mod manager;
 mod merge;
 mod path;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod testing;
 mod typed;
 

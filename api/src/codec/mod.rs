@@ -57,5 +57,6 @@ pub enum EncodeError {
 }
 
 /// Nesting beyond which input is refused. Upstream's bound is 10,000, on stacks that grow; ours do not, and no object
-/// comes near this.
-const MAX_DEPTH: usize = 512;
+/// comes near this. What is kept must be readable by every reader, and many (`serde_json`) stop at 128: this leaves room for the managed
+/// fields, the list and the watch event around an object.
+pub(crate) const MAX_DEPTH: usize = 100;

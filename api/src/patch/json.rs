@@ -4,11 +4,14 @@
 //! copies null, `test` of null holds for an absent member, `~` escapes are read leniently, at most 10,000 operations.
 
 use super::PatchError;
+use crate::codec::{self, MAX_DEPTH};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, CopyOperation, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use serde_json::Value;
 
 const MAX_OPERATIONS: usize = 10_000;
+/// Bytes that the `copy` operations of one patch may add: each could double the document.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
 
 /// Applies a JSON patch document to `doc`.
 ///
@@ -18,15 +21,25 @@ const MAX_OPERATIONS: usize = 10_000;
 pub fn apply(doc: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let operations = parse(patch)?;
     let mut out = doc.clone();
+    let mut copied = 0;
     for operation in &operations {
-        step(&mut out, operation).ok_or_else(PatchError::unfit)?;
+        step(&mut out, operation, &mut copied).ok_or_else(PatchError::unfit)?;
     }
     Ok(out)
 }
 
+/// Whether a value nests no deeper than this. Few operations could nest a document deeper than any stack reaches.
+fn is_flat(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(list) => levels > 0 && list.iter().all(|value| is_flat(value, levels - 1)),
+        Value::Object(map) => levels > 0 && map.values().all(|value| is_flat(value, levels - 1)),
+        _ => true,
+    }
+}
+
 fn parse(patch: &[u8]) -> Result<Vec<Value>, PatchError> {
     let bad = |why: String| PatchError::BadRequest(format!("error decoding patch: {why}"));
-    let value: Value = serde_json::from_slice(patch).map_err(|error| bad(error.to_string()))?;
+    let value = codec::json::parse(patch).map_err(|error| bad(error.to_string()))?;
     let mistyped = |value: &Value, wanted: &str| {
         let found = match value {
             Value::Object(_) => "object",
@@ -130,7 +143,7 @@ fn index(text: &str, len: usize) -> Option<usize> {
 }
 
 /// One operation; nothing when it does not apply.
-fn step(doc: &mut Value, operation: &Value) -> Option<()> {
+fn step(doc: &mut Value, operation: &Value, copied: &mut usize) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     let path = text("path");
@@ -151,9 +164,11 @@ fn step(doc: &mut Value, operation: &Value) -> Option<()> {
         }
         "move" => {
             let from = Place::find(doc, text("from")?)?.existing()?;
-            let moved = doc.pointer(from.as_str())?.clone();
+            let moved = doc.pointer_mut(from.as_str())?.take();
             run(doc, PatchOperation::Remove(RemoveOperation { path: from }))?;
-            PatchOperation::Add(AddOperation { path: Place::find(doc, path?)?.free()?, value: moved })
+            let path = Place::find(doc, path?)?.free()?;
+            is_flat(&moved, MAX_DEPTH.saturating_sub(path.count())).then_some(())?;
+            PatchOperation::Add(AddOperation { path, value: moved })
         }
         "copy" => {
             let from = Place::find(doc, text("from")?)?;
@@ -161,7 +176,12 @@ fn step(doc: &mut Value, operation: &Value) -> Option<()> {
             if from.absent_member() {
                 PatchOperation::Add(AddOperation { path, value: Value::Null })
             } else {
-                PatchOperation::Copy(CopyOperation { from: from.existing()?, path })
+                let from = from.existing()?;
+                let value = doc.pointer(from.as_str())?;
+                is_flat(value, MAX_DEPTH.saturating_sub(path.count())).then_some(())?;
+                *copied += value.to_string().len();
+                (*copied <= MAX_COPIED).then_some(())?;
+                PatchOperation::Copy(CopyOperation { from, path })
             }
         }
         "test" if path?.is_empty() => PatchOperation::Test(TestOperation { path: PointerBuf::new(), value: value() }),
@@ -236,6 +256,22 @@ mod tests {
                 None => assert_eq!(got, Err(PatchError::unfit()), "{doc} {patch}"),
             }
         }
+    }
+
+    #[test]
+    fn a_patch_cannot_grow_a_document_without_bound() {
+        let apply = |doc: &Value, operations: Vec<Value>| apply(doc, Value::Array(operations).to_string().as_bytes());
+        let doubled = vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 100];
+        assert_eq!(apply(&json!({"a": ["x"]}), doubled.clone()), Err(PatchError::unfit()));
+        assert!(apply(&json!({"a": ["x"]}), doubled.into_iter().take(10).collect()).is_ok());
+        let nest = [
+            json!({"op": "add", "path": "/b", "value": {}}),
+            json!({"op": "move", "from": "/a", "path": "/b/a"}),
+            json!({"op": "move", "from": "/b", "path": "/a"}),
+        ];
+        let deeper = |times: usize| nest.iter().cycle().take(3 * times).cloned().collect();
+        assert!(apply(&json!({"a": {}}), deeper(50)).is_ok());
+        assert_eq!(apply(&json!({"a": {}}), deeper(3_000)), Err(PatchError::unfit()));
     }
 
     #[test]

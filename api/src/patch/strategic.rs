@@ -6,6 +6,8 @@
 use super::PatchError;
 use crate::schema::{Field, SchemaRef, Shape};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 
 const DIRECTIVE: &str = "$patch";
@@ -111,7 +113,8 @@ fn merge_map(
                 let below = at.below(key);
                 if deletes && !there.iter().chain(&patch).any(Value::is_object) {
                     element_kind(there.iter().chain(&patch))?;
-                    Value::Array(there.into_iter().filter(|element| !patch.contains(element)).collect())
+                    let gone = positions(&patch);
+                    Value::Array(there.into_iter().filter(|element| !gone.contains_key(&element.to_string())).collect())
                 } else if below.merge || deletes {
                     Value::Array(merge_list(there, patch, &below)?)
                 } else {
@@ -247,8 +250,10 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
     }
     if !element_kind(into.iter().chain(&patch))?.is_object() {
         let before = into.clone();
+        let mut there = positions(&into);
         for element in &patch {
-            if !into.contains(element) {
+            if let Entry::Vacant(free) = there.entry(element.to_string()) {
+                free.insert(into.len());
                 into.push(element.clone());
             }
         }
@@ -278,16 +283,25 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
         return Ok(brought);
     }
     let before = keys_of(&into, Some(merge_key));
+    let mut places = HashMap::new();
+    for (index, element) in into.iter().enumerate() {
+        if let Some(key) = element.get(merge_key) {
+            places.entry(key.to_string()).or_insert(index);
+        }
+    }
     let order = brought.clone();
     for element in brought {
-        let key = key_of(&element, Some(merge_key))?;
-        let there = into.iter_mut().find(|there| there.get(merge_key) == Some(key));
+        let key = key_of(&element, Some(merge_key))?.to_string();
+        let there = places.get(&key).and_then(|index| into.get_mut(*index));
         match (there, element) {
             (Some(there), Value::Object(element)) => {
                 let Value::Object(base) = there.take() else { continue };
                 *there = Value::Object(merge_map(base, element, below.at)?);
             }
-            (_, element) => into.push(element),
+            (_, element) => {
+                places.insert(key, into.len());
+                into.push(element);
+            }
         }
     }
     in_order(into, &order, &before, Some(merge_key))
@@ -301,16 +315,17 @@ fn in_order(
     before: &[Value],
     merge_key: Option<&str>,
 ) -> Result<Vec<Value>, PatchError> {
-    let mut wanted = Vec::with_capacity(order.len());
-    for element in order {
-        wanted.push(key_of(element, merge_key)?);
+    let mut wanted = HashMap::new();
+    for (index, element) in order.iter().enumerate() {
+        wanted.entry(key_of(element, merge_key)?.to_string()).or_insert(index);
     }
+    let before = positions(before);
     let mut named = Vec::new();
     let mut others = Vec::new();
     for element in merged {
-        let key = key_of(&element, merge_key)?;
-        let earlier = before.iter().position(|before| before == key);
-        match wanted.iter().position(|wanted| *wanted == key) {
+        let key = key_of(&element, merge_key)?.to_string();
+        let earlier = before.get(&key).copied();
+        match wanted.get(&key).copied() {
             Some(at) => named.push((at, earlier, element)),
             None => others.push((earlier.unwrap_or(usize::MAX), earlier, element)),
         }
@@ -329,6 +344,15 @@ fn in_order(
         let next = if other_first { others.next() } else { named.next() };
         out.extend(next.map(|(_, _, element)| element));
     }
+}
+
+/// Where each value comes first, by its text: lists are as long as a body allows.
+fn positions(list: &[Value]) -> HashMap<String, usize> {
+    let mut out = HashMap::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        out.entry(value.to_string()).or_insert(index);
+    }
+    out
 }
 
 fn keys_of(list: &[Value], merge_key: Option<&str>) -> Vec<Value> {
