@@ -3,13 +3,18 @@
 //! Decides whom to ask, builds what they are asked and reads what they answer. Never opens a connection: a `Caller` does. Source:
 //! upstream's documentation of dynamic admission control.
 
+pub mod change;
+pub mod formula;
 pub mod hook;
+pub mod judge;
 pub mod matching;
 pub mod mutate;
+pub mod policy;
 pub mod review;
 pub mod validate;
 
 pub use hook::{Client, Hook};
+pub use policy::{Binding, Policy};
 
 use crate::plugin::Lookup;
 use async_trait::async_trait;
@@ -37,6 +42,14 @@ pub struct Dynamic {
     pub mutating: View<Hook>,
     /// Of `ValidatingWebhookConfiguration`s.
     pub validating: View<Hook>,
+    /// Of `MutatingAdmissionPolicy`s.
+    pub mutating_policies: View<Policy>,
+    /// Of their bindings.
+    pub mutating_bindings: View<Binding>,
+    /// Of `ValidatingAdmissionPolicy`s.
+    pub validating_policies: View<Policy>,
+    /// Of their bindings.
+    pub validating_bindings: View<Binding>,
 }
 
 impl Dynamic {
@@ -48,6 +61,10 @@ impl Dynamic {
             caller,
             mutating: hooks("mutatingwebhookconfigurations"),
             validating: hooks("validatingwebhookconfigurations"),
+            mutating_policies: View::new("mutatingadmissionpolicies", policy::read),
+            mutating_bindings: View::new("mutatingadmissionpolicybindings", policy::read_binding),
+            validating_policies: View::new("validatingadmissionpolicies", policy::read),
+            validating_bindings: View::new("validatingadmissionpolicybindings", policy::read_binding),
         }
     }
 }
@@ -176,6 +193,8 @@ pub struct Rounds {
     wanted: bool,
     /// Of the webhooks.
     pub webhooks: Round,
+    /// Of the policies.
+    pub policies: Round,
 }
 
 impl Rounds {
@@ -204,43 +223,4 @@ impl Rounds {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn who_wants_to_is_called_again_after_a_change() {
-        let mut round = Round::default();
-        let (before, after) = (json!({"a": 1}), json!({"a": 2}));
-        round.begin(false, &before);
-        round.called("a");
-        round.changed();
-        round.called("b");
-        assert!(round.calls_again("a") && !round.calls_again("b"));
-        round.end(&before);
-        round.begin(true, &before);
-        assert!(!round.calls_again("b"), "nothing changed since");
-        round.begin(true, &after);
-        assert!(round.calls_again("b"));
-    }
-
-    #[test]
-    fn there_is_no_third_round() {
-        let mut rounds = Rounds::default();
-        assert!(!rounds.next());
-        rounds.want_second();
-        assert!(rounds.next() && rounds.is_second());
-        rounds.want_second();
-        assert!(!rounds.next());
-    }
-
-    #[test]
-    fn a_warning_is_said_once() {
-        let notes = Notes::default();
-        notes.warn("a");
-        notes.warn("b");
-        notes.warn("a");
-        assert_eq!(notes.warnings(), ["a", "b"]);
-        assert!(notes.warnings().is_empty());
-    }
-}
+mod tests;

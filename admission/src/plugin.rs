@@ -3,6 +3,7 @@
 //! Source: upstream's admission controllers: all mutating plugins first, then all validating ones.
 
 use crate::dynamic::{Dynamic, Notes, Rounds};
+use api::cel::lib::authorizer::{Decision, Question};
 use api::kind::{Gvk, Kind};
 use api::status::Status;
 use async_trait::async_trait;
@@ -173,6 +174,14 @@ pub trait Lookup: Send + Sync {
     /// Other kinds that are served and whose objects are this kind's: its other versions.
     fn equivalents(&self, _kind: &'static Kind) -> Vec<&'static Kind> {
         Vec::new()
+    }
+    /// The kind that is served under this name, if one is.
+    fn kind(&self, _group: &str, _version: &str, _kind: &str) -> Option<&'static Kind> {
+        None
+    }
+    /// What the authorizers say, at once, to a question that an expression asks for the user of this request.
+    fn decide(&self, _request: &Request<'_>, _question: &Question) -> Decision {
+        Decision::default()
     }
     /// What is remembered of webhooks and policies; `None` where there are none.
     fn dynamic(&self) -> Option<&Dynamic> {

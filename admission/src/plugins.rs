@@ -26,7 +26,9 @@ plugins! {
     certificate_signing,
     cluster_trust_bundle_attest,
     certificate_subject_restriction,
+    mutating_admission_policy,
     mutating_admission_webhook,
+    validating_admission_policy,
     validating_admission_webhook,
     resource_quota,
 }

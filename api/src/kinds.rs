@@ -115,8 +115,20 @@ kinds! {
         volume_attributes_class,
     }
     admissionregistration_v1 {
+        mutating_admission_policy,
+        mutating_admission_policy_binding,
         mutating_webhook_configuration,
+        validating_admission_policy,
+        validating_admission_policy_binding,
         validating_webhook_configuration,
+    }
+    admissionregistration_v1beta1 {
+        mutating_admission_policy,
+        mutating_admission_policy_binding,
+    }
+    admissionregistration_v1alpha1 {
+        mutating_admission_policy,
+        mutating_admission_policy_binding,
     }
     apiextensions_v1 {
         custom_resource_definition,

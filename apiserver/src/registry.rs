@@ -7,6 +7,7 @@ pub mod allocate;
 pub mod columns;
 pub mod finalize;
 pub mod guard;
+pub mod parameters;
 pub mod read;
 pub mod turn;
 pub mod unreadable;

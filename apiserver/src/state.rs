@@ -5,13 +5,15 @@
 
 use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
-use crate::authz::{Attributes, ResourceAttributes};
+use crate::authz::{Attributes, Decision, ResourceAttributes};
 use crate::cache::{Caches, Snapshot};
 use crate::server::Server;
 use admission::{Dynamic, Lookup, Request, Right};
+use api::cel::lib::authorizer::{self as cel, Question};
 use api::kind::Kind;
 use api::{meta, value};
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::de::DeserializeOwned;
@@ -110,12 +112,6 @@ impl Lookup for Server {
     }
 
     async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {
-        let user = User {
-            name: request.user.to_owned(),
-            uid: request.uid.to_owned(),
-            groups: request.groups.to_vec(),
-            extra: request.extra.clone(),
-        };
         let resource = ResourceAttributes {
             group: right.group.to_owned(),
             version: "*".to_owned(),
@@ -123,8 +119,12 @@ impl Lookup for Server {
             name: right.name.to_owned(),
             ..ResourceAttributes::default()
         };
-        let attributes =
-            Attributes { user, verb: right.verb.to_owned(), resource: Some(resource), path: String::new() };
+        let attributes = Attributes {
+            user: user(request),
+            verb: right.verb.to_owned(),
+            resource: Some(resource),
+            path: String::new(),
+        };
         self.authz.authorize(&attributes).await.is_allowed()
     }
 
@@ -137,12 +137,66 @@ impl Lookup for Server {
     }
 
     fn equivalents(&self, kind: &'static Kind) -> Vec<&'static Kind> {
-        let same = |other: &&'static Kind| std::ptr::eq(other.stored(), kind.stored()) && !std::ptr::eq(*other, kind);
-        self.config.served.kinds().iter().copied().filter(same).collect()
+        // By name: a definition that has changed meanwhile has kinds of its own.
+        let place = |kind: &'static Kind| (kind.stored().group, kind.stored().plural);
+        let other = |other: &&'static Kind| {
+            place(other) == place(kind) && (other.group, other.version) != (kind.group, kind.version)
+        };
+        self.offer().served.kinds().iter().copied().filter(other).collect()
+    }
+
+    fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
+        let same = |other: &&&'static Kind| (other.group, other.version, other.kind) == (group, version, kind);
+        self.offer().served.kinds().iter().find(same).copied()
+    }
+
+    fn decide(&self, request: &Request<'_>, question: &Question) -> cel::Decision {
+        let user = match &question.service_account {
+            Some((namespace, name)) => User::new(
+                format!("system:serviceaccount:{namespace}:{name}"),
+                &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
+            ),
+            None => user(request),
+        };
+        let (resource, path) = match &question.on {
+            cel::On::Path(path) => (None, path.clone()),
+            cel::On::Resource(on) => {
+                let resource = ResourceAttributes {
+                    group: on.group.clone(),
+                    version: "*".to_owned(),
+                    resource: on.resource.clone(),
+                    subresource: on.subresource.clone(),
+                    namespace: on.namespace.clone(),
+                    name: on.name.clone(),
+                };
+                (Some(resource), String::new())
+            }
+        };
+        let attributes = Attributes { user, verb: question.verb.clone(), resource, path };
+        // Expressions do not wait: an authorizer that does has no answer for them.
+        match self.authz.authorize(&attributes).now_or_never() {
+            Some(Decision::Allow(reason)) => cel::Decision { allowed: true, reason, error: None },
+            Some(Decision::Deny(reason) | Decision::NoOpinion(reason)) => {
+                cel::Decision { allowed: false, reason, error: None }
+            }
+            None => {
+                let error = Some("the authorizers do not answer at once".to_owned());
+                cel::Decision { error, ..cel::Decision::default() }
+            }
+        }
     }
 
     fn dynamic(&self) -> Option<&Dynamic> {
         Some(&self.dynamic)
+    }
+}
+
+fn user(request: &Request<'_>) -> User {
+    User {
+        name: request.user.to_owned(),
+        uid: request.uid.to_owned(),
+        groups: request.groups.to_vec(),
+        extra: request.extra.clone(),
     }
 }
 

@@ -33,4 +33,5 @@ controllers! {
     csr_approving,
     csr_signing,
     csr_cleaner,
+    admission_policy_status,
 }

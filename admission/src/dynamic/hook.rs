@@ -2,7 +2,10 @@
 //!
 //! Never looks at a request.
 
-use super::matching::{Rule, Selection};
+use super::formula::{Asker, Conditions, Reader, Scene, Sheet, Variables};
+use super::matching::{Rule, Seen, Selection};
+use crate::plugin::{Lookup, Refusal, Request};
+use api::cel::Budget;
 use api::{meta, value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +30,7 @@ pub struct Client {
 }
 
 /// One webhook of a configuration.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Hook {
     /// Tells it from all others of its kind.
     pub id: String,
@@ -37,6 +40,10 @@ pub struct Hook {
     pub name: String,
     /// Which requests it is about.
     pub selection: Selection,
+    /// When it is about a request.
+    pub conditions: Conditions,
+    /// It has none; expressions want some.
+    pub variables: Variables,
     /// A call that fails lets the request pass.
     pub fails_open: bool,
     /// How long it may take.
@@ -67,6 +74,8 @@ fn one(configuration: &str, index: usize, hook: &Value) -> Hook {
         id: format!("{configuration}/{name}/{index}"),
         configuration: configuration.to_owned(),
         selection: Selection::read(hook, Rule::read_all(hook, "rules")),
+        conditions: Conditions::read(hook, &Reader::new(false, false)),
+        variables: Variables::default(),
         fails_open: value::text(hook, "failurePolicy") == "Ignore",
         timeout: Duration::from_secs(seconds),
         dry_run: matches!(value::text(hook, "sideEffects"), "None" | "NoneOnDryRun"),
@@ -86,5 +95,31 @@ fn client(config: &Value) -> Client {
         port: value::int(config, "service.port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
         path: text("service.path"),
         authorities: String::from_utf8(STANDARD.decode(text("caBundle")).unwrap_or_default()).unwrap_or_default(),
+    }
+}
+
+impl Hook {
+    /// Whether the webhook is asked about a request that it is selected for; one whose conditions fail and that fails open is not.
+    ///
+    /// # Errors
+    /// 403 with what is wrong with the conditions.
+    pub fn is_asked(
+        &self,
+        request: &Request<'_>,
+        seen: Seen,
+        object: &Value,
+        lookup: &dyn Lookup,
+    ) -> Result<bool, Refusal> {
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let scene = Scene::new(request, seen, object, Value::Null, Value::Null);
+        let asker = Asker { request, lookup };
+        let mut sheet = Sheet::new(&scene, &asker, &self.variables, Budget::match_conditions());
+        match self.conditions.hold(&mut sheet) {
+            Err(_) if self.fails_open => Ok(false),
+            Err(why) => Err(request.forbidden(&why)),
+            Ok(holds) => Ok(holds),
+        }
     }
 }

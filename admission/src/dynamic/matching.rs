@@ -79,6 +79,8 @@ pub fn namespace<'a>(request: &Request<'a>) -> &'a str {
 pub struct Selection {
     rules: Vec<Rule>,
     excluded: Vec<Rule>,
+    /// Without rules it is about everything; else about nothing.
+    open: bool,
     equivalent: bool,
     namespaces: Result<LabelSelector, String>,
     objects: Result<LabelSelector, String>,
@@ -104,6 +106,7 @@ impl Selection {
         Selection {
             rules,
             excluded: Vec::new(),
+            open: false,
             equivalent: value::text(object, "matchPolicy") == "Equivalent",
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
@@ -114,6 +117,12 @@ impl Selection {
     #[must_use]
     pub fn without(self, excluded: Vec<Rule>) -> Selection {
         Selection { excluded, ..self }
+    }
+
+    /// The same; about everything where it has no rules.
+    #[must_use]
+    pub fn or_all(self) -> Selection {
+        Selection { open: true, ..self }
     }
 
     /// As what the request is seen; `None` when it is not selected. `object` and `old` are `Null` where there is none.
@@ -129,7 +138,12 @@ impl Selection {
         if self.by_rule(&self.excluded, request, lookup).is_some() {
             return Ok(None);
         }
-        let Some(seen) = self.by_rule(&self.rules, request, lookup) else { return Ok(None) };
+        let seen = if self.open && self.rules.is_empty() {
+            Some(Seen { resource: request.kind, gvk: request.gvk() })
+        } else {
+            self.by_rule(&self.rules, request, lookup)
+        };
+        let Some(seen) = seen else { return Ok(None) };
         let objects = self.objects.as_ref().map_err(|why| Refusal(Status::internal(why)))?;
         let carries = |object: &Value| !object.is_null() && objects.matches_object(object);
         if !objects.is_empty() && !carries(object) && !carries(request.old) {

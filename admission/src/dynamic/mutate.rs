@@ -8,7 +8,7 @@ use super::{is_exempt, review};
 use crate::dynamic::Dynamic;
 use crate::plugin::{Lookup, Refusal, Request};
 use api::codec::{self, Strictness};
-use api::schema::{defaults, native};
+use api::schema::{SchemaRef, defaults, native};
 use api::status::Status;
 use serde_json::{Value, json};
 
@@ -42,6 +42,9 @@ async fn all(
 ) -> Result<(), Refusal> {
     for (index, hook) in hooks.iter().enumerate() {
         let Some(seen) = hook.selection.seen(request, object, lookup).await? else { continue };
+        if !hook.is_asked(request, seen, object, lookup)? {
+            continue;
+        }
         if second && !request.rounds(|rounds| rounds.webhooks.calls_again(&hook.id)) {
             continue;
         }
@@ -166,18 +169,26 @@ async fn one(
     Ok(Some(matching::taken(request, seen, new)))
 }
 
+/// The schema of what is seen.
+#[must_use]
+pub fn schema(seen: Seen) -> Option<SchemaRef<'static>> {
+    let gvk = seen.gvk;
+    if gvk == seen.resource.gvk() {
+        return Some(seen.resource.schema());
+    }
+    native().of_gvk(gvk.group, gvk.version, gvk.kind)
+}
+
 /// What somebody has made of an object, read as a body is: unknown fields go, defaults come.
 ///
 /// # Errors
 /// 500 when it no longer is an object of its kind.
 pub fn decoded(seen: Seen, object: &Value) -> Result<Value, Status> {
-    let gvk = seen.gvk;
-    let schema = native().of_gvk(gvk.group, gvk.version, gvk.kind);
-    let schema = schema.ok_or_else(|| Status::internal(format_args!("no schema for {}", gvk.kind)))?;
+    let schema = schema(seen).ok_or_else(|| Status::internal(format_args!("no schema for {}", seen.gvk.kind)))?;
     let bytes = serde_json::to_vec(object).map_err(Status::internal)?;
     let mut new = codec::json::decode(&bytes, schema, Strictness::Ignore).map_err(Status::internal)?.value;
     defaults::apply(&mut new, schema);
-    if gvk == seen.resource.gvk() {
+    if seen.gvk == seen.resource.gvk() {
         seen.resource.hooks.default(&mut new);
     }
     Ok(new)

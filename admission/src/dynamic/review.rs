@@ -14,6 +14,17 @@ use serde_json::{Map, Value, json};
 /// The question. `object` is `Null` where there is none.
 #[must_use]
 pub fn question(hook: &Hook, version: &str, uid: &str, request: &Request<'_>, seen: Seen, object: &Value) -> Value {
+    let mut asked = attributes(request, seen, matching::name(request, object));
+    value::set(&mut asked, "uid", uid);
+    value::set(&mut asked, "object", matching::shown(request, seen, object));
+    value::set(&mut asked, "oldObject", matching::shown(request, seen, request.old));
+    tracing::trace!(webhook = hook.name, uid, "asking");
+    json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": asked})
+}
+
+/// The request but for the objects: what expressions know as `request`.
+#[must_use]
+pub fn attributes(request: &Request<'_>, seen: Seen, name: &str) -> Value {
     let gvk = |gvk: api::kind::Gvk| json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind});
     let gvr = |kind: &api::kind::Kind| json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
     let mut user = json!({"username": request.user});
@@ -27,30 +38,26 @@ pub fn question(hook: &Hook, version: &str, uid: &str, request: &Request<'_>, se
         value::set(&mut user, "extra", json!(request.extra));
     }
     let mut asked = json!({
-        "uid": uid,
         "kind": gvk(seen.gvk),
         "resource": gvr(seen.resource),
         "requestKind": gvk(request.gvk()),
         "requestResource": gvr(request.kind),
         "operation": request.operation.name(),
         "userInfo": user,
-        "object": matching::shown(request, seen, object),
-        "oldObject": matching::shown(request, seen, request.old),
         "dryRun": request.dry_run,
         "options": options(request),
     });
     for (name, text) in [
         ("subResource", request.subresource),
         ("requestSubResource", request.subresource),
-        ("name", matching::name(request, object)),
+        ("name", name),
         ("namespace", matching::namespace(request)),
     ] {
         if !text.is_empty() {
             value::set(&mut asked, name, text);
         }
     }
-    tracing::trace!(webhook = hook.name, uid, "asking");
-    json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": asked})
+    asked
 }
 
 /// The options of the request as an object of their kind; `Null` for a connection.

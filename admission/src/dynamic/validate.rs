@@ -18,7 +18,9 @@ pub async fn run(request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> 
     let hooks = dynamic.validating.get(lookup).await;
     let mut asked: Vec<(&Hook, Seen)> = Vec::new();
     for hook in hooks.iter() {
-        if let Some(seen) = hook.selection.seen(request, object, lookup).await? {
+        if let Some(seen) = hook.selection.seen(request, object, lookup).await?
+            && hook.is_asked(request, seen, object, lookup)?
+        {
             asked.push((hook, seen));
         }
     }

@@ -126,16 +126,7 @@ fn objects_are_kept_where_some_version_is_served() {
 }
 
 /// Kinds of upstream that nobody serves here yet. May only shrink.
-const MISSING: &[&str] = &[
-    "admissionregistration.k8s.io/v1/mutatingadmissionpolicies",
-    "admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings",
-    "admissionregistration.k8s.io/v1/validatingadmissionpolicies",
-    "admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
-    "admissionregistration.k8s.io/v1alpha1/mutatingadmissionpolicies",
-    "admissionregistration.k8s.io/v1alpha1/mutatingadmissionpolicybindings",
-    "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicies",
-    "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicybindings",
-];
+const MISSING: &[&str] = &[];
 
 #[test]
 fn with_everything_on_it_is_what_upstream_serves() {

@@ -8,6 +8,7 @@ mod client;
 mod encryption;
 mod objects;
 mod permissions;
+mod policies;
 mod process;
 mod webhooks;
 mod workloads;

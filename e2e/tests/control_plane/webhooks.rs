@@ -176,6 +176,12 @@ fn a_validating_webhook_is_asked_and_its_word_counts() {
             hook.webhook("deny", "/deny", "hooked", selects("denied")),
             hook.webhook("warn", "/warn", "hooked", selects("warned")),
             hook.webhook("fail", "/fail", "hooked", selects("failed")),
+            hook.webhook(
+                "excluded",
+                "/deny",
+                "hooked",
+                json!({"matchConditions": [{"name": "some", "expression": "request.operation == 'CREATE' && object.metadata.name == 'excluded' && !request.dryRun"}]}),
+            ),
             hook.webhook("open", "/fail", "hooked", json!({"failurePolicy": "Ignore"})),
             hook.webhook("slow", "/slow", "hooked", json!({"objectSelector": {"matchLabels": {"app": "slow"}}, "timeoutSeconds": 1})),
             hook.webhook("effects", "/effects", "hooked", json!({"objectSelector": {"matchLabels": {"app": "dry"}}, "admissionReviewVersions": ["v9", "v1beta1"]})),
@@ -219,6 +225,11 @@ fn a_validating_webhook_is_asked_and_its_word_counts() {
         hook.port
     );
     assert_eq!((slow.status, &slow.body["message"]), (500, &why.into()));
+
+    // Conditions keep a webhook out of what it is not about.
+    let excluded = http.post(&maps("hooked"), &config_map("excluded"));
+    let why = "admission webhook \"excluded.example.com\" denied the request: not today";
+    assert_eq!((excluded.status, &excluded.body["message"]), (403, &why.into()));
 
     // A dry run asks as well; the older form of the question is spoken too.
     let dry = http.post(&format!("{}?dryRun=All&fieldManager=me", maps("hooked")), &config_map("dry"));

@@ -76,7 +76,6 @@ mod tests {
                 "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
                 "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
                 "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
-                "webhooks[0].matchConditions: Forbidden: this server does not evaluate conditions yet",
                 "webhooks[0].matchConditions[0].expression: Required value",
                 "webhooks[0].matchConditions[0].name: Required value",
                 "webhooks[0].matchConditions[2].name: Duplicate value: \"a\"",

@@ -139,9 +139,6 @@ fn resources(errors: &mut Errors, list: &[Value], field: &Path) {
 pub fn conditions(errors: &mut Errors, object: &Value, field: &Path) {
     let field = field.child("matchConditions");
     let list = value::items(object, "matchConditions");
-    if !list.is_empty() {
-        errors.push(FieldError::forbidden(&field, "this server does not evaluate conditions yet"));
-    }
     if list.len() > MOST_CONDITIONS {
         errors.push(FieldError::too_many(&field, list.len(), MOST_CONDITIONS));
     }

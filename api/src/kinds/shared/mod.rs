@@ -3,7 +3,10 @@
 //! Never holds a kind.
 
 pub mod addresses;
+pub mod admission_expressions;
+pub mod admission_policies;
 pub mod admission_rules;
+pub mod admission_types;
 pub mod autoscaler;
 pub mod autoscaler_v1;
 pub mod cells;

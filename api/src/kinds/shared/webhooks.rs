@@ -2,6 +2,7 @@
 //!
 //! Never calls one. Source: upstream's documentation of dynamic admission control and the validation of its kinds.
 
+use super::admission_expressions as expressions;
 use super::admission_rules as rules;
 use super::{labels, names};
 use crate::field_path::{Errors, FieldError, Path};
@@ -33,12 +34,13 @@ struct Strict {
     names: bool,
     side_effects: bool,
     labels: bool,
+    expressions: bool,
 }
 
 impl Strict {
-    const ALL: Strict = Strict { reviews: true, names: true, side_effects: true, labels: true };
+    const ALL: Strict = Strict { reviews: true, names: true, side_effects: true, labels: true, expressions: true };
 
-    fn as_before(old: &Value) -> Strict {
+    fn as_before(old: &Value, new: &Value) -> Strict {
         let hooks = value::items(old, "webhooks");
         let names: BTreeSet<&str> = hooks.iter().map(|hook| value::text(hook, "name")).collect();
         let known = |hook: &Value| {
@@ -50,11 +52,15 @@ impl Strict {
                 .iter()
                 .all(|name| labels::validate_selector(hook.get(*name), &Path::new(name)).is_empty())
         };
+        let conditions = |object: &Value| -> Vec<Option<Value>> {
+            value::items(object, "webhooks").iter().map(|hook| value::get(hook, "matchConditions").cloned()).collect()
+        };
         Strict {
             reviews: hooks.iter().all(known),
             names: names.len() == hooks.len(),
             side_effects: hooks.iter().all(|hook| NO_SIDE_EFFECTS.contains(&value::text(hook, "sideEffects"))),
             labels: hooks.iter().all(sound),
+            expressions: conditions(new) != conditions(old),
         }
     }
 }
@@ -80,7 +86,7 @@ impl Hooks for Configuration {
     }
 
     fn revalidate(&self, new: &Value, old: &Value) -> Errors {
-        self.errors(new, Strict::as_before(old))
+        self.errors(new, Strict::as_before(old, new))
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
@@ -132,7 +138,10 @@ impl Configuration {
             rules::reinvocation_policy(errors, hook, field);
         }
         client(errors, hook.get("clientConfig").unwrap_or(&Value::Null), &field.child("clientConfig"));
-        rules::conditions(errors, hook, field);
+        if strict.expressions {
+            rules::conditions(errors, hook, field);
+            expressions::conditions(errors, hook, false, field);
+        }
     }
 }
 

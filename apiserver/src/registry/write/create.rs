@@ -6,7 +6,7 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
-use crate::registry::{Target, allocate, guard, turn};
+use crate::registry::{Target, allocate, guard, parameters, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
@@ -33,9 +33,7 @@ pub async fn create(
     applied: bool,
 ) -> Result<Written, Failure> {
     let kind = target.kind;
-    if !meta::resource_version(&object).is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
-    }
+    let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
     let namespaces = surroundings(server, target).await?;
     fill(server, target, &mut object)?;
@@ -75,6 +73,11 @@ pub async fn create(
     let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &object, None).await?;
+    parameters::readable(server, permit, target, &object, None).await?;
+    // Upstream's store says it, when all others have had their say.
+    if versioned {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
+    }
     let warnings = kind.hooks.warnings(&object, None);
 
     let mut namespaces = namespaces;

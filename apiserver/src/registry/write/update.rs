@@ -6,7 +6,7 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
-use crate::registry::{Target, admitted, allocate, finalize, guard, read, turn};
+use crate::registry::{Target, admitted, allocate, finalize, guard, parameters, read, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::{Form, Operation, Request};
@@ -111,6 +111,7 @@ async fn attempt(
     let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &new, Some(old)).await?;
+    parameters::readable(server, permit, target, &new, Some(old)).await?;
     let warnings = match options.subresource.as_str() {
         "" => kind.hooks.warnings(&new, Some(old)),
         part => kind.hooks.warnings_of_part(part, &new, old),
