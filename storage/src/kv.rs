@@ -174,7 +174,7 @@ pub enum Mutation {
     Set(Bytes, Bytes),
     /// Removes a key.
     Clear(Bytes),
-    /// Removes the keys `begin <= key < end`.
+    /// Removes the keys `begin <= key < end`. With `begin == end` it is no write.
     ClearRange(Bytes, Bytes),
     /// Adds a little-endian integer, wrapping, to the value (absent: 0). Result and operand have the operand's length.
     Add(Bytes, Bytes),

@@ -247,7 +247,9 @@ impl Transaction for Tx {
     }
 
     fn mutate(&mut self, mutation: Mutation) {
-        self.writes = true;
+        // For the library it is no write, and a transaction without one has no commit version.
+        let nothing = matches!(&mutation, Mutation::ClearRange(begin, end) if begin == end);
+        self.writes |= !nothing;
         let bytes = match writes::check(&mutation) {
             Ok(bytes) => bytes,
             Err(e) => {
