@@ -4,6 +4,7 @@
 //! what was made and asks again only for definitions that say something new.
 
 use super::cells::{self, JsonPath};
+use super::expressions::{self, Rules};
 use super::schema::Node;
 use super::{lists, settle, types, validate};
 use crate::field_path::{Errors, FieldError, Path};
@@ -26,6 +27,7 @@ pub struct Custom {
     /// `openAPIV3Schema` as it was written, in JSON: small while nobody asks.
     schema: Box<str>,
     parsed: OnceLock<(Node, Types)>,
+    rules: OnceLock<Option<Rules>>,
     columns: Vec<(JsonPath, String)>,
     /// Without columns of its own a kind shows its age.
     aged: bool,
@@ -132,6 +134,7 @@ impl Names {
             schema: value::get(version, "schema.openAPIV3Schema")
                 .map_or_else(|| "{}".into(), |schema| schema.to_string().into()),
             parsed: OnceLock::new(),
+            rules: OnceLock::new(),
             columns: columns.iter().filter_map(column_path).collect(),
             aged: columns.is_empty(),
             selectable: selectable.map(|field| keep(value::text(field, "jsonPath").trim_start_matches('.'))).collect(),
@@ -290,7 +293,17 @@ impl Custom {
         self.scale_status(&mut errors, new);
         embedded(&mut errors, new, self.node(), &Path::new(""));
         self.lists(&mut errors, new, old);
+        self.expressions(&mut errors, new, old);
         errors
+    }
+
+    /// What the rules in CEL say.
+    fn expressions(&self, errors: &mut Errors, new: &Value, old: Option<&Value>) {
+        let rules = self.rules.get_or_init(|| expressions::compile(self.node(), &Path::new("")).0);
+        if let Some(rules) = rules {
+            let more = expressions::validate(rules, new, old, errors);
+            errors.extend(more);
+        }
     }
 
     fn lists(&self, errors: &mut Errors, new: &Value, old: Option<&Value>) {
@@ -430,6 +443,7 @@ impl Hooks for Custom {
         }
         self.scale_status(&mut errors, new);
         self.lists(&mut errors, new, Some(old));
+        self.expressions(&mut errors, new, Some(old));
         errors
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Never checks whether a schema is a good one: `structural.rs` does.
 
+use super::expressions::Said;
 use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Node {
     pub list_keys: Vec<String>,
     /// `x-kubernetes-map-type`.
     pub map_type: Option<String>,
+    /// `x-kubernetes-validations`.
+    pub expressions: Vec<Said>,
     /// What a value must be beside its type.
     pub rules: Rules,
 }
@@ -198,6 +201,7 @@ impl Node {
         let map = schema.as_object().unwrap_or(&empty);
         let optional = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
         let properties = map.get("properties").and_then(Value::as_object);
+        let list = |name: &str| map.get(name).and_then(Value::as_array).into_iter().flatten();
         let additional = match map.get("additionalProperties") {
             Some(Value::Bool(any)) => Some(Additional::Any(*any)),
             Some(of @ Value::Object(_)) => Some(Additional::Of(Box::new(Node::of(of)))),
@@ -216,6 +220,7 @@ impl Node {
             list_type: optional("x-kubernetes-list-type"),
             list_keys: texts(map, "x-kubernetes-list-map-keys"),
             map_type: optional("x-kubernetes-map-type"),
+            expressions: list("x-kubernetes-validations").map(Said::of).collect(),
             rules: Rules::of(map),
         }
     }

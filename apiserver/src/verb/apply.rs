@@ -6,7 +6,8 @@ use crate::registry::write::{self, Change};
 use crate::road::decoded;
 use crate::server::Server;
 use api::apply::{self, ApplyError, Manager, Operation};
-use api::codec;
+use api::codec::{self, DecodeError, Decoded, Strictness};
+use api::kind::Kind;
 use api::status::Status;
 
 /// The media type of an applied configuration.
@@ -23,8 +24,12 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let (strictness, force) = (query.strictness, query.force);
     let body = decoded::body(&call.received().body).await?;
     // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
-    let mut decoded = codec::yaml::decode_applied(&body, kind.schema(), strictness)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    let unreadable = |error: DecodeError| Status::bad_request(format!("error decoding YAML: {error}"));
+    let mut decoded = match kind.custom {
+        None => codec::yaml::decode_applied(&body, kind.schema(), strictness).map_err(unreadable)?,
+        // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
+        Some(_) => free(&body, kind, strictness).map_err(unreadable)?,
+    };
     if api::value::text(&decoded.value, "apiVersion").is_empty() {
         return Err(Status::bad_request("apiVersion must be set").into());
     }
@@ -57,4 +62,16 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let code = if written.created { 201 } else { 200 };
     let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
     Ok(answer.warn(decoded.warnings).warn(written.warnings))
+}
+
+/// A configuration of a custom resource as it was written; of what decoding finds only duplicate fields count here.
+fn free(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    let value = codec::yaml::parse(body)?;
+    let mut warnings = codec::yaml::decode_applied(body, kind.schema(), Strictness::Warn)?.warnings;
+    warnings.retain(|warning| warning.starts_with("duplicate field"));
+    match strictness {
+        Strictness::Strict if !warnings.is_empty() => Err(DecodeError::Strict(warnings)),
+        Strictness::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
+        _ => Ok(Decoded { value, warnings }),
+    }
 }

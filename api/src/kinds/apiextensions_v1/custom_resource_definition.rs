@@ -3,7 +3,8 @@
 //! Never does I/O; see `Hooks` for when each function runs. What a definition makes is in `custom/`.
 
 use crate::custom::names::{self as given, FINALIZER};
-use crate::custom::{cells, structural};
+use crate::custom::schema::Node;
+use crate::custom::{cells, expressions, structural};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{labels, names, parts, rbac};
@@ -319,10 +320,9 @@ fn validate_schema(errors: &mut Errors, schema: &Value, has_status: bool, field:
     }
     errors.extend(violations);
     errors.extend(structural::words(schema, field));
+    // Rules are read only where the schema is sound: their types come from it.
     if errors.len() == before && structural::has_expressions(schema) {
-        // A rule that nobody checks would be worse than no definition.
-        let detail = "x-kubernetes-validations cannot be evaluated by this server";
-        errors.push(FieldError::forbidden(field, detail));
+        errors.extend(expressions::compile(&Node::of(schema), field).1);
     }
 }
 
