@@ -4,7 +4,9 @@
 //! estimated before.
 
 use super::schema::Node;
-use crate::cel::{Activation, Budget, Decl, DeclKind, Env, Extras, FieldDecl, ObjectDecl, Program, Type, Value as Cel, escape};
+use crate::cel::{
+    Activation, Budget, Decl, DeclKind, Env, Extras, FieldDecl, ObjectDecl, Program, Type, Value as Cel, escape,
+};
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
 use crate::schema::ListKind;
 use serde_json::Value;
@@ -116,7 +118,8 @@ fn declared(node: &Node, resource: bool, name: &str) -> Option<Decl> {
                 if resource {
                     let meta = ["name", "generateName"].map(|field| (field, Decl::string()));
                     let meta = Decl::object(&format!("{name}.metadata"), meta);
-                    for (field, decl) in [("apiVersion", Decl::string()), ("kind", Decl::string()), ("metadata", meta)] {
+                    for (field, decl) in [("apiVersion", Decl::string()), ("kind", Decl::string()), ("metadata", meta)]
+                    {
                         fields.insert(field.to_owned(), FieldDecl { name: field.to_owned(), decl });
                     }
                 }
@@ -149,13 +152,7 @@ fn field_of(decl: &Decl, name: &str) -> Option<Decl> {
     Some(object.fields.get(&escape(name)?)?.decl.clone())
 }
 
-fn rules_of(
-    errors: &mut Errors,
-    node: &Node,
-    decl: &Decl,
-    field: &Path,
-    uncorrelated: Option<&Path>,
-) -> Option<Rules> {
+fn rules_of(errors: &mut Errors, node: &Node, decl: &Decl, field: &Path, uncorrelated: Option<&Path>) -> Option<Rules> {
     let atomic = node.map_type.as_deref() == Some("atomic");
     let mut own = Vec::new();
     for (i, said) in node.expressions.iter().enumerate() {
@@ -312,9 +309,7 @@ impl Run {
             Value::Array(list) => {
                 let Some(below) = &rules.items else { return };
                 for (i, value) in list.iter().enumerate() {
-                    let same = |other: &&Value| {
-                        rules.keys.iter().flatten().all(|key| other.get(key) == value.get(key))
-                    };
+                    let same = |other: &&Value| rules.keys.iter().flatten().all(|key| other.get(key) == value.get(key));
                     let all = old.filter(|_| rules.keys.is_some()).and_then(Value::as_array);
                     let before = all.and_then(|all| all.iter().find(same));
                     self.at(below, value, before, &path.index(i), settled);
@@ -383,7 +378,9 @@ impl Run {
                 "'{fault}': call arguments did not match a supported operator, function or macro signature for rule: {named}"
             ),
             Fault::CallLimit => {
-                format!("'{fault}': no further validation rules will be run due to call cost exceeds limit for rule: {named}")
+                format!(
+                    "'{fault}': no further validation rules will be run due to call cost exceeds limit for rule: {named}"
+                )
             }
             Fault::Budget => fault.to_string(),
             _ => format!("{fault} evaluating rule: {named}"),
@@ -417,30 +414,35 @@ mod tests {
         let (rules, errors) = rules(&schema);
         assert_eq!(errors, Vec::<String>::new());
         let rules = rules.unwrap();
-        let object = |min: i64, max: i64, names: Value| {
-            json!({"metadata": {"name": "a"}, "spec": {"min": min, "max": max, "names": names}})
-        };
+        let object = |min: i64, max: i64, names: Value| json!({"metadata": {"name": "a"}, "spec": {"min": min, "max": max, "names": names}});
         let check = |new: &Value, old: Option<&Value>, sentences: &[&str]| {
             assert_eq!(shown(&validate(&rules, new, old, &Errors::new())), sentences, "{new}");
         };
         check(&object(0, 5, json!([])), None, &[]);
-        check(&object(7, 5, json!(["x"])), None, &[
-            "spec: Invalid value: min must not exceed max",
-            "spec: Invalid value: begin at 0",
-            "spec.names[0]: Invalid value: \"x\": failed rule: self != 'x'",
-        ]);
+        check(
+            &object(7, 5, json!(["x"])),
+            None,
+            &[
+                "spec: Invalid value: min must not exceed max",
+                "spec: Invalid value: begin at 0",
+                "spec.names[0]: Invalid value: \"x\": failed rule: self != 'x'",
+            ],
+        );
         check(&object(0, 11, json!([])), None, &["spec.max: Invalid value: max is 11"]);
         let old = object(7, 5, json!(["x"]));
-        check(&object(7, 4, json!([])), Some(&old), &[
-            "spec: Invalid value: min must not exceed max",
-            "spec: Forbidden: max may not shrink",
-        ]);
+        check(
+            &object(7, 4, json!([])),
+            Some(&old),
+            &["spec: Invalid value: min must not exceed max", "spec: Forbidden: max may not shrink"],
+        );
         let mut labelled = old.clone();
         crate::value::set(&mut labelled, "metadata.labels", json!({"a": "b"}));
         check(&labelled, Some(&old), &[]);
-        check(&json!({"metadata": {"name": "b"}}), None, &[
-            "<nil>: Invalid value: failed rule: self.metadata.name.startsWith('a')",
-        ]);
+        check(
+            &json!({"metadata": {"name": "b"}}),
+            None,
+            &["<nil>: Invalid value: failed rule: self.metadata.name.startsWith('a')"],
+        );
         let blocked = vec![FieldError::required(&Path::new("spec"), "")];
         assert_eq!(validate(&rules, &old, None, &blocked).len(), 1);
     }
@@ -449,20 +451,29 @@ mod tests {
     fn rules_that_cannot_be_are_refused() {
         let of = |rule: Value| {
             rules(&json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object",
-                "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]}}}})).1
+                "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]}}}}))
+            .1
         };
         let at = "s.properties[l].items.x-kubernetes-validations[0]";
         let said = of(json!({"rule": "self.none > 1"}));
-        assert!(said.len() == 1 && said[0].contains("compilation failed: ERROR: <input>:1:5: undefined field 'none'"), "{said:?}");
-        assert_eq!(of(json!({"rule": "self.n"})), [
-            format!("{at}.rule: Invalid value: \"self.n\": cel expression must evaluate to a bool"),
-        ]);
-        assert_eq!(of(json!({"rule": "self.n > oldSelf.n"})), [format!(
-            "{at}.rule: Invalid value: \"self.n > oldSelf.n\": oldSelf cannot be used on the uncorrelatable portion of the \
+        assert!(
+            said.len() == 1 && said[0].contains("compilation failed: ERROR: <input>:1:5: undefined field 'none'"),
+            "{said:?}"
+        );
+        assert_eq!(
+            of(json!({"rule": "self.n"})),
+            [format!("{at}.rule: Invalid value: \"self.n\": cel expression must evaluate to a bool"),]
+        );
+        assert_eq!(
+            of(json!({"rule": "self.n > oldSelf.n"})),
+            [format!(
+                "{at}.rule: Invalid value: \"self.n > oldSelf.n\": oldSelf cannot be used on the uncorrelatable portion of the \
              schema within s.properties[l]"
-        )]);
-        assert_eq!(of(json!({"rule": "true", "messageExpression": "1"})), [
-            format!("{at}.messageExpression: Invalid value: \"1\": messageExpression must evaluate to a string"),
-        ]);
+            )]
+        );
+        assert_eq!(
+            of(json!({"rule": "true", "messageExpression": "1"})),
+            [format!("{at}.messageExpression: Invalid value: \"1\": messageExpression must evaluate to a string"),]
+        );
     }
 }
