@@ -19,6 +19,8 @@ pub(crate) struct Checked {
     pub(crate) overloads: HashMap<Id, Vec<Arc<str>>>,
     /// Names that are types.
     pub(crate) type_names: HashMap<Id, Type>,
+    /// The variables of the environment that are read.
+    pub(crate) variables: Vec<Arc<str>>,
 }
 
 impl Checked {
@@ -150,7 +152,12 @@ impl Checker<'_> {
             self.checked.type_names.insert(e.id, (**of).clone());
         }
         self.set(e.id, t);
-        e.kind = Kind::Ident(name.strip_prefix('.').unwrap_or(name).to_owned());
+        let plain = name.strip_prefix('.').unwrap_or(name);
+        let local = plain == name && self.scopes.iter().any(|(scoped, _)| scoped == name);
+        if !is_type && !local && !self.checked.variables.iter().any(|known| **known == *plain) {
+            self.checked.variables.push(plain.into());
+        }
+        e.kind = Kind::Ident(plain.to_owned());
         true
     }
 

@@ -198,7 +198,7 @@ fn standard(overload: &str, args: &[Value<'_>]) -> u64 {
         | "less_equals_bytes"
         | "greater_equals_bytes" => scaled(size(0).min(size(1)), TRAVERSAL),
         "add_string" | "add_bytes" => scaled(size(0).saturating_add(size(1)), TRAVERSAL),
-        "matches" | "matches_string" => pattern(size(0), size(1)),
+        "matches_string" => pattern(size(0), size(1)),
         "contains_string" => scaled(size(0), TRAVERSAL).saturating_mul(scaled(size(1), TRAVERSAL)),
         _ => 1,
     }

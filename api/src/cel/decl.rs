@@ -24,6 +24,8 @@ pub struct Decl {
 pub enum DeclKind {
     /// Any JSON.
     Dyn,
+    /// Any JSON, where the checker does not let it be gone through.
+    Any,
     /// A truth value.
     Bool,
     /// A whole number.
@@ -146,6 +148,7 @@ impl Decl {
     pub fn cel_type(&self) -> Type {
         match &self.kind {
             DeclKind::Dyn => Type::Dyn,
+            DeclKind::Any => Type::Any,
             DeclKind::Bool => Type::Bool,
             DeclKind::Int => Type::Int,
             DeclKind::Uint => Type::Uint,

@@ -68,7 +68,7 @@ pub(crate) struct Evaluator<'e, 'a> {
     locals: Vec<Outcome<Value<'a>>>,
     cost: u64,
     limit: u64,
-    stop: Option<&'e dyn Fn() -> bool>,
+    stop: Option<&'e (dyn Fn() -> bool + Sync)>,
     iterations: u32,
     fuel: Fuel,
     patterns: Patterns,
@@ -78,7 +78,7 @@ impl<'e, 'a> Evaluator<'e, 'a> {
     pub(crate) fn new(
         activation: &'e Activation<'a>,
         limit: u64,
-        stop: Option<&'e dyn Fn() -> bool>,
+        stop: Option<&'e (dyn Fn() -> bool + Sync)>,
     ) -> Evaluator<'e, 'a> {
         Evaluator {
             activation,

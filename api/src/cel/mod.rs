@@ -29,13 +29,17 @@ mod cost;
 mod decl;
 mod declare;
 mod env;
+pub mod environments;
 mod error;
+mod estimate;
+mod estimates;
 mod eval;
 mod format;
 mod lexer;
 pub mod lib;
 mod macros;
 mod merge;
+pub mod openapi;
 mod parser;
 mod pattern;
 mod plan;
@@ -63,20 +67,38 @@ use std::fmt;
 pub struct Program {
     root: Node,
     result: Type,
+    most: u64,
+    depth: u32,
+    variables: Vec<std::sync::Arc<str>>,
 }
 
-/// Why an expression cannot be one: each mistake with its place, in cel-go's form.
+/// Why an expression cannot be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompileErrors(pub Vec<String>);
+pub struct CompileErrors {
+    /// Each mistake with its place, in cel-go's form.
+    pub messages: Vec<String>,
+    /// The expression is sound, and a constant in it cannot be converted: upstream says `program instantiation failed: `
+    /// where it says `compilation failed: ` else.
+    pub planning: bool,
+}
 
-/// All of them, as upstream puts them behind `compilation failed: `.
+/// All of them, without upstream's words before them.
 impl fmt::Display for CompileErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
+        f.write_str(&self.messages.join("\n"))
     }
 }
 
 impl std::error::Error for CompileErrors {}
+
+impl CompileErrors {
+    /// The sentence of validation: `compilation failed: ERROR: ...`.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let what = if self.planning { "program instantiation" } else { "compilation" };
+        format!("{what} failed: {self}")
+    }
+}
 
 /// What evaluations may cost.
 pub struct Budget<'s> {
@@ -85,7 +107,7 @@ pub struct Budget<'s> {
     /// Of all that share this budget; goes down.
     pub left: u64,
     /// Asked now and then; `true` ends the evaluation.
-    pub stop: Option<&'s dyn Fn() -> bool>,
+    pub stop: Option<&'s (dyn Fn() -> bool + Sync)>,
 }
 
 impl fmt::Debug for Budget<'_> {
@@ -115,19 +137,45 @@ impl Budget<'_> {
     }
 }
 
+/// Levels for which the stack of any caller has room.
+const SHALLOW: u32 = 60;
+/// Bytes of stack for the deepest expression; only what is used takes memory.
+const ROOM: usize = 32 << 20;
+
+/// Runs work that goes deep on a stack of its own. `None` when the system has no thread left.
+fn with_room<T: Send>(deep: bool, work: impl FnOnce() -> T + Send) -> Option<T> {
+    if !deep {
+        return Some(work());
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(ROOM).spawn_scoped(scope, work).ok()?;
+        thread.join().map_or_else(|panic| std::panic::resume_unwind(panic), Some)
+    })
+}
+
 impl Env {
     /// Reads, checks and plans an expression.
     ///
     /// # Errors
-    /// The mistakes, in cel-go's words; a constant that cannot be converted is upstream's `program instantiation failed`.
+    /// The mistakes, in cel-go's words.
     pub fn compile(&self, source: &str) -> Result<Program, CompileErrors> {
-        let (mut expr, source) = parser::parse(source, self.syntax).map_err(CompileErrors)?;
-        let checked = check::check(&mut expr, &source, self).map_err(CompileErrors)?;
+        // No expression is deeper than it has of these.
+        let levels = source.chars().filter(|c| "([{?.+-*/%<>=!&|".contains(*c)).count();
+        with_room(levels > SHALLOW as usize, || self.compiled(source)).unwrap_or_else(|| {
+            Err(CompileErrors { messages: vec!["no room for a deep expression".to_owned()], planning: true })
+        })
+    }
+
+    fn compiled(&self, source: &str) -> Result<Program, CompileErrors> {
+        let wrong = |messages| CompileErrors { messages, planning: false };
+        let (mut expr, source) = parser::parse(source, self.syntax).map_err(wrong)?;
+        let checked = check::check(&mut expr, &source, self).map_err(wrong)?;
         let mut planner = Planner { env: self, checked: &checked, locals: Vec::new() };
-        let root = planner
-            .node(&expr)
-            .map_err(|fault| CompileErrors(vec![format!("program instantiation failed: {fault}")]))?;
-        Ok(Program { root, result: checked.type_of(&expr) })
+        let root =
+            planner.node(&expr).map_err(|fault| CompileErrors { messages: vec![fault.to_string()], planning: true })?;
+        let most = estimate::most(&expr, &checked, self);
+        let result = checked.type_of(&expr);
+        Ok(Program { root, result, most, depth: expr.depth, variables: checked.variables })
     }
 }
 
@@ -136,6 +184,19 @@ impl Program {
     #[must_use]
     pub fn result(&self) -> &Type {
         &self.result
+    }
+
+    /// The most that it can cost, as far as the declared sizes of its variables tell; `u64::MAX` is unbounded. Upstream
+    /// refuses device selectors and rules of custom resources by it.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// It reads this variable (`oldSelf` makes a rule one of updates).
+    #[must_use]
+    pub fn uses(&self, variable: &str) -> bool {
+        self.variables.iter().any(|name| **name == *variable)
     }
 
     /// It gives values of this type, or that shows only when it is evaluated.
@@ -149,9 +210,12 @@ impl Program {
     /// # Errors
     /// What went wrong; `Fault::is_final` where the budget or somebody else stopped it.
     pub fn evaluate<'a>(&self, activation: &Activation<'a>, budget: &mut Budget<'_>) -> Outcome<Value<'a>> {
-        let mut evaluator = Evaluator::new(activation, budget.per_call, budget.stop);
-        let outcome = evaluator.eval(&self.root);
-        let cost = evaluator.cost();
+        let (per_call, stop) = (budget.per_call, budget.stop);
+        let evaluated = with_room(self.depth > SHALLOW, || {
+            let mut evaluator = Evaluator::new(activation, per_call, stop);
+            (evaluator.eval(&self.root), evaluator.cost())
+        });
+        let (outcome, cost) = evaluated.unwrap_or((Err(Fault::Interrupted), 0));
         match budget.left.checked_sub(cost) {
             Some(left) => budget.left = left,
             None => {

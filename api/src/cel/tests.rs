@@ -3,6 +3,7 @@
 
 mod compiles;
 mod costs;
+mod environments;
 mod laws;
 mod values;
 

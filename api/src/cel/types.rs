@@ -118,6 +118,14 @@ impl Type {
         }
     }
 
+    /// As in upstream's sentences about what an expression gives: `google.protobuf.Timestamp`, `list(int)`.
+    #[must_use]
+    pub fn full(&self) -> String {
+        let params: Vec<String> = self.params().into_iter().map(Type::full).collect();
+        let name = if *self == Type::Any { "google.protobuf.Any" } else { self.name() };
+        if params.is_empty() { name.to_owned() } else { format!("{name}({})", params.join(", ")) }
+    }
+
     fn params(&self) -> Vec<&Type> {
         match self {
             Type::List(element) => vec![element],

@@ -461,7 +461,7 @@ impl<'a> Value<'a> {
     /// # Errors
     /// When it is something else.
     pub fn declared(json: &'a Json, decl: &'a Decl) -> Outcome<Value<'a>> {
-        if json.is_null() && !matches!(decl.kind, DeclKind::Dyn) {
+        if json.is_null() && !matches!(decl.kind, DeclKind::Dyn | DeclKind::Any) {
             return if decl.nullable {
                 Ok(Value::Null)
             } else {
@@ -482,7 +482,7 @@ impl<'a> Value<'a> {
         };
         let text = |wanted| json.as_str().ok_or_else(|| wrong(wanted));
         Ok(match &decl.kind {
-            DeclKind::Dyn => Value::json(json),
+            DeclKind::Dyn | DeclKind::Any => Value::json(json),
             DeclKind::Bool => Value::Bool(json.as_bool().ok_or_else(|| wrong("bool"))?),
             DeclKind::Int => Value::Int(json.as_i64().ok_or_else(|| wrong("int64"))?),
             DeclKind::Uint => Value::Uint(json.as_u64().ok_or_else(|| wrong("uint64"))?),

@@ -91,3 +91,73 @@ fn what_would_be_huge_is_not_made() {
         assert_eq!(value, "fault: operation cancelled: actual cost limit exceeded", "{}", &source[..60]);
     }
 }
+
+#[test]
+fn estimates_of_device_selectors() {
+    use crate::cel::environments::device;
+    let (plain, lists) = (device(true, false), device(true, true));
+    // Figures of Kubernetes v1.36.
+    for (lists_on, source, want) in [
+        (false, "true", 0),
+        (false, "\"no-such-domain\" in device.attributes", 3),
+        (false, "device.driver == \"\"", 2),
+        (false, "device.driver == \"dra.example.com\"", 4),
+        (false, "device.attributes[\"no-such-domain\"].noSuchAttr.isGreaterThan(quantity(\"0\"))", 6),
+        (false, "device.attributes[\"dra.example.com\"].name", 4),
+        (false, "device.attributes[\"dra.example.com\"][\"name\"]", 4),
+        (false, "cel.bind(dra, device.attributes[\"dra.example.com\"], dra.name)", 15),
+        (false, "device.attributes[\"dra.example.com\"].name > 0", 5),
+        (false, "device.attributes[\"dra.example.com\"].name == \"fish\"", 5),
+        (true, "device.attributes[\"dra.example.com\"].name.exists(x, x > 0)", 389),
+        (true, "device.attributes[\"dra.example.com\"].names.size() == 2", 6),
+        (true, "device.attributes[\"dra.example.com\"].names.all(x, x != \"\")", 261),
+        (true, "device.attributes[\"dra.example.com\"].names.all(x, x.isGreaterThan(semver(\"0.0.1\")))", 389),
+        (true, "device.attributes[\"dra.example.com\"].name.includes(true)", 52),
+        (true, "device.attributes[\"dra.example.com\"].name.includes(semver(\"1.0.0\"))", 53),
+        (true, "1 in device.attributes[\"dra.example.com\"].names", 68),
+        (false, "device.attributes[\"dra.example.com\"].name.isGreaterThan(semver(\"0.0.1\"))", 6),
+        (
+            false,
+            "device.attributes[\"dra.example.com\"].name.isGreaterThan(semver(\"v0.0.1\", true)) && isSemver(\"v1.0.0\", true)",
+            7,
+        ),
+        (false, "device.capacity[\"dra.example.com\"].name.isGreaterThan(quantity(\"1Ki\"))", 6),
+        (
+            false,
+            "!(\"name\" in device.capacity[\"dra.example.com\"]) || device.capacity[\"dra.example.com\"].name.isGreaterThan(quantity(\"1Ki\"))",
+            11,
+        ),
+        (false, "device.attributes.exists_one(x, x == \"dra.example.com\")", 164),
+        (false, "device.attributes[\"dra.example.com\"].exists_one(x, x == \"services\")", 133),
+        (false, "device.attributes[\"dra.example.com\"].services.split(\"example\").size() >= 2", 19),
+        (false, "device.attributes[\"dra.example.com\"].services.matches(\"[^a]?sym\")", 18),
+        (false, "device.capacity.exists_one(x, x == \"dra.example.com\")", 164),
+        (false, "device.capacity[\"dra.example.com\"].exists_one(x, x == \"memory\")", 133),
+    ] {
+        let env = if lists_on { &lists } else { &plain };
+        let program = env.compile(source).unwrap_or_else(|errors| panic!("{source}: {errors}"));
+        assert_eq!(program.most(), want, "{source}");
+    }
+}
+
+#[test]
+fn estimates_of_literals() {
+    let env = env();
+    for (source, want) in [
+        ("[1, 2, 3, 4, 5].sum()", 15),
+        ("[uint(1), uint(2), uint(3), uint(4), uint(5)].sum()", 20),
+        ("object.x.map(y, y)", u64::MAX),
+    ] {
+        assert_eq!(env.compile(source).unwrap().most(), want, "{source}");
+    }
+}
+
+#[test]
+fn deep_expressions_need_no_deep_stack() {
+    let sum = format!("{}n{}", "(".repeat(240), " + 1)".repeat(240));
+    let folds = (0..100).fold("true".to_owned(), |inner, i| format!("[1].all(x{i}, {inner})"));
+    let lists = format!("{}1{}", "[".repeat(240), "]".repeat(240));
+    for (source, wanted) in [(sum, "247".to_owned()), (folds, "true".to_owned()), (lists.clone(), lists)] {
+        assert_eq!(evaluated(&source).0, wanted);
+    }
+}

@@ -135,7 +135,7 @@ fn conversions() {
     check(&[
         ("int('-12') + int(3.9) + int(4u)", "-5"),
         ("int(text)", "fault: strconv.ParseInt: parsing \"h\u{e9}llo\": invalid syntax"),
-        ("int('x')", "does not compile: program instantiation failed: strconv.ParseInt: parsing \"x\": invalid syntax"),
+        ("int('x')", "does not compile: strconv.ParseInt: parsing \"x\": invalid syntax"),
         ("int(object.list[1] * 1e19)", "fault: integer overflow"),
         ("uint(n - 8)", "fault: unsigned integer overflow"),
         ("double('1.5') + double(2)", "3.5"),

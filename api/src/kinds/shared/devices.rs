@@ -1,13 +1,15 @@
 //! What claims, classes and slices of devices have in common: names, lists without repetitions, configuration, taints.
 //!
-//! Never holds a kind. CEL expressions are held to their length; nothing here can compile them.
+//! Never holds a kind. Selectors are compiled as they are checked; nothing here evaluates them.
 
 use super::labels::invalid;
 use super::names::{self, Messages};
 use super::volume_sources::csi_driver_name;
+use crate::cel::{Env, environments};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::value;
 use serde_json::Value;
+use std::sync::LazyLock;
 
 /// The most selectors of a request or class.
 pub const MOST_SELECTORS: usize = 32;
@@ -176,9 +178,20 @@ pub fn selectors(errors: &mut Errors, object: &Value, field: &Path) {
             Some(cel) if value::text(cel, "expression").len() > LONGEST_EXPRESSION => {
                 errors.push(FieldError::too_long(&field.child("cel.expression"), LONGEST_EXPRESSION));
             }
-            Some(_) => {}
+            Some(cel) => expression(errors, value::text(cel, "expression"), &field.child("cel.expression")),
         }
     });
+}
+
+/// An expression over the variable `device`. The gates of fields of devices are taken as they are by default.
+fn expression(errors: &mut Errors, source: &str, field: &Path) {
+    static ENV: LazyLock<Env> = LazyLock::new(|| environments::device(true, false));
+    match environments::device_selector(&ENV, source) {
+        Ok(_) => {}
+        Err(None) => errors.push(FieldError::forbidden(field, "too complex, exceeds cost limit")),
+        Err(Some(refusal)) if refusal.is_internal() => errors.push(FieldError::internal(field, refusal.to_string())),
+        Err(Some(refusal)) => errors.push(FieldError::invalid(field, source, refusal.to_string())),
+    }
 }
 
 /// A configuration: parameters for one driver; those that were `stored` may be longer.
@@ -309,6 +322,35 @@ mod tests {
         }
         let long = "a".repeat(33);
         assert_eq!(said(key, &long), "f: Too long: may not be more than 32 bytes");
+    }
+
+    #[test]
+    fn expressions_of_selectors() {
+        let deep = (0..5).fold("true".to_owned(), |inner, i| format!("device.attributes.all(x{i}, {inner})"));
+        for (source, wanted) in [
+            ("device.driver == 'gpu.example.com'", String::new()),
+            ("device.attributes['gpu.example.com'].healthy", String::new()),
+            ("cel.bind(a, device.attributes['x.y'], a.b > 1 && a.c == 'd')", String::new()),
+            (
+                "device.capacity['x.y'].memory.isGreaterThan(quantity('1Gi')) && device.allowMultipleAllocations",
+                String::new(),
+            ),
+            (
+                "device.name == 'x'",
+                "f: Invalid value: \"device.name == 'x'\": compilation failed: ERROR: <input>:1:7: undefined field \
+                 'name'\n | device.name == 'x'\n | ......^"
+                    .to_owned(),
+            ),
+            (
+                "device.driver",
+                "f: Invalid value: \"device.driver\": must evaluate to bool or the unknown type, not string".to_owned(),
+            ),
+            (&deep, "f: Forbidden: too complex, exceeds cost limit".to_owned()),
+        ] {
+            let mut errors = Errors::new();
+            expression(&mut errors, source, &Path::new("f"));
+            assert_eq!(shown(&errors).join("; "), wanted, "{source}");
+        }
     }
 
     #[test]
