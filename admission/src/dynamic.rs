@@ -32,6 +32,24 @@ pub trait Caller: Send + Sync {
     /// # Errors
     /// Why there is no answer, in the words that follow `failed to call webhook: `.
     async fn call(&self, client: &Client, review: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, String>;
+
+    /// Is told of every question that was asked, answered or not.
+    fn observe(&self, _asked: &Asked<'_>) {}
+}
+
+/// A question to a webhook that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The webhook.
+    pub name: &'a str,
+    /// `CREATE`.
+    pub operation: &'static str,
+    /// `admit` or `validating`.
+    pub step: &'static str,
+    /// The request does not go on.
+    pub rejected: bool,
+    /// From the question to its end.
+    pub took: Duration,
 }
 
 /// What a server remembers between requests: configurations, read once per change of them, and who calls.

@@ -326,10 +326,10 @@ pub(crate) async fn serve(
     let authz = Authorizers::new(&config.authorization_modes, &settings)?;
     let admission = Chain::new(&config.enable_admission, &config.disable_admission)
         .map_err(|unknown| StartError::Admission(unknown.0))?;
-    let webhooks = Arc::new(Webhooks::new(caches.clone()));
     let workers = config.workers.max(1);
     let metrics = Metrics::new(&config.gates);
     config.encryption.register(metrics.registry());
+    let webhooks = Arc::new(Webhooks::new(caches.clone(), metrics.registry()));
     let server = Arc::new(Server {
         seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
         metrics,

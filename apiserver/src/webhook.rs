@@ -7,7 +7,7 @@ mod endpoints;
 mod trust;
 
 use crate::cache::Caches;
-use admission::dynamic::{Caller, Client};
+use admission::dynamic::{Asked, Caller, Client};
 use api::kinds::shared::webhooks::Address;
 use api::value;
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use prometheus::{HistogramOpts, HistogramVec, Registry};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -43,6 +44,7 @@ type Connection = SendRequest<Full<Bytes>>;
 pub struct Webhooks {
     caches: Caches,
     known: Mutex<HashMap<Client, Known>>,
+    durations: HistogramVec,
 }
 
 /// What is kept of one webhook.
@@ -67,10 +69,21 @@ struct Place {
 }
 
 impl Webhooks {
-    /// One that finds Services and their endpoints here.
+    /// One that finds Services and their endpoints here, and shows how long webhooks take there.
+    ///
+    /// # Panics
+    /// When the registry has a metric of that name: a mistake in this file.
     #[must_use]
-    pub fn new(caches: Caches) -> Webhooks {
-        Webhooks { caches, known: Mutex::new(HashMap::new()) }
+    pub fn new(caches: Caches, registry: &Registry) -> Webhooks {
+        let name = "apiserver_admission_webhook_admission_duration_seconds";
+        let help = "Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API \
+                    resource and type (validate or admit).";
+        let buckets = vec![0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
+        let labels = ["name", "operation", "rejected", "type"];
+        let durations = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &labels)
+            .expect("a constant name is valid");
+        registry.register(Box::new(durations.clone())).expect("names are distinct");
+        Webhooks { caches, known: Mutex::new(HashMap::new()), durations }
     }
 
     /// Posts JSON and gives the body of a good answer.
@@ -188,6 +201,12 @@ impl Webhooks {
 impl Caller for Webhooks {
     async fn call(&self, client: &Client, review: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, String> {
         self.post(client, review, timeout).await
+    }
+
+    fn observe(&self, asked: &Asked<'_>) {
+        let rejected = if asked.rejected { "true" } else { "false" };
+        let labels = [asked.name, asked.operation, rejected, asked.step];
+        self.durations.with_label_values(&labels).observe(asked.took.as_secs_f64());
     }
 }
 

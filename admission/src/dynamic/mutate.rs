@@ -5,12 +5,13 @@
 use super::hook::Hook;
 use super::matching::{self, Seen};
 use super::{is_exempt, review};
-use crate::dynamic::Dynamic;
+use crate::dynamic::{Asked, Dynamic};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::codec::{self, Strictness};
 use api::schema::{SchemaRef, defaults, native};
 use api::status::Status;
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// Asks every mutating webhook that the request is about.
 ///
@@ -106,6 +107,30 @@ impl Wrong {
 /// # Errors
 /// Its refusal, and what went wrong with the call.
 pub async fn ask(
+    dynamic: &Dynamic,
+    hook: &Hook,
+    request: &Request<'_>,
+    seen: Seen,
+    object: &Value,
+    mutating: bool,
+) -> Result<Vec<u8>, Wrong> {
+    let start = Instant::now();
+    let outcome = exchange(dynamic, hook, request, seen, object, mutating).await;
+    dynamic.caller.observe(&Asked {
+        name: &hook.name,
+        operation: request.operation.name(),
+        step: if mutating { "admit" } else { "validating" },
+        rejected: match &outcome {
+            Ok(_) => false,
+            Err(Wrong::Call(_)) => !hook.fails_open,
+            Err(Wrong::No(_)) => true,
+        },
+        took: start.elapsed(),
+    });
+    outcome
+}
+
+async fn exchange(
     dynamic: &Dynamic,
     hook: &Hook,
     request: &Request<'_>,

@@ -241,6 +241,11 @@ fn a_validating_webhook_is_asked_and_its_word_counts() {
         json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "dryRun": ["All"], "fieldManager": "me"})
     );
 
+    let metrics = http.get("/metrics").body;
+    let line = "apiserver_admission_webhook_admission_duration_seconds_count{name=\"deny.example.com\",operation=\"CREATE\",rejected=\"true\",\
+                type=\"validating\"}";
+    assert!(metrics.as_str().unwrap().contains(line), "{metrics}");
+
     // Deletions: one by one of a collection too, and never seen as an object.
     hook.asked("/warn");
     let gone = http.send("DELETE", &format!("{}?labelSelector=app%3Dwarned", maps("hooked")), "", b"");
