@@ -78,7 +78,7 @@ fn options() -> Options {
 }
 
 /// Creates an object unless it is there.
-async fn ensure(server: &Server, permit: &Permit, object: Value) -> Result<(), Failure> {
+pub(crate) async fn ensure(server: &Server, permit: &Permit, object: Value) -> Result<(), Failure> {
     let target = target(&object)?;
     if read::find(server, permit, &target).await?.is_some() {
         return Ok(());

@@ -4,6 +4,7 @@
 //! served before its definition says so, and no longer once it says so. Never touches a request.
 
 use crate::answer::Failure;
+use crate::bootstrap;
 use crate::cache::{Cache, Entry};
 use crate::offer::Offer;
 use crate::registry::read::{self, Filter, ListOptions, Version};
@@ -11,10 +12,12 @@ use crate::registry::write::{self, Change, DeleteOptions, Options};
 use crate::registry::{Target, finalize};
 use crate::road::authorized::Permit;
 use crate::server::{Server, StartError};
+use admission::Lookup as _;
 use api::custom::kinds::{Defined, compare_versions, define};
 use api::custom::names::{self, FINALIZER, Taken};
 use api::kind::Kind;
 use api::kinds::apiextensions_v1::custom_resource_definition::KIND;
+use api::kinds::apiregistration_v1::api_service;
 use api::status::Status;
 use api::{meta, value};
 use serde_json::Value;
@@ -46,6 +49,8 @@ struct Follower {
     /// Kinds live as long as the process: what was defined once is not defined again.
     known: HashMap<[u8; 32], Arc<Defined>>,
     ending: BTreeSet<String>,
+    /// Versions of groups that have their APIService; `None` until it was looked what is there.
+    registered: Option<BTreeSet<(&'static str, &'static str)>>,
 }
 
 /// Serves what is defined already, and follows the definitions from then on.
@@ -55,8 +60,14 @@ struct Follower {
 pub(crate) async fn start(server: &Arc<Server>) -> Result<(), StartError> {
     let Some(definitions) = server.caches.named(&KIND.group_resource()) else { return Ok(()) };
     let server = Arc::clone(server);
-    let mut follower =
-        Follower { server, definitions, held: BTreeMap::new(), known: HashMap::new(), ending: BTreeSet::new() };
+    let mut follower = Follower {
+        server,
+        definitions,
+        held: BTreeMap::new(),
+        known: HashMap::new(),
+        ending: BTreeSet::new(),
+        registered: None,
+    };
     follower.read();
     follower.offer().await?;
     tokio::spawn(follower.follow());
@@ -138,6 +149,42 @@ impl Follower {
             write_status(&self.server, &name, revision, status).await?;
         }
         self.end_those_that_go();
+        self.register().await
+    }
+
+    /// An APIService for each version of a group that definitions serve, and none for others.
+    async fn register(&mut self) -> Result<(), Failure> {
+        let server = &self.server;
+        let native = &server.config.served;
+        let wanted: BTreeSet<(&'static str, &'static str)> = self
+            .server
+            .offer()
+            .served
+            .kinds()
+            .iter()
+            .filter(|kind| kind.custom.is_some() && !native.has_version(kind.group, kind.version))
+            .map(|kind| (kind.group, kind.version))
+            .collect();
+        if self.registered.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        for (group, version) in &wanted {
+            if self.registered.as_ref().is_none_or(|known| !known.contains(&(*group, *version))) {
+                bootstrap::ensure(server, &permit(), api_service::of_definitions(group, version)).await?;
+            }
+        }
+        for object in server.list_latest(api_service::KIND.group, api_service::KIND.plural, "").await {
+            let (group, version) = (value::text(&object, "spec.group"), value::text(&object, "spec.version"));
+            if api_service::is_of_definitions(&object) && !wanted.contains(&(group, version)) {
+                let name = meta::name(&object).to_owned();
+                let target = Target { kind: &api_service::KIND, namespace: String::new(), name };
+                match write::delete(server, &permit(), &target, &DeleteOptions::default()).await {
+                    Err(Failure::Status(status)) if status.code == 404 => {}
+                    outcome => drop(outcome?),
+                }
+            }
+        }
+        self.registered = Some(wanted);
         Ok(())
     }
 

@@ -46,6 +46,10 @@ fn kubectl_uses_a_kind_as_soon_as_it_is_defined() {
     let table = kubectl.ok("get ct");
     let words: Vec<&str> = table.split_whitespace().collect();
     assert_eq!(words, ["NAME", "CRON", "one", "*", "*", "*"]);
+    eventually("its version is registered", Duration::from_secs(10), || {
+        let found = kubectl.run(&format!("get apiservice v1.{group} -o name"));
+        if found.code == 0 { Ok(()) } else { Err(found.to_string()) }
+    });
     assert!(kubectl.ok("explain crontab.spec").contains("What is wanted."));
     one(json!({"cron": "x", "replicas": 11})).check_failed("spec.replicas in body should be less than or equal to 10");
     one(json!({"cron": "never"})).check_failed("spec: Invalid value: never is too late");
@@ -71,6 +75,7 @@ fn kubectl_uses_a_kind_as_soon_as_it_is_defined() {
     kubectl.ok("patch ct one --type=merge -p '{\"metadata\":{\"finalizers\":null}}'");
     kubectl.ok(&format!("wait --for=delete crd/crontabs.{group} --timeout=20s"));
     kubectl.fails(&format!("get crontabs.{group}"), "the server doesn't have a resource type");
+    kubectl.ok(&format!("wait --for=delete apiservice/v1.{group} --timeout=20s"));
 }
 
 #[test]

@@ -93,6 +93,20 @@ pub fn local(kinds: &[&Kind]) -> Vec<Value> {
         .collect()
 }
 
+/// The APIService of a version of a group of custom resources. Definitions make it and take it away.
+#[must_use]
+pub fn of_definitions(group: &str, version: &str) -> Value {
+    json!({"apiVersion": KIND.api_version(), "kind": KIND.kind,
+        "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: "true"}},
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 100}})
+}
+
+/// Definitions made it.
+#[must_use]
+pub fn is_of_definitions(object: &Value) -> bool {
+    labels::map(object, "metadata.labels").and_then(|labels| labels.get(MANAGED)).is_some_and(|how| how == "true")
+}
+
 /// The server registered it at a start, and takes it away when it no longer serves it.
 #[must_use]
 pub fn is_managed(object: &Value) -> bool {
