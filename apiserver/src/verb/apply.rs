@@ -64,11 +64,11 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     Ok(answer.warn(decoded.warnings).warn(written.warnings))
 }
 
-/// A configuration of a custom resource as it was written; of what decoding finds only duplicate fields count here.
+/// A configuration of a custom resource as it was written; of what decoding finds unknown fields do not count here.
 fn free(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, DecodeError> {
     let value = codec::yaml::parse(body)?;
     let mut warnings = codec::yaml::decode_applied(body, kind.schema(), Strictness::Warn)?.warnings;
-    warnings.retain(|warning| warning.starts_with("duplicate field"));
+    warnings.retain(|warning| !warning.starts_with("unknown field"));
     match strictness {
         Strictness::Strict if !warnings.is_empty() => Err(DecodeError::Strict(warnings)),
         Strictness::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
