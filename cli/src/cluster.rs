@@ -3,6 +3,7 @@
 //! Never touches containers; `node.rs` does.
 
 use crate::flags::Up;
+use crate::node;
 use crate::pki::{Authority, Pair, Subject, token_key};
 use crate::place;
 use anyhow::Context as _;
@@ -45,7 +46,11 @@ pub(crate) async fn start(
 ) -> anyhow::Result<ControlPlane> {
     let pki = data.join("pki");
     let authority = Authority::open(&pki)?;
-    let advertise = flags.advertise_address.unwrap_or_else(outward_address);
+    let advertise = match flags.advertise_address.unwrap_or_else(outward_address) {
+        // Without a way out the pods still reach this machine over their bridge.
+        address if address.is_loopback() && flags.advertise_address.is_none() && !flags.no_node => node::gateway(flags)?,
+        address => address,
+    };
     let cidrs = flags
         .service_cluster_ip_range
         .iter()

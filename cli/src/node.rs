@@ -1,4 +1,4 @@
-//! The node of `up`: containerd, network and kubelet, put together from flags; `down`, `reset` and `image`.
+//! The node of `up`: containerd, network, kubelet and service proxy, put together from flags; `down`, `reset` and `image`.
 //!
 //! Never speaks CRI by itself; the kubelet crate does.
 
@@ -22,6 +22,9 @@ pub(crate) struct Node {
     socket: PathBuf,
     runtime: Option<Containerd>,
     kubelet: JoinHandle<Result<(), kubelet::Error>>,
+    proxy: JoinHandle<()>,
+    /// The proxy's table.
+    table: String,
     pub(crate) name: String,
 }
 
@@ -37,7 +40,17 @@ pub(crate) fn name(flags: &Up) -> String {
     name.to_ascii_lowercase()
 }
 
-/// Starts containerd, the network and the kubelet; returns when the Node is ready or the kubelet has given up.
+/// The pods' way to this machine where there is none out of it.
+pub(crate) fn gateway(flags: &Up) -> anyhow::Result<IpAddr> {
+    Ok(IpAddr::from(PodCidr::parse(&flags.pod_cidr).map_err(anyhow::Error::msg)?.gateway()))
+}
+
+/// The service proxy's nftables table for the cluster in `data`.
+fn table(data: &Path) -> String {
+    format!("{}_proxy", network::Names::of(&data.to_string_lossy()).table)
+}
+
+/// Starts containerd, the network, the service proxy and the kubelet; returns when the Node is ready or the kubelet has given up.
 pub(crate) async fn start(
     flags: &Up,
     data: &Path,
@@ -62,9 +75,25 @@ pub(crate) async fn start(
     let mut address = plane.advertise;
     if address.is_loopback() || address.is_unspecified() {
         // Without a way out the pods still reach this machine over their bridge.
-        let cidr = PodCidr::parse(&flags.pod_cidr).map_err(anyhow::Error::msg)?;
-        address = IpAddr::from(cidr.gateway());
+        address = gateway(flags)?;
     }
+    if flags.bind_address.is_loopback() {
+        progress.note("the API server listens on loopback alone: pods do not reach it (--bind-address)");
+    }
+    let table = table(data);
+    let bridge = runtime.is_some().then(|| network::Names::of(&data.to_string_lossy()).bridge);
+    let proxy = proxy::Config {
+        client: plane.api.client(User::new("system:kube-proxy", &[]), "kube-proxy/v1.36"),
+        place: proxy::plan::Place { node: name.clone(), zone: String::new() },
+        options: proxy::rules::Options {
+            table: table.clone(),
+            node_addresses: vec![address],
+            pod_cidrs: vec![flags.pod_cidr.clone()],
+            bridge,
+            masquerade_all: false,
+        },
+    };
+    let proxy = tokio::spawn(proxy::run(proxy, stop.clone()));
     let serving = plane.authority.issue(&Subject {
         file: "kubelet",
         name: &format!("system:node:{name}"),
@@ -102,13 +131,14 @@ pub(crate) async fn start(
         _ = ready => {}
         ended = &mut kubelet => ended.context("the kubelet ended")?.context("the kubelet cannot run")?,
     }
-    Ok(Node { socket, runtime, kubelet, name })
+    Ok(Node { socket, runtime, kubelet, proxy, table, name })
 }
 
 impl Node {
     /// Waits for the kubelet to end after `stop`, then stops the pods unless they are to stay.
     pub(crate) async fn end(self, keep_pods: bool, progress: &Progress) -> anyhow::Result<()> {
         self.kubelet.await.context("the kubelet ended badly")??;
+        self.proxy.await.context("the service proxy ended badly")?;
         if keep_pods {
             if let Some(runtime) = self.runtime {
                 runtime.stop().await;
@@ -118,6 +148,8 @@ impl Node {
         }
         progress.doing("stopping the pods");
         kubelet::stop_all_pods(&self.socket).await.context("the pods could not be stopped")?;
+        // Behind them nobody answers, and another cluster on this machine may use the same addresses.
+        proxy::nft::remove(&self.table).await.context("the rules of Services could not be removed")?;
         if let Some(runtime) = self.runtime {
             runtime.stop().await;
         }
@@ -150,6 +182,7 @@ async fn remove(data: &Path, progress: &Progress) -> anyhow::Result<()> {
     if data.join("cni").exists() {
         // Any range will do: what is removed goes by the cluster's names.
         let cidr = PodCidr::parse("10.244.0.0/24").map_err(anyhow::Error::msg)?;
+        proxy::nft::remove(&table(data)).await.context("the rules of Services could not be removed")?;
         network::remove(&network::Config::under(data, cidr)).await.context("the pod network could not be removed")?;
         progress.done("the network is gone");
     }

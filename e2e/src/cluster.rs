@@ -49,9 +49,10 @@ impl Cluster {
         let path = |name: &str| directory.path().join(name).display().to_string();
         let mut arguments = vec!["up".to_owned(), "--data-dir".to_owned(), path("d")];
         arguments.extend(["--kubeconfig".to_owned(), path("kubeconfig")]);
-        arguments.extend(["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={port}")]);
+        arguments.push(format!("--secure-port={port}"));
         match kind {
-            Kind::ControlPlane => arguments.push("--no-node".to_owned()),
+            Kind::ControlPlane => arguments.extend(["--no-node", "--bind-address=127.0.0.1"].map(str::to_owned)),
+            // Its pods reach the API server at the machine's address.
             Kind::Node => {
                 let [a, b] = rand::random::<[u8; 2]>();
                 arguments.push(format!("--pod-cidr=10.{}.{b}.0/24", 128 + a % 100));

@@ -1,0 +1,166 @@
+//! The service proxy of one node: brings what goes to the addresses and ports of Services to their endpoints, by nftables.
+//!
+//! [`plan`] and [`rules`] are pure; around them two watches and one loop. It talks to the API and to the kernel only, carries no packet
+//! itself, and may stop at any time: rules and connections stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client, Resource};
+use kube_runtime::reflector::{self, Store};
+use kube_runtime::{WatchStreamExt as _, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub mod flows;
+pub mod nft;
+pub mod plan;
+pub mod rules;
+
+use plan::{Family, Place, ServicePort};
+use rules::{Options, Table};
+
+/// Settings of a proxy.
+#[derive(Clone)]
+pub struct Config {
+    /// Client of the API server as `system:kube-proxy`.
+    pub client: Client,
+    /// Which endpoints are near.
+    pub place: Place,
+    /// Table, addresses and blocks.
+    pub options: Options,
+}
+
+/// Least time between two changes of the rules.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Between two looks whether the rules are still there: others flush what is not theirs.
+const LOOK: Duration = Duration::from_secs(30);
+/// Longest wait after a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the kernel was last told.
+#[derive(Default)]
+struct Told {
+    ports: Vec<ServicePort>,
+    /// Absent when what is there is not known.
+    v4: Option<Table>,
+    v6: Option<Table>,
+}
+
+/// Keeps the rules as the Services ask until `stop`.
+pub async fn run(mut config: Config, stop: CancellationToken) {
+    if !nft::show_bridged().await {
+        config.options.masquerade_all = true;
+    }
+    let changed = Arc::new(Notify::new());
+    let mut tasks = tokio::task::JoinSet::new();
+    let services: Store<Service> = follow(&mut tasks, &config.client, &changed, &stop);
+    let slices: Store<EndpointSlice> = follow(&mut tasks, &config.client, &changed, &stop);
+    let listed = async { services.wait_until_ready().await.is_ok() && slices.wait_until_ready().await.is_ok() };
+    let listed = tokio::select! {
+        () = stop.cancelled() => false,
+        listed = listed => listed,
+    };
+    let mut told = Told::default();
+    let mut failures = 0_u32;
+    while listed && !stop.is_cancelled() {
+        let begun = Instant::now();
+        let ports = plan::plan(&services.state(), &slices.state(), &config.place);
+        let wait = match sync(&mut told, ports, &config.options).await {
+            Ok(()) => {
+                failures = 0;
+                INTERVAL
+            }
+            Err(error) => {
+                let wait = (INTERVAL * 2_u32.pow(failures)).min(PATIENCE);
+                failures = (failures + 1).min(10);
+                tracing::warn!(%error, ?wait, "the rules of Services are not in place");
+                changed.notify_one();
+                wait
+            }
+        };
+        let next = async {
+            tokio::time::sleep_until(begun + wait).await;
+            if timeout(LOOK, changed.notified()).await.is_err() {
+                look(&mut told, &config.options.table).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = next => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Brings the kernel from what it was told to this plan.
+async fn sync(told: &mut Told, ports: Vec<ServicePort>, options: &Options) -> Result<(), nft::Error> {
+    let table = &options.table;
+    for family in [Family::V4, Family::V6] {
+        let held = if family == Family::V4 { &mut told.v4 } else { &mut told.v6 };
+        // Without a Service of the family there need be no table: the kernel may lack the family.
+        let wanted = family == Family::V4 || ports.iter().any(|port| Family::of(&port.cluster_ip) == family);
+        if !wanted && held.is_none() {
+            continue;
+        }
+        let new = rules::table(&ports, family, options);
+        let script = match held.take() {
+            Some(old) => rules::changes(family, table, &old, &new),
+            None => rules::whole(family, table, &new),
+        };
+        nft::apply(&script).await?;
+        *held = Some(new);
+    }
+    nft::forget(flows::stale(&told.ports, &ports)).await;
+    told.ports = ports;
+    Ok(())
+}
+
+/// Forgets what the kernel was told when it is no longer there.
+async fn look(told: &mut Told, table: &str) {
+    for (family, held) in [(Family::V4, &mut told.v4), (Family::V6, &mut told.v6)] {
+        if held.is_some() && !nft::is_there(family, table).await {
+            tracing::warn!(table, "somebody removed the rules of Services; they are made again");
+            *held = None;
+        }
+    }
+}
+
+/// Keeps all objects of a kind at hand and says when one changes.
+fn follow<K>(
+    tasks: &mut tokio::task::JoinSet<()>,
+    client: &Client,
+    changed: &Arc<Notify>,
+    stop: &CancellationToken,
+) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let slim = watch.modify(|object| object.meta_mut().managed_fields = None);
+    let stream = slim.reflect(writer);
+    let (changed, stop) = (Arc::clone(changed), stop.clone());
+    tasks.spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                event = stream.next() => event,
+            };
+            match event {
+                // While a list comes in, only its end is a change.
+                Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_))) => {}
+                Some(Ok(_)) => changed.notify_one(),
+                Some(Err(error)) => tracing::debug!(%error, kind = %K::kind(&()), "the watch begins anew"),
+                None => return,
+            }
+        }
+    });
+    store
+}
