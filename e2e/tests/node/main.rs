@@ -5,6 +5,7 @@ mod charts;
 mod configuration;
 mod life;
 mod rollouts;
+mod services;
 mod sessions;
 mod survival;
 
