@@ -48,7 +48,9 @@ pub(crate) async fn start(
     let authority = Authority::open(&pki)?;
     let advertise = match flags.advertise_address.unwrap_or_else(outward_address) {
         // Without a way out the pods still reach this machine over their bridge.
-        address if address.is_loopback() && flags.advertise_address.is_none() && !flags.no_node => node::gateway(flags)?,
+        address if address.is_loopback() && flags.advertise_address.is_none() && !flags.no_node => {
+            node::gateway(flags)?
+        }
         address => address,
     };
     let cidrs = flags

@@ -37,7 +37,8 @@ impl Flows {
 
 fn udp(ports: &[ServicePort]) -> BTreeMap<(&str, &str, u16, Family), &ServicePort> {
     let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
-    udp.map(|port| ((port.namespace.as_str(), port.name.as_str(), port.port, Family::of(&port.cluster_ip)), port)).collect()
+    udp.map(|port| ((port.namespace.as_str(), port.name.as_str(), port.port, Family::of(&port.cluster_ip)), port))
+        .collect()
 }
 
 /// Where clients dial it: an address, or none for the node's, and the port.
@@ -119,7 +120,11 @@ mod tests {
             "-D -f ipv4 -p udp --orig-port-dst 53 --orig-dst 10.96.0.10 --reply-src 10.0.0.2",
         ];
         check(&[two], std::slice::from_ref(&one), &gone);
-        check(std::slice::from_ref(&one), &[], &["-D -f ipv4 -p udp --orig-port-dst 53 --orig-dst 10.96.0.10 --reply-src 10.0.0.1"]);
+        check(
+            std::slice::from_ref(&one),
+            &[],
+            &["-D -f ipv4 -p udp --orig-port-dst 53 --orig-dst 10.96.0.10 --reply-src 10.0.0.1"],
+        );
         let tcp = |port: ServicePort| ServicePort { protocol: Protocol::Tcp, ..port };
         check(&[tcp(one)], &[tcp(none)], &[]);
     }

@@ -264,8 +264,11 @@ impl Builder<'_> {
         let (ip, protocol) = (self.ip(), port.protocol.name());
         let many = endpoints.len();
         let numbered = |line: &dyn Fn(&SocketAddr) -> String| {
-            let lines: Vec<String> =
-                endpoints.iter().enumerate().map(|(number, endpoint)| format!("{number} : {}", line(endpoint))).collect();
+            let lines: Vec<String> = endpoints
+                .iter()
+                .enumerate()
+                .map(|(number, endpoint)| format!("{number} : {}", line(endpoint)))
+                .collect();
             lines.join(", ")
         };
         let Some(seconds) = port.affinity else {
@@ -346,7 +349,8 @@ pub fn changes(family: Family, table: &str, old: &Table, new: &Table) -> String 
     for (name, set) in &old.sets {
         let kept = new.sets.get(name);
         if kept.is_some() || set.word == "map" {
-            let gone = set.elements.iter().filter(|(key, value)| kept.and_then(|kept| kept.elements.get(*key)) != Some(value));
+            let gone =
+                set.elements.iter().filter(|(key, value)| kept.and_then(|kept| kept.elements.get(*key)) != Some(value));
             elements("delete", &at, name, gone, &mut line);
         }
     }
@@ -360,7 +364,8 @@ pub fn changes(family: Family, table: &str, old: &Table, new: &Table) -> String 
     }
     for (name, set) in &new.sets {
         let held = old.sets.get(name);
-        let came = set.elements.iter().filter(|(key, value)| held.and_then(|held| held.elements.get(*key)) != Some(value));
+        let came =
+            set.elements.iter().filter(|(key, value)| held.and_then(|held| held.elements.get(*key)) != Some(value));
         elements("add", &at, name, came, &mut line);
     }
     for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {

@@ -65,7 +65,8 @@ fn manifests_become_rules() {
     let empty = [(Family::V4, Table::default()), (Family::V6, Table::default())];
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
     let mut pictures = vec![(folder.join("no_services.nft"), text(&[], &empty))];
-    pictures.extend(manifests().into_iter().map(|(path, yaml)| (path.with_extension("nft"), text(&ports(&yaml), &fixed))));
+    pictures
+        .extend(manifests().into_iter().map(|(path, yaml)| (path.with_extension("nft"), text(&ports(&yaml), &fixed))));
     for (file, text) in pictures {
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&file, &text).unwrap();
@@ -93,11 +94,16 @@ fn endpoints_are_chosen_by_state_place_and_hint() {
         let last = |set: &BTreeSet<std::net::SocketAddr>| -> Vec<u8> {
             set.iter().map(|e| e.ip().to_string().rsplit('.').next().unwrap().parse().unwrap()).collect()
         };
-        assert_eq!((last(&port.cluster), last(&port.local), port.anywhere), (cluster.into(), local.into(), anywhere), "{endpoints:?}");
+        assert_eq!(
+            (last(&port.cluster), last(&port.local), port.anywhere),
+            (cluster.into(), local.into(), anywhere),
+            "{endpoints:?}"
+        );
     };
     let ready = "{addresses: [10.0.0.1], nodeName: there}";
     let here = "{addresses: [10.0.0.2], nodeName: here}";
-    let lingers = "{addresses: [10.0.0.3], nodeName: here, conditions: {ready: false, serving: true, terminating: true}}";
+    let lingers =
+        "{addresses: [10.0.0.3], nodeName: here, conditions: {ready: false, serving: true, terminating: true}}";
     let gone = "{addresses: [10.0.0.4], nodeName: here, conditions: {ready: false, serving: false, terminating: true}}";
     let sick = "{addresses: [10.0.0.5], nodeName: here, conditions: {ready: false, serving: false}}";
     check("", &[], &[], &[], false);
@@ -154,7 +160,8 @@ fn run(program: &str, arguments: &str, input: &str) -> String {
 fn listed(family: &str) -> Vec<String> {
     let text = run("nft", &format!("-s list table {family} {TABLE}"), "");
     let words = text.replace("elements = {", "").replace(['\n', '\t', '}'], ",");
-    let mut parts: Vec<String> = words.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+    let mut parts: Vec<String> =
+        words.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
     parts.sort();
     parts
 }
