@@ -8,6 +8,8 @@ use std::fmt;
 
 /// The smallest power of ten that is kept; finer values are rounded away from zero.
 const NANO: i32 = -9;
+/// The largest exponent that is read or kept.
+const FARTHEST: i32 = 1000;
 /// Values that do not fit are capped here, as upstream does.
 const MAX: i128 = i64::MAX as i128;
 
@@ -87,8 +89,9 @@ impl Quantity {
         };
         let mut quantity =
             Quantity { mantissa: if negative { -mantissa } else { mantissa }, exponent, format }.reduced();
-        // Upstream's short way for few digits does not cap.
-        let capped = format == Format::BinarySi || whole.len() + fraction.len() > 18;
+        // Upstream's short way for few digits does not cap; what could not be read again once it is written is capped here all the same.
+        let long = whole.len() + fraction.len() > 18 || quantity.exponent > FARTHEST;
+        let capped = format == Format::BinarySi || long;
         if capped && quantity.abs() > Quantity::of(i64::MAX, format) {
             quantity = Quantity { mantissa: MAX * quantity.mantissa.signum(), exponent: 0, format };
         }
@@ -330,7 +333,7 @@ fn suffix(text: &str) -> Option<(Scale, Format)> {
     }
     let exponent = text.strip_prefix(['e', 'E'])?.parse::<i32>().ok()?;
     // Far beyond any use; keeps powers of ten within reach.
-    (exponent.unsigned_abs() <= 1000).then_some((Scale::Ten(exponent), Format::DecimalExponent))
+    (exponent.unsigned_abs() <= FARTHEST.unsigned_abs()).then_some((Scale::Ten(exponent), Format::DecimalExponent))
 }
 
 /// Numbers of more digits than 128 bits hold: rounded if the surplus is fraction, else capped.

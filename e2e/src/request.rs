@@ -53,7 +53,19 @@ impl Http {
     /// # Panics
     /// When there is no answer.
     pub fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("accept", "application/json");
+        self.exchange((method, path), "application/json", content_type, body)
+    }
+
+    /// A GET that accepts this.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn get_as(&self, path: &str, accept: &str) -> Answer {
+        self.exchange(("GET", path), accept, "", b"")
+    }
+
+    fn exchange(&self, (method, path): (&str, &str), accept: &str, content_type: &str, body: &[u8]) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("accept", accept);
         if !content_type.is_empty() {
             request = request.header("content-type", content_type);
         }

@@ -151,11 +151,16 @@ impl Continue {
     /// 400 for anything that `encode` did not make.
     pub fn decode(token: &str) -> Result<Continue, Failure> {
         use base64::Engine as _;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(token)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| Status::bad_request("continue key is not valid").into())
+        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+            let at = match error {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => token.len(),
+            };
+            bad(&format!("illegal base64 data at input byte {at}"))
+        })?;
+        let value = api::codec::json::parse(&bytes).map_err(|error| bad(&error.to_string()))?;
+        Ok(serde_json::from_value(value).map_err(|_| bad("server does not recognize this encoded version"))?)
     }
 }
 

@@ -81,7 +81,7 @@ pub fn negotiate(accept: Option<&str>, pretty: bool, binary: bool) -> Result<Med
     for clause in accept.split(',') {
         let mut parts = clause.split(';').map(str::trim);
         let encoding = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-            "application/json" | "*/*" | "application/*" | "text/html" => Encoding::Json,
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
             "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
             _ => continue,
@@ -147,5 +147,8 @@ mod tests {
         assert!(negotiate(Some(protobuf), false, false).is_err());
         assert!(negotiate(Some(&format!("{protobuf};as=Table;g=meta.k8s.io;v=v1")), false, false).is_ok());
         assert!(negotiate(Some("image/png"), false, true).is_err());
+        // Browsers accept anything in the end.
+        assert!(negotiate(Some("text/html"), false, true).is_err());
+        assert!(negotiate(Some("text/html,*/*;q=0.8"), false, true).is_ok());
     }
 }

@@ -224,7 +224,10 @@ mod tests {
         check("resourceVersionMatch=Exact&resourceVersion=0", "is forbidden for resourceVersion \"0\"");
         check("resourceVersionMatch=X&continue=y", "422");
         check("sendInitialEvents=false", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list");
-        check("continue=%25", "400 continue key is not valid");
+        let bad = "400 invalid continue token: continue key is not valid";
+        check("continue=%25", &format!("{bad}: illegal base64 data at input byte 0"));
+        check("continue=e30", &format!("{bad}: server does not recognize this encoded version"));
+        check("continue=ew", &format!("{bad}: unexpected end of JSON input"));
         let token = Continue { revision: 3, namespace: "a".into(), name: "b".into(), at: 5 };
         check(&format!("continue={}", token.encode()), "from: Some(Continue { revision: 3,");
         check(&format!("continue={}&resourceVersion=3", token.encode()), "400 specifying resource version is not");

@@ -348,3 +348,89 @@ fn warnings_are_given_where_nothing_is_refused() {
         .feed("create --validate=false -f -", b"apiVersion: v1\nkind: Nothing\nmetadata: {name: x}")
         .check_failed("no matches for kind \"Nothing\" in version \"v1\"");
 }
+
+#[test]
+fn what_is_large_or_deep_is_answered_in_time() {
+    let Some(cluster) = control_plane() else { return };
+    let http = cluster.http();
+    http.post("/api/v1/namespaces", &json!({"metadata": {"name": "large"}}));
+    let maps = "/api/v1/namespaces/large/configmaps";
+    assert_eq!(http.post(maps, &json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).status, 201);
+    let (patch, merge) = ("application/json-patch+json", "application/merge-patch+json");
+    let strategic = "application/strategic-merge-patch+json";
+    let many = |count: usize, operation: &str| format!("[{}]", vec![operation; count].join(","));
+    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(10_001), close.repeat(10_001));
+    let long = |size: usize| config_map(&format!(r#","data":{{"k":"{}"}}"#, "x".repeat(size)));
+    let keys = |count: usize| (0..count).map(|n| format!("\"e2e.test/{n}\"")).collect::<Vec<_>>().join(",");
+    let one = format!("{maps}/a");
+    let mut wrong = Vec::new();
+    let mut check = |(method, path): (&str, &str), media: &str, body: &[u8], code: u16, want: &str| {
+        let begun = std::time::Instant::now();
+        let answer = http.send(method, path, media, body);
+        let (shown, took) = (answer.body.to_string(), begun.elapsed());
+        if answer.status != code || !shown.contains(want) || took > std::time::Duration::from_secs(20) {
+            let begins = String::from_utf8_lossy(body.get(..body.len().min(80)).unwrap_or_default()).into_owned();
+            wrong.push(format!("{method} {path} {media} {begins}, {} bytes, in {took:?}: {shown:.600}", body.len()));
+        }
+    };
+    let (post, change) = (("POST", maps), ("PATCH", one.as_str()));
+    // Nesting.
+    let objects = deep(r#"{"a":"#, "}").replace(r#"{"a":}"#, r#"{"a":1}"#);
+    check(post, JSON, objects.as_bytes(), 400, "exceeded max depth");
+    check(post, JSON, deep("[", "]").as_bytes(), 400, "");
+    check(post, JSON, "[".repeat(3_000_000).as_bytes(), 400, "");
+    check(post, YAML, deep("[", "]").as_bytes(), 400, "error converting YAML to JSON: yaml:");
+    check(post, YAML, "- ".repeat(10_001).as_bytes(), 400, "");
+    check(change, merge, objects.as_bytes(), 400, "exceeded max depth");
+    check(change, strategic, objects.as_bytes(), 400, "exceeded max depth");
+    check(change, patch, deep("[", "]").as_bytes(), 400, "exceeded max depth");
+    // Patches of many operations.
+    let test = r#"{"op":"test","path":"/kind","value":"ConfigMap"}"#;
+    check(change, patch, many(10_000, test).as_bytes(), 200, "\"ConfigMap\"");
+    let limit = "The allowed maximum operations in a JSON patch is 10000, got 10001";
+    check(change, patch, many(10_001, test).as_bytes(), 413, limit);
+    let unfit = "the server rejected our request due to an error in our request";
+    let grow = r#"{"op":"add","path":"/x","value":["0123456789"]},{"op":"copy","from":"/x","path":"/x/-"}"#;
+    let double = format!("[{grow},{}]", vec![r#"{"op":"copy","from":"/x","path":"/x/-"}"#; 9_000].join(","));
+    check(change, patch, double.as_bytes(), 422, unfit);
+    let nest = r#"{"op":"add","path":"/b","value":{}},{"op":"move","from":"/data","path":"/b/a"},{"op":"move","from":"/b","path":"/data"}"#;
+    check(change, patch, many(3_333, nest).as_bytes(), 422, unfit);
+    // As long as a body may be.
+    check(post, JSON, long(3 << 20).as_bytes(), 413, "Request entity too large: limit is 3145728");
+    check(change, merge, &[b' '; (3 << 20) + 1], 413, "Request entity too large: limit is 3145728");
+    check(post, JSON, long(2_900_000).as_bytes(), 422, "Too long");
+    let list = format!(r#"{{"metadata":{{"finalizers":[{}]}}}}"#, keys(100_000));
+    check(("PATCH", &format!("{one}?dryRun=All")), strategic, list.as_bytes(), 200, "");
+    // What is no text.
+    check(post, JSON, b"{\"metadata\":{\"name\":\"\xff\xfe\"}}", 422, "Invalid value");
+    check(post, JSON, b"\xff\xfe", 400, "couldn't get version/kind; json parse error: invalid character");
+    check(post, YAML, b"\xff\xfe: 1", 400, "");
+    check(post, "application/vnd.kubernetes.protobuf", b"k8s\0\xff\xff\xff\xff", 400, "");
+    check(post, "application/vnd.kubernetes.protobuf", b"{}", 400, "expected prefix");
+    // Types of media.
+    let accepted = "the body of the request was in an unknown format - accepted media types include:";
+    for media in ["text/html", "application/x-www-form-urlencoded", "application/cbor2", "nonsense"] {
+        check(post, media, long(1).as_bytes(), 415, accepted);
+        check(change, media, b"{}", 415, accepted);
+    }
+    // Tokens.
+    for (token, why) in [
+        ("%25", "illegal base64 data at input byte 0"),
+        ("e30", "server does not recognize this encoded version"),
+        ("ew", "unexpected end of JSON input"),
+    ] {
+        let want = format!("invalid continue token: continue key is not valid: {why}");
+        check(("GET", &format!("{maps}?continue={token}")), "", b"", 400, &want);
+    }
+    for accept in ["text/html", "application/cbor2", "application/json;as=Nothing;v=v1;g=meta.k8s.io"] {
+        let answer = http.get_as(maps, accept);
+        let shown = answer.body.to_string();
+        if answer.status != 406 || !shown.contains("only the following media types are accepted: ") {
+            wrong.push(format!("{accept}: {shown:.600}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    // Whatever was said, the server stands, and the object is what it was.
+    assert_eq!(http.get("/readyz").status, 200);
+    assert_eq!(http.get(&one).body["data"], json!({"k": "v"}));
+}
