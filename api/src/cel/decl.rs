@@ -116,12 +116,13 @@ impl Decl {
         DeclKind::Map { keys: Arc::new(Decl::string()), values: Arc::new(values) }.into()
     }
 
-    /// An object with these fields; their JSON names are escaped here.
+    /// An object with these fields, whose names expressions write as they are in JSON, reserved words too. Fields of
+    /// schemas are escaped (`escape`); those of Kubernetes' own variables (`request.namespace`) are not.
     #[must_use]
     pub fn object(name: &str, fields: impl IntoIterator<Item = (impl Into<String>, Decl)>) -> Decl {
-        let fields = fields.into_iter().filter_map(|(name, decl)| {
+        let fields = fields.into_iter().map(|(name, decl)| {
             let name = name.into();
-            Some((escape(&name)?, FieldDecl { name, decl }))
+            (name.clone(), FieldDecl { name, decl })
         });
         DeclKind::Object(Arc::new(ObjectDecl { name: name.into(), fields: fields.collect(), constructible: false }))
             .into()

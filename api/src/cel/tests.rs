@@ -7,26 +7,26 @@ mod environments;
 mod laws;
 mod values;
 
-use super::{Activation, Budget, Decl, DeclKind, Env, Extras, Value};
+use super::{Activation, Budget, Decl, DeclKind, Env, Extras, FieldDecl, ObjectDecl, Value, escape};
 use serde_json::{Value as Json, json};
 
 /// The environment of most tests: variables of all shapes.
 fn env() -> Env {
-    let spec = Decl::object(
-        "Spec",
-        [
-            ("replicas", Decl::from(DeclKind::Int)),
-            ("name", Decl::string()),
-            ("ratio", DeclKind::Double.into()),
-            ("a-b", Decl::string()),
-            ("namespace", Decl::string()),
-            ("tags", Decl::list(Decl::string())),
-            ("labels", Decl::map(Decl::string())),
-            ("since", DeclKind::Timestamp.into()),
-            ("wait", DeclKind::Duration.into()),
-            ("any", Decl::dynamic().clone()),
-        ],
-    );
+    let fields = [
+        ("replicas", Decl::from(DeclKind::Int)),
+        ("name", Decl::string()),
+        ("ratio", DeclKind::Double.into()),
+        ("a-b", Decl::string()),
+        ("namespace", Decl::string()),
+        ("tags", Decl::list(Decl::string())),
+        ("labels", Decl::map(Decl::string())),
+        ("since", DeclKind::Timestamp.into()),
+        ("wait", DeclKind::Duration.into()),
+        ("any", Decl::dynamic().clone()),
+    ]
+    .map(|(name, decl)| (escape(name).unwrap(), FieldDecl { name: name.to_owned(), decl }));
+    let spec = ObjectDecl { name: "Spec".into(), fields: fields.into(), constructible: false };
+    let spec = Decl::from(DeclKind::Object(spec.into()));
     Env::kubernetes(Extras::NONE.with_mutation().with_bind())
         .with("object", Decl::dynamic().clone())
         .with("spec", spec)

@@ -209,7 +209,7 @@ fn rule(errors: &mut Errors, said: &Said, decl: &Decl, at: &Path, uncorrelated: 
         (Ok(program), _) => (program, false),
         (Err(_), Ok(program)) => (program, true),
         (Err(_), Err(why)) => {
-            let detail = format!("compilation failed: {why}");
+            let detail = why.sentence();
             errors.push(FieldError::invalid(&at.child("rule"), said.rule.as_str(), detail));
             return None;
         }

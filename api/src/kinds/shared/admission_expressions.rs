@@ -195,12 +195,12 @@ impl Environment {
             };
             env = env.with("variables", DeclKind::Object(Arc::new(object)).into());
         }
-        let program = env.compile(source).map_err(|errors| format!("compilation failed: {errors}"))?;
+        let program = env.compile(source).map_err(|errors| errors.sentence())?;
         let (wanted, found) = (gives.types(), program.result());
         if wanted.is_empty() || wanted.contains(found) {
             return Ok(program);
         }
-        let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        let (names, found): (Vec<String>, String) = (wanted.iter().map(Type::full).collect(), found.full());
         Err(match names.as_slice() {
             [one] => format!("must evaluate to {one} but got {found}"),
             many => format!("must evaluate to one of [{}] but got {found}", many.join(" ")),
