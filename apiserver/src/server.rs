@@ -224,6 +224,8 @@ impl Running {
         let server = &self.server;
         let mut said = String::new();
         let mut again = false;
+        // What is read by a cache is refused in the old words until the cache has read it again.
+        let mut lagging = 0;
         loop {
             let failure = match bootstrap::run(server).await {
                 Ok(()) => break,
@@ -240,12 +242,14 @@ impl Running {
                         said = why;
                     }
                     again = false;
+                    lagging = LAGGING;
                 }
                 // It has come between the two questions, or something else is wrong with the object.
                 Ok(()) if sealed && !again => {
                     again = true;
                     continue;
                 }
+                Ok(()) if lagging > 0 => lagging -= 1,
                 _ => return Err(StartError::Bootstrap(crate::answer::status(failure))),
             }
             tokio::select! {
@@ -361,6 +365,8 @@ pub(crate) async fn serve(
 
 /// How often a key service that the start waits for is asked.
 const WAIT: Duration = Duration::from_secs(1);
+/// How often the start is tried again after the key service has come.
+const LAGGING: u32 = 10;
 
 /// How often due objects are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
