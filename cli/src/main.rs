@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod cluster;
+mod dns;
 mod flags;
 mod kubeconfig;
 mod node;

@@ -1,4 +1,4 @@
-//! The node of `up`: containerd, network, kubelet and service proxy, put together from flags; `down`, `reset` and `image`.
+//! The node of `up`: containerd, network, kubelet, service proxy and cluster DNS, put together from flags; `down`, `reset` and `image`.
 //!
 //! Never speaks CRI by itself; the kubelet crate does.
 
@@ -23,6 +23,7 @@ pub(crate) struct Node {
     runtime: Option<Containerd>,
     kubelet: JoinHandle<Result<(), kubelet::Error>>,
     proxy: JoinHandle<()>,
+    dns: Option<JoinHandle<()>>,
     /// The proxy's table.
     table: String,
     pub(crate) name: String,
@@ -94,6 +95,14 @@ pub(crate) async fn start(
         },
     };
     let proxy = tokio::spawn(proxy::run(proxy, stop.clone()));
+    // Without it pods ask whom this machine asks.
+    let dns = match crate::dns::start(flags, plane, stop).await {
+        Ok(dns) => Some(dns),
+        Err(error) => {
+            progress.note(&format!("no cluster DNS: {error:#}"));
+            None
+        }
+    };
     let serving = plane.authority.issue(&Subject {
         file: "kubelet",
         name: &format!("system:node:{name}"),
@@ -114,8 +123,8 @@ pub(crate) async fn start(
         client_ca_pem: plane.authority.certificate().to_owned(),
         max_pods: flags.max_pods,
         labels: std::collections::BTreeMap::new(),
-        cluster_dns: Vec::new(),
-        cluster_domain: "cluster.local".to_owned(),
+        cluster_dns: dns.iter().map(|dns| dns.address).collect(),
+        cluster_domain: crate::dns::DOMAIN.to_owned(),
     };
     progress.doing("registering the node");
     let (tell, ready) = oneshot::channel();
@@ -131,7 +140,8 @@ pub(crate) async fn start(
         _ = ready => {}
         ended = &mut kubelet => ended.context("the kubelet ended")?.context("the kubelet cannot run")?,
     }
-    Ok(Node { socket, runtime, kubelet, proxy, table, name })
+    let dns = dns.and_then(|dns| dns.server);
+    Ok(Node { socket, runtime, kubelet, proxy, dns, table, name })
 }
 
 impl Node {
@@ -139,6 +149,9 @@ impl Node {
     pub(crate) async fn end(self, keep_pods: bool, progress: &Progress) -> anyhow::Result<()> {
         self.kubelet.await.context("the kubelet ended badly")??;
         self.proxy.await.context("the service proxy ended badly")?;
+        if let Some(dns) = self.dns {
+            dns.await.context("cluster DNS ended badly")?;
+        }
         if keep_pods {
             if let Some(runtime) = self.runtime {
                 runtime.stop().await;

@@ -76,8 +76,12 @@ fn a_pod_finds_the_api_server_where_its_environment_says() {
     let Some(cluster) = node() else { return };
     let kubectl = cluster.namespace("inside");
     // busybox speaks no TLS that the server takes: to a request in the clear a TLS server answers with an alert, whose first byte is 21.
-    let script = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT | head -c 1 | od -An -tu1 | grep 21";
-    pod(&kubectl, "asks", &format!("  restartPolicy: OnFailure\n{}", shell(script)), "Succeeded");
+    for (name, host) in [("asks", "$KUBERNETES_SERVICE_HOST"), ("by-name", "kubernetes.default")] {
+        let script = format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc {host} 443 | head -c 1 | od -An -tu1 | grep 21"
+        );
+        pod(&kubectl, name, &format!("  restartPolicy: OnFailure\n{}", shell(&script)), "Succeeded");
+    }
     // At the cluster address stock kubectl finds the certificate in order.
     let address = kubectl.ok("get service -n default kubernetes -o jsonpath={.spec.clusterIP}");
     let said = kubectl.ok(&format!("--server=https://{address} get --raw /version"));
