@@ -213,7 +213,7 @@ impl Fjall {
     }
 
     fn rate(&mut self, batch: u64, rows: bool) -> f64 {
-        let [objects, history, log, marks] = &self.keyspaces;
+        let [objects, _, log, marks] = &self.keyspaces;
         let (begin, first) = (Instant::now(), self.next);
         while begin.elapsed() < round() {
             let mut writes = OwnedWriteBatch::with_capacity(self.database.clone(), 3 * usize::try_from(batch).unwrap())
@@ -223,7 +223,6 @@ impl Fjall {
                 if rows {
                     writes.insert(objects, name.clone(), [&[0u8; 21], noise(n).as_ref()].concat());
                     writes.insert(log, [b"Lpods\0\0\0", &n.to_be_bytes()[..], &[0; 2]].concat(), [7u8; 64]);
-                    writes.insert(history, format!("H{name}{n:010}"), [0u8; 2]);
                 } else {
                     writes.insert(objects, name, noise(n));
                 }
