@@ -247,9 +247,10 @@ impl Running {
                 // It has come between the two questions, or something else is wrong with the object.
                 Ok(()) if sealed && !again => {
                     again = true;
+                    lagging = LAGGING;
                     continue;
                 }
-                Ok(()) if lagging > 0 => lagging -= 1,
+                Ok(()) if lagging > 0 && !sealed => lagging -= 1,
                 _ => return Err(StartError::Bootstrap(crate::answer::status(failure))),
             }
             tokio::select! {
