@@ -429,12 +429,23 @@ impl Kind {
         }
     }
 
-    /// What was read from the store becomes what it would be if it were written now: in the version that is stored.
-    pub fn restore(&self, object: &mut Value) {
+    /// What was read from the store becomes what it would be if it were written now: in the version that is stored. `false`, and
+    /// nothing changes, for one of another version that only a webhook can convert.
+    pub fn restore(&self, object: &mut Value) -> bool {
+        if self.by_webhook() && crate::value::text(object, "apiVersion") != self.api_version() {
+            return false;
+        }
         if self.custom.is_some() {
             rename(object, self);
             self.hooks.restore(object);
         }
+        true
+    }
+
+    /// Only a webhook can convert between the versions: `to_stored` and `from_stored` do it by name alone.
+    #[must_use]
+    pub fn by_webhook(&self) -> bool {
+        self.custom.is_some_and(|custom| custom.conversion.is_some())
     }
 
     /// What clients are told about a deprecated version.

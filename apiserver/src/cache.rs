@@ -6,7 +6,7 @@
 mod entry;
 mod watcher;
 
-pub use entry::{Entry, Key};
+pub use entry::{Converted, Entry, Key};
 pub use watcher::{Change, Watcher};
 
 use api::kind::Kind;

@@ -5,6 +5,7 @@
 pub mod admitted;
 pub mod allocate;
 pub mod columns;
+pub mod convert;
 pub mod finalize;
 pub mod guard;
 pub mod parameters;

@@ -12,6 +12,7 @@ use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::metrics::Metrics;
 use crate::offer::Offer;
+use crate::registry::convert::Conversions;
 use crate::registry::turn::Turns;
 use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
@@ -151,6 +152,8 @@ pub struct Server {
     pub dynamic: Dynamic,
     /// Speaks to webhooks.
     pub webhooks: Arc<Webhooks>,
+    /// Converts between versions that only webhooks know.
+    pub conversions: Arc<Conversions>,
     /// One at a time in namespaces with quotas.
     pub turns: Turns,
     /// Tokens.
@@ -353,6 +356,7 @@ pub(crate) async fn serve(
         rbac,
         admission,
         dynamic: Dynamic::new(Arc::clone(&webhooks) as _),
+        conversions: Arc::new(Conversions::new(Arc::clone(&webhooks))),
         webhooks,
         turns: Turns::default(),
         signer,

@@ -159,10 +159,6 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
     };
     check_scope(kind, &info.namespace, &info.verb)?;
-    if kind.custom.is_some_and(|custom| custom.needs_webhook) {
-        let why = "this server calls no conversion webhooks; only the stored version is served";
-        return Err(Status::internal(format!("conversion webhook for {} failed: {why}", kind.group_resource())).into());
-    }
     // There is no such route, and so no resource in the sentence.
     let item = !info.name.is_empty();
     if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {

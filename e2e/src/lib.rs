@@ -9,6 +9,7 @@ mod command;
 mod machine;
 mod request;
 mod shared;
+mod tls;
 mod wait;
 
 pub use cluster::{Cluster, Kind};
@@ -16,4 +17,5 @@ pub use command::{Cli, Output, Running, words};
 pub use machine::{binary, charts, free_port, images, missing_for_node, tool};
 pub use request::{Answer, Http, runtime};
 pub use shared::{Lease, control_plane, node};
+pub use tls::{Reply, TlsServer, base64};
 pub use wait::{eventually, holds_for};

@@ -81,20 +81,26 @@ fn one(configuration: &str, index: usize, hook: &Value) -> Hook {
         dry_run: matches!(value::text(hook, "sideEffects"), "None" | "NoneOnDryRun"),
         version: versions.filter_map(known).next(),
         again: value::text(hook, "reinvocationPolicy") == "IfNeeded",
-        client: client(value::get(hook, "clientConfig").unwrap_or(&Value::Null)),
+        client: Client::read(value::get(hook, "clientConfig").unwrap_or(&Value::Null)),
         name,
     }
 }
 
-fn client(config: &Value) -> Client {
-    let text = |path: &str| value::text(config, path).to_owned();
-    Client {
-        url: text("url"),
-        namespace: text("service.namespace"),
-        service: text("service.name"),
-        port: value::int(config, "service.port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
-        path: text("service.path"),
-        authorities: String::from_utf8(STANDARD.decode(text("caBundle")).unwrap_or_default()).unwrap_or_default(),
+impl Client {
+    /// From a `clientConfig`.
+    #[must_use]
+    pub fn read(config: &Value) -> Client {
+        let text = |path: &str| value::text(config, path).to_owned();
+        let authorities = String::from_utf8(STANDARD.decode(text("caBundle")).unwrap_or_default()).unwrap_or_default();
+        Client {
+            url: text("url"),
+            namespace: text("service.namespace"),
+            service: text("service.name"),
+            port: value::int(config, "service.port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
+            path: text("service.path"),
+            // Nothing but white space is as nothing.
+            authorities: if authorities.trim().is_empty() { String::new() } else { authorities },
+        }
     }
 }
 

@@ -1,20 +1,23 @@
 //! Rules in CEL (`x-kubernetes-validations`): what an object says about itself, and about what it was before.
 //!
-//! Source: KEP-2876 and upstream's documentation of validation rules, with its sentences. Costs are counted while rules run, never
-//! estimated before.
+//! Source: KEP-2876 and upstream's documentation of validation rules, with its sentences. What rules may cost is estimated when they
+//! are written, and counted while they run.
 
 use super::schema::Node;
-use crate::cel::{
-    Activation, Budget, Decl, DeclKind, Env, Extras, FieldDecl, ObjectDecl, Program, Type, Value as Cel, escape,
-};
+use super::structural;
+use crate::cel::{Activation, Budget, Decl, DeclKind, Env, Extras, Program, Type, Value as Cel, escape, openapi};
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
-use crate::schema::ListKind;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The most that one rule may cost, over all places of an object at which it may be run.
+const RULE_LIMIT: u64 = 10_000_000;
+/// The most that all rules of a schema may cost.
+const SCHEMA_LIMIT: u64 = 100_000_000;
+
 /// A rule as a schema has it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "the words of the schema")]
 pub struct Said {
     pub rule: String,
@@ -79,71 +82,14 @@ pub struct Rules {
     atomic: bool,
 }
 
-/// What is wrong with the rules of a schema, and the rules if nothing is; `None` where there are none.
+/// What is wrong with the rules of a schema, and the rules if nothing is; `None` where there are none. `root` for a resource's.
 #[must_use]
-pub fn compile(node: &Node, field: &Path) -> (Option<Rules>, Errors) {
-    let mut errors = Errors::new();
-    let decl = declared(node, true, "selfType");
-    let rules = decl.and_then(|decl| rules_of(&mut errors, node, &decl, field, None));
-    (rules, errors)
-}
-
-/// What CEL sees of a value; `None` for what it cannot see.
-fn declared(node: &Node, resource: bool, name: &str) -> Option<Decl> {
-    let size = |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok());
-    let mut decl: Decl = match node.kind.as_str() {
-        _ if node.int_or_string => DeclKind::Dyn.into(),
-        "array" => {
-            let items = declared(node.items.as_ref()?, node.items.as_ref()?.embedded, &format!("{name}.@idx"))?;
-            let kind = match node.list_type.as_deref() {
-                Some("set") => ListKind::Set,
-                Some("map") => ListKind::Map(node.list_keys.clone()),
-                _ => ListKind::Atomic,
-            };
-            Decl::from(DeclKind::List { items: Arc::new(items), kind })
-        }
-        "object" => match node.entries() {
-            Some(entries) => {
-                let values = declared(entries, entries.embedded, &format!("{name}.@elem"))?;
-                DeclKind::Map { keys: Arc::new(Decl::string()), values: Arc::new(values) }.into()
-            }
-            None => {
-                let mut fields = BTreeMap::new();
-                for (property, child) in &node.properties {
-                    let below = format!("{name}.{property}");
-                    if let (Some(escaped), Some(decl)) = (escape(property), declared(child, child.embedded, &below)) {
-                        fields.insert(escaped, FieldDecl { name: property.clone(), decl });
-                    }
-                }
-                if resource {
-                    let meta = ["name", "generateName"].map(|field| (field, Decl::string()));
-                    let meta = Decl::object(&format!("{name}.metadata"), meta);
-                    for (field, decl) in [("apiVersion", Decl::string()), ("kind", Decl::string()), ("metadata", meta)]
-                    {
-                        fields.insert(field.to_owned(), FieldDecl { name: field.to_owned(), decl });
-                    }
-                }
-                DeclKind::Object(Arc::new(ObjectDecl { name: name.into(), fields, constructible: false })).into()
-            }
-        },
-        "string" => match node.rules.format.replace('-', "").as_str() {
-            "byte" => DeclKind::Bytes.into(),
-            "duration" => DeclKind::Duration.into(),
-            "date" | "datetime" => DeclKind::Timestamp.into(),
-            _ => Decl::string(),
-        },
-        "boolean" => DeclKind::Bool.into(),
-        "number" => DeclKind::Double.into(),
-        "integer" => DeclKind::Int.into(),
-        _ => return None,
-    };
-    decl.nullable = node.nullable;
-    decl.most = match node.kind.as_str() {
-        "array" => size(node.rules.max_items),
-        "object" => size(node.rules.max_properties),
-        _ => size(node.rules.max_length),
-    };
-    Some(decl)
+pub fn compile(schema: &Value, node: &Node, root: bool, field: &Path) -> (Option<Rules>, Errors) {
+    let mut compiler = Compiler { errors: Errors::new(), total: 0, expensive: Vec::new() };
+    let place = Place { field: field.clone(), uncorrelated: None, times: Some(1), root, decl: None };
+    let rules = compiler.below(schema, node, &place);
+    compiler.sum(field);
+    (rules, compiler.errors)
 }
 
 /// What is declared of a property.
@@ -152,134 +98,278 @@ fn field_of(decl: &Decl, name: &str) -> Option<Decl> {
     Some(object.fields.get(&escape(name)?)?.decl.clone())
 }
 
-fn rules_of(errors: &mut Errors, node: &Node, decl: &Decl, field: &Path, uncorrelated: Option<&Path>) -> Option<Rules> {
-    let atomic = node.map_type.as_deref() == Some("atomic");
-    let mut own = Vec::new();
-    for (i, said) in node.expressions.iter().enumerate() {
-        let at = field.child("x-kubernetes-validations").index(i);
-        own.extend(rule(errors, said, decl, &at, uncorrelated));
-    }
-    let below = uncorrelated.or(atomic.then_some(field));
-    let mut properties = BTreeMap::new();
-    for (name, child) in &node.properties {
-        let at = field.child("properties").key(name);
-        let found = field_of(decl, name).and_then(|decl| rules_of(errors, child, &decl, &at, below));
-        properties.extend(found.map(|rules| (name.clone(), rules)));
-    }
-    let entries = match (node.entries(), &decl.kind) {
-        (Some(entries), DeclKind::Map { values, .. }) => {
-            rules_of(errors, entries, values, &field.child("additionalProperties"), below)
-        }
-        _ => None,
-    };
-    let keyed = node.list_type.as_deref() == Some("map");
-    let items = match (&node.items, &decl.kind) {
-        (Some(items), DeclKind::List { items: of, .. }) => {
-            let below = uncorrelated.or((!keyed).then_some(field));
-            rules_of(errors, items, of, &field.child("items"), below)
-        }
-        _ => None,
-    };
-    if own.is_empty() && properties.is_empty() && entries.is_none() && items.is_none() {
-        return None;
-    }
-    Some(Rules {
-        kind: node.kind.clone(),
-        decl: Arc::new(decl.clone()),
-        own,
-        properties,
-        entries: entries.map(Box::new),
-        items: items.map(Box::new),
-        keys: keyed.then(|| node.list_keys.clone()),
-        atomic,
-    })
+/// A schema within the schema.
+struct Place {
+    field: Path,
+    /// The list or map above it whose values have no known past.
+    uncorrelated: Option<Path>,
+    /// How many values of it an object has at most; `None` where nothing bounds them.
+    times: Option<u64>,
+    root: bool,
+    /// What is declared of its values, as far as the schema above says.
+    decl: Option<Decl>,
 }
 
-fn rule(errors: &mut Errors, said: &Said, decl: &Decl, at: &Path, uncorrelated: Option<&Path>) -> Option<Rule> {
-    if said.rule.trim().is_empty() {
-        return None;
+/// Reads the rules of a schema, and adds up what they may cost.
+struct Compiler {
+    errors: Errors,
+    total: u64,
+    expensive: Vec<(Path, u64)>,
+}
+
+/// How many more values there are of what is in a schema than of the schema.
+fn factor(schema: &Value, node: &Node) -> Option<u64> {
+    let bound = |limit: Option<i64>| limit.map(|limit| u64::try_from(limit).unwrap_or(0));
+    match node.kind.as_str() {
+        "object" if schema.get("additionalProperties").is_some() => bound(node.rules.max_properties),
+        "array" => bound(node.rules.max_items),
+        _ => Some(1),
     }
-    let mut old = decl.clone();
-    if said.optional_old_self == Some(true) {
-        old = DeclKind::Other(Type::optional(decl.cel_type())).into();
-    }
-    let now = Env::kubernetes(Extras::NONE).with("self", decl.clone());
-    let both = now.clone().with("oldSelf", old);
-    let (program, uses_old) = match (now.compile(&said.rule), both.compile(&said.rule)) {
-        (Ok(program), _) => (program, false),
-        (Err(_), Ok(program)) => (program, true),
-        (Err(_), Err(why)) => {
-            let detail = why.sentence();
-            errors.push(FieldError::invalid(&at.child("rule"), said.rule.as_str(), detail));
+}
+
+impl Compiler {
+    fn below(&mut self, schema: &Value, node: &Node, place: &Place) -> Option<Rules> {
+        if !structural::has_expressions(schema) {
             return None;
         }
-    };
-    if !program.may_be(&Type::Bool) {
-        let detail = "cel expression must evaluate to a bool";
-        errors.push(FieldError::invalid(&at.child("rule"), said.rule.as_str(), detail));
+        let field = &place.field;
+        let decl = place.decl.clone().or_else(|| openapi::of_schema(schema, place.root, "selfType"));
+        let atomic = node.map_type.as_deref() == Some("atomic");
+        let keyed = node.list_type.as_deref() == Some("map");
+        let times = place.times.zip(factor(schema, node)).map(|(times, factor)| times.saturating_mul(factor));
+        let child = |field: Path, node: &Node, cut: bool, decl: Option<Decl>| Place {
+            uncorrelated: place.uncorrelated.clone().or_else(|| cut.then(|| place.field.clone())),
+            field,
+            times,
+            root: node.embedded,
+            decl,
+        };
+        let known = decl.as_ref().map(|decl| &decl.kind);
+        let of = |path: &str| schema.get(path).unwrap_or(&Value::Null);
+        let entries = node.entries().and_then(|entries| {
+            let values = match known {
+                Some(DeclKind::Map { values, .. }) => Some(Decl::clone(values)),
+                _ => None,
+            };
+            let at = child(field.child("additionalProperties"), entries, atomic, values);
+            self.below(of("additionalProperties"), entries, &at)
+        });
+        let mut properties = BTreeMap::new();
+        for (name, property) in &node.properties {
+            let found = decl.as_ref().and_then(|decl| field_of(decl, name));
+            let at = child(field.child("properties").key(name), property, atomic, found);
+            let found = self.below(of("properties").get(name).unwrap_or(&Value::Null), property, &at);
+            properties.extend(found.map(|rules| (name.clone(), rules)));
+        }
+        let items = node.items.as_ref().and_then(|items| {
+            let values = match known {
+                Some(DeclKind::List { items, .. }) => Some(Decl::clone(items)),
+                _ => None,
+            };
+            let at = child(field.child("items"), items, !keyed, values);
+            self.below(of("items"), items, &at)
+        });
+        let mut own = Vec::new();
+        if !node.expressions.is_empty() {
+            match &decl {
+                Some(decl) => own = self.own(schema, node, decl, place),
+                None => self.errors.push(FieldError::internal(
+                    &field.child("x-kubernetes-validations"),
+                    "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                     convert structural schema to CEL declarations",
+                )),
+            }
+        }
+        if own.is_empty() && properties.is_empty() && entries.is_none() && items.is_none() {
+            return None;
+        }
+        Some(Rules {
+            kind: node.kind.clone(),
+            decl: Arc::new(decl.unwrap_or_else(|| Decl::dynamic().clone())),
+            own,
+            properties,
+            entries: entries.map(Box::new),
+            items: items.map(Box::new),
+            keys: keyed.then(|| node.list_keys.clone()),
+            atomic,
+        })
     }
-    if let (true, Some(place)) = (uses_old, uncorrelated) {
-        let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
-        errors.push(FieldError::invalid(&at.child("rule"), said.rule.as_str(), detail));
+
+    fn own(&mut self, schema: &Value, node: &Node, decl: &Decl, place: &Place) -> Vec<Rule> {
+        let times = place.times.unwrap_or_else(|| openapi::cardinality(schema, place.root));
+        let mut own = Vec::new();
+        for (i, said) in node.expressions.iter().enumerate() {
+            let at = place.field.child("x-kubernetes-validations").index(i);
+            own.extend(self.rule(said, decl, &at, times, place.uncorrelated.as_ref()));
+        }
+        own
     }
-    if let (false, Some(optional)) = (uses_old, said.optional_old_self) {
-        let detail = "may not be set if oldSelf is not used in rule";
-        errors.push(FieldError::invalid(&at.child("optionalOldSelf"), optional, detail));
+
+    /// Counts what an expression may cost, and refuses it for itself.
+    fn cost(&mut self, field: Path, what: &str, cost: u64) {
+        if cost > RULE_LIMIT {
+            self.errors.push(FieldError::forbidden(&field, too_expensive(what, cost, RULE_LIMIT)));
+        }
+        self.total = self.total.saturating_add(cost);
+        if cost >= SCHEMA_LIMIT / 100 {
+            self.expensive.push((field, cost));
+        }
     }
-    let message = match said.message_expression.trim() {
-        "" => None,
-        source => {
-            let found = both.compile(source).map_err(|why| format!("messageExpression compilation failed: {why}"));
-            let text = found.and_then(|program| match program.may_be(&Type::String) {
+
+    /// Refuses them all together, and names the most expensive ones.
+    fn sum(&mut self, field: &Path) {
+        const NAMED: usize = 4;
+        if self.total <= SCHEMA_LIMIT {
+            return;
+        }
+        self.expensive.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
+        for (path, _) in self.expensive.iter().take(NAMED) {
+            let detail =
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            self.errors.push(FieldError::forbidden(path, detail));
+        }
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        self.errors.push(FieldError::forbidden(field, too_expensive(what, self.total, SCHEMA_LIMIT)));
+    }
+
+    fn rule(
+        &mut self,
+        said: &Said,
+        decl: &Decl,
+        at: &Path,
+        times: u64,
+        uncorrelated: Option<&Path>,
+    ) -> Option<Rule> {
+        let optional = said.optional_old_self == Some(true);
+        let old = match optional {
+            true => DeclKind::Other(Type::optional(decl.cel_type())).into(),
+            false => decl.clone(),
+        };
+        let env = Env::kubernetes(Extras::NONE).with("self", decl.clone()).with("oldSelf", old);
+        let program = if said.rule.trim().is_empty() {
+            None
+        } else {
+            let found = env.compile(&said.rule).map_err(|why| why.sentence());
+            let found = found.and_then(|program| match *program.result() == Type::Bool {
                 true => Ok(program),
-                false => Err("messageExpression must evaluate to a string".to_owned()),
+                false => Err("cel expression must evaluate to a bool".to_owned()),
             });
-            match text {
+            match found {
                 Ok(program) => Some(program),
-                Err(detail) => {
-                    errors.push(FieldError::invalid(&at.child("messageExpression"), source, detail));
+                Err(why) => {
+                    self.errors.push(wrong(said, &at.child("rule"), &why));
                     None
                 }
             }
+        };
+        let mut message = None;
+        if let Some(program) = &program {
+            self.cost(at.child("rule"), "estimated rule cost", program.most().saturating_mul(times));
+            if !said.message_expression.is_empty() {
+                let found = env.compile(&said.message_expression);
+                let found = found.map_err(|why| {
+                    let what = if why.planning { "instantiation" } else { "compilation" };
+                    format!("messageExpression {what} failed: {why}")
+                });
+                let found = found.and_then(|program| match *program.result() == Type::String {
+                    true => Ok(program),
+                    false => Err("messageExpression must evaluate to a string".to_owned()),
+                });
+                match found {
+                    Ok(program) => {
+                        let field = at.child("messageExpression");
+                        self.cost(field, "estimated messageExpression cost", program.most());
+                        message = Some(program);
+                    }
+                    Err(why) => self.errors.push(wrong(said, &at.child("messageExpression"), &why)),
+                }
+            }
         }
+        let uses_old = program.as_ref().is_some_and(|program| program.uses("oldSelf"));
+        if let (true, Some(place)) = (uses_old, uncorrelated) {
+            let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
+            self.errors.push(FieldError::invalid(&at.child("rule"), said.rule.as_str(), detail));
+        }
+        if let (false, Some(optional)) = (uses_old, said.optional_old_self) {
+            let detail = "may not be set if oldSelf is not used in rule";
+            self.errors.push(FieldError::invalid(&at.child("optionalOldSelf"), optional, detail));
+        }
+        Some(Rule { said: said.clone(), program: program?, message, uses_old })
+    }
+}
+
+/// The sentence about an expression that is no good, with the whole rule in it, as Go writes it.
+fn wrong(said: &Said, field: &Path, why: &str) -> FieldError {
+    let text = |text: &str| {
+        let quoted = Value::from(text).to_string();
+        quoted.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
     };
-    let said = Said {
-        rule: said.rule.clone(),
-        message: said.message.clone(),
-        message_expression: said.message_expression.clone(),
-        reason: said.reason.clone(),
-        field_path: said.field_path.clone(),
-        optional_old_self: said.optional_old_self,
+    let or_null = |given: &str| if given.is_empty() { "null".to_owned() } else { text(given) };
+    FieldError::invalid_whole(
+        field,
+        format!(
+            "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\"OptionalOldSelf\":{}}}: {why}",
+            text(&said.rule),
+            text(&said.message),
+            text(&said.message_expression),
+            or_null(&said.reason),
+            text(&said.field_path),
+            said.optional_old_self.map_or_else(|| "null".to_owned(), |optional| optional.to_string()),
+        ),
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a factor for people")]
+fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
+    let factor = cost as f64 / limit as f64;
+    let factor = match factor {
+        _ if factor > 100.0 => "more than 100x".to_owned(),
+        _ if factor < 1.5 => format!("{factor:.6}x"),
+        _ => format!("{factor:.1}x"),
     };
-    Some(Rule { said, program, message, uses_old })
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength \
+         where arrays, maps, and strings are declared)"
+    )
 }
 
 /// The rules that do not hold of an object; `old` is what it was before an update. After errors that say its shape is wrong no
-/// rule is run.
+/// rule is run. `place` is where the object is.
 #[must_use]
-pub fn validate(rules: &Rules, value: &Value, old: Option<&Value>, found: &Errors) -> Errors {
+pub fn validate(rules: &Rules, value: &Value, old: Option<&Value>, found: &Errors, place: &Path) -> Errors {
+    validate_within(rules, value, old, found, place, &mut Budget::admission())
+}
+
+/// The same with what is left of a budget.
+pub(super) fn validate_within(
+    rules: &Rules,
+    value: &Value,
+    old: Option<&Value>,
+    found: &Errors,
+    place: &Path,
+    budget: &mut Budget<'static>,
+) -> Errors {
     let blocking = |error: &FieldError| {
         use ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
         matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
     };
-    let nowhere = Path::new("");
     if found.iter().any(blocking) {
         let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to \
                       complete validation";
-        return vec![FieldError::invalid(&nowhere, Value::Null, detail)];
+        return vec![FieldError::invalid(place, Value::Null, detail)];
     }
-    let mut run = Run { errors: Errors::new(), budget: Budget::admission(), over: false };
-    run.at(rules, value, old, &nowhere, false);
+    let mut run = Run { errors: Errors::new(), budget, over: false };
+    run.at(rules, value, old, place, false);
     run.errors
 }
 
-struct Run {
+struct Run<'b> {
     errors: Errors,
-    budget: Budget<'static>,
+    budget: &'b mut Budget<'static>,
     over: bool,
 }
 
-impl Run {
+impl Run<'_> {
     /// `settled`: what is around the value, as far as it can be compared, is as it was.
     fn at(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, path: &Path, settled: bool) {
         if value.is_null() || self.over {
@@ -343,7 +433,7 @@ impl Run {
             None if optional => activation.with("oldSelf", Cel::Optional(None)),
             None => activation,
         };
-        match rule.program.evaluate(&activation, &mut self.budget) {
+        match rule.program.evaluate(&activation, self.budget) {
             Ok(Cel::Bool(true)) => return,
             Ok(_) => {}
             Err(fault) => return self.fault(rules, rule, &fault, path),
@@ -352,7 +442,7 @@ impl Run {
         if settled && !rule.uses_old {
             return;
         }
-        let said = rule.message.as_ref().and_then(|message| message.evaluate(&activation, &mut self.budget).ok());
+        let said = rule.message.as_ref().and_then(|message| message.evaluate(&activation, self.budget).ok());
         let said = said.map(|said| said.text()).map(|said| said.trim().to_owned());
         let usable = |said: &String| !said.is_empty() && !said.contains(['\n', '\r']);
         let detail = said.filter(usable).unwrap_or_else(|| rule.said.default_message());
@@ -396,7 +486,7 @@ mod tests {
     use serde_json::json;
 
     fn rules(schema: &Value) -> (Option<Rules>, Vec<String>) {
-        let (rules, errors) = compile(&Node::of(schema), &Path::new("s"));
+        let (rules, errors) = compile(schema, &Node::of(schema), true, &Path::new("s"));
         (rules, shown(&errors))
     }
 
@@ -416,7 +506,7 @@ mod tests {
         let rules = rules.unwrap();
         let object = |min: i64, max: i64, names: Value| json!({"metadata": {"name": "a"}, "spec": {"min": min, "max": max, "names": names}});
         let check = |new: &Value, old: Option<&Value>, sentences: &[&str]| {
-            assert_eq!(shown(&validate(&rules, new, old, &Errors::new())), sentences, "{new}");
+            assert_eq!(shown(&validate(&rules, new, old, &Errors::new(), &Path::new(""))), sentences, "{new}");
         };
         check(&object(0, 5, json!([])), None, &[]);
         check(
@@ -444,26 +534,31 @@ mod tests {
             &["<nil>: Invalid value: failed rule: self.metadata.name.startsWith('a')"],
         );
         let blocked = vec![FieldError::required(&Path::new("spec"), "")];
-        assert_eq!(validate(&rules, &old, None, &blocked).len(), 1);
+        assert_eq!(validate(&rules, &old, None, &blocked, &Path::new("")).len(), 1);
     }
 
     #[test]
     fn rules_that_cannot_be_are_refused() {
         let of = |rule: Value| {
-            rules(&json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object",
-                "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]}}}}))
+            rules(&json!({"type": "object", "properties": {"l": {"type": "array", "maxItems": 10, "items": {"type": "object",
+                "properties": {"n": {"type": "integer"}, "any": {"x-kubernetes-int-or-string": true}},
+                "x-kubernetes-validations": [rule]}}}}))
             .1
         };
         let at = "s.properties[l].items.x-kubernetes-validations[0]";
+        let shown = |rule: &str, message: &str| {
+            format!(r#"{{"Rule":"{rule}","Message":"","MessageExpression":"{message}","Reason":null,"FieldPath":"","OptionalOldSelf":null}}"#)
+        };
         let said = of(json!({"rule": "self.none > 1"}));
-        assert!(
-            said.len() == 1 && said[0].contains("compilation failed: ERROR: <input>:1:5: undefined field 'none'"),
-            "{said:?}"
-        );
-        assert_eq!(
-            of(json!({"rule": "self.n"})),
-            [format!("{at}.rule: Invalid value: \"self.n\": cel expression must evaluate to a bool"),]
-        );
+        let begin = format!("{at}.rule: Invalid value: {}: compilation failed: ", shown("self.none \\u003e 1", ""));
+        assert!(said.len() == 1 && said[0].starts_with(&begin), "{said:?}");
+        assert!(said[0].contains("ERROR: <input>:1:5: undefined field 'none'"), "{said:?}");
+        for rule in ["self.n", "self.any"] {
+            assert_eq!(
+                of(json!({"rule": rule})),
+                [format!("{at}.rule: Invalid value: {}: cel expression must evaluate to a bool", shown(rule, ""))]
+            );
+        }
         assert_eq!(
             of(json!({"rule": "self.n > oldSelf.n"})),
             [format!(
@@ -473,7 +568,54 @@ mod tests {
         );
         assert_eq!(
             of(json!({"rule": "true", "messageExpression": "1"})),
-            [format!("{at}.messageExpression: Invalid value: \"1\": messageExpression must evaluate to a string"),]
+            [format!(
+                "{at}.messageExpression: Invalid value: {}: messageExpression must evaluate to a string",
+                shown("true", "1")
+            )]
         );
+        assert_eq!(
+            of(json!({"rule": "true", "optionalOldSelf": true})),
+            [format!("{at}.optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule")]
+        );
+    }
+
+    #[test]
+    fn rules_that_may_cost_too_much_are_refused() {
+        const ADVICE: &str = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and \
+                              strings are declared)";
+        let list = |bound: Value, rules: usize, rule: &str| {
+            let rules: Vec<Value> = (0..rules).map(|_| json!({"rule": rule})).collect();
+            let mut list = json!({"type": "array", "items": {"type": "string", "maxLength": 10},
+                "x-kubernetes-validations": rules});
+            crate::value::set(&mut list, "maxItems", bound);
+            json!({"type": "object", "properties": {"l": list}})
+        };
+        let check = |schema: &Value, expected: &[String]| assert_eq!(rules(schema).1, expected, "{schema}");
+        let quadratic = "self.all(x, self.exists_one(y, x == y))";
+        let at = "s.properties[l].x-kubernetes-validations";
+        check(&list(json!(100), 1, quadratic), &[]);
+        let mut unbounded = list(json!(1), 1, quadratic);
+        crate::value::remove(&mut unbounded, "properties.l.maxItems");
+        let much = |what: &str| format!("{what} exceeds budget by factor of more than 100x {ADVICE}");
+        let total = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        let contributed =
+            "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+        check(
+            &unbounded,
+            &[
+                format!("{at}[0].rule: Forbidden: {}", much("estimated rule cost")),
+                format!("{at}[0].rule: Forbidden: {contributed}"),
+                format!("s: Forbidden: {}", much(total)),
+            ],
+        );
+        // Each is cheap enough, but all together are not.
+        let many = rules(&list(json!(500), 100, quadratic)).1;
+        let named: Vec<String> = (0..4).map(|i| format!("{at}[{i}].rule: Forbidden: {contributed}")).collect();
+        assert!(many.len() == 5 && many[..4] == named, "{many:?}");
+        assert!(many[4].starts_with(&format!("s: Forbidden: {total} exceeds budget by factor of ")), "{many:?}");
+        // A rule at the elements of an unbounded list counts as often as there can be elements.
+        let element = json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "string",
+            "x-kubernetes-validations": [{"rule": "self.contains('x')"}]}}}});
+        assert!(rules(&element).1[0].starts_with("s.properties[l].items.x-kubernetes-validations[0].rule: Forbidden: "));
     }
 }

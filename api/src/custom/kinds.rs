@@ -4,6 +4,7 @@
 //! what was made and asks again only for definitions that say something new.
 
 use super::cells::{self, JsonPath};
+use super::conversion::Conversion;
 use super::expressions::{self, Rules};
 use super::schema::Node;
 use super::{lists, settle, types, validate};
@@ -34,8 +35,8 @@ pub struct Custom {
     /// Fields that select, as clients name them.
     selectable: Vec<&'static str>,
     scale: Option<Scale>,
-    /// Another version is stored, and only a webhook can convert.
-    pub needs_webhook: bool,
+    /// Only a webhook can convert between the versions.
+    pub conversion: Option<&'static Conversion>,
 }
 
 #[derive(Debug)]
@@ -75,7 +76,7 @@ pub fn define(definition: &Value) -> Option<Defined> {
         short: keep_all(value::items(spec, "names.shortNames")),
         categories: keep_all(value::items(spec, "names.categories")),
         namespaced: value::text(spec, "scope") == "Namespaced",
-        by_webhook: value::text(spec, "conversion.strategy") == "Webhook",
+        conversion: Conversion::read(spec).map(|conversion| &*Box::leak(Box::new(conversion))),
     };
     let versions = value::items(spec, "versions");
     let stored = versions.iter().find(|version| value::flag(version, "storage"))?;
@@ -101,7 +102,7 @@ struct Names {
     short: &'static [&'static str],
     categories: &'static [&'static str],
     namespaced: bool,
-    by_webhook: bool,
+    conversion: Option<&'static Conversion>,
 }
 
 impl Names {
@@ -139,7 +140,7 @@ impl Names {
             aged: columns.is_empty(),
             selectable: selectable.map(|field| keep(value::text(field, "jsonPath").trim_start_matches('.'))).collect(),
             scale,
-            needs_webhook: self.by_webhook && stored.is_some(),
+            conversion: self.conversion,
         }));
         let mut shown = vec![Column { description: "Name must be unique within a namespace.", ..Column::NAME }];
         shown.extend(columns.iter().filter(|column| column_path(column).is_some()).map(column));
@@ -299,9 +300,9 @@ impl Custom {
 
     /// What the rules in CEL say.
     fn expressions(&self, errors: &mut Errors, new: &Value, old: Option<&Value>) {
-        let rules = self.rules.get_or_init(|| expressions::compile(self.node(), &Path::new("")).0);
+        let rules = self.rules.get_or_init(|| expressions::compile(&self.schema(), self.node(), true, &Path::new("")).0);
         if let Some(rules) = rules {
-            let more = expressions::validate(rules, new, old, errors);
+            let more = expressions::validate(rules, new, old, errors, &Path::new(""));
             errors.extend(more);
         }
     }
@@ -348,7 +349,7 @@ fn count(errors: &mut Errors, object: &Value, path: &str) {
     }
 }
 
-fn go_type(value: &Value) -> &'static str {
+pub(super) fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

@@ -4,6 +4,7 @@
 //! stores or watches; never knows a single definition.
 
 pub mod cells;
+pub mod conversion;
 pub mod expressions;
 pub mod formats;
 pub mod kinds;

@@ -3,8 +3,9 @@
 //! Source: upstream's documentation of structural schemas, with its sentences. Never looks at an object.
 
 use super::schema::{Node, compile};
-use super::{lists, settle, validate};
-use crate::field_path::{Errors, FieldError, Path};
+use super::{expressions, lists, settle, validate};
+use crate::cel::Budget;
+use crate::field_path::{ErrorType, Errors, FieldError, Path};
 use serde_json::{Map, Value, json};
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
@@ -548,11 +549,18 @@ fn expressions(errors: &mut Errors, schema: Raw<'_>, field: &Path) {
 #[must_use]
 pub fn defaults(schema: &Value, field: &Path) -> Errors {
     let mut errors = Errors::new();
-    default(&mut errors, &Node::of(schema), field, false, true);
+    default(&mut errors, (schema, &Node::of(schema)), field, false, true, &mut Budget::admission());
     errors
 }
 
-fn default(errors: &mut Errors, node: &Node, field: &Path, inside_meta: bool, root: bool) {
+fn default(
+    errors: &mut Errors,
+    (schema, node): (&Value, &Node),
+    field: &Path,
+    inside_meta: bool,
+    root: bool,
+    budget: &mut Budget<'static>,
+) {
     let at = field.child("default");
     if let Some(value) = &node.default {
         let mut pruned = value.clone();
@@ -561,7 +569,11 @@ fn default(errors: &mut Errors, node: &Node, field: &Path, inside_meta: bool, ro
             invalid(errors, &at, value.clone(), "must not have unknown fields");
         }
         let path = at.to_string();
-        errors.extend(validate::validate(value, None, node, &path));
+        let found = validate::validate(value, None, node, &path);
+        if found.is_empty() {
+            errors.extend(by_rules((schema, node), value, &at, root || node.embedded, budget));
+        }
+        errors.extend(found);
         errors.extend(
             lists::validate(value, node)
                 .into_iter()
@@ -569,12 +581,38 @@ fn default(errors: &mut Errors, node: &Node, field: &Path, inside_meta: bool, ro
         );
     }
     if let Some(items) = &node.items {
-        default(errors, items, &field.child("items"), inside_meta, false);
+        let below = schema.get("items").unwrap_or(&Value::Null);
+        default(errors, (below, items), &field.child("items"), inside_meta, false, budget);
     }
     for (name, property) in &node.properties {
         let of_meta = (node.embedded || root) && META.contains(&name.as_str());
-        default(errors, property, &field.child("properties").key(name), inside_meta || of_meta, false);
+        let below = schema.get("properties").and_then(|properties| properties.get(name)).unwrap_or(&Value::Null);
+        let at = field.child("properties").key(name);
+        default(errors, (below, property), &at, inside_meta || of_meta, false, budget);
     }
+}
+
+/// What the rules of a schema say of its default: as a value that stays what it was, and as one that is new.
+fn by_rules(
+    (schema, node): (&Value, &Node),
+    value: &Value,
+    at: &Path,
+    root: bool,
+    budget: &mut Budget<'static>,
+) -> Errors {
+    if !has_expressions(schema) {
+        return Errors::new();
+    }
+    // Rules that are none are complained about where they stand.
+    let (Some(rules), wrong) = expressions::compile(schema, node, root, at) else { return Errors::new() };
+    if wrong.iter().any(|error| error.kind != ErrorType::Forbidden) {
+        return Errors::new();
+    }
+    let errors = expressions::validate_within(&rules, value, Some(value), &Errors::new(), at, budget);
+    if !errors.is_empty() {
+        return errors;
+    }
+    expressions::validate_within(&rules, value, None, &Errors::new(), at, budget)
 }
 
 /// Fields that may stand at the root of a schema whose status is a subresource.

@@ -4,8 +4,10 @@
 
 use api::kind::Kind;
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// Place of an object within its kind; ordered as lists are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,14 +38,29 @@ pub struct Entry {
     pub labels: Map<String, Value>,
     /// Values of the kind's selectable fields, in the kind's order.
     pub fields: Vec<String>,
+    /// The kind in whose version it is; `None` for one that was stored in another version and waits for a webhook to convert it.
+    pub kind: Option<&'static Kind>,
+    /// The store has it in a version that is not stored any more.
+    pub outdated: bool,
+    /// The same object in versions that only a webhook can make of it: asked for once, then remembered.
+    others: Mutex<Vec<Other>>,
+}
+
+/// An object in another version, once it is known.
+pub type Converted = Arc<OnceCell<Arc<Entry>>>;
+
+struct Other {
+    kind: &'static Kind,
+    entry: Converted,
 }
 
 impl Entry {
     /// From the store's bytes, which carry no `resourceVersion`.
     #[must_use]
-    pub fn new(kind: &Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
+    pub fn new(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
         let mut value: Value = serde_json::from_slice(stored).unwrap_or_default();
-        kind.restore(&mut value);
+        let outdated = kind.custom.is_some() && api::value::text(&value, "apiVersion") != kind.api_version();
+        let own = kind.restore(&mut value);
         let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
             Some(Value::Object(labels)) => labels.clone(),
             _ => Map::new(),
@@ -54,12 +71,44 @@ impl Entry {
             fields: kind.selectable_values(&value),
             json: if kind.custom.is_some() { versioned(kind, value, revision) } else { splice(stored, revision) },
             labels,
+            kind: own.then_some(kind),
+            outdated,
+            others: Mutex::default(),
         }
+    }
+
+    /// The same object as a webhook has made it of `kind`, another version.
+    #[must_use]
+    pub fn converted(&self, kind: &'static Kind, mut value: Value) -> Entry {
+        kind.restore(&mut value);
+        let key = storage::store::Key::new("", &self.key.namespace, &self.key.name);
+        let bytes = api::codec::json::encode(&value, kind.schema()).into();
+        let entry = Entry::new(kind, &key, self.revision, &bytes);
+        Entry { key: self.key.clone(), outdated: self.outdated, ..entry }
+    }
+
+    /// Where the object in the version of `kind` is, or will be once somebody has asked the webhook.
+    #[must_use]
+    pub fn other(&self, kind: &'static Kind) -> Converted {
+        let mut others = self.others.lock();
+        if let Some(other) = others.iter().find(|other| std::ptr::eq(other.kind, kind)) {
+            return Arc::clone(&other.entry);
+        }
+        let entry = Converted::default();
+        others.push(Other { kind, entry: Arc::clone(&entry) });
+        entry
+    }
+
+    /// It is in the version of this kind.
+    #[must_use]
+    pub fn is_of(&self, kind: &'static Kind) -> bool {
+        // By name as well: a definition that has changed meanwhile has kinds of its own.
+        self.kind.is_some_and(|own| std::ptr::eq(own, kind) || own.gvk() == kind.gvk())
     }
 
     /// An object that was never saved (dry run): it has no `resourceVersion`.
     #[must_use]
-    pub fn unsaved(kind: &Kind, key: &storage::store::Key, bytes: &Bytes) -> Entry {
+    pub fn unsaved(kind: &'static Kind, key: &storage::store::Key, bytes: &Bytes) -> Entry {
         Entry { json: bytes.clone(), ..Entry::new(kind, key, 0, bytes) }
     }
 

@@ -17,11 +17,13 @@ use std::sync::Arc;
 /// One object as the store has it now, or `None`.
 ///
 /// # Errors
-/// Those of the store.
+/// Those of the store and of conversion.
 pub async fn find(server: &Server, _permit: &Permit, target: &Target) -> Result<Option<Arc<Entry>>, Failure> {
     let key = target.key();
     let found = server.store.get(&key).await.map_err(|error| target.failure(error))?;
-    Ok(found.map(|found| Arc::new(Entry::new(target.kind.stored(), &key, found.revision.0, &found.bytes))))
+    let Some(found) = found else { return Ok(None) };
+    let entry = Arc::new(Entry::new(target.kind.stored(), &key, found.revision.0, &found.bytes));
+    Ok(Some(server.conversions.one(target.kind, entry).await?))
 }
 
 /// One object as the store has it now.
@@ -37,7 +39,9 @@ pub async fn get(server: &Server, permit: &Permit, target: &Target) -> Result<Ar
 #[must_use]
 pub fn served(kind: &'static Kind, entry: &Entry) -> Value {
     let mut value = entry.value();
-    kind.from_stored(&mut value);
+    if !entry.is_of(kind) {
+        kind.from_stored(&mut value);
+    }
     value
 }
 
@@ -82,17 +86,29 @@ impl Filter {
         Ok(Filter { namespace: target.namespace.clone(), name: target.name.clone(), labels, fields })
     }
 
-    /// The object is wanted. `kind` is the served one.
+    /// The object is wanted, as far as its place says.
+    #[must_use]
+    pub fn placed(&self, key: &Key) -> bool {
+        (self.namespace.is_empty() || self.namespace == *key.namespace)
+            && (self.name.is_empty() || self.name == *key.name)
+    }
+
+    /// Its place says all.
+    #[must_use]
+    pub fn is_place(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The object is wanted. `kind` is the served one, and the object's where only a webhook can convert.
     #[must_use]
     pub fn matches(&self, kind: &'static Kind, entry: &Entry) -> bool {
-        (self.namespace.is_empty() || self.namespace == *entry.key.namespace)
-            && (self.name.is_empty() || self.name == *entry.key.name)
+        self.placed(&entry.key)
             && self.labels.matches(&entry.labels)
             && (self.fields.is_empty() || self.fields_match(kind, entry))
     }
 
     fn fields_match(&self, kind: &'static Kind, entry: &Entry) -> bool {
-        if kind.stored_as.is_none() {
+        if kind.stored_as.is_none() || entry.is_of(kind) {
             return self.fields.matches(|name| entry.field(kind, name).map(str::to_owned));
         }
         // Fields of another served version are read from the converted object.
@@ -230,19 +246,54 @@ pub async fn list(
     };
     let inside = |key: &Key| filter.namespace.is_empty() || *filter.namespace == *key.namespace;
     let mut rest = snapshot.objects.range((begin, Bound::Unbounded)).take_while(|(key, _)| inside(key));
-    let wanted = rest.by_ref().filter(|(_, entry)| filter.matches(target.kind, entry));
-    let entries: Vec<Arc<Entry>> = wanted.take(options.limit).map(|(_, entry)| Arc::clone(entry)).collect();
-    let full = entries.len() == options.limit;
-    let more = full && rest.clone().any(|(_, entry)| filter.matches(target.kind, entry));
+    let (entries, more, left) = if target.kind.by_webhook() {
+        let placed = rest.filter(|(key, _)| filter.placed(key)).map(|(_, entry)| Arc::clone(entry)).collect();
+        converted(server, target, filter, options.limit, placed).await?
+    } else {
+        let wanted = rest.by_ref().filter(|(_, entry)| filter.matches(target.kind, entry));
+        let entries: Vec<Arc<Entry>> = wanted.take(options.limit).map(|(_, entry)| Arc::clone(entry)).collect();
+        let full = entries.len() == options.limit;
+        let more = full && rest.clone().any(|(_, entry)| filter.matches(target.kind, entry));
+        (entries, more, if more && filter.is_place() { rest.count() } else { 0 })
+    };
     let next = entries.last().filter(|_| more).map(|last| Continue {
         revision: snapshot.revision,
         namespace: last.key.namespace.to_string(),
         name: last.key.name.to_string(),
         at: from.filter(|from| from.revision != 0).map_or(now, |from| from.at),
     });
-    let unfiltered = filter.labels.is_empty() && filter.fields.is_empty();
-    let remaining = (more && unfiltered).then(|| rest.count());
+    let remaining = (more && filter.is_place()).then_some(left);
     Ok(Page { entries, revision: snapshot.revision, next, remaining })
+}
+
+/// Of the objects at the wanted places, in order: those of a page in the version asked for, whether there are more, and how many are
+/// left where only places count.
+async fn converted(
+    server: &Server,
+    target: &Target,
+    filter: &Filter,
+    limit: usize,
+    mut rest: Vec<Arc<Entry>>,
+) -> Result<(Vec<Arc<Entry>>, bool, usize), Failure> {
+    /// Objects that are converted before it is seen whether they were wanted.
+    const STEP: usize = 500;
+    if filter.is_place() {
+        let left = rest.len().saturating_sub(limit);
+        rest.truncate(limit);
+        server.conversions.all(target.kind, &mut rest).await?;
+        return Ok((rest, left > 0, left));
+    }
+    let mut out = Vec::new();
+    let step = STEP.max(limit.min(rest.len()));
+    for some in rest.chunks_mut(step.max(1)) {
+        server.conversions.all(target.kind, some).await?;
+        out.extend(some.iter().filter(|entry| filter.matches(target.kind, entry)).cloned());
+        if out.len() > limit {
+            out.truncate(limit);
+            return Ok((out, true, 0));
+        }
+    }
+    Ok((out, false, 0))
 }
 
 /// How long the pages of one list can be asked for, in seconds: the interval at which upstream compacts.

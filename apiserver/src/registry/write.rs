@@ -174,11 +174,33 @@ pub(super) fn refuse(target: &Target, object: &Value, errors: &api::field_path::
 }
 
 /// The bytes that the store keeps: in the stored version, encoded by its schema, without `resourceVersion`.
-pub(super) fn bytes(kind: &'static Kind, object: &Value) -> Bytes {
+///
+/// # Errors
+/// Those of conversion.
+pub(super) async fn bytes(server: &Server, kind: &'static Kind, object: &Value) -> Result<Bytes, Failure> {
     let mut object = object.clone();
     value::remove(&mut object, "metadata.resourceVersion");
-    kind.to_stored(&mut object);
-    api::codec::json::encode(&object, kind.stored().schema()).into()
+    if kind.by_webhook() {
+        object = server.conversions.value(kind.stored(), object).await?;
+    } else {
+        kind.to_stored(&mut object);
+    }
+    Ok(api::codec::json::encode(&object, kind.stored().schema()).into())
+}
+
+/// The kind of an object that is on its way out, and its last bytes. Where only a webhook can convert, it goes in the version in which
+/// it was asked for: nobody reads it again.
+pub(super) async fn last(
+    server: &Server,
+    kind: &'static Kind,
+    object: &Value,
+) -> Result<(&'static Kind, Bytes), Failure> {
+    if kind.by_webhook() {
+        let mut object = object.clone();
+        value::remove(&mut object, "metadata.resourceVersion");
+        return Ok((kind, api::codec::json::encode(&object, kind.schema()).into()));
+    }
+    Ok((kind.stored(), bytes(server, kind, object).await?))
 }
 
 /// Fields behind gates that are off go, and the defaults take their place.
@@ -218,16 +240,17 @@ async fn namespace_check(server: &Server, target: &Target) -> Result<Vec<Check>,
     }
 }
 
-/// Commits and returns the object at its new revision.
+/// Commits and returns the object, whose bytes are those of `kind`, at its new revision.
 ///
 /// # Errors
 /// Those of the store, untranslated: the caller decides what to try again.
 pub(super) async fn commit(
     server: &Server,
     target: &Target,
+    kind: &'static Kind,
     commit: Commit,
     bytes: &Bytes,
 ) -> Result<Arc<Entry>, StoreError> {
     let revision = server.store.commit(commit).await?;
-    Ok(Arc::new(Entry::new(target.kind.stored(), &target.key(), revision.0, bytes)))
+    Ok(Arc::new(Entry::new(kind, &target.key(), revision.0, bytes)))
 }

@@ -117,7 +117,7 @@ pub fn object(
     now: i64,
 ) -> Result<Answer, Failure> {
     let content_type = medium.encoding.content_type();
-    if medium.form == Form::Whole && medium.encoding == Encoding::Json && !medium.pretty && kind.stored_as.is_none() {
+    if medium.form == Form::Whole && medium.encoding == Encoding::Json && !medium.pretty && entry.is_of(kind) {
         return Ok(Answer::bytes(code, content_type, entry.json.clone()));
     }
     let body = match medium.form {
@@ -159,7 +159,11 @@ pub fn list(
     let content_type = medium.encoding.content_type();
     let list_kind = kind.list_kind();
     let body = match medium.form {
-        Form::Whole if medium.encoding == Encoding::Json && !medium.pretty && kind.stored_as.is_none() => {
+        Form::Whole
+            if medium.encoding == Encoding::Json
+                && !medium.pretty
+                && entries.iter().all(|entry| entry.is_of(kind)) =>
+        {
             return Ok(chained(kind, &list_kind, meta, entries, content_type));
         }
         Form::Whole => {

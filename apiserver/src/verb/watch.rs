@@ -7,6 +7,7 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure, status, stream};
 use crate::cache::{Change, Entry, Event, Watcher};
 use crate::registry::columns::{self, Include, ListMeta};
+use crate::registry::convert::Conversions;
 use crate::registry::read::{self, Filter, served};
 use crate::road::negotiated::{Encoding, Form, Medium};
 use crate::server::Server;
@@ -53,7 +54,9 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
             _ => cache.consistent().await.map_err(|error| call.target.failure(error))?,
         };
         let kind = call.target.kind;
-        first.extend(snapshot.objects.values().filter(|entry| filter.matches(kind, entry)).cloned());
+        let mut all: Vec<_> = snapshot.objects.values().filter(|entry| filter.placed(&entry.key)).cloned().collect();
+        server.conversions.all(kind, &mut all).await?;
+        first.extend(all.into_iter().filter(|entry| filter.matches(kind, entry)));
         snapshot.revision
     } else {
         match revision {
@@ -77,13 +80,14 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         filter,
         watcher,
         first,
-        early: early.into(),
+        early,
         end_of_initial,
         bookmarks,
         headed: false,
         deadline: Instant::now() + timeout,
         next_bookmark: Instant::now() + BOOKMARK_EVERY,
         stop: cache.end().clone(),
+        conversions: Arc::clone(&server.conversions),
         cache,
         clock: Arc::clone(&server.clock),
         done: false,
@@ -102,13 +106,14 @@ struct Watch {
     filter: Filter,
     watcher: Watcher,
     first: VecDeque<Arc<Entry>>,
-    early: VecDeque<Arc<Event>>,
+    early: Vec<Arc<Event>>,
     end_of_initial: Option<u64>,
     bookmarks: bool,
     headed: bool,
     deadline: Instant,
     next_bookmark: Instant,
     cache: Arc<crate::cache::Cache>,
+    conversions: Arc<Conversions>,
     clock: Arc<dyn storage::clock::Clock>,
     stop: tokio_util::sync::CancellationToken,
     done: bool,
@@ -138,10 +143,9 @@ impl Watch {
         if let Some(revision) = self.end_of_initial.take() {
             self.frames.bookmark(&mut out, revision, true);
         }
-        for event in std::mem::take(&mut self.early) {
-            self.event(&mut out, &event, now);
-        }
-        while out.is_empty() {
+        let early = std::mem::take(&mut self.early);
+        self.events(&mut out, early, now).await;
+        while out.is_empty() && !self.done {
             let events = tokio::select! {
                 () = tokio::time::sleep_until(self.deadline) => return None,
                 () = self.stop.cancelled() => return None,
@@ -153,7 +157,7 @@ impl Watch {
             };
             let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
             match events {
-                Ok(events) => events.iter().for_each(|event| self.event(&mut out, event, now)),
+                Ok(events) => self.events(&mut out, events, now).await,
                 Err(error) => {
                     let kind = self.frames.kind;
                     let failure = Failure::Store {
@@ -167,6 +171,17 @@ impl Watch {
             }
         }
         Some(out.freeze())
+    }
+
+    /// Writes events; an object that cannot be had in the version of the watch ends it.
+    async fn events(&mut self, out: &mut BytesMut, events: Vec<Arc<Event>>, now: i64) {
+        match converted(&self.conversions, self.frames.kind, &self.filter, events).await {
+            Ok(events) => events.iter().for_each(|event| self.event(out, event, now)),
+            Err(failure) => {
+                self.frames.error(out, &status(failure));
+                self.done = true;
+            }
+        }
     }
 
     fn event(&mut self, out: &mut BytesMut, event: &Event, now: i64) {
@@ -186,10 +201,38 @@ impl Watch {
         };
         let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
         while let Ok(Ok(events)) = tokio::time::timeout(Duration::ZERO, self.watcher.next()).await {
-            events.iter().for_each(|event| self.event(out, event, now));
+            self.events(out, events, now).await;
+            if self.done {
+                return;
+            }
         }
         self.frames.bookmark(out, revision, false);
     }
+}
+
+/// Events with their objects in the version of the watch, without those at places that nobody watches.
+async fn converted(
+    conversions: &Conversions,
+    kind: &'static Kind,
+    filter: &Filter,
+    events: Vec<Arc<Event>>,
+) -> Result<Vec<Arc<Event>>, Failure> {
+    if !kind.by_webhook() {
+        return Ok(events);
+    }
+    let wanted: Vec<Arc<Event>> = events.into_iter().filter(|event| filter.placed(&event.object.key)).collect();
+    // What an object was before counts for selectors alone.
+    let before = |event: &Event| event.previous.clone().filter(|_| !filter.is_place());
+    let mut entries: Vec<Arc<Entry>> =
+        wanted.iter().flat_map(|event| [Some(Arc::clone(&event.object)), before(event)]).flatten().collect();
+    conversions.all(kind, &mut entries).await?;
+    let mut entries = entries.into_iter();
+    let events = wanted.into_iter().map(|event| {
+        let object = entries.next().unwrap_or_else(|| Arc::clone(&event.object));
+        let previous = if before(&event).is_some() { entries.next() } else { event.previous.clone() };
+        Arc::new(Event { kind: event.kind, object, previous })
+    });
+    Ok(events.collect())
 }
 
 /// Writes frames in the client's encoding.
@@ -202,7 +245,7 @@ struct Frames {
 impl Frames {
     fn object(&self, out: &mut BytesMut, change: &str, entry: &Entry, revision: u64, now: i64, headed: &mut bool) {
         let plain = self.medium.form == Form::Whole && self.medium.encoding == Encoding::Json;
-        if plain && self.kind.stored_as.is_none() {
+        if plain && entry.is_of(self.kind) {
             self.json(out, change, &entry.json);
             return;
         }

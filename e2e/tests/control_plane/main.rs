@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod certificates;
 mod client;
+mod conversion;
 mod custom;
 mod encryption;
 mod objects;

@@ -2,96 +2,29 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 #![allow(clippy::needless_pass_by_value, reason = "literals of JSON read better without a borrow")]
 
-use e2e::{Http, control_plane, eventually, runtime};
+use e2e::{Http, Reply, TlsServer, base64, control_plane, eventually};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A webhook that answers by the path it is asked at, and remembers what it was asked.
 struct Hook {
-    port: u16,
-    authority: String,
-    asked: Mutex<Vec<(String, Value)>>,
-    connections: AtomicUsize,
+    server: TlsServer,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Hook {
     /// Serves under these names.
     fn serve(names: &[&str]) -> Arc<Hook> {
-        let authority_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.self_signed(&authority_key).unwrap().pem();
-        let issuer = Issuer::new(params, authority_key);
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-        let chain = vec![CertificateDer::from(leaf.der().to_vec())];
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config =
-            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let hook = Arc::new(Hook { port, authority, asked: Mutex::default(), connections: AtomicUsize::new(0) });
-        let own = Arc::clone(&hook);
-        runtime().spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                let (hook, acceptor) = (Arc::clone(&own), acceptor.clone());
-                runtime().spawn(async move {
-                    let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    hook.connections.fetch_add(1, Ordering::Relaxed);
-                    let service = hyper::service::service_fn(|request| hook.answer(request));
-                    let _ =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
-                });
-            }
-        });
-        hook
-    }
-
-    async fn answer(&self, request: http::Request<Incoming>) -> Result<http::Response<Full<Bytes>>, hyper::Error> {
-        let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await?.to_bytes();
-        let review: Value = serde_json::from_slice(&body).unwrap();
-        let asked = review["request"].clone();
-        self.asked.lock().unwrap().push((path.clone(), asked.clone()));
-        let patch = |operations: Value| {
-            let text = base64(operations.to_string().as_bytes());
-            json!({"allowed": true, "patchType": "JSONPatch", "patch": text})
-        };
-        let mut response = match path.as_str() {
-            "/deny" => json!({"allowed": false, "status": {"code": 403, "reason": "Sleepy", "message": "not today"}}),
-            "/warn" => json!({"allowed": true, "warnings": ["say \"please\""], "auditAnnotations": {"a": "b"}}),
-            "/add" => patch(
-                json!([{"op": "add", "path": "/data/added", "value": "1"}, {"op": "add", "path": "/nonsense", "value": 1}]),
-            ),
-            "/count" => {
-                let before = asked["object"]["data"]["count"].as_str().unwrap_or("0").parse::<u32>().unwrap();
-                patch(json!([{"op": "add", "path": "/data/count", "value": (before + 1).to_string()}]))
-            }
-            "/fail" => return Ok(http::Response::builder().status(500).body(Full::from("oh")).unwrap()),
-            "/slow" => {
-                tokio::time::sleep(Duration::from_secs(20)).await;
-                json!({"allowed": true})
-            }
-            _ => json!({"allowed": true}),
-        };
-        response["uid"] = asked["uid"].clone();
-        let answer = json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response});
-        Ok(http::Response::new(Full::from(answer.to_string())))
+        let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let own = Arc::clone(&asked);
+        let server = TlsServer::serve(names, move |request| answer(Arc::clone(&own), request));
+        Arc::new(Hook { server, asked })
     }
 
     /// What it was asked at a path since the last question about that.
@@ -106,7 +39,7 @@ impl Hook {
     /// A webhook of a configuration that asks here.
     fn webhook(&self, name: &str, path: &str, namespace: &str, further: Value) -> Value {
         let mut hook = json!({"name": format!("{name}.example.com"), "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "clientConfig": {"url": format!("https://localhost:{}{path}", self.port), "caBundle": base64(self.authority.as_bytes())},
+            "clientConfig": {"url": format!("https://localhost:{}{path}", self.server.port), "caBundle": base64(self.server.authority.as_bytes())},
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
             "rules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]});
         for (field, value) in further.as_object().into_iter().flatten() {
@@ -116,18 +49,39 @@ impl Hook {
     }
 }
 
-/// Standard base64.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let number = chunk.iter().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let letter = ALPHABET[(number >> (18 - 6 * place) & 63) as usize];
-            out.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+async fn answer(
+    asked_before: Arc<Mutex<Vec<(String, Value)>>>,
+    request: http::Request<Incoming>,
+) -> Result<Reply, hyper::Error> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await?.to_bytes();
+    let review: Value = serde_json::from_slice(&body).unwrap();
+    let asked = review["request"].clone();
+    asked_before.lock().unwrap().push((path.clone(), asked.clone()));
+    let patch = |operations: Value| {
+        let text = base64(operations.to_string().as_bytes());
+        json!({"allowed": true, "patchType": "JSONPatch", "patch": text})
+    };
+    let mut response = match path.as_str() {
+        "/deny" => json!({"allowed": false, "status": {"code": 403, "reason": "Sleepy", "message": "not today"}}),
+        "/warn" => json!({"allowed": true, "warnings": ["say \"please\""], "auditAnnotations": {"a": "b"}}),
+        "/add" => patch(
+            json!([{"op": "add", "path": "/data/added", "value": "1"}, {"op": "add", "path": "/nonsense", "value": 1}]),
+        ),
+        "/count" => {
+            let before = asked["object"]["data"]["count"].as_str().unwrap_or("0").parse::<u32>().unwrap();
+            patch(json!([{"op": "add", "path": "/data/count", "value": (before + 1).to_string()}]))
         }
-    }
-    out
+        "/fail" => return Ok(http::Response::builder().status(500).body(Full::from("oh")).unwrap()),
+        "/slow" => {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            json!({"allowed": true})
+        }
+        _ => json!({"allowed": true}),
+    };
+    response["uid"] = asked["uid"].clone();
+    let answer = json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response});
+    Ok(http::Response::new(Full::from(answer.to_string())))
 }
 
 /// A configuration that goes when the test is done.
@@ -222,7 +176,7 @@ fn a_validating_webhook_is_asked_and_its_word_counts() {
     let why = format!(
         "Internal error occurred: failed calling webhook \"slow.example.com\": failed to call webhook: Post \
          \"https://localhost:{}/slow?timeout=1s\": context deadline exceeded",
-        hook.port
+        hook.server.port
     );
     assert_eq!((slow.status, &slow.body["message"]), (500, &why.into()));
 
@@ -257,12 +211,12 @@ fn a_validating_webhook_is_asked_and_its_word_counts() {
     );
     assert_eq!(asked["oldObject"]["metadata"]["name"], "warned");
     assert_eq!(asked["options"]["kind"], "DeleteOptions");
-    let connections = hook.connections.load(Ordering::Relaxed);
+    let connections = hook.server.connections.load(Ordering::Relaxed);
     let questions = 8;
     for _ in 0..questions {
         http.post(&maps("hooked"), &config_map("denied"));
     }
-    let more = hook.connections.load(Ordering::Relaxed) - connections;
+    let more = hook.server.connections.load(Ordering::Relaxed) - connections;
     assert!(more < questions, "connections are used again: {more} new ones for {questions} questions");
 }
 
@@ -310,7 +264,7 @@ fn services_subresources_and_connections() {
     let part = |name: &str, resources: Value| {
         let rules = json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": resources}]);
         let mut webhook = hook.webhook(name, "/deny", "parts", json!({"rules": rules}));
-        let service = json!({"namespace": "parts", "name": "hook", "path": format!("/{name}"), "port": hook.port});
+        let service = json!({"namespace": "parts", "name": "hook", "path": format!("/{name}"), "port": hook.server.port});
         webhook["clientConfig"] = json!({"service": service, "caBundle": webhook["clientConfig"]["caBundle"]});
         webhook
     };

@@ -322,7 +322,7 @@ fn validate_schema(errors: &mut Errors, schema: &Value, has_status: bool, field:
     errors.extend(structural::words(schema, field));
     // Rules are read only where the schema is sound: their types come from it.
     if errors.len() == before && structural::has_expressions(schema) {
-        errors.extend(expressions::compile(&Node::of(schema), field).1);
+        errors.extend(expressions::compile(schema, &Node::of(schema), true, field).1);
     }
 }
 

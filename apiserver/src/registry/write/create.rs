@@ -84,7 +84,7 @@ pub async fn create(
     let mut attempts = Attempts::begin();
     while attempts.next().await {
         let claims = allocate::claim(server, target, &mut object, None).await?;
-        let stored = bytes(kind, &object);
+        let stored = bytes(server, kind, &object).await?;
         if options.dry_run {
             return dry_run(server, target, &stored, warnings).await;
         }
@@ -100,8 +100,11 @@ pub async fn create(
             checks: namespaces.clone(),
             claims: claims.claims.clone(),
         };
-        match commit(server, target, write, &stored).await {
-            Ok(entry) => return Ok(Written { entry, created: true, warnings }),
+        match commit(server, target, kind.stored(), write, &stored).await {
+            Ok(entry) => {
+                let entry = server.conversions.one(kind, entry).await?;
+                return Ok(Written { entry, created: true, warnings });
+            }
             Err(StoreError::Expectation { key, .. }) if key == target.key() => {
                 let mut status = Status::already_exists(target.resource(), &target.name);
                 if generated {
@@ -206,6 +209,6 @@ async fn dry_run(
     if there.is_some() {
         return Err(Status::already_exists(target.resource(), &target.name).into());
     }
-    let entry = Entry::unsaved(target.kind.stored(), &target.key(), stored);
-    Ok(Written { entry: Arc::new(entry), created: true, warnings })
+    let entry = Arc::new(Entry::unsaved(target.kind.stored(), &target.key(), stored));
+    Ok(Written { entry: server.conversions.one(target.kind, entry).await?, created: true, warnings })
 }

@@ -1,6 +1,6 @@
 //! Delete and deletecollection. What a deletion means is decided in `finalize.rs`.
 
-use super::{Attempts, Options, admission_request, bytes, commit};
+use super::{Attempts, Options, admission_request, bytes, commit, last};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::finalize::{self, Deletion, Propagation};
@@ -71,27 +71,28 @@ pub async fn delete(
         let now = i64::try_from(server.clock.unix_seconds()).unwrap_or(i64::MAX);
         let decision = finalize::decide(target.kind, &old, options.propagation, options.grace, now);
         let expect = Expect::At(Revision(entry.revision));
-        let (op, stored, gone, claims) = match &decision {
+        let (op, (kind, stored), gone, claims) = match &decision {
             Deletion::Unchanged => return Ok(Deleted { entry, gone: false }),
             Deletion::Pending(new) => {
-                let stored = bytes(target.kind, new);
+                let stored = bytes(server, target.kind, new).await?;
                 let op = Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: None };
-                (op, stored, false, Vec::new())
+                (op, (target.kind.stored(), stored), false, Vec::new())
             }
             Deletion::Gone => {
-                let stored = bytes(target.kind, &old);
+                let stored = last(server, target.kind, &old).await?;
                 // It ends as it was, which takes no key service.
                 let op = Op::Discard { key: target.key(), expect };
                 (op, stored, true, allocate::release(target, &old))
             }
         };
         if options.dry_run {
-            let entry = Arc::new(Entry::new(target.kind.stored(), &target.key(), entry.revision, &stored));
+            let entry = Arc::new(Entry::new(kind, &target.key(), entry.revision, &stored));
+            let entry = server.conversions.one(target.kind, entry).await?;
             return Ok(Deleted { entry, gone });
         }
         let write = Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims };
-        match commit(server, target, write, &stored).await {
-            Ok(entry) => return Ok(Deleted { entry, gone }),
+        match commit(server, target, kind, write, &stored).await {
+            Ok(entry) => return Ok(Deleted { entry: server.conversions.one(target.kind, entry).await?, gone }),
             Err(StoreError::Expectation { .. }) => tokio::task::yield_now().await,
             Err(error) => return Err(target.failure(error)),
         }

@@ -1,7 +1,7 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
 use super::{
-    Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, manager,
+    Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, last, manager,
 };
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
@@ -120,13 +120,18 @@ async fn attempt(
     let finished = finalize::is_finished(kind, &new);
     // Upstream writes the same bytes again when they lie under another key than a new write would.
     let stale = async || server.store.is_stale(&target.key()).await.map_err(|error| target.failure(error));
-    if new == *old && !finished && (options.dry_run || !stale().await?) {
+    // The same of an object that is stored in another version than a new write would have.
+    if new == *old && !finished && !entry.outdated && (options.dry_run || !stale().await?) {
         return Ok(Some(unchanged));
     }
     let claims = allocate::claim(server, target, &mut new, Some(old)).await?;
-    let stored = bytes(kind, &new);
+    let (stored_kind, stored) = match finished {
+        true => last(server, kind, &new).await?,
+        false => (kind.stored(), bytes(server, kind, &new).await?),
+    };
     if options.dry_run {
-        let entry = Arc::new(Entry::new(kind.stored(), &target.key(), entry.revision, &stored));
+        let entry = Arc::new(Entry::new(stored_kind, &target.key(), entry.revision, &stored));
+        let entry = server.conversions.one(kind, entry).await?;
         return Ok(Some(Written { entry, created: false, warnings }));
     }
     let expect = Expect::At(storage::store::Revision(entry.revision));
@@ -141,8 +146,11 @@ async fn attempt(
     };
     let write =
         Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims: claims_now };
-    match commit(server, target, write, &stored).await {
-        Ok(entry) => Ok(Some(Written { entry, created: false, warnings })),
+    match commit(server, target, stored_kind, write, &stored).await {
+        Ok(entry) => {
+            let entry = server.conversions.one(kind, entry).await?;
+            Ok(Some(Written { entry, created: false, warnings }))
+        }
         Err(StoreError::Expectation { .. }) if insists => {
             Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
         }
