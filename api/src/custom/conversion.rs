@@ -74,7 +74,9 @@ impl Conversion {
             .map(|(index, (original, mut object))| {
                 let wrong = |what: &str, at: bool, why: &str| match (many, at) {
                     (true, _) if what == "metadata" => {
-                        format!("conversion webhook for {of} returned invalid metadata in object at index {index}: {why}")
+                        format!(
+                            "conversion webhook for {of} returned invalid metadata in object at index {index}: {why}"
+                        )
                     }
                     (true, _) => {
                         format!("conversion webhook for {of} returned invalid converted object at index {index}: {why}")
@@ -94,7 +96,8 @@ impl Conversion {
     fn objects(&self, uid: &str, answer: &[u8]) -> Result<Vec<Value>, String> {
         let review: Value = serde_json::from_slice(answer)
             .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
-        let missing = |what: &str| format!("Object '{what}' is missing in '{}'", String::from_utf8_lossy(answer).trim());
+        let missing =
+            |what: &str| format!("Object '{what}' is missing in '{}'", String::from_utf8_lossy(answer).trim());
         let (version, kind) = (value::text(&review, "apiVersion"), value::text(&review, "kind"));
         if kind.is_empty() {
             return Err(missing("Kind"));

@@ -85,12 +85,7 @@ fn answers_that_are_wrong() {
     check(&["v1"], &one, &review("v1", &Value::Null), "failed: no response provided");
     check(&["v1"], &one, &review("v1", &json!({"uid": "2"})), r#"failed: expected response.uid="1", got "2""#);
     let status = |status: &str, message: &str| json!({"uid": "1", "result": {"status": status, "message": message}});
-    check(
-        &["v1"],
-        &one,
-        &review("v1", &status("Odd", "")),
-        "failed: response.result.status was 'Odd', not 'Success'",
-    );
+    check(&["v1"], &one, &review("v1", &status("Odd", "")), "failed: response.result.status was 'Odd', not 'Success'");
     check(&["v1beta1"], &one, &review("v1beta1", &status("Failure", "cannot")), "failed: cannot");
     check(&["v1"], &one, &with(&[]), "returned 0 objects, expected 1");
     check(

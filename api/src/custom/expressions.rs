@@ -224,22 +224,14 @@ impl Compiler {
         }
         self.expensive.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
         for (path, _) in self.expensive.iter().take(NAMED) {
-            let detail =
-                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            let detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             self.errors.push(FieldError::forbidden(path, detail));
         }
         let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         self.errors.push(FieldError::forbidden(field, too_expensive(what, self.total, SCHEMA_LIMIT)));
     }
 
-    fn rule(
-        &mut self,
-        said: &Said,
-        decl: &Decl,
-        at: &Path,
-        times: u64,
-        uncorrelated: Option<&Path>,
-    ) -> Option<Rule> {
+    fn rule(&mut self, said: &Said, decl: &Decl, at: &Path, times: u64, uncorrelated: Option<&Path>) -> Option<Rule> {
         let optional = said.optional_old_self == Some(true);
         let old = match optional {
             true => DeclKind::Other(Type::optional(decl.cel_type())).into(),
@@ -547,7 +539,9 @@ mod tests {
         };
         let at = "s.properties[l].items.x-kubernetes-validations[0]";
         let shown = |rule: &str, message: &str| {
-            format!(r#"{{"Rule":"{rule}","Message":"","MessageExpression":"{message}","Reason":null,"FieldPath":"","OptionalOldSelf":null}}"#)
+            format!(
+                r#"{{"Rule":"{rule}","Message":"","MessageExpression":"{message}","Reason":null,"FieldPath":"","OptionalOldSelf":null}}"#
+            )
         };
         let said = of(json!({"rule": "self.none > 1"}));
         let begin = format!("{at}.rule: Invalid value: {}: compilation failed: ", shown("self.none \\u003e 1", ""));
@@ -598,8 +592,7 @@ mod tests {
         crate::value::remove(&mut unbounded, "properties.l.maxItems");
         let much = |what: &str| format!("{what} exceeds budget by factor of more than 100x {ADVICE}");
         let total = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
-        let contributed =
-            "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+        let contributed = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
         check(
             &unbounded,
             &[
@@ -616,6 +609,8 @@ mod tests {
         // A rule at the elements of an unbounded list counts as often as there can be elements.
         let element = json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "string",
             "x-kubernetes-validations": [{"rule": "self.contains('x')"}]}}}});
-        assert!(rules(&element).1[0].starts_with("s.properties[l].items.x-kubernetes-validations[0].rule: Forbidden: "));
+        assert!(
+            rules(&element).1[0].starts_with("s.properties[l].items.x-kubernetes-validations[0].rule: Forbidden: ")
+        );
     }
 }

@@ -300,7 +300,8 @@ impl Custom {
 
     /// What the rules in CEL say.
     fn expressions(&self, errors: &mut Errors, new: &Value, old: Option<&Value>) {
-        let rules = self.rules.get_or_init(|| expressions::compile(&self.schema(), self.node(), true, &Path::new("")).0);
+        let rules =
+            self.rules.get_or_init(|| expressions::compile(&self.schema(), self.node(), true, &Path::new("")).0);
         if let Some(rules) = rules {
             let more = expressions::validate(rules, new, old, errors, &Path::new(""));
             errors.extend(more);

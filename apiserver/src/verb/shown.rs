@@ -160,9 +160,7 @@ pub fn list(
     let list_kind = kind.list_kind();
     let body = match medium.form {
         Form::Whole
-            if medium.encoding == Encoding::Json
-                && !medium.pretty
-                && entries.iter().all(|entry| entry.is_of(kind)) =>
+            if medium.encoding == Encoding::Json && !medium.pretty && entries.iter().all(|entry| entry.is_of(kind)) =>
         {
             return Ok(chained(kind, &list_kind, meta, entries, content_type));
         }

@@ -135,12 +135,7 @@ fn objects_are_what_they_are_in_every_version() {
     assert_eq!(made.get("unknown"), None);
     assert_eq!(things.get("v1", "a")["spec"], json!({"place": "h:1"}));
     let merge = |patch: &Value| {
-        things.http.send(
-            "PATCH",
-            &things.path("v2", "a"),
-            "application/merge-patch+json",
-            patch.to_string().as_bytes(),
-        )
+        things.http.send("PATCH", &things.path("v2", "a"), "application/merge-patch+json", patch.to_string().as_bytes())
     };
     let patched = merge(&json!({"spec": {"port": "2"}, "metadata": {"labels": {"x": "y"}}})).body;
     assert_eq!((&patched["spec"]["port"], &patched["metadata"]["generation"]), (&json!("2"), &json!(2)), "{patched}");
@@ -191,12 +186,14 @@ fn watches_see_their_version_and_an_event_is_converted_once() {
         for _ in 0..3 {
             watches.push(all.watch(&WatchParams::default(), version).await.unwrap().boxed());
         }
-        tokio::task::block_in_place(|| std::thread::scope(|scope| {
-            scope.spawn(|| {
-                things.asked();
-                things.create("v1", "b", &json!({"place": "h:2"}));
-            });
-        }));
+        tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    things.asked();
+                    things.create("v1", "b", &json!({"place": "h:2"}));
+                });
+            })
+        });
         for watch in &mut watches {
             let Some(WatchEvent::Added(seen)) = watch.try_next().await.unwrap() else { panic!("an addition") };
             assert_eq!(seen.data["spec"], json!({"host": "h", "port": "2"}));

@@ -264,7 +264,8 @@ fn services_subresources_and_connections() {
     let part = |name: &str, resources: Value| {
         let rules = json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": resources}]);
         let mut webhook = hook.webhook(name, "/deny", "parts", json!({"rules": rules}));
-        let service = json!({"namespace": "parts", "name": "hook", "path": format!("/{name}"), "port": hook.server.port});
+        let service =
+            json!({"namespace": "parts", "name": "hook", "path": format!("/{name}"), "port": hook.server.port});
         webhook["clientConfig"] = json!({"service": service, "caBundle": webhook["clientConfig"]["caBundle"]});
         webhook
     };
