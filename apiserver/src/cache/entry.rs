@@ -69,7 +69,11 @@ impl Entry {
             key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
             revision,
             fields: kind.selectable_values(&value),
-            json: if kind.custom.is_some() { versioned(kind, value, revision) } else { splice(stored, revision) },
+            json: if kind.custom.is_some() {
+                versioned(own.then_some(kind), value, revision)
+            } else {
+                splice(stored, revision)
+            },
             labels,
             kind: own.then_some(kind),
             outdated,
@@ -123,7 +127,7 @@ impl Entry {
     pub fn stored(&self, kind: &Kind) -> Bytes {
         let mut value = self.value();
         api::value::remove(&mut value, "metadata.resourceVersion");
-        api::codec::json::encode(&value, kind.schema()).into()
+        encoded(self.kind.map(|_| kind), &value)
     }
 
     /// The value of a field that `fieldSelector` names; `None` when the kind does not offer it.
@@ -140,12 +144,19 @@ impl Entry {
     }
 }
 
-/// The bytes of a custom resource, whose fields have no fixed places.
-fn versioned(kind: &Kind, mut value: Value, revision: u64) -> Bytes {
+/// The bytes of a custom resource, whose fields have no fixed places; as they are in a version that is not the kind's.
+fn versioned(kind: Option<&Kind>, mut value: Value, revision: u64) -> Bytes {
     if revision > 0 {
         api::value::set(&mut value, "metadata.resourceVersion", revision.to_string());
     }
-    api::codec::json::encode(&value, kind.schema()).into()
+    encoded(kind, &value)
+}
+
+fn encoded(kind: Option<&Kind>, value: &Value) -> Bytes {
+    match kind {
+        Some(kind) => api::codec::json::encode(value, kind.schema()).into(),
+        None => value.to_string().into(),
+    }
 }
 
 /// Writes `resourceVersion` behind `uid`, where upstream's field order has it.
