@@ -35,6 +35,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
         reconcile(server, &permit, &wanted).await?;
     }
     registrations(server, &permit).await?;
+    authentication(server, &permit).await?;
     ranges(server, &permit).await?;
     service(server, &permit).await
 }
@@ -127,6 +128,32 @@ async fn registrations(server: &Server, permit: &Permit) -> Result<(), Failure> 
         }
     }
     Ok(())
+}
+
+/// What aggregated API servers need to know of how users come to them: whose certificates are clients', and who may name users.
+async fn authentication(server: &Server, permit: &Permit) -> Result<(), Failure> {
+    let mut data = serde_json::Map::new();
+    if let Some(authority) = &server.config.client_ca {
+        data.insert("client-ca-file".to_owned(), authority.as_str().into());
+    }
+    if let Some(front) = &server.config.front_proxy {
+        for (name, text) in [
+            ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
+            ("requestheader-client-ca-file", front.authority.as_str()),
+            ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
+            ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
+            ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#),
+            ("requestheader-username-headers", r#"["X-Remote-User"]"#),
+        ] {
+            data.insert(name.to_owned(), text.into());
+        }
+    }
+    if data.is_empty() {
+        return Ok(());
+    }
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": data});
+    put(server, permit, object, "data").await
 }
 
 /// The Service through which pods find the API server, with this server as its endpoint.

@@ -58,8 +58,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             Ok(Answer::json(200, &body).with("cache-control", "public, max-age=3600"))
         }
         "/api" | "/apis" => {
-            if let Some(version) = aggregated_version(received.header("accept").unwrap_or_default())
-                && let Some(document) = offer.documents.aggregated(path, version)
+            let version = aggregated_version(received.header("accept").unwrap_or_default());
+            let merged = if path == "/apis" { server.aggregates.document(&offer, path, version) } else { None };
+            if let Some(version) = version
+                && let Some(document) = merged.as_ref().or_else(|| offer.documents.aggregated(path, version))
             {
                 let media = match version {
                     "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -71,9 +73,22 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
                 let address = format!("{}:{}", server.config.advertise, server.config.listen.port());
                 return Ok(Answer::json(200, &openapi::discovery::core_versions(&address)));
             }
-            plain(&offer, received, path)
+            match merged {
+                Some(document) => Ok(conditional(received, &document, "application/json", "public")),
+                None => plain(&offer, received, path),
+            }
         }
+        "/openapi/v3" => match server.aggregates.document(&offer, path, None) {
+            Some(document) => Ok(conditional(received, &document, "application/json", "no-cache, private")),
+            None => described(&offer, received, "v3"),
+        },
         _ if path.starts_with("/openapi/") => described(&offer, received, path.trim_start_matches("/openapi/")),
+        _ if path.starts_with("/apis/") && path.matches('/').count() == 2 => {
+            match server.aggregates.document(&offer, path, None) {
+                Some(document) => Ok(conditional(received, &document, "application/json", "public")),
+                None => plain(&offer, received, path),
+            }
+        }
         _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(&offer, received, path),
         _ => {
             for root in ["healthz", "livez", "readyz"] {

@@ -20,7 +20,7 @@ pub struct Document {
 }
 
 impl Document {
-    fn new(value: &Value) -> Document {
+    pub(crate) fn new(value: &Value) -> Document {
         let bytes = Bytes::from(value.to_string());
         let digest = Sha256::digest(&bytes);
         let etag = digest.iter().map(|byte| format!("{byte:02X}")).collect();

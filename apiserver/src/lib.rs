@@ -4,6 +4,7 @@
 //! the controllers' work, and they talk to this API like everybody else.
 #![forbid(unsafe_code)]
 
+mod aggregate;
 pub mod answer;
 pub mod authn;
 pub mod authz;
@@ -24,4 +25,4 @@ pub mod transport;
 pub mod verb;
 pub mod webhook;
 
-pub use server::{Config, Running, Server, StartError, start};
+pub use server::{Config, FrontProxy, Running, Server, StartError, start};

@@ -2,6 +2,7 @@
 //!
 //! Never handles a request; `road.rs` does.
 
+use crate::aggregate::{self, Aggregates};
 use crate::answer::Failure;
 use crate::authn::tokens::{self, TokenSigner, VerifyKey};
 use crate::authn::{self, Authenticators, User};
@@ -76,6 +77,8 @@ pub struct Config {
     pub kubelet_client: Option<Identity>,
     /// `--kubelet-certificate-authority`, PEM.
     pub kubelet_ca: Option<String>,
+    /// `--proxy-client-cert-file`, its key and `--requestheader-client-ca-file`: who we are to aggregated API servers.
+    pub front_proxy: Option<FrontProxy>,
     /// Roles of the controllers, bound to their service accounts in `kube-system`.
     pub controller_roles: Vec<authz::bootstrap::ControllerRole>,
     /// Threads that serve requests.
@@ -90,6 +93,15 @@ pub struct Config {
     pub served: Served,
     /// `gitVersion` of `/version`.
     pub version: String,
+}
+
+/// The certificate with which users are named to aggregated API servers, and the authority by which they know it.
+#[derive(Clone)]
+pub struct FrontProxy {
+    /// Of common name `front-proxy-client`.
+    pub identity: Identity,
+    /// PEM.
+    pub authority: String,
 }
 
 /// Why the server did not start.
@@ -166,6 +178,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// What is served now, and how it is described.
     pub offer: ArcSwap<Offer>,
+    /// Who else serves something.
+    pub aggregates: Aggregates,
     /// Ends watches.
     pub stop: CancellationToken,
     /// Bootstrap is done.
@@ -346,6 +360,7 @@ pub(crate) async fn serve(
             documents: Documents::new(config.served.kinds(), &config.version),
         }),
         ready: std::sync::atomic::AtomicBool::new(false),
+        aggregates: Aggregates::default(),
         stop: stop.clone(),
         config,
         store,
@@ -363,6 +378,7 @@ pub(crate) async fn serve(
         keys,
     });
     crd::start(&server).await?;
+    aggregate::start(&server);
     let workers = Workers::start(workers, &server, &tls, &stop).map_err(StartError::Workers)?;
     tokio::spawn(accept(listener, workers.clone(), stop));
     Ok(Running { server, workers, address })

@@ -22,6 +22,7 @@ pub mod watch;
 mod websocket;
 
 use self::options::WriteOptions;
+use crate::aggregate;
 use crate::answer::{Answer, Failure, refusal};
 use crate::discovery;
 use crate::registry::Target;
@@ -142,6 +143,9 @@ pub fn part_schema(gvk: Gvk) -> Result<SchemaRef<'static>, Failure> {
 /// Whatever the verb fails with.
 pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, Failure> {
     let notes = std::sync::Arc::clone(authorized.permit.notes());
+    if let Some(remote) = server.aggregates.of(&authorized.received.path) {
+        return aggregate::answer(server, authorized, &remote).await;
+    }
     let received = &authorized.received;
     if !received.info.is_resource {
         return discovery::answer(server, received).await;

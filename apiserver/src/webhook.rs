@@ -4,7 +4,7 @@
 //! so that no service proxy is needed. Source: upstream's `apiserver/pkg/util/webhook`.
 
 mod endpoints;
-mod trust;
+pub(crate) mod trust;
 
 use crate::cache::Caches;
 use admission::dynamic::{Asked, Caller, Client};
@@ -237,7 +237,7 @@ fn split(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// A failed connection in Go's words.
-fn dialed(host: &str, port: u16, error: &std::io::Error) -> String {
+pub(crate) fn dialed(host: &str, port: u16, error: &std::io::Error) -> String {
     let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let why = match error.kind() {
         ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),

@@ -9,6 +9,7 @@ use crate::place;
 use anyhow::Context as _;
 use api::features::Gates;
 use api::served::Served;
+use apiserver::FrontProxy;
 use apiserver::authn::User;
 use apiserver::authz::bootstrap::ControllerRole;
 use apiserver::encryption::Encryption;
@@ -116,6 +117,7 @@ pub(crate) async fn start(
         disable_admission: flags.disable_admission_plugins.clone(),
         kubelet_client: Some(identity(kubelet_client)),
         kubelet_ca: Some(authority.certificate().to_owned()),
+        front_proxy: Some(front_proxy(&pki)?),
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption: Arc::clone(&encryption),
@@ -142,6 +144,14 @@ pub(crate) async fn start(
     let host = if flags.bind_address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { flags.bind_address };
     let url = format!("https://{}", SocketAddr::new(host, api.address().port()));
     Ok(ControlPlane { api, authority, advertise, url })
+}
+
+/// Who the API server is to aggregated ones; an authority of its own vouches for it, so that no other certificate is taken for it.
+fn front_proxy(pki: &Path) -> anyhow::Result<FrontProxy> {
+    let authority = Authority::front_proxy(pki)?;
+    let subject = Subject { file: "front-proxy-client", name: "front-proxy-client", group: None, hosts: Vec::new() };
+    let client = authority.issue(&subject)?;
+    Ok(FrontProxy { identity: identity(client), authority: authority.certificate().to_owned() })
 }
 
 fn identity(pair: Pair) -> Identity {

@@ -45,19 +45,28 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Authority {
-    /// Reads the authority or makes one.
+    /// Reads the cluster's authority or makes one.
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Authority> {
+        Authority::named(directory, "ca", "kubernetes")
+    }
+
+    /// The same of the authority that vouches for the front proxy.
+    pub(crate) fn front_proxy(directory: &Path) -> anyhow::Result<Authority> {
+        Authority::named(directory, "front-proxy-ca", "front-proxy-ca")
+    }
+
+    fn named(directory: &Path, file: &str, common: &str) -> anyhow::Result<Authority> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let (certificate, key) = (directory.join("ca.crt"), directory.join("ca.key"));
+        let (certificate, key) = (directory.join(format!("{file}.crt")), directory.join(format!("{file}.key")));
         let pair = match (read(&certificate)?, read(&key)?) {
             (Some(certificate), Some(key)) => Pair { certificate, key },
             (None, None) => {
-                let pair = make_authority()?;
+                let pair = make_authority(common)?;
                 write_private(&key, &pair.key)?;
                 write_private(&certificate, &pair.certificate)?;
                 pair
             }
-            _ => anyhow::bail!("{} holds only one of ca.crt and ca.key", directory.display()),
+            _ => anyhow::bail!("{} holds only one of {file}.crt and {file}.key", directory.display()),
         };
         Ok(Authority { directory: directory.to_owned(), pair })
     }
@@ -123,9 +132,9 @@ pub(crate) fn token_key(directory: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
-fn make_authority() -> anyhow::Result<Pair> {
+fn make_authority(common: &str) -> anyhow::Result<Pair> {
     let mut params = CertificateParams::default();
-    params.distinguished_name = name("kubernetes", None);
+    params.distinguished_name = name(common, None);
     validity(&mut params, CA_DAYS);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

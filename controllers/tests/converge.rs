@@ -68,6 +68,7 @@ impl World {
             disable_admission: Vec::new(),
             kubelet_client: None,
             kubelet_ca: None,
+            front_proxy: None,
             controller_roles: controllers::rbac::rules()
                 .into_iter()
                 .map(|(service_account, rules)| ControllerRole {

@@ -35,6 +35,7 @@ fn config(encryption: &Arc<Encryption>, unsafe_deletion: bool) -> Config {
         disable_admission: vec!["ServiceAccount".to_owned()],
         kubelet_client: None,
         kubelet_ca: None,
+        front_proxy: None,
         controller_roles: Vec::new(),
         workers: 1,
         encryption: Arc::clone(encryption),

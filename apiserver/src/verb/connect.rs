@@ -7,6 +7,7 @@ use crate::answer::{Answer, Body, Failure, stream};
 use crate::registry::write::Options;
 use crate::registry::{Target, admitted, read};
 use crate::road::authorized::Permit;
+use crate::road::received::Received;
 use crate::server::Server;
 use crate::transport::{Upgrade, client_config, unjudged_client_config};
 use crate::webhook;
@@ -29,7 +30,8 @@ use tokio_rustls::TlsConnector;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Headers that belong to one hop.
-const HOP: [&str; 7] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "host", "content-length"];
+pub(crate) const HOP: [&str; 7] =
+    ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "host", "content-length"];
 
 /// What a part of a path shows as it is: RFC 3986's unreserved characters.
 const SEGMENT: &percent_encoding::AsciiSet =
@@ -85,25 +87,11 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let body = call.received().body.take();
     let frames = body.map(|chunk| chunk.map(Frame::data).map_err(|error| std::io::Error::other(error.to_string())));
     let request = request.body(StreamBody::new(frames)).map_err(Status::internal)?;
-    let mut response = send(server, &backend, request).await?;
+    let response = send(server, &backend, request).await?;
     let code = response.status().as_u16();
 
     if code == 101 {
-        let upgrade = call.received().request.extensions().get::<Upgrade>().and_then(Upgrade::take);
-        let Some(client) = upgrade else {
-            return Err(Status::bad_request("the connection cannot be upgraded").into());
-        };
-        let server_side = hyper::upgrade::on(&mut response);
-        tokio::task::spawn_local(async move {
-            let (Ok(client), Ok(backend)) = (client.await, server_side.await) else {
-                return;
-            };
-            // Either side may hang up at any time; that is how sessions end.
-            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await;
-        });
-        let mut answer = stream("", futures::stream::empty());
-        answer.code = 101;
-        return Ok(answer.with_all(passed_on(&response, true)));
+        return tunnel(call.received(), response);
     }
     // A kubelet's refusal is text; clients expect a Status.
     if code >= 400 && !proxy {
@@ -112,17 +100,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         return Err(backend_status(code, text).into());
     }
     let headers = passed_on(&response, false);
-    let body: Pieces = Box::pin(futures::stream::unfold(response, |mut response| async move {
-        loop {
-            match response.body_mut().frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some((Ok(data), response)),
-                    Err(_) => continue,
-                },
-                Err(error) => return Some((Err(std::io::Error::other(error)), response)),
-            }
-        }
-    }));
+    let body = pieces(response);
     if socket {
         let upgrade = call.received().request.extensions().get::<Upgrade>().and_then(Upgrade::take);
         let Some(client) = upgrade else {
@@ -159,6 +137,46 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     Ok(answer.with_all(headers))
 }
 
+/// The answer to a request whose connection the backend has upgraded: bytes go both ways from now on.
+///
+/// # Errors
+/// 400 when the client's connection cannot be.
+pub(crate) fn tunnel(
+    received: &Received,
+    mut response: http::Response<hyper::body::Incoming>,
+) -> Result<Answer, Failure> {
+    let upgrade = received.request.extensions().get::<Upgrade>().and_then(Upgrade::take);
+    let Some(client) = upgrade else {
+        return Err(Status::bad_request("the connection cannot be upgraded").into());
+    };
+    let server_side = hyper::upgrade::on(&mut response);
+    tokio::task::spawn_local(async move {
+        let (Ok(client), Ok(backend)) = (client.await, server_side.await) else {
+            return;
+        };
+        // Either side may hang up at any time; that is how sessions end.
+        let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await;
+    });
+    let mut answer = stream("", futures::stream::empty());
+    answer.code = 101;
+    Ok(answer.with_all(passed_on(&response, true)))
+}
+
+/// The body of an answer as it comes.
+pub(crate) fn pieces(response: http::Response<hyper::body::Incoming>) -> Pieces {
+    Box::pin(futures::stream::unfold(response, |mut response| async move {
+        loop {
+            match response.body_mut().frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => return Some((Ok(data), response)),
+                    Err(_) => continue,
+                },
+                Err(error) => return Some((Err(std::io::Error::other(error)), response)),
+            }
+        }
+    }))
+}
+
 /// The options of a connection as an object of their kind.
 fn connect_options(call: &Call) -> Value {
     let (Some(part), given) = (call.part, &call.received().query) else { return Value::Null };
@@ -188,7 +206,7 @@ fn connect_options(call: &Call) -> Value {
 }
 
 /// What a stream of bytes is to an answer.
-type Pieces = futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>>;
+pub(crate) type Pieces = futures::stream::LocalBoxStream<'static, Result<Bytes, std::io::Error>>;
 
 /// The page with its links led back through the proxy.
 fn rewritten(body: Pieces, prefix: &str) -> Pieces {
@@ -223,7 +241,7 @@ fn backend_status(code: u16, message: String) -> Status {
 }
 
 /// The backend's headers, without those of the hop.
-fn passed_on<B>(response: &http::Response<B>, upgraded: bool) -> Vec<(String, String)> {
+pub(crate) fn passed_on<B>(response: &http::Response<B>, upgraded: bool) -> Vec<(String, String)> {
     response
         .headers()
         .iter()
@@ -265,7 +283,10 @@ where
     exchange(TokioIo::new(tls), request).await.map_err(|error| unreachable(error.to_string()).into())
 }
 
-async fn exchange<I, B>(io: I, request: http::Request<B>) -> Result<http::Response<hyper::body::Incoming>, hyper::Error>
+pub(crate) async fn exchange<I, B>(
+    io: I,
+    request: http::Request<B>,
+) -> Result<http::Response<hyper::body::Incoming>, hyper::Error>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     B: hyper::body::Body<Data = Bytes> + 'static,

@@ -22,7 +22,7 @@ const OF_MACHINE: [&str; 4] = [
 ///
 /// # Errors
 /// When no authority can be read.
-pub(super) fn client_config(authorities: &str) -> Result<rustls::ClientConfig, String> {
+pub(crate) fn client_config(authorities: &str) -> Result<rustls::ClientConfig, String> {
     let own = !authorities.is_empty();
     let pem = if own {
         authorities.as_bytes().to_vec()
@@ -108,7 +108,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// A failed handshake in Go's words.
-pub(super) fn sentence(error: &std::io::Error) -> String {
+pub(crate) fn sentence(error: &std::io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let Some(Error::InvalidCertificate(why)) = tls else { return error.to_string() };
     let why = match why {

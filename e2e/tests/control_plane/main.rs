@@ -1,5 +1,6 @@
 //! The control plane alone, driven by stock kubectl, by plain requests and by a kube-rs client. No containers: pods stay pending.
 
+mod aggregated;
 mod apis;
 mod backup;
 mod bad_input;
