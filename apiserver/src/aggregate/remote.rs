@@ -41,7 +41,6 @@ pub(crate) struct Remote {
     pub(super) namespace: String,
     pub(super) service: String,
     pub(super) port: u16,
-    pub(super) group_priority: i64,
     pub(super) version_priority: i64,
     /// As its status says.
     pub(super) available: bool,
@@ -74,7 +73,6 @@ impl Remote {
             namespace: text(service, "namespace"),
             service: text(service, "name"),
             port: value::int(service, "port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
-            group_priority: value::int(spec, "groupPriorityMinimum").unwrap_or_default(),
             version_priority: value::int(spec, "versionPriority").unwrap_or_default(),
             available: is_available(object),
             spec: spec.clone(),
