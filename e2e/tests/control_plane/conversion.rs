@@ -192,7 +192,7 @@ fn watches_see_their_version_and_an_event_is_converted_once() {
                     things.asked();
                     things.create("v1", "b", &json!({"place": "h:2"}));
                 });
-            })
+            });
         });
         for watch in &mut watches {
             let Some(WatchEvent::Added(seen)) = watch.try_next().await.unwrap() else { panic!("an addition") };
