@@ -141,6 +141,12 @@ pub struct Options {
     pub node_startup_grace_period: Duration,
     /// `--node-monitor-period`: how often nodes are looked at.
     pub node_monitor_period: Duration,
+    /// `--cluster-cidr`: blocks out of which nodes get theirs; empty where nodes bring their own.
+    pub cluster_cidrs: Vec<ipnet::IpNet>,
+    /// `--node-cidr-mask-size-ipv4`: length of the blocks that nodes get.
+    pub node_cidr_mask_size_ipv4: u8,
+    /// `--node-cidr-mask-size-ipv6`: the same for IPv6.
+    pub node_cidr_mask_size_ipv6: u8,
 }
 
 impl Default for Options {
@@ -158,6 +164,9 @@ impl Default for Options {
             node_monitor_grace_period: Duration::from_secs(50),
             node_startup_grace_period: Duration::from_secs(60),
             node_monitor_period: Duration::from_secs(5),
+            cluster_cidrs: Vec::new(),
+            node_cidr_mask_size_ipv4: 24,
+            node_cidr_mask_size_ipv6: 64,
         }
     }
 }

@@ -27,6 +27,7 @@ controllers! {
     endpoints,
     endpoint_slice_mirroring,
     garbage_collector,
+    node_ipam,
     node_lifecycle,
     taint_eviction,
     pod_gc,
