@@ -23,7 +23,8 @@ fn request(pod: &core::Pod, name: &str) -> i64 {
         }
     }
     let apps = model::app_containers(pod).iter().map(of).fold(beside, i64::saturating_add);
-    apps.max(most)
+    let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get(name));
+    whole.and_then(quantity::milli).unwrap_or(apps.max(most))
 }
 
 /// The ports that a pod wants of the node: number, protocol, and address if it is not for all.
@@ -55,10 +56,8 @@ pub fn refusal(
 ) -> Option<(&'static str, String)> {
     let most = usize::try_from(config.max_pods).unwrap_or(usize::MAX);
     if others.len() >= most {
-        let text = format!(
-            "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {most}",
-            others.len()
-        );
+        let text =
+            format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {most}", others.len());
         return Some(("OutOfpods", text));
     }
     for (name, reason) in
@@ -70,7 +69,7 @@ pub fn refusal(
         if used.saturating_add(asked) > capacity {
             let unit = if name == "cpu" { 1 } else { 1000 };
             let text = format!(
-                "Pod was rejected: Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",
+                "Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",
                 asked / unit,
                 used / unit,
                 capacity / unit
@@ -79,8 +78,7 @@ pub fn refusal(
         }
     }
     if others.iter().any(|other| collide(pod, other)) {
-        let text =
-            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        let text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return Some(("NodePorts", text.to_owned()));
     }
     None

@@ -46,6 +46,11 @@ pub fn limits(pod: &core::Pod) -> Limits {
         if name == "cpu" { quantity::milli(value) } else { quantity::value(value) }
     };
     let total = |limit: bool, name: &str| -> Option<i64> {
+        let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+        let whole = whole.and_then(|whole| if limit { whole.limits.as_ref() } else { whole.requests.as_ref() });
+        if let Some(value) = whole.and_then(|whole| whole.get(name)) {
+            return if name == "cpu" { quantity::milli(value) } else { quantity::value(value) };
+        }
         let mut sum = 0_i64;
         for container in model::app_containers(pod) {
             sum = sum.saturating_add(of(container, limit, name).or((!limit).then_some(0))?);
@@ -70,6 +75,18 @@ pub fn limits(pod: &core::Pod) -> Limits {
     }
 }
 
+impl Limits {
+    /// Limits within which a pod may go from these to others: the wider of each. A limit of 0 is none, and widest.
+    pub fn widened(self, other: Self) -> Self {
+        let wider = |a: i64, b: i64| if a == 0 || b == 0 { 0 } else { a.max(b) };
+        Self {
+            shares: self.shares.max(other.shares),
+            quota: wider(self.quota, other.quota),
+            memory: wider(self.memory, other.memory),
+        }
+    }
+}
+
 fn unified() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
@@ -84,9 +101,16 @@ fn weight(shares: i64) -> i64 {
 /// # Errors
 /// The file system's.
 pub fn ensure(pod: &core::Pod) -> io::Result<()> {
+    apply(pod, limits(pod))
+}
+
+/// Makes a pod's cgroup and sets these limits, a limit of 0 as none.
+///
+/// # Errors
+/// The file system's; the kernel refuses a limit below what is in use, and one of version 1 below a container's.
+pub fn apply(pod: &core::Pod, limits: Limits) -> io::Result<()> {
     let path = path(pod);
     let path = path.trim_start_matches('/');
-    let limits = limits(pod);
     if unified() {
         let mut dir = PathBuf::from(ROOT);
         for part in Path::new(path).components() {
@@ -98,14 +122,12 @@ pub fn ensure(pod: &core::Pod) -> io::Result<()> {
             std::fs::create_dir_all(&dir)?;
         }
         set(&dir, "cpu.weight", &weight(limits.shares).to_string())?;
-        if limits.quota > 0 {
-            set(&dir, "cpu.max", &format!("{} 100000", limits.quota))?;
-        }
-        if limits.memory > 0 {
-            set(&dir, "memory.max", &limits.memory.to_string())?;
-        }
+        let or_max = |limit: i64| if limit > 0 { limit.to_string() } else { "max".to_owned() };
+        set(&dir, "cpu.max", &format!("{} 100000", or_max(limits.quota)))?;
+        set(&dir, "memory.max", &or_max(limits.memory))?;
         return Ok(());
     }
+    let or_none = |limit: i64| if limit > 0 { limit } else { -1 }.to_string();
     for controller in V1 {
         let hierarchy = Path::new(ROOT).join(controller);
         if !hierarchy.is_dir() {
@@ -116,11 +138,9 @@ pub fn ensure(pod: &core::Pod) -> io::Result<()> {
         match controller {
             "cpu" => {
                 set(&dir, "cpu.shares", &limits.shares.to_string())?;
-                if limits.quota > 0 {
-                    set(&dir, "cpu.cfs_quota_us", &limits.quota.to_string())?;
-                }
+                set(&dir, "cpu.cfs_quota_us", &or_none(limits.quota))?;
             }
-            "memory" if limits.memory > 0 => set(&dir, "memory.limit_in_bytes", &limits.memory.to_string())?,
+            "memory" => set(&dir, "memory.limit_in_bytes", &or_none(limits.memory))?,
             _ => {}
         }
     }

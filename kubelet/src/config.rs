@@ -228,6 +228,7 @@ pub fn container(
             container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned()),
         ),
         (names::POD_GRACE.to_owned(), crate::plan::grace_period(pod).to_string()),
+        (names::RESOURCES.to_owned(), crate::resize::text(container)),
     ]);
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt: inputs.attempt }),
@@ -400,7 +401,8 @@ pub fn qos(pod: &core::Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.qos_class.as_deref()).unwrap_or("BestEffort")
 }
 
-fn resources(pod: &core::Pod, container: &core::Container, node_memory: i64) -> v1::LinuxContainerResources {
+/// What the kernel is told of a container's resources.
+pub fn resources(pod: &core::Pod, container: &core::Container, node_memory: i64) -> v1::LinuxContainerResources {
     let asked = container.resources.clone().unwrap_or_default();
     let (limits, requests) = (asked.limits.unwrap_or_default(), asked.requests.unwrap_or_default());
     let cpu_limit = limits.get("cpu").and_then(quantity::milli).unwrap_or(0);

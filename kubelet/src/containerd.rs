@@ -1,6 +1,7 @@
 //! The containerd that belongs to one data directory: its configuration, its process and its death. It is started with a root, state
 //! and socket of its own, restarted when it dies, and adopted when it still runs from before.
-//! Never touches a shim or a container: those outlive containerd, and ending them is the kubelet's work through the CRI.
+//! Never touches a shim or a container while containerd is to run again: those outlive it, and ending them is the kubelet's work through the
+//! CRI.
 
 mod command;
 mod config;
@@ -8,6 +9,7 @@ mod image;
 mod mounts;
 mod pause;
 mod process;
+mod shims;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,9 +22,12 @@ use crate::cri::Cri;
 pub(crate) use command::run;
 pub use config::Version;
 pub(crate) use image::hex;
-pub use image::{NAMESPACE, PAUSE_IMAGE, ensure_pause_image, image_names, import_image, pause_archive};
+pub use image::{
+    NAMESPACE, PAUSE_IMAGE, ensure_pause_image, image_names, import_image, mount_image, pause_archive, unmount_image,
+};
 pub use mounts::unmount_below;
 use process::Process;
+pub use shims::end_shims;
 
 /// What a containerd of our own needs to know.
 #[derive(Clone, Debug)]

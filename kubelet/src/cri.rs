@@ -215,6 +215,13 @@ impl Cri {
         answer.status.ok_or_else(|| CriError::Failed("container status is empty".to_owned()))
     }
 
+    /// Changes the limits of a running container.
+    pub async fn update_resources(&self, id: &str, linux: v1::LinuxContainerResources) -> Result<(), CriError> {
+        let request = v1::UpdateContainerResourcesRequest { container_id: id.to_owned(), linux: Some(linux) };
+        self.runtime.clone().update_container_resources(timed(request, SHORT)).await?;
+        Ok(())
+    }
+
     /// Makes the runtime reopen a container's log file after it was moved away.
     pub async fn reopen_log(&self, id: &str) -> Result<(), CriError> {
         let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
@@ -397,5 +404,6 @@ async fn container(sandbox_id: String, status: v1::ContainerStatus) -> Container
         hash: status.annotations.get(names::HASH).cloned(),
         grace: status.annotations.get(names::POD_GRACE).and_then(|text| text.parse().ok()),
         log_path: status.log_path,
+        resources: status.annotations.get(names::RESOURCES).and_then(|text| serde_json::from_str(text).ok()),
     }
 }

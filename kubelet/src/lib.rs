@@ -40,6 +40,7 @@ pub mod plan;
 mod pods;
 pub mod probe;
 pub mod quantity;
+pub mod resize;
 mod serve;
 mod start;
 pub mod status;
@@ -161,6 +162,8 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
         services_known: AtomicBool::new(false),
         memory: i64::try_from(machine::memory().total).unwrap_or(i64::MAX),
         allocatable,
+        ledger: Mutex::default(),
+        freed: tokio::sync::watch::Sender::new(()),
         config,
     });
     let pods = pods::Pods::new(shared.clone(), stop.clone());

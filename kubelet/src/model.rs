@@ -34,7 +34,7 @@ pub struct Sandbox {
 }
 
 /// One container of a pod, running or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// Runtime id.
     pub id: String,
@@ -68,6 +68,8 @@ pub struct Container {
     pub grace: Option<i64>,
     /// Absolute path of its log.
     pub log_path: String,
+    /// The resources that it was made with; `None` when the runtime does not say.
+    pub resources: Option<core::ResourceRequirements>,
 }
 
 impl Container {
@@ -78,7 +80,7 @@ impl Container {
 }
 
 /// Everything the runtime holds of one pod, newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
     /// Sandboxes, newest first.
     pub sandboxes: Vec<Sandbox>,

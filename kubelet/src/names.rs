@@ -21,6 +21,9 @@ pub const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePoli
 /// Annotation: the pod's termination grace period, seconds.
 pub const POD_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 
+/// Annotation: `resources` of the container when it was made, JSON.
+pub const RESOURCES: &str = "io.kubernetes.container.resources";
+
 /// The runtime's selector for one pod.
 pub fn uid_selector(uid: &str) -> HashMap<String, String> {
     HashMap::from([(POD_UID.to_owned(), uid.to_owned())])

@@ -2,6 +2,7 @@
 //! configuration that containerd reads. Idempotent: what is there already is left, what differs is put right.
 //! Never gives a pod its address (the CNI plugins do) and never touches another instance's bridge, table or file.
 
+pub mod space;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Config {
     pub instance: String,
     /// The node's block of pod addresses.
     pub pod_cidr: PodCidr,
+    /// The block of all nodes' pods: within it pods show their own addresses.
+    pub cluster_cidr: PodCidr,
     /// Where containerd reads CNI configurations from.
     pub cni_conf_dir: PathBuf,
     /// Where the address plugin keeps which address is whose.
@@ -30,9 +33,16 @@ impl Config {
         Self {
             instance: data_dir.to_string_lossy().into_owned(),
             pod_cidr,
+            cluster_cidr: pod_cidr,
             cni_conf_dir: data_dir.join("cni/net.d"),
             ipam_dir: data_dir.join("cni/ipam"),
         }
+    }
+
+    /// The same as one of several nodes whose pods have addresses of `cluster`.
+    #[must_use]
+    pub fn within(self, cluster: PodCidr) -> Self {
+        Self { cluster_cidr: cluster, ..self }
     }
 
     /// The names it goes by on this machine.
@@ -72,7 +82,7 @@ pub async fn ensure(config: &Config) -> Result<std::net::Ipv4Addr, Error> {
     if forwarding.trim() != "1" {
         write(Path::new(FORWARDING), "1\n").await?;
     }
-    run("nft", &["-f", "-"], Some(&text::rules(&names, config.pod_cidr))).await?;
+    run("nft", &["-f", "-"], Some(&text::rules(&names, config.cluster_cidr))).await?;
     let file = config.conf_file();
     let list = text::conflist(&names, config.pod_cidr, mtu, &config.ipam_dir);
     if tokio::fs::read_to_string(&file).await.is_ok_and(|old| old == list) {
@@ -163,7 +173,7 @@ mod tests {
         let names = config.names();
         remove(&config).await.unwrap();
 
-        let other = Config { pod_cidr: PodCidr::parse("10.99.2.0/24").unwrap(), ..config.clone() };
+        let other = Config::under(&dir, PodCidr::parse("10.99.2.0/24").unwrap());
         for config in [&other, &config, &config] {
             assert_eq!(ensure(config).await.unwrap(), config.pod_cidr.gateway());
             let addresses = run("ip", &["-o", "-4", "address", "show", "dev", &names.bridge], None).await.unwrap();

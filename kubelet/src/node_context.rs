@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::cri::Cri;
 use crate::downward::Facts;
@@ -15,6 +16,7 @@ use crate::events::Recorder;
 use crate::images::Images;
 use crate::network_files::Cluster;
 use crate::objects::Objects;
+use crate::resize::Ledger;
 use crate::{Config, env, model};
 
 /// Shared parts of a running kubelet.
@@ -39,12 +41,23 @@ pub struct Node {
     pub memory: i64,
     /// What pods may use.
     pub allocatable: BTreeMap<String, Quantity>,
+    /// What the admitted pods were granted.
+    pub ledger: Mutex<Ledger>,
+    /// Tells of resources that became free.
+    pub freed: watch::Sender<()>,
 }
 
 impl Node {
     /// Where container logs are.
     pub fn logs(&self) -> PathBuf {
         self.config.root.join("log").join("pods")
+    }
+
+    /// Forgets what a pod was granted, so that others may have it.
+    pub fn release(&self, uid: &str) {
+        if self.ledger.lock().release(uid) {
+            self.freed.send_replace(());
+        }
     }
 
     /// What the pod object does not say of a pod with these addresses.

@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::backoff::Backoff;
+use crate::cgroup::{self, Limits};
 use crate::model::{
     self, Container, ContainerPhase, Observed, app_containers, container_hash, ephemeral_containers, from_nanos,
     init_containers, is_sidecar,
 };
+use crate::resize::{self, Change};
 
 /// Shortest grace period that a container gets, seconds.
 const MINIMUM_GRACE: i64 = 1;
@@ -73,6 +75,8 @@ pub struct Memory {
     pub over: bool,
     /// When termination began.
     pub terminating_since: Option<Timestamp>,
+    /// Resizes in place.
+    pub resize: resize::Memory,
 }
 
 impl Default for Memory {
@@ -88,6 +92,7 @@ impl Default for Memory {
             gone: false,
             over: false,
             terminating_since: None,
+            resize: resize::Memory::default(),
         }
     }
 }
@@ -156,6 +161,16 @@ pub enum Action {
         /// End of the previous run, when there was one: what the next back-off counts from.
         after: Option<Timestamp>,
     },
+    /// Change the limits of running containers, within the pod's as a whole.
+    Resize {
+        /// Ids and names of the containers.
+        containers: Vec<(String, String)>,
+        /// The pod's limits in force, where known.
+        from: Option<Limits>,
+        /// Whether the pod's limits may be narrowed at the end; not while a container with other resources is being
+        /// replaced.
+        narrow: bool,
+    },
     /// Run the stop hook, send the stop signal, wait, kill.
     Kill {
         /// Container id.
@@ -184,6 +199,8 @@ pub struct Plan {
     pub ending: bool,
     /// Nothing of an ending pod runs any more.
     pub ended: bool,
+    /// A running container has not the resources that it was granted.
+    pub resizing: bool,
 }
 
 impl Plan {
@@ -331,7 +348,7 @@ fn run(pod: &core::Pod, observed: &Observed, memory: &Memory, now: Timestamp, pl
         plan.wake(failure.retry_at);
         return;
     }
-    let mut starter = Starter { pod, observed, memory, now, plan };
+    let mut starter = Starter { pod, observed, memory, now, plan, updates: Vec::new(), replacing: false };
     for (container, _) in ephemeral_containers(pod) {
         if observed.latest(&container.name).is_none()
             && model::api_status(pod, &container.name)
@@ -357,6 +374,7 @@ fn run(pod: &core::Pod, observed: &Observed, memory: &Memory, now: Timestamp, pl
             return;
         }
     }
+    starter.resize();
     collect_garbage(observed, plan);
 }
 
@@ -430,6 +448,10 @@ struct Starter<'a> {
     memory: &'a Memory,
     now: Timestamp,
     plan: &'a mut Plan,
+    /// Running containers to get new limits: id and name.
+    updates: Vec<(String, String)>,
+    /// Whether a container is replaced, or to be replaced, for its new resources.
+    replacing: bool,
 }
 
 impl Starter<'_> {
@@ -520,6 +542,9 @@ impl Starter<'_> {
 
     /// Stops a running container whose definition changed or whose probes failed.
     fn check(&mut self, container: &core::Container, run: &Container, role: Role) {
+        let resize = resize::change(container, run, &self.memory.resize);
+        self.plan.resizing |= resize != Change::None;
+        self.replacing |= resize == Change::Restart;
         if self.memory.killing.contains(&run.id) {
             return;
         }
@@ -536,11 +561,16 @@ impl Starter<'_> {
             (KillReason::Liveness, "failed liveness probe", own(&container.liveness_probe))
         } else if probed.started == Some(false) {
             (KillReason::Startup, "failed startup probe", own(&container.startup_probe))
+        } else if resize == Change::Restart {
+            (KillReason::Redefined, "resize requires restart", pod_grace)
         } else {
+            if resize == Change::Update {
+                self.updates.push((run.id.clone(), run.name.clone()));
+            }
             return;
         };
         let again = changed || restarts(container, self.pod, 137);
-        let suffix = if again && role == Role::App { ", will be restarted" } else { "" };
+        let suffix = if again && role == Role::App && resize != Change::Restart { ", will be restarted" } else { "" };
         self.plan.actions.push(Action::Kill {
             id: run.id.clone(),
             name: run.name.clone(),
@@ -548,6 +578,23 @@ impl Starter<'_> {
             reason,
             message: format!("{named} {} {why}{suffix}", run.name),
         });
+    }
+
+    /// Gives running containers and the pod as a whole their new limits, before anything starts.
+    fn resize(&mut self) {
+        let wanted = cgroup::limits(self.pod);
+        let from = self.memory.resize.limits;
+        let off = from.is_some_and(|from| if self.replacing { from.widened(wanted) != from } else { from != wanted });
+        self.plan.resizing |= off;
+        if self.updates.is_empty() && !off {
+            return;
+        }
+        if let Some(at) = self.memory.resize.retry_at.filter(|at| *at > self.now) {
+            self.plan.wake(at);
+            return;
+        }
+        let containers = std::mem::take(&mut self.updates);
+        self.plan.actions.insert(0, Action::Resize { containers, from, narrow: !self.replacing });
     }
 
     /// Starts a container unless a delay is in force.

@@ -74,6 +74,7 @@ fn container(text: &str) -> Container {
         hash: Some(container_hash(&definition)),
         grace: None,
         log_path: String::new(),
+        resources: None,
     }
 }
 
@@ -96,6 +97,10 @@ fn brief(plan: &Plan) -> String {
             Action::RemoveSandbox { id } => format!("remove {id}"),
             Action::RemoveContainer { id, .. } => format!("remove {id}"),
             Action::Start { name, attempt, .. } => format!("start {name}#{attempt}"),
+            Action::Resize { containers, narrow, .. } => {
+                let ids: Vec<&str> = containers.iter().map(|(id, _)| id.as_str()).collect();
+                format!("resize [{}]{}", ids.join(" "), if *narrow { "" } else { " wide" })
+            }
             Action::Kill { id, grace, .. } => format!("kill {id} {grace}"),
         })
         .collect();
@@ -274,6 +279,54 @@ fn probes_and_new_definitions_restart() {
     let redefined = Memory { redefined: ["a#0".to_owned()].into(), ..fresh() };
     let never = apps(&["a"], "Never");
     check(&never, &observed(&[(0, true)], &["a#0@0 0"]), &redefined, "start a#1");
+}
+
+#[test]
+fn resizes_are_carried_out_in_place_or_by_a_new_container() {
+    let spec = |a: &str, b: &str| {
+        let restarts = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+        pod(json!({"restartPolicy": "Never", "containers": [
+            {"name": "a", "resources": {"requests": {"cpu": a}}},
+            {"name": "b", "resources": {"requests": {"memory": b}}, "resizePolicy": restarts}]}))
+    };
+    let old = spec("1", "1Ki");
+    let made = |mut seen: Observed| {
+        for run in &mut seen.containers {
+            run.resources = model::find_container(&old, &run.name).unwrap().resources;
+        }
+        seen
+    };
+    let both = made(observed(&[(0, true)], &["a#0@0 run", "b#0@0 run"]));
+    let limited = |pod: &core::Pod| Memory {
+        resize: resize::Memory { limits: Some(cgroup::limits(pod)), ..resize::Memory::default() },
+        ..fresh()
+    };
+    check(&old, &both, &limited(&old), "");
+    assert!(!plan(&old, &both, &limited(&old), at(NOW)).resizing);
+    check(&spec("1000m", "1024"), &both, &limited(&old), "");
+
+    let more = spec("2", "1Ki");
+    check(&more, &both, &limited(&old), "resize [a#0]");
+    check(&more, &both, &fresh(), "resize [a#0]");
+    assert!(plan(&more, &both, &limited(&old), at(NOW)).resizing);
+    let waiting = Memory { resize: resize::Memory { retry_at: Some(at(NOW + 2)), ..limited(&old).resize }, ..fresh() };
+    let waits = plan(&more, &both, &waiting, at(NOW));
+    assert_eq!((brief(&waits).as_str(), waits.wake_at, waits.resizing), ("", Some(at(NOW + 2)), true));
+    let mut done = limited(&more);
+    done.resize.applied.insert("a#0".into(), model::find_container(&more, "a").unwrap().resources.unwrap());
+    check(&more, &both, &done, "");
+    // The containers have theirs, the pod's limits are still wide.
+    done.resize.limits = Some(cgroup::limits(&spec("3", "1Ki")));
+    check(&more, &both, &done, "resize []");
+    assert!(plan(&more, &both, &done, at(NOW)).resizing);
+
+    let restarts = spec("500m", "2Ki");
+    check(&restarts, &both, &limited(&old), "resize [a#0] wide, kill b#0 30");
+    let killing = Memory { killing: ["b#0".to_owned()].into(), ..limited(&old) };
+    check(&restarts, &both, &killing, "resize [a#0] wide");
+    let gone = made(observed(&[(0, true)], &["a#0@0 run", "b#0@0 137"]));
+    let replaced = Memory { redefined: ["b#0".to_owned()].into(), ..limited(&old) };
+    check(&restarts, &gone, &replaced, "resize [a#0], start b#1");
 }
 
 #[test]

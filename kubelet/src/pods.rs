@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::cri::Fingerprint;
 use crate::node_context::SharedNode;
 use crate::worker::{Desired, Worker};
-use crate::{model, names};
+use crate::{model, names, resize};
 
 /// How often the runtime is looked at while things change.
 const RELIST: Duration = Duration::from_millis(300);
@@ -92,35 +92,43 @@ impl Pods {
         let uid = model::uid(&pod).to_owned();
         let desired = Desired { pod: Arc::new(pod), gone: false };
         self.stirred.notify_one();
+        if model::is_terminal(&desired.pod) {
+            self.node.release(&uid);
+        }
         let mut handles = self.handles.lock();
         if let Some(handle) = handles.get(&uid) {
             handle.desired.send_replace(desired);
             return;
         }
-        let refusal = self.refusal(&desired.pod, &handles);
+        let refusal = self.admit(&desired.pod);
         let handle = self.spawn(uid.clone(), desired, refusal);
         handles.insert(uid, handle);
     }
 
-    /// Why the node will not run a pod that it has not seen before.
-    fn refusal(&self, pod: &core::Pod, handles: &HashMap<String, Handle>) -> Option<(&'static str, String)> {
-        let began = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if began || model::is_terminal(pod) || pod.metadata.deletion_timestamp.is_some() {
+    /// Grants a pod that was not seen before what it asks for, or says why the node will not run it.
+    fn admit(&self, pod: &Arc<core::Pod>) -> Option<(&'static str, String)> {
+        if model::is_terminal(pod) {
             return None;
         }
-        let others: Vec<Arc<core::Pod>> = handles
-            .values()
-            .map(|handle| handle.desired.borrow().clone())
-            .filter(|desired| !desired.gone && !model::is_terminal(&desired.pod))
-            .map(|desired| desired.pod)
-            .collect();
-        crate::admit::refusal(pod, &others, &self.node.allocatable, &self.node.config)
+        let mut ledger = self.node.ledger.lock();
+        let began = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if began || pod.metadata.deletion_timestamp.is_some() {
+            ledger.grant(resize::with(pod, &resize::granted_before(pod)));
+            return None;
+        }
+        let others = ledger.others(model::uid(pod));
+        if let Some((reason, why)) = crate::admit::refusal(pod, &others, &self.node.allocatable, &self.node.config) {
+            return Some((reason, format!("Pod was rejected: {why}")));
+        }
+        ledger.grant(pod.clone());
+        None
     }
 
     fn gone(&self, uid: &str) {
         if let Some(handle) = self.handles.lock().get(uid) {
             handle.desired.send_modify(|desired| desired.gone = true);
         }
+        self.node.release(uid);
     }
 
     fn spawn(self: &Arc<Self>, uid: String, desired: Desired, refusal: Option<(&'static str, String)>) -> Handle {

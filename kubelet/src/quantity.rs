@@ -1,6 +1,6 @@
 //! Sizes of resource quantities as whole numbers, rounded up. Never formats or checks them: the API server did.
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+pub use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 const SUFFIXES: [(&str, u32, i32); 16] = [
     ("Ki", 1, 0),

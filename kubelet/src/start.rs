@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::cgroup::Limits;
 use crate::config::{self, Inputs};
 use crate::events::about_pod;
 use crate::model::{self, Observed};
@@ -18,7 +19,7 @@ use crate::node_context::SharedNode;
 use crate::plan::{Action, Role, backoff_key};
 use crate::probe::{self, Target};
 use crate::volume::{self, PodDir, Prepared};
-use crate::{cgroup, network_files};
+use crate::{cgroup, network_files, resize};
 
 /// What a task tells the pod's worker.
 #[derive(Debug)]
@@ -29,6 +30,12 @@ pub(crate) enum Report {
     Started { name: Option<String> },
     /// A container was started anew, or that was tried, after a run that ended at `after`.
     Restarting { key: String, after: Timestamp },
+    /// A running container has these resources now.
+    Resized { id: String, resources: core::ResourceRequirements },
+    /// The pod as a whole has these limits now.
+    Limited(Limits),
+    /// A resize could not be carried out to its end.
+    ResizeFailed(String),
     /// A container's stop has ended.
     Killed { id: String },
     /// A probe reached a verdict.
@@ -45,6 +52,8 @@ pub(crate) struct Job {
     pub(crate) pod: Arc<core::Pod>,
     pub(crate) observed: Observed,
     pub(crate) actions: Vec<Action>,
+    /// Resources of running containers before a resize, by id.
+    pub(crate) actual: BTreeMap<String, core::ResourceRequirements>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -75,6 +84,14 @@ impl Job {
         let starts = self.actions.iter().any(|action| matches!(action, Action::Start { .. }));
         let ips = self.observed.sandboxes.first().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
         let creates = self.actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
+        for action in &self.actions {
+            let Action::Resize { containers, from, narrow } = action else { continue };
+            if let Err(message) = self.resize(containers, *from, *narrow).await {
+                self.report(Report::ResizeFailed(message));
+                self.report(Report::Done);
+                return;
+            }
+        }
         let mut volumes = Prepared::new();
         if starts || creates {
             match self.set_up(&ips).await {
@@ -158,7 +175,7 @@ impl Job {
                     }
                 }
             }
-            Action::Kill { .. } => {}
+            Action::Kill { .. } | Action::Resize { .. } => {}
         }
     }
 
@@ -183,11 +200,72 @@ impl Job {
             node.events.warning(about_pod(&self.pod, None), "FailedCreatePodContainer", message.clone());
             return Err(Fault::new("FailedCreatePodContainer", &message));
         }
+        self.report(Report::Limited(cgroup::limits(&self.pod)));
         let facts = node.facts(&self.pod, ips);
         volume::prepare(&self.pod, &self.dir(), &node.objects, &facts).await.map_err(|error| {
             node.events.warning(about_pod(&self.pod, None), "FailedMount", error.to_string());
             Fault::new("FailedMount", &error)
         })
+    }
+
+    /// Widens the pod's limits as far as the way needs, gives the containers theirs, then narrows the pod's.
+    async fn resize(&self, containers: &[(String, String)], from: Option<Limits>, narrow: bool) -> Result<(), String> {
+        let wanted = cgroup::limits(&self.pod);
+        let wide = from.unwrap_or(wanted).widened(wanted);
+        if from != Some(wide) {
+            // Where the present limits are not known, the kernel may refuse what the containers have not yet left.
+            match self.limit(wide).await {
+                Ok(()) => {}
+                Err(_) if from.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.check_memory(containers).await?;
+        for (id, name) in containers {
+            let Some(container) = model::find_container(&self.pod, name) else { continue };
+            let linux = config::resources(&self.pod, &container, self.node.memory);
+            self.node.cri.update_resources(id, linux).await.map_err(|error| error.to_string())?;
+            self.report(Report::Resized { id: id.clone(), resources: container.resources.unwrap_or_default() });
+        }
+        if narrow && (from.is_none() || wide != wanted) { self.limit(wanted).await } else { Ok(()) }
+    }
+
+    async fn limit(&self, limits: Limits) -> Result<(), String> {
+        let pod = self.pod.clone();
+        let result = tokio::task::spawn_blocking(move || cgroup::apply(&pod, limits)).await;
+        result.map_err(std::io::Error::other).and_then(|result| result).map_err(|error| error.to_string())?;
+        self.report(Report::Limited(limits));
+        Ok(())
+    }
+
+    /// Refuses limits of memory below what is in use: the kernel would end the container.
+    async fn check_memory(&self, containers: &[(String, String)]) -> Result<(), String> {
+        let lowered: BTreeMap<&String, (&String, i64)> = containers
+            .iter()
+            .filter_map(|(id, name)| {
+                let container = model::find_container(&self.pod, name)?;
+                Some((id, (name, resize::lowered_memory(&container, self.actual.get(id))?)))
+            })
+            .collect();
+        if lowered.is_empty() {
+            return Ok(());
+        }
+        let stats = self.node.cri.container_stats().await.map_err(|error| error.to_string())?;
+        for stat in &stats {
+            let id = stat.attributes.as_ref().map(|attributes| &attributes.id);
+            let used = stat.memory.as_ref().and_then(|memory| memory.working_set_bytes.as_ref());
+            let used = i64::try_from(used.map_or(0, |used| used.value)).unwrap_or(i64::MAX);
+            match id.and_then(|id| lowered.get(id)) {
+                Some((name, limit)) if used >= *limit => {
+                    return Err(format!(
+                        "cannot decrease memory limits: attempting to set container {name:?} memory limit ({limit}) \
+                         below current usage ({used})"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn create_sandbox(&self, attempt: u32) -> Result<(), Fault> {
@@ -238,6 +316,7 @@ impl Job {
             .ensure(pod, container, sandbox_config.clone(), &node.objects, events)
             .await
             .map_err(|error| Fault { reason: error.reason, message: error.message, retry_at: error.retry_at })?;
+        self.mount_images(container, &sandbox_config).await?;
         let inputs = self.inputs(container, role, attempt, volumes, ips, image).await?;
         let config = config::container(pod, container, &inputs)
             .map_err(|error| Fault::new("CreateContainerConfigError", &error))?;
@@ -262,6 +341,38 @@ impl Job {
                 tracing::warn!(%error, container = id, "container not stopped");
             }
             return Err(Fault::new("PostStartHookError", &"PostStartHook failed"));
+        }
+        Ok(())
+    }
+
+    /// Pulls and mounts the image volumes that a container uses (KEP-4639).
+    async fn mount_images(
+        &self,
+        container: &core::Container,
+        sandbox: &crate::cri::v1::PodSandboxConfig,
+    ) -> Result<(), Fault> {
+        let node = &self.node;
+        let volumes = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        for volume in volumes {
+            let Some(source) = &volume.image else { continue };
+            let target = self.dir().image(&volume.name);
+            let used = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+            if !used || volume::mounts::is_mounted(&target) {
+                continue;
+            }
+            let asked = core::Container {
+                name: container.name.clone(),
+                image: source.reference.clone(),
+                image_pull_policy: source.pull_policy.clone(),
+                ..core::Container::default()
+            };
+            let image =
+                node.images.ensure(&self.pod, &asked, sandbox.clone(), &node.objects, &node.events).await.map_err(
+                    |error| Fault { reason: error.reason, message: error.message, retry_at: error.retry_at },
+                )?;
+            crate::containerd::mount_image(&node.config.containerd, &image.id, &target).await.map_err(|error| {
+                Fault::new("CreateContainerError", &format!("failed to mount image volume: {error}"))
+            })?;
         }
         Ok(())
     }

@@ -11,10 +11,18 @@ use crate::model::{
     is_sidecar,
 };
 use crate::plan::{Memory, Plan, restarts, sandbox_needed, should_start};
+use crate::resize;
 
 /// Condition types that the kubelet alone writes.
-const OWN_CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWN_CONDITIONS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// What the status also needs to know.
 pub struct Context<'a> {
@@ -193,6 +201,8 @@ impl Lister<'_> {
             }
         };
         let resources = container.resources.clone().unwrap_or_default();
+        let actual = self.context.memory.resize.actual(run).filter(|_| running).cloned();
+        let actual = actual.unwrap_or_else(|| resources.clone());
         core::ContainerStatus {
             allocated_resources: resources.requests.clone(),
             container_id: Some(id),
@@ -204,7 +214,7 @@ impl Lister<'_> {
             image_id: run.image_ref.clone(),
             name: container.name.clone(),
             ready,
-            resources: Some(resources),
+            resources: Some(actual),
             restart_count: i32::try_from(run.attempt).unwrap_or(i32::MAX),
             started: Some(started),
             state: Some(state(run, self.waiting_reason())),
@@ -492,6 +502,18 @@ fn conditions(
             observed_generation: pod.metadata.generation,
             reason: draft.reason.map(str::to_owned),
             status: value.to_owned(),
+            type_: kind.to_owned(),
+        });
+    }
+    for (kind, reason, message, generation) in resize::conditions(&context.memory.resize) {
+        let old = previous.iter().chain(&held).find(|old| old.type_ == kind && old.reason.as_deref() == reason);
+        list.push(core::PodCondition {
+            last_probe_time: None,
+            last_transition_time: old.and_then(|old| old.last_transition_time.clone()).or(Some(Time(context.now))),
+            message,
+            observed_generation: generation,
+            reason: reason.map(str::to_owned),
+            status: "True".to_owned(),
             type_: kind.to_owned(),
         });
     }

@@ -47,6 +47,7 @@ fn run(name: &str, attempt: u32, exit: Option<i32>) -> Container {
         hash: None,
         grace: None,
         log_path: String::new(),
+        resources: None,
     }
 }
 
@@ -114,6 +115,38 @@ fn a_running_pod_is_ready_and_keeps_what_others_wrote() {
     assert_eq!(scheduled.last_transition_time, Some(Time(at(5))));
     let again = compute(&pod, &observed(vec![run("a", 0, None)]), &Memory::default(), &status);
     assert!(same(&again, &status));
+}
+
+#[test]
+fn a_resize_is_told() {
+    let spec = json!({"containers": [{"name": "a", "image": "img", "resources": {"requests": {"cpu": "2"}}}]});
+    let pod = pod(spec);
+    let cpu = |cpu: &str| -> core::ResourceRequirements {
+        serde_json::from_value(json!({"requests": {"cpu": cpu}})).unwrap()
+    };
+    let mut made = run("a", 0, None);
+    made.resources = Some(cpu("1"));
+    let mut memory = Memory::default();
+    memory.resize.pending = Some(resize::Pending { message: "no room".into(), generation: Some(4) });
+    memory.resize.progress = Some(resize::Progress { generation: Some(3), error: None });
+    let status = compute(&pod, &observed(vec![made.clone()]), &memory, &core::PodStatus::default());
+    assert_eq!(condition(&status, "PodResizePending"), ("True".into(), "Deferred".into()));
+    assert_eq!(condition(&status, "PodResizeInProgress"), ("True".into(), String::new()));
+    let generation = |kind: &str| {
+        let found = status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
+        found.unwrap().observed_generation
+    };
+    assert_eq!((generation("PodResizePending"), generation("PodResizeInProgress")), (Some(4), Some(3)));
+    let told = |status: &core::PodStatus| {
+        let own = status.container_statuses.as_ref().unwrap()[0].clone();
+        (own.allocated_resources, own.resources)
+    };
+    assert_eq!(told(&status), (cpu("2").requests, Some(cpu("1"))), "granted and not yet so");
+    memory.resize.applied.insert("a0".into(), cpu("2"));
+    (memory.resize.pending, memory.resize.progress) = (None, None);
+    let done = compute(&pod, &observed(vec![made]), &memory, &status);
+    assert_eq!(told(&done), (cpu("2").requests, Some(cpu("2"))));
+    assert!(!done.conditions.iter().flatten().any(|condition| condition.type_.starts_with("PodResize")));
 }
 
 #[test]

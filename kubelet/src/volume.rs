@@ -62,6 +62,23 @@ impl PodDir {
         self.0.join("volume-subpaths").join(volume).join(container).join(index.to_string())
     }
 
+    /// Where an image volume is mounted.
+    pub fn image(&self, name: &str) -> PathBuf {
+        self.volume("image", name)
+    }
+
+    /// Where the pod's image volumes are mounted, those of a pod that nobody remembers too.
+    pub fn images(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.image(""));
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| mounts::is_mounted(path))
+            .collect()
+    }
+
     fn volume(&self, plugin: &str, name: &str) -> PathBuf {
         self.0.join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
     }
@@ -96,6 +113,12 @@ async fn one(
 ) -> Result<PathBuf, String> {
     if let Some(source) = &volume.empty_dir {
         return empty_dir(&dir.volume("empty-dir", &volume.name), source, fs_group(pod)).map_err(|e| e.to_string());
+    }
+    if volume.image.is_some() {
+        // Mounted when a container that uses it starts.
+        let path = dir.image(&volume.name);
+        std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
+        return Ok(path);
     }
     if let Some(source) = &volume.host_path {
         return host_path(source);

@@ -24,6 +24,8 @@ use crate::status::{Context, same, status};
 use crate::volume::{self, PodDir};
 use crate::{cgroup, config};
 
+mod resizing;
+
 /// How often projected volumes are refreshed.
 const REFRESH: Duration = Duration::from_secs(20);
 
@@ -65,6 +67,8 @@ pub(crate) struct Worker {
     desired: watch::Receiver<Desired>,
     wake: Arc<Notify>,
     stop: CancellationToken,
+    /// Tells of resources of the node that became free.
+    freed: watch::Receiver<()>,
     memory: Memory,
     tasks: Tasks,
     reports: mpsc::UnboundedReceiver<Report>,
@@ -95,7 +99,9 @@ impl Worker {
     ) -> Self {
         let (report_to, reports) = mpsc::unbounded_channel();
         let base = desired.borrow().pod.clone();
+        let freed = node.freed.subscribe();
         Self {
+            freed,
             node,
             desired,
             wake,
@@ -133,6 +139,7 @@ impl Worker {
                 () = self.stop.cancelled() => return,
                 changed = self.desired.changed() => if changed.is_err() { return },
                 () = self.wake.notified() => {}
+                freed = self.freed.changed(), if self.memory.resize.pending.is_some() => if freed.is_err() { return },
                 report = self.reports.recv() => if let Some(report) = report { self.take(report) },
                 () = tokio::time::sleep(clock) => {}
                 () = tokio::time::sleep_until(refresh_at) => {
@@ -155,7 +162,8 @@ impl Worker {
             }
             self.base = desired.pod.clone();
         }
-        let pod = self.base.clone();
+        self.freed.mark_unchanged();
+        let pod = self.granted(desired.gone);
         self.memory.gone = desired.gone;
         if self.ended && !desired.gone {
             return self.after_end(&pod).await;
@@ -175,6 +183,7 @@ impl Worker {
         self.tend_probes(&pod, &observed, plan.ending);
         self.note_crash_loops(&pod, &plan);
         self.note_deadline(&pod, now);
+        self.note_resize(&pod, &plan);
         if !desired.gone {
             self.update_status(&pod, &observed, &plan, now);
         }
@@ -249,6 +258,7 @@ impl Worker {
             pod: pod.clone(),
             observed: observed.clone(),
             actions: rest,
+            actual: self.actual(observed),
             reports: self.report_to.clone(),
         };
         self.tasks.job = Some(tokio::spawn(job.run()));
@@ -286,6 +296,12 @@ impl Worker {
             Report::Restarting { key, after } => {
                 self.memory.backoff.next(&key, after);
             }
+            Report::Resized { id, resources } => {
+                self.memory.resize.retry_at = None;
+                self.memory.resize.applied.insert(id, resources);
+            }
+            Report::Limited(limits) => self.memory.resize.limits = Some(limits),
+            Report::ResizeFailed(message) => self.note_failed_resize(message, now),
             Report::Killed { id } => {
                 self.memory.killing.remove(&id);
                 self.tasks.kills.remove(&id);
@@ -354,11 +370,13 @@ impl Worker {
             // The write is under way or waits for its retry.
             return Step::Wait(Some(Duration::from_millis(500)));
         }
+        self.unmount_images(&dir).await;
         if let Err(error) = volume::release(&dir).await {
             tracing::warn!(%error, pod = model::full_name(pod), "volumes not released");
             return Step::Wait(Some(Duration::from_secs(1)));
         }
         cgroup::remove(model::uid(pod));
+        self.node.release(model::uid(pod));
         self.ended = true;
         self.after_end(pod).await
     }
@@ -397,6 +415,7 @@ impl Worker {
                 tracing::debug!(%error, container = container.id, "container not removed");
             }
         }
+        self.unmount_images(dir).await;
         if let Err(error) = volume::tear_down(dir).await {
             tracing::warn!(%error, pod = model::full_name(pod), "pod directory not removed");
         }
@@ -406,6 +425,14 @@ impl Worker {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, pod = model::full_name(pod), "logs not removed");
+        }
+    }
+
+    async fn unmount_images(&self, dir: &PodDir) {
+        for target in dir.images() {
+            if let Err(error) = crate::containerd::unmount_image(&self.node.config.containerd, &target).await {
+                tracing::warn!(%error, target = %target.display(), "image volume not unmounted by its runtime");
+            }
         }
     }
 
@@ -477,6 +504,7 @@ impl Worker {
         let known: BTreeSet<&str> = observed.containers.iter().map(|run| run.id.as_str()).collect();
         self.memory.probes.retain(|id, _| known.contains(id.as_str()));
         self.memory.redefined.retain(|id| known.contains(id.as_str()));
+        self.memory.resize.applied.retain(|id, _| known.contains(id.as_str()));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! CPU counts in thousandths, everything else in whole units, both rounded up as upstream. Sums saturate; nothing here fails.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
@@ -129,13 +129,14 @@ pub fn amount(text: &str, scale: i32) -> Option<i64> {
 }
 
 /// What a pod asks of its node: the larger of what its containers ask together and what any moment of initialization asks
-/// (with the sidecars started so far), plus overhead; pod-level requests take the place of the containers' where given. With
-/// `defaults`, containers without a CPU or memory request count as small ones.
+/// (with the sidecars started so far), plus overhead; pod-level requests take the place of the containers' where given. While
+/// a pod is resized, a container counts the largest of what it asks for, was granted and has (KEP-1287). With `defaults`,
+/// containers without a CPU or memory request count as small ones.
 #[must_use]
-pub fn pod_requests(spec: &PodSpec, defaults: bool) -> Resources {
+pub fn pod_requests(spec: &PodSpec, status: Option<&PodStatus>, defaults: bool) -> Resources {
     let requests = |container: &Container| {
         let list = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        let mut all = Resources::parse(list);
+        let mut all = in_force(container, status);
         if defaults {
             for (name, slot, default) in
                 [("cpu", &mut all.cpu, DEFAULT_CPU), ("memory", &mut all.memory, DEFAULT_MEMORY)]
@@ -177,6 +178,27 @@ pub fn pod_requests(spec: &PodSpec, defaults: bool) -> Resources {
     total
 }
 
+/// What a container asks for; where its status tells of a resize, the largest of that, what it was granted and what it has.
+fn in_force(container: &Container, status: Option<&PodStatus>) -> Resources {
+    let asked = Resources::parse(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let Some(status) = status else { return asked };
+    let list = |list: &Option<Vec<ContainerStatus>>| {
+        list.iter().flatten().find(|own| own.name == container.name && own.resources.is_some()).cloned()
+    };
+    // An init container that ends is never resized.
+    let own = list(&status.container_statuses)
+        .or_else(|| list(&status.init_container_statuses).filter(|_| is_sidecar(container)));
+    let Some(own) = own else { return asked };
+    let infeasible =
+        status.conditions.iter().flatten().any(|condition| {
+            condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+        });
+    let mut most = if infeasible { Resources::default() } else { asked };
+    most.raise_to(&Resources::parse(own.allocated_resources.as_ref()));
+    most.raise_to(&Resources::parse(own.resources.as_ref().and_then(|resources| resources.requests.as_ref())));
+    most
+}
+
 /// An init container that keeps running.
 #[must_use]
 pub fn is_sidecar(container: &Container) -> bool {
@@ -215,7 +237,7 @@ mod tests {
     fn a_pods_needs() {
         let check = |spec: Value, want: (i64, i64)| {
             let spec: PodSpec = serde_json::from_value(spec.clone()).unwrap();
-            let got = pod_requests(&spec, false);
+            let got = pod_requests(&spec, None, false);
             assert_eq!((got.cpu, got.memory), want, "{spec:?}");
         };
         let container =
@@ -239,8 +261,26 @@ mod tests {
         );
         check(json!({"containers": [{"name": "c"}]}), (0, 0));
         let spec: PodSpec = serde_json::from_value(json!({"containers": [{"name": "c"}]})).unwrap();
-        assert_eq!(pod_requests(&spec, true).cpu, DEFAULT_CPU);
+        assert_eq!(pod_requests(&spec, None, true).cpu, DEFAULT_CPU);
         let spec: PodSpec = serde_json::from_value(json!({"containers": [container("0", "0")]})).unwrap();
-        assert_eq!(pod_requests(&spec, true).cpu, 0, "zero is a request");
+        assert_eq!(pod_requests(&spec, None, true).cpu, 0, "zero is a request");
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_counts_the_most() {
+        let check = |asked: &str, granted: &str, has: &str, reason: &str, want: i64| {
+            let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": asked}}}]});
+            let status = json!({
+                "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+                "containerStatuses": [{"name": "c", "ready": true, "restartCount": 0, "image": "", "imageID": "",
+                    "allocatedResources": {"cpu": granted}, "resources": {"requests": {"cpu": has}}}]});
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            let status: PodStatus = serde_json::from_value(status).unwrap();
+            assert_eq!(pod_requests(&spec, Some(&status), false).cpu, want, "{asked} {granted} {has} {reason}");
+        };
+        check("3", "1", "1", "Deferred", 3000);
+        check("1", "2", "3", "Deferred", 3000);
+        check("1", "2", "1", "Deferred", 2000);
+        check("9", "2", "1", "Infeasible", 2000);
     }
 }

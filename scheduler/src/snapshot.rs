@@ -67,8 +67,8 @@ impl PodInfo {
             })
         });
         Self {
-            requests: pod_requests(spec, false),
-            scored_requests: pod_requests(spec, true),
+            requests: pod_requests(spec, pod.status.as_ref(), false),
+            scored_requests: pod_requests(spec, pod.status.as_ref(), true),
             ports: ports.collect(),
             pod,
         }

@@ -43,6 +43,26 @@ pub async fn image_names(socket: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// Mounts an image's files at `target`, for reading alone. `image` is a full name or an id as the CRI says it.
+///
+/// # Errors
+/// [`Error::Missing`] without `ctr`; [`Error::Failed`] with containerd's own words when the image is absent or cannot be mounted.
+pub async fn mount_image(socket: &Path, image: &str, target: &Path) -> Result<(), Error> {
+    let (socket, target) = (socket.to_string_lossy(), target.to_string_lossy());
+    let args = ["--address", &socket, "--namespace", NAMESPACE, "images", "mount", image, &target];
+    run("ctr", &args, None).await.map(|_| ())
+}
+
+/// Undoes [`mount_image`], with the snapshot that it made.
+///
+/// # Errors
+/// As for [`mount_image`].
+pub async fn unmount_image(socket: &Path, target: &Path) -> Result<(), Error> {
+    let (socket, target) = (socket.to_string_lossy(), target.to_string_lossy());
+    let args = ["--address", &socket, "--namespace", NAMESPACE, "images", "unmount", "--rm", &target];
+    run("ctr", &args, None).await.map(|_| ())
+}
+
 /// Makes sure that [`PAUSE_IMAGE`] is there; `scratch` is a directory that a small file may pass through.
 ///
 /// # Errors

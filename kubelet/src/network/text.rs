@@ -39,6 +39,27 @@ impl PodCidr {
         Ipv4Addr::from(u32::from(self.network) + 1)
     }
 
+    /// The block of this length around it; itself where it is as large.
+    #[must_use]
+    pub fn around(self, length: u8) -> Self {
+        if length >= self.length {
+            return self;
+        }
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        Self { network: Ipv4Addr::from(u32::from(self.network) & mask), length }
+    }
+
+    /// The last block of this length in it; itself where it is as small.
+    #[must_use]
+    pub fn last(self, length: u8) -> Self {
+        if length <= self.length {
+            return self;
+        }
+        let behind = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+        let broadcast = u32::from(self.network) | u32::MAX.checked_shr(u32::from(self.length)).unwrap_or(0);
+        Self { network: Ipv4Addr::from(broadcast & !behind), length }
+    }
+
     /// The bits that are equal in all its addresses.
     pub fn length(self) -> u8 {
         self.length
@@ -163,6 +184,11 @@ mod tests {
         let check = |text: &str, why: &str| {
             assert_eq!(PodCidr::parse(text).unwrap_err(), format!("the pod CIDR {text:?} {why}"));
         };
+        assert_eq!(block.around(16).to_string(), "10.244.0.0/16");
+        assert_eq!(block.around(24).to_string(), "10.244.3.0/24");
+        assert_eq!(block.around(16).last(24).to_string(), "10.244.255.0/24");
+        assert_eq!(block.last(26).to_string(), "10.244.3.192/26");
+        assert_eq!(block.last(16).to_string(), "10.244.3.0/24");
         for text in ["", "10.244.0.0", "10.244.0.0/x", "10.244.0.0/33", "fd00::/64", "10.244.0/24"] {
             check(text, "is not an IPv4 block such as 10.244.0.0/24");
         }
