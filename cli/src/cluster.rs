@@ -170,6 +170,7 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
         leader_elect,
         cluster_ca_pem: plane.authority.certificate().to_owned(),
         cluster_ca_key_pem: plane.authority.key().to_owned(),
+        cluster_cidrs: crate::fleet::node_blocks(flags),
         ..controllers::Options::default()
     };
     let (own, stopped) = (Arc::clone(&clients), stop.clone());

@@ -58,7 +58,7 @@ pub(crate) async fn start(flags: &Up, plane: &ControlPlane, stop: &CancellationT
     publish(&client, &services, address, listens).await.context("its Service cannot be written")?;
     let resolv_conf = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     let own = [Some(gateway), Some(plane.advertise).filter(|own| !own.is_loopback())];
-    let pods = std::iter::once(flags.pod_cidr.parse::<IpNet>()?);
+    let pods = std::iter::once(crate::fleet::cluster_block(flags)?.to_string().parse::<IpNet>()?);
     let config = dns::Config {
         client: plane.api.client(User::new("system:kube-proxy", &[]), "ironkeel-dns"),
         domain: DOMAIN.to_owned(),

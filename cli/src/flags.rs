@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Check(crate::check::Check),
     /// Bring stored objects and their past under the first key of --encryption-provider-config
     RewriteEncryption(RewriteEncryption),
+    /// A further node of `up --nodes`, which starts it
+    #[command(hide = true)]
+    Node(crate::join::Join),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
@@ -213,6 +216,9 @@ pub(crate) struct Up {
     /// Start the control plane alone
     #[arg(long)]
     pub(crate) no_node: bool,
+    /// How many nodes: those beyond the first live in network namespaces of this machine
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=50), conflicts_with_all = ["no_node", "containerd"])]
+    pub(crate) nodes: u8,
     /// Name of the node [default: the machine's host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,

@@ -6,6 +6,8 @@ mod check;
 mod cluster;
 mod dns;
 mod flags;
+mod fleet;
+mod join;
 mod kubeconfig;
 mod node;
 mod pki;
@@ -59,6 +61,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         Command::Reset(flags) => node::reset(&flags).await,
         Command::Image(flags) => node::image(&flags).await,
         Command::RewriteEncryption(flags) => rewrite::run(&flags).await,
+        Command::Node(flags) => join::run(flags).await,
         Command::Backup(flags) => backup::run(&flags).await,
         Command::Restore(flags) => restore::run(&flags).await,
         Command::Check(flags) => check::run(&flags).await,

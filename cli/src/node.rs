@@ -27,6 +27,8 @@ pub(crate) struct Node {
     /// The proxy's table.
     table: String,
     pub(crate) name: String,
+    /// Where pods ask for names.
+    pub(crate) cluster_dns: Vec<IpAddr>,
 }
 
 /// What the machine lacks to be a node, one sentence each.
@@ -47,7 +49,7 @@ pub(crate) fn gateway(flags: &Up) -> anyhow::Result<IpAddr> {
 }
 
 /// The service proxy's nftables table for the cluster in `data`.
-fn table(data: &Path) -> String {
+pub(crate) fn table(data: &Path) -> String {
     format!("{}_proxy", network::Names::of(&data.to_string_lossy()).table)
 }
 
@@ -65,7 +67,8 @@ pub(crate) async fn start(
         None => {
             progress.doing("starting containerd");
             let cidr = PodCidr::parse(&flags.pod_cidr).map_err(anyhow::Error::msg)?;
-            network::ensure(&network::Config::under(data, cidr)).await.context("the pod network cannot be made")?;
+            let network = network::Config::under(data, cidr).within(crate::fleet::cluster_block(flags)?);
+            network::ensure(&network).await.context("the pod network cannot be made")?;
             let config = containerd::Config::under(data);
             let socket = config.socket();
             let runtime = Containerd::start(config).await.context("containerd cannot be started")?;
@@ -110,6 +113,7 @@ pub(crate) async fn start(
         hosts: vec![name.clone(), address.to_string(), "127.0.0.1".to_owned()],
     })?;
     let user = User::new(format!("system:node:{name}"), &["system:nodes"]);
+    let cluster_dns: Vec<IpAddr> = dns.iter().map(|dns| dns.address).collect();
     let config = kubelet::Config {
         node_name: name.clone(),
         client: plane.api.client(user, "kubelet/v1.36"),
@@ -123,7 +127,7 @@ pub(crate) async fn start(
         client_ca_pem: plane.authority.certificate().to_owned(),
         max_pods: flags.max_pods,
         labels: std::collections::BTreeMap::new(),
-        cluster_dns: dns.iter().map(|dns| dns.address).collect(),
+        cluster_dns: cluster_dns.clone(),
         cluster_domain: crate::dns::DOMAIN.to_owned(),
     };
     progress.doing("registering the node");
@@ -141,7 +145,7 @@ pub(crate) async fn start(
         ended = &mut kubelet => ended.context("the kubelet ended")?.context("the kubelet cannot run")?,
     }
     let dns = dns.and_then(|dns| dns.server);
-    Ok(Node { socket, runtime, kubelet, proxy, dns, table, name })
+    Ok(Node { socket, runtime, kubelet, proxy, dns, table, name, cluster_dns })
 }
 
 impl Node {
@@ -181,6 +185,7 @@ pub(crate) async fn down(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// Removes containers and network of the cluster in `data`.
 async fn remove(data: &Path, progress: &Progress) -> anyhow::Result<()> {
+    crate::fleet::remove(data).await?;
     let config = containerd::Config::under(data);
     if config.directory.exists() {
         let missing = containerd::missing();
@@ -190,6 +195,7 @@ async fn remove(data: &Path, progress: &Progress) -> anyhow::Result<()> {
         let runtime = Containerd::start(config).await.context("containerd cannot be started")?;
         kubelet::remove_all(&socket).await.context("the pods could not be removed")?;
         runtime.stop().await;
+        containerd::end_shims(&socket).await;
         progress.done("the pods are gone");
     }
     if data.join("cni").exists() {
@@ -243,12 +249,21 @@ pub(crate) async fn reset(flags: &Reset) -> anyhow::Result<()> {
 /// `ironkeel image`.
 pub(crate) async fn image(flags: &Image) -> anyhow::Result<()> {
     match &flags.command {
-        ImageCommand::Load { cluster, containerd, files } => {
-            let socket = socket(cluster, containerd.as_ref())?;
+        ImageCommand::Load { cluster, containerd: named, files } => {
+            let mut sockets = vec![socket(cluster, named.as_ref())?];
+            if named.is_none() {
+                // Further nodes have image stores of their own.
+                let others = crate::fleet::directories(&cluster.data_dir()?);
+                sockets.extend(others.iter().map(|(_, data)| containerd::Config::under(data).socket()));
+            }
             for file in files {
                 anyhow::ensure!(file.exists(), "{} does not exist", file.display());
-                for name in containerd::import_image(&socket, file).await? {
-                    eprintln!("{name}");
+                for (index, socket) in sockets.iter().filter(|socket| socket.exists()).enumerate() {
+                    for name in containerd::import_image(socket, file).await? {
+                        if index == 0 {
+                            eprintln!("{name}");
+                        }
+                    }
                 }
             }
         }

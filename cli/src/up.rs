@@ -3,7 +3,7 @@
 use crate::flags::Up;
 use crate::pki::Subject;
 use crate::progress::Progress;
-use crate::{cluster, kubeconfig, node};
+use crate::{cluster, fleet, kubeconfig, node};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,15 @@ pub(crate) async fn run(flags: Up) -> anyhow::Result<()> {
         if let Some(started) = started {
             let node = started?;
             progress.done(&format!("node {} ready", node.name));
-            running = Some(node);
+            let more = fleet::start(&flags, &data, &plane, &node.name, &node.cluster_dns, &progress);
+            match more.await {
+                Ok(more) => running = Some((more, node)),
+                Err(error) => {
+                    stop_kubelet.cancel();
+                    node.end(flags.keep_pods, &progress).await?;
+                    return Err(error);
+                }
+            }
         }
     }
     progress.finish();
@@ -76,9 +84,13 @@ pub(crate) async fn run(flags: Up) -> anyhow::Result<()> {
 
     let progress = Progress::new();
     stop_kubelet.cancel();
-    if let Some(node) = running {
+    if let Some((more, node)) = running {
+        let end = async {
+            more.end(flags.keep_pods).await?;
+            node.end(flags.keep_pods, &progress).await
+        };
         tokio::select! {
-            ended = node.end(flags.keep_pods, &progress) => ended?,
+            ended = end => ended?,
             // A second interrupt means now.
             _ = interrupt.recv() => progress.note("not waiting for the pods"),
         }

@@ -55,7 +55,7 @@ impl Cluster {
             // Its pods reach the API server at the machine's address.
             Kind::Node => {
                 let [a, b] = rand::random::<[u8; 2]>();
-                arguments.push(format!("--pod-cidr=10.{}.{b}.0/24", 128 + a % 100));
+                arguments.push(format!("--pod-cidr=10.{}.{}.0/24", 128 + a % 100, b % 255));
                 arguments.push(format!("--kubelet-port={}", free_port()));
                 arguments.push("--node-name=e2e".to_owned());
             }
