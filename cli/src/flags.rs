@@ -234,6 +234,9 @@ pub(crate) struct Up {
     /// Most pods on the node
     #[arg(long, default_value_t = 110)]
     pub(crate) max_pods: u32,
+    /// Directory of manifests of static pods, which the first node runs
+    #[arg(long, value_name = "DIR", conflicts_with = "no_node")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
     /// Leave the pods running at the end
     #[arg(long)]
     pub(crate) keep_pods: bool,

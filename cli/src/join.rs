@@ -94,6 +94,7 @@ pub(crate) async fn run(flags: Join) -> anyhow::Result<()> {
         serving_key_pem: read("kubelet.key")?,
         client_ca_pem: read("ca.crt")?,
         max_pods: flags.max_pods,
+        static_pods: None,
         labels: std::collections::BTreeMap::new(),
         cluster_dns: flags.cluster_dns.clone(),
         cluster_domain: crate::dns::DOMAIN.to_owned(),

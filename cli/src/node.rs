@@ -126,6 +126,7 @@ pub(crate) async fn start(
         serving_key_pem: serving.key,
         client_ca_pem: plane.authority.certificate().to_owned(),
         max_pods: flags.max_pods,
+        static_pods: flags.pod_manifest_path.clone(),
         labels: std::collections::BTreeMap::new(),
         cluster_dns: cluster_dns.clone(),
         cluster_domain: crate::dns::DOMAIN.to_owned(),

@@ -43,6 +43,7 @@ pub mod quantity;
 pub mod resize;
 mod serve;
 mod start;
+pub mod static_pods;
 pub mod status;
 mod termination;
 mod tls;
@@ -79,6 +80,8 @@ pub struct Config {
     pub client_ca_pem: String,
     /// Most pods on the node.
     pub max_pods: u32,
+    /// Directory of static pods' manifests.
+    pub static_pods: Option<PathBuf>,
     /// Labels of the Node beside the well-known ones.
     pub labels: BTreeMap<String, String>,
     /// Addresses of the cluster's DNS service.
@@ -176,6 +179,9 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
     tasks.spawn(serve::serve(server, listener, TlsAcceptor::from(tls), stop.clone()));
     tasks.spawn(pods::follow_services(shared.clone(), stop.clone()));
     tasks.spawn(pods::rotate_logs(shared.clone(), stop.clone()));
+    // Before anybody asks which of the runtime's pods nobody knows.
+    pods.read_manifests();
+    tasks.spawn(pods.clone().keep_manifests());
     tasks.spawn(pods.clone().follow());
     tasks.spawn(pods.clone().relist());
 

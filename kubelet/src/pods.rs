@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event};
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::cri::Fingerprint;
 use crate::node_context::SharedNode;
 use crate::worker::{Desired, Worker};
-use crate::{model, names, resize};
+use crate::{model, names, resize, static_pods};
 
 /// How often the runtime is looked at while things change.
 const RELIST: Duration = Duration::from_millis(300);
@@ -32,6 +33,9 @@ const CALM: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(15);
 /// How often it is looked at when nothing is there.
 const IDLE: Duration = Duration::from_secs(3);
+
+/// How often manifests of static pods are looked at.
+const MANIFESTS: Duration = Duration::from_secs(5);
 
 /// How often logs are looked at.
 const ROTATE: Duration = Duration::from_secs(10);
@@ -50,6 +54,10 @@ pub(crate) struct Pods {
     node: SharedNode,
     handles: Mutex<HashMap<String, Handle>>,
     known: AtomicBool,
+    /// Static pods by uid.
+    manifests: Mutex<BTreeMap<String, Arc<core::Pod>>>,
+    /// What the API server shows of static pods, by namespace and name.
+    mirrors: Mutex<BTreeMap<(String, String), core::Pod>>,
     /// Tells the relist that the API's side changed.
     stirred: Notify,
     stop: CancellationToken,
@@ -62,6 +70,8 @@ impl Pods {
             node,
             handles: Mutex::default(),
             known: AtomicBool::new(false),
+            manifests: Mutex::default(),
+            mirrors: Mutex::default(),
             stirred: Notify::new(),
             stop,
             tracker: TaskTracker::new(),
@@ -89,6 +99,11 @@ impl Pods {
     }
 
     fn apply(self: &Arc<Self>, pod: core::Pod) {
+        if static_pods::is_mirror(&pod) {
+            self.show(&pod);
+            self.mirrors.lock().insert(static_pods::key(&pod), pod);
+            return;
+        }
         let uid = model::uid(&pod).to_owned();
         let desired = Desired { pod: Arc::new(pod), gone: false };
         self.stirred.notify_one();
@@ -103,6 +118,22 @@ impl Pods {
         let refusal = self.admit(&desired.pod);
         let handle = self.spawn(uid.clone(), desired, refusal);
         handles.insert(uid, handle);
+    }
+
+    /// Tells a static pod's worker what the API server holds of it.
+    fn show(&self, mirror: &core::Pod) {
+        let manifests = self.manifests.lock();
+        let Some((uid, pod)) = manifests.iter().find(|(_, pod)| static_pods::key(pod) == static_pods::key(mirror))
+        else {
+            return;
+        };
+        if !static_pods::shows(mirror, pod) {
+            return;
+        }
+        let held = core::Pod { status: mirror.status.clone(), ..core::Pod::clone(pod) };
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.desired.send_modify(|desired| desired.pod = Arc::new(held));
+        }
     }
 
     /// Grants a pod that was not seen before what it asks for, or says why the node will not run it.
@@ -150,6 +181,86 @@ impl Pods {
         Handle { desired: sender, wake }
     }
 
+    /// Starts and ends static pods as the manifests say.
+    pub(crate) fn read_manifests(self: &Arc<Self>) {
+        let Some(directory) = &self.node.config.static_pods else { return };
+        let (fresh, old) = {
+            let mut known = self.manifests.lock();
+            let fresh = static_pods::read_all(directory, &self.node.config.node_name, &known);
+            (fresh.clone(), std::mem::replace(&mut *known, fresh))
+        };
+        for uid in old.keys().filter(|uid| !fresh.contains_key(*uid)) {
+            self.gone(uid);
+        }
+        for (uid, pod) in fresh.into_iter().filter(|(uid, _)| !old.contains_key(uid)) {
+            self.node.ledger.lock().grant(pod.clone());
+            let handle = self.spawn(uid.clone(), Desired { pod, gone: false }, None);
+            self.handles.lock().insert(uid, handle);
+        }
+    }
+
+    /// Looks at the manifests and at what the API server shows of them again and again, until stopped.
+    pub(crate) async fn keep_manifests(self: Arc<Self>) {
+        if self.node.config.static_pods.is_none() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(MANIFESTS) => {}
+            }
+            self.read_manifests();
+            if self.known.load(Ordering::Acquire)
+                && let Err(error) = self.keep_mirrors().await
+            {
+                tracing::debug!(%error, "the mirrors of static pods are not as they should be");
+            }
+        }
+    }
+
+    /// Makes the mirrors that are missing, and removes those that show what is no more.
+    async fn keep_mirrors(&self) -> Result<(), kube::Error> {
+        let config = &self.node.config;
+        let wanted: Vec<Arc<core::Pod>> = self.manifests.lock().values().cloned().collect();
+        let held: Vec<core::Pod> = self.mirrors.lock().values().cloned().collect();
+        let api = |pod: &core::Pod| -> Api<core::Pod> { Api::namespaced(config.client.clone(), model::namespace(pod)) };
+        for mirror in &held {
+            if wanted
+                .iter()
+                .any(|pod| static_pods::key(pod) == static_pods::key(mirror) && static_pods::shows(mirror, pod))
+            {
+                continue;
+            }
+            let params = DeleteParams {
+                grace_period_seconds: Some(0),
+                preconditions: Some(Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None }),
+                ..DeleteParams::default()
+            };
+            match api(mirror).delete(model::name(mirror), &params).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut node = None;
+        for pod in &wanted {
+            if held.iter().any(|mirror| static_pods::key(mirror) == static_pods::key(pod)) {
+                continue;
+            }
+            if node.is_none() {
+                let nodes: Api<core::Node> = Api::all(config.client.clone());
+                node = Some(nodes.get(&config.node_name).await?);
+            }
+            let Some(node) = &node else { continue };
+            match api(pod).create(&PostParams::default(), &static_pods::mirror(pod, node)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Follows the pods that the API server binds to this node, until stopped.
     pub(crate) async fn follow(self: Arc<Self>) {
         let api: Api<core::Pod> = Api::all(self.node.config.client.clone());
@@ -162,20 +273,29 @@ impl Pods {
                 event = stream.try_next() => event,
             };
             match event {
-                Ok(Some(Event::Init)) => listed.clear(),
+                Ok(Some(Event::Init)) => {
+                    listed.clear();
+                    self.mirrors.lock().clear();
+                }
                 Ok(Some(Event::InitApply(pod))) => {
                     listed.insert(model::uid(&pod).to_owned());
                     self.apply(pod);
                 }
                 Ok(Some(Event::InitDone)) => {
-                    let missing: Vec<String> =
-                        self.handles.lock().keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                    let own: HashSet<String> = self.manifests.lock().keys().cloned().collect();
+                    let handles = self.handles.lock();
+                    let missing = handles.keys().filter(|uid| !listed.contains(*uid) && !own.contains(*uid));
+                    let missing: Vec<String> = missing.cloned().collect();
+                    drop(handles);
                     for uid in missing {
                         self.gone(&uid);
                     }
                     self.known.store(true, Ordering::Release);
                 }
                 Ok(Some(Event::Apply(pod))) => self.apply(pod),
+                Ok(Some(Event::Delete(pod))) if static_pods::is_mirror(&pod) => {
+                    self.mirrors.lock().remove(&static_pods::key(&pod));
+                }
                 Ok(Some(Event::Delete(pod))) => self.gone(model::uid(&pod)),
                 Ok(None) => return,
                 Err(error) => tracing::debug!(%error, "pods not watched"),

@@ -22,7 +22,7 @@ use crate::probe::{self, Counter, Kind, Outcome};
 use crate::start::{Job, Report, kill, target};
 use crate::status::{Context, same, status};
 use crate::volume::{self, PodDir};
-use crate::{cgroup, config};
+use crate::{cgroup, config, static_pods};
 
 mod resizing;
 
@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     tasks: Tasks,
     reports: mpsc::UnboundedReceiver<Report>,
     report_to: mpsc::UnboundedSender<Report>,
+    /// The object last taken from the watch.
+    taken: Arc<core::Pod>,
     /// Latest object known: from the watch or from our own writes.
     base: Arc<core::Pod>,
     /// The status last computed.
@@ -102,6 +104,7 @@ impl Worker {
         let freed = node.freed.subscribe();
         Self {
             freed,
+            taken: base.clone(),
             node,
             desired,
             wake,
@@ -156,7 +159,10 @@ impl Worker {
     /// Looks once: observe, plan, write the status, act.
     async fn look(&mut self) -> Step {
         let desired = self.desired.borrow_and_update().clone();
-        if version(&desired.pod) >= version(&self.base) {
+        // A static pod has no version: what was last written of it holds until its mirror is seen to be otherwise.
+        let news = !Arc::ptr_eq(&desired.pod, &self.taken);
+        self.taken = desired.pod.clone();
+        if version(&desired.pod) >= version(&self.base) && (news || !static_pods::is_static(&self.base)) {
             if volume_inputs_changed(&self.base, &desired.pod) {
                 self.refresh();
             }
@@ -321,7 +327,9 @@ impl Worker {
                     Ok(pod) => {
                         self.push_after = None;
                         self.push_failures = 0;
-                        if version(&pod) > version(&self.base) && pod.metadata.uid == self.base.metadata.uid {
+                        if static_pods::is_static(&self.base) {
+                            Arc::make_mut(&mut self.base).status = pod.status;
+                        } else if version(&pod) > version(&self.base) && pod.metadata.uid == self.base.metadata.uid {
                             self.base = Arc::new(pod);
                         }
                     }
@@ -600,6 +608,14 @@ async fn push(client: kube::Client, base: Arc<core::Pod>, fresh: core::PodStatus
         let api = api.clone();
         async move { api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await }
     };
+    if static_pods::is_static(&base) {
+        // What the API server shows of it has a uid of its own.
+        let mirror = api.get(name).await?;
+        if !static_pods::shows(&mirror, &base) {
+            return Err(kube::Error::Service(format!("the mirror of {name} shows another state").into()));
+        }
+        return write(status_patch(&mirror, &fresh)).await;
+    }
     match write(status_patch(&base, &fresh)).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let now = api.get(name).await?;

@@ -71,6 +71,7 @@ impl Cluster {
             serving_key_pem: tls.key,
             client_ca_pem: tls.ca,
             max_pods: 110,
+            static_pods: None,
             labels: BTreeMap::new(),
             cluster_dns: vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10))],
             cluster_domain: "cluster.local".into(),

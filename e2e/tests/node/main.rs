@@ -4,6 +4,7 @@
 mod charts;
 mod configuration;
 mod life;
+mod manifests;
 mod nodes;
 mod rollouts;
 mod services;
