@@ -243,15 +243,32 @@ pub fn event(what: &str, pod: &core::Pod, generation: Option<i64>, error: Option
     format!("{what}: {{{}}}", parts.join(","))
 }
 
-/// The conditions of resizes under way: type, reason, message, generation.
-pub fn conditions(memory: &Memory) -> Vec<(&'static str, Option<&'static str>, Option<String>, Option<i64>)> {
-    let pending = memory
-        .pending
-        .iter()
-        .map(|item| ("PodResizePending", Some("Deferred"), Some(item.message.clone()), item.generation));
-    let progress = memory.progress.iter().map(|item| {
-        let reason = item.error.is_some().then_some("Error");
-        ("PodResizeInProgress", reason, item.error.clone(), item.generation)
+/// What a condition of the pod says of a resize under way; its status is `True`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// `PodResizePending` or `PodResizeInProgress`.
+    pub kind: &'static str,
+    /// `Deferred`, `Error` or nothing.
+    pub reason: Option<&'static str>,
+    /// Why.
+    pub message: Option<String>,
+    /// Generation of the pod that asked for it.
+    pub generation: Option<i64>,
+}
+
+/// The conditions of resizes under way.
+pub fn conditions(memory: &Memory) -> Vec<Condition> {
+    let pending = memory.pending.iter().map(|item| Condition {
+        kind: "PodResizePending",
+        reason: Some("Deferred"),
+        message: Some(item.message.clone()),
+        generation: item.generation,
+    });
+    let progress = memory.progress.iter().map(|item| Condition {
+        kind: "PodResizeInProgress",
+        reason: item.error.is_some().then_some("Error"),
+        message: item.error.clone(),
+        generation: item.generation,
     });
     pending.chain(progress).collect()
 }

@@ -505,7 +505,7 @@ fn conditions(
             type_: kind.to_owned(),
         });
     }
-    for (kind, reason, message, generation) in resize::conditions(&context.memory.resize) {
+    for resize::Condition { kind, reason, message, generation } in resize::conditions(&context.memory.resize) {
         let old = previous.iter().chain(&held).find(|old| old.type_ == kind && old.reason.as_deref() == reason);
         list.push(core::PodCondition {
             last_probe_time: None,
