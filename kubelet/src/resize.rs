@@ -277,7 +277,7 @@ pub fn conditions(memory: &Memory) -> Vec<Condition> {
 mod tests {
     use super::*;
 
-    fn container(request: &str, limit: &str, policy: Value) -> core::Container {
+    fn container(request: &str, limit: &str, policy: &Value) -> core::Container {
         let list = |text: &str| -> Value {
             let pairs = text.split(' ').filter_map(|item| item.split_once('='));
             pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
@@ -321,8 +321,8 @@ mod tests {
             ("memory=1Mi", "", memory_restarts(), "memory=1Mi cpu=1", "", Change::Update),
         ];
         for (request, limit, policy, new_request, new_limit, expected) in cases {
-            let old = container(request, limit, policy.clone());
-            let new = container(new_request, new_limit, policy);
+            let old = container(request, limit, &policy);
+            let new = container(new_request, new_limit, &policy);
             let found = change(&new, &run(&old), &Memory::default());
             assert_eq!(found, expected, "{request} / {limit} -> {new_request} / {new_limit}");
             let done = Memory {
@@ -331,15 +331,15 @@ mod tests {
             };
             assert_eq!(change(&new, &run(&old), &done), Change::None, "what was applied counts");
         }
-        let unknown = Container { resources: None, ..run(&container("", "", json!([]))) };
-        assert_eq!(change(&container("cpu=1", "", json!([])), &unknown, &Memory::default()), Change::None);
+        let unknown = Container { resources: None, ..run(&container("", "", &json!([]))) };
+        assert_eq!(change(&container("cpu=1", "", &json!([])), &unknown, &Memory::default()), Change::None);
     }
 
     #[test]
     fn a_lower_limit_of_memory_is_told_from_others() {
         let of = |old: &str, new: &str| {
-            let old = container("", old, json!([]));
-            lowered_memory(&container("", new, json!([])), old.resources.as_ref())
+            let old = container("", old, &json!([]));
+            lowered_memory(&container("", new, &json!([])), old.resources.as_ref())
         };
         assert_eq!(of("memory=2Ki", "memory=1Ki"), Some(1024));
         assert_eq!(of("", "memory=1Ki"), Some(1024), "a limit where there was none");
