@@ -24,7 +24,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     service_account: "node-controller",
     reporter: "cidrAllocator",
     watches: &["v1.Node"],
-    rules: &[Rule::new(&[""], &["nodes"], &["get", "list", "patch", "watch"]), EVENTS],
+    // As upstream: one account and one rule for all controllers of nodes.
+    rules: &[Rule::new(&[""], &["nodes"], &["delete", "get", "list", "patch", "update", "watch"]), EVENTS],
     start,
 };
 
