@@ -128,27 +128,29 @@ pub struct Column {
     pub format: &'static str,
     /// 0 is always shown, 1 only with `-o wide`.
     pub priority: i32,
-    /// What it shows, for who reads the table's definitions.
+    /// What it shows, for who reads the table's definitions; empty where a field says it.
     pub description: &'static str,
+    /// The field of the stored kind whose sentence says what it shows, as a dotted path; empty where none does.
+    pub field: &'static str,
 }
 
 impl Column {
     /// A text column that is always shown.
     #[must_use]
     pub const fn text(name: &'static str) -> Column {
-        Column { name, kind: "string", format: "", priority: 0, description: "" }
+        Column { name, kind: "string", format: "", priority: 0, description: "", field: "" }
     }
 
     /// An integer column that is always shown.
     #[must_use]
     pub const fn integer(name: &'static str) -> Column {
-        Column { name, kind: "integer", format: "", priority: 0, description: "" }
+        Column { name, kind: "integer", format: "", priority: 0, description: "", field: "" }
     }
 
     /// A column of true and false that is always shown.
     #[must_use]
     pub const fn boolean(name: &'static str) -> Column {
-        Column { name, kind: "boolean", format: "", priority: 0, description: "" }
+        Column { name, kind: "boolean", format: "", priority: 0, description: "", field: "" }
     }
 
     /// The same column, shown only with `-o wide`.
@@ -157,10 +159,22 @@ impl Column {
         Column { priority: 1, ..self }
     }
 
+    /// The same column, showing what this field means: a dotted path below the stored kind.
+    #[must_use]
+    pub const fn of(self, field: &'static str) -> Column {
+        Column { field, ..self }
+    }
+
+    /// The same column with a sentence of its own.
+    #[must_use]
+    pub const fn says(self, description: &'static str) -> Column {
+        Column { description, ..self }
+    }
+
     /// The name column.
-    pub const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0, description: "" };
+    pub const NAME: Column = Column { format: "name", ..Column::text("Name").of("metadata.name") };
     /// The age column.
-    pub const AGE: Column = Column::text("Age");
+    pub const AGE: Column = Column::text("Age").of("metadata.creationTimestamp");
 }
 
 /// A field that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`.

@@ -3,6 +3,7 @@
 //! Builds documents as values and bytes; never serves them and never lists a kind by hand.
 #![forbid(unsafe_code)]
 
+pub mod columns;
 pub mod custom;
 pub mod discovery;
 pub mod document;
@@ -13,6 +14,7 @@ pub mod schemas;
 
 #[cfg(test)]
 mod tests {
+    mod columns;
     mod documents;
     mod upstream;
 }

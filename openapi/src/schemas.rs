@@ -92,6 +92,15 @@ impl Sentences {
         Sentences(found.into_iter().collect())
     }
 
+    /// Collects the sentences of what one kind holds, and of the metadata of all.
+    #[must_use]
+    pub fn of_kind(kind: &api::kind::Kind) -> Sentences {
+        let mut generator = schemars::generate::SchemaSettings::draft07().into_generator();
+        api::kind::describe::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>(&mut generator);
+        (kind.describe)(&mut generator);
+        Sentences(generator.take_definitions(true).into_iter().collect())
+    }
+
     /// What a type is.
     #[must_use]
     pub fn of_type(&self, name: &str) -> Option<Cow<'_, str>> {

@@ -142,7 +142,7 @@ impl Names {
             scale,
             conversion: self.conversion,
         }));
-        let mut shown = vec![Column { description: "Name must be unique within a namespace.", ..Column::NAME }];
+        let mut shown = vec![Column::NAME];
         shown.extend(columns.iter().filter(|column| column_path(column).is_some()).map(column));
         if columns.is_empty() {
             shown.push(Column { kind: "date", ..Column::AGE });
@@ -188,6 +188,7 @@ fn column(column: &Value) -> Column {
         format: keep(value::text(column, "format")),
         priority: value::int(column, "priority").and_then(|n| i32::try_from(n).ok()).unwrap_or_default(),
         description: keep(&description),
+        field: "",
     }
 }
 

@@ -6,6 +6,8 @@ use crate::cache::Entry;
 use crate::registry::read::served;
 use api::kind::Kind;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a table row carries of its object (`includeObject`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,23 @@ impl ListMeta {
     }
 }
 
+/// The definitions of a kind's columns, made once.
+fn definitions(kind: &'static Kind) -> Arc<[Value]> {
+    // A description is never given back, so its place stands for it.
+    static MADE: Mutex<BTreeMap<usize, Arc<[Value]>>> = Mutex::new(BTreeMap::new());
+    let place = std::ptr::from_ref(kind).addr();
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = made.entry(place).or_insert_with(|| {
+        let descriptions = openapi::columns::descriptions(kind);
+        let columns = kind.columns.iter().zip(descriptions).map(|(column, description)| {
+            json!({"name": column.name, "type": column.kind, "format": column.format,
+                   "description": description, "priority": column.priority})
+        });
+        columns.collect()
+    });
+    Arc::clone(own)
+}
+
 /// A `Table` of objects. `now` is in Unix seconds; `headed` adds the column definitions.
 #[must_use]
 pub fn table<'a>(
@@ -59,20 +78,12 @@ pub fn table<'a>(
     headed: bool,
 ) -> Value {
     let rows: Vec<Value> = entries.map(|entry| row(kind, version, entry, include, now)).collect();
-    let columns: Vec<Value> = kind
-        .columns
-        .iter()
-        .filter(|_| headed)
-        .map(|column| {
-            json!({"name": column.name, "type": column.kind, "format": column.format,
-                   "description": column.description, "priority": column.priority})
-        })
-        .collect();
+    let columns = if headed { definitions(kind) } else { Arc::default() };
     json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": meta.value(),
-        "columnDefinitions": columns,
+        "columnDefinitions": &columns[..],
         "rows": rows,
     })
 }

@@ -10,6 +10,10 @@ use crate::kinds::shared::{admission_expressions as expressions, admission_polic
 use crate::value;
 use serde_json::Value;
 
+/// How many there are.
+const MUTATIONS: Column =
+    Column::integer("Mutations").says("Mutation indicates the number of mutations rules defined in this configuration");
+
 /// The description.
 pub static KIND: Kind = Kind {
     group: GROUP,
@@ -22,7 +26,7 @@ pub static KIND: Kind = Kind {
     generation: true,
     unconditional_update: false,
     stored_as: Some(StoredAs::same(&v1beta1::KIND)),
-    columns: const { &policies::columns("Mutations") as &[Column] },
+    columns: const { &policies::columns(MUTATIONS) as &[Column] },
     describe: describe::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy>,
     hooks: &MutatingAdmissionPolicy,
     ..Kind::BASE

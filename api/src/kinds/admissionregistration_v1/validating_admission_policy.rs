@@ -12,6 +12,10 @@ use crate::{meta, value};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+/// How many there are.
+const VALIDATIONS: Column = Column::integer("Validations")
+    .says("Validations indicates the number of validation rules defined in this configuration");
+
 /// The description.
 pub static KIND: Kind = Kind {
     group: GROUP,
@@ -25,7 +29,7 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     subresources: &[parts::status_only(GROUP, "v1", "ValidatingAdmissionPolicy")],
     resets: parts::STATUS_ONLY,
-    columns: const { &policies::columns("Validations") as &[Column] },
+    columns: const { &policies::columns(VALIDATIONS) as &[Column] },
     describe: describe::<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy>,
     hooks: &ValidatingAdmissionPolicy,
     ..Kind::BASE

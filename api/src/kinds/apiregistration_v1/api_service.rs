@@ -25,7 +25,12 @@ pub static KIND: Kind = Kind {
         part: Part::View { merge: parts::status_alone },
     }],
     resets: &[("status", &[&["spec"], &["metadata"]])],
-    columns: &[Column::NAME, Column::text("Service"), Column::text("Available"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("Service").says("The reference to the service that hosts this API endpoint."),
+        Column::text("Available").says("Whether this service is available."),
+        Column::AGE,
+    ],
     describe: describe::<k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService>,
     hooks: &ApiService,
     ..Kind::BASE

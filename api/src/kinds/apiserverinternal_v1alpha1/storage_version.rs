@@ -20,7 +20,12 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     subresources: &[parts::status_only("internal.apiserver.k8s.io", "v1alpha1", "StorageVersion")],
     resets: parts::STATUS_ONLY,
-    columns: &[Column::NAME, Column::text("CommonEncodingVersion"), Column::text("StorageVersions"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("CommonEncodingVersion").of("status.commonEncodingVersion"),
+        Column::text("StorageVersions").of("status.storageVersions"),
+        Column::AGE,
+    ],
     describe: describe::<k8s_openapi::api::apiserverinternal::v1alpha1::StorageVersion>,
     hooks: &StorageVersion,
     ..Kind::BASE

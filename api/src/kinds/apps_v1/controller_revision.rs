@@ -15,7 +15,12 @@ pub static KIND: Kind = Kind {
     kind: "ControllerRevision",
     plural: "controllerrevisions",
     singular: "controllerrevision",
-    columns: &[Column::NAME, Column::text("Controller"), Column::text("Revision"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("Controller").says("Controller of the object"),
+        Column::text("Revision").of("revision"),
+        Column::AGE,
+    ],
     describe: describe::<k8s_openapi::api::apps::v1::ControllerRevision>,
     hooks: &ControllerRevision,
     ..Kind::BASE

@@ -31,9 +31,9 @@ pub static KIND: Kind = Kind {
     generation_metadata: &["annotations"],
     columns: &[
         Column::NAME,
-        Column::text("Ready"),
-        Column::text("Up-to-date"),
-        Column::text("Available"),
+        Column::text("Ready").says("Number of the pod with ready state"),
+        Column::text("Up-to-date").of("status.updatedReplicas"),
+        Column::text("Available").of("status.availableReplicas"),
         Column::AGE,
         cells::CONTAINERS,
         cells::IMAGES,

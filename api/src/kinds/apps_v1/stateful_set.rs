@@ -21,7 +21,13 @@ pub static KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[parts::SCALE, parts::status("apps", "v1", "StatefulSet")],
     generation: true,
-    columns: &[Column::NAME, Column::text("Ready"), Column::AGE, cells::CONTAINERS, cells::IMAGES],
+    columns: &[
+        Column::NAME,
+        Column::text("Ready").says("Number of the pod with ready state"),
+        Column::AGE,
+        cells::CONTAINERS,
+        cells::IMAGES,
+    ],
     describe: describe::<k8s_openapi::api::apps::v1::StatefulSet>,
     hooks: &StatefulSet,
     ..Kind::BASE

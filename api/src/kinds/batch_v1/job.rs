@@ -22,9 +22,9 @@ pub static KIND: Kind = Kind {
     orphans_dependents: true,
     columns: &[
         Column::NAME,
-        Column::text("Status"),
-        Column::text("Completions"),
-        Column::text("Duration"),
+        Column::text("Status").says("Status of the job."),
+        Column::text("Completions").of("status.succeeded"),
+        Column::text("Duration").says("Time required to complete the job."),
         Column::AGE,
         cells::CONTAINERS,
         cells::IMAGES,

@@ -29,10 +29,10 @@ pub static KIND: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::AGE,
-        Column::text("SignerName"),
-        Column::text("Requestor"),
-        Column::text("RequestedDuration"),
-        Column::text("Condition"),
+        Column::text("SignerName").says("Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will be defaulted:\n 1. If it's a kubelet client certificate, it is assigned\n    \"kubernetes.io/kube-apiserver-client-kubelet\".\n 2. If it's a kubelet serving certificate, it is assigned\n    \"kubernetes.io/kubelet-serving\".\n 3. Otherwise, it is assigned \"kubernetes.io/legacy-unknown\".\nDistribution of trust for signers happens out of band. You can select on this field using `spec.signerName`."),
+        Column::text("Requestor").says("Base64-encoded PKCS#10 CSR data"),
+        Column::text("RequestedDuration").of("spec.expirationSeconds"),
+        Column::text("Condition").says("Conditions applied to the request, such as approval or denial."),
     ],
     selectable: &[Selectable {
         name: "spec.signerName",

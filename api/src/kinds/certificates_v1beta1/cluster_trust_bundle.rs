@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     unconditional_update: false,
     gate: Some("ClusterTrustBundle"),
-    columns: &[Column::NAME, Column::text("SignerName")],
+    columns: &[Column::NAME, Column::text("SignerName").of("spec.signerName")],
     selectable: &[Selectable { name: SIGNER, value: |bundle| value::text(bundle, SIGNER).to_owned() }],
     describe: describe::<k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle>,
     hooks: &ClusterTrustBundle,

@@ -23,12 +23,12 @@ pub static KIND: Kind = Kind {
     gate: Some("PodCertificateRequest"),
     columns: &[
         Column::NAME,
-        Column::text("PodName"),
-        Column::text("ServiceAccountName"),
-        Column::text("NodeName"),
-        Column::text("SignerName"),
-        Column::text("State"),
-        Column::text("UnverifiedUserAnnotations"),
+        Column::text("PodName").of("spec.podName"),
+        Column::text("ServiceAccountName").of("spec.serviceAccountName"),
+        Column::text("NodeName").of("spec.nodeName"),
+        Column::text("SignerName").of("spec.signerName"),
+        Column::text("State").says("Is the request Pending, Issued, Denied, or Failed?"),
+        Column::text("UnverifiedUserAnnotations").of("spec.unverifiedUserAnnotations"),
     ],
     selectable: &[
         Selectable { name: "spec.signerName", value: |request| value::text(request, "spec.signerName").to_owned() },

@@ -17,7 +17,7 @@ pub static KIND: Kind = Kind {
     singular: "lease",
     create_on_update: true,
     unconditional_update: false,
-    columns: &[Column::NAME, Column::text("Holder"), Column::AGE],
+    columns: &[Column::NAME, Column::text("Holder").of("spec.holderIdentity"), Column::AGE],
     describe: describe::<k8s_openapi::api::coordination::v1::Lease>,
     hooks: &Lease,
     short_history: true,

@@ -21,7 +21,10 @@ pub static KIND: Kind = Kind {
     deprecated: Some(Deprecated::until("1.36", "1.39")),
     columns: &[
         Column::NAME,
-        Column::text("LeaseName"),
+        // In the words of v1alpha2.
+        Column::text("LeaseName").says(
+            "LeaseName is the name of the lease for which this candidate is contending. This field is immutable.",
+        ),
         Column::text("BinaryVersion"),
         Column::text("EmulationVersion"),
         Column::AGE,

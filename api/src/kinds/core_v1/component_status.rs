@@ -19,7 +19,12 @@ pub static KIND: Kind = Kind {
     verbs: &[Verb::Get, Verb::List],
     computed: true,
     deprecated: Some(Deprecated::since("1.19")),
-    columns: &[Column::NAME, Column::text("Status"), Column::text("Message"), Column::text("Error")],
+    columns: &[
+        Column::NAME,
+        Column::text("Status").says("Status of the component conditions"),
+        Column::text("Message").says("Message of the component conditions"),
+        Column::text("Error").says("Error of the component conditions"),
+    ],
     describe: describe::<k8s_openapi::api::core::v1::ComponentStatus>,
     hooks: &ComponentStatus,
     ..Kind::BASE

@@ -15,7 +15,7 @@ pub static KIND: Kind = Kind {
     plural: "configmaps",
     singular: "configmap",
     short_names: &["cm"],
-    columns: &[Column::NAME, Column::text("Data"), Column::AGE],
+    columns: &[Column::NAME, Column::text("Data").of("data"), Column::AGE],
     describe: describe::<k8s_openapi::api::core::v1::ConfigMap>,
     hooks: &ConfigMap,
     ..Kind::BASE

@@ -17,7 +17,7 @@ pub static KIND: Kind = Kind {
     singular: "endpoints",
     short_names: &["ep"],
     create_on_update: true,
-    columns: &[Column::NAME, Column::text("Endpoints"), Column::AGE],
+    columns: &[Column::NAME, Column::text("Endpoints").of("subsets"), Column::AGE],
     deprecated: Some(Deprecated {
         since: "1.33",
         removed: None,

@@ -16,7 +16,12 @@ pub static KIND: Kind = Kind {
     plural: "podtemplates",
     singular: "podtemplate",
     generation: true,
-    columns: &[Column::NAME, Column::text("Containers"), Column::text("Images"), Column::text("Pod Labels")],
+    columns: &[
+        Column::NAME,
+        Column::text("Containers").says("Names of each container in the template."),
+        Column::text("Images").says("Images referenced by each container in the template."),
+        Column::text("Pod Labels").says("The labels for the pod template."),
+    ],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::PodTemplate>,
     hooks: &PodTemplate,

@@ -17,7 +17,7 @@ pub static KIND: Kind = Kind {
     singular: "resourcequota",
     short_names: &["quota"],
     subresources: &[parts::status("", "v1", "ResourceQuota")],
-    columns: &[Column::NAME, Column::text("Request"), Column::text("Limit"), Column::AGE],
+    columns: &[Column::NAME, Column::text("Request").says("Request represents a minimum amount of cpu/memory that a container may consume."), Column::text("Limit").says("Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."), Column::AGE],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::ResourceQuota>,
     hooks: &ResourceQuota,

@@ -17,7 +17,7 @@ pub static KIND: Kind = Kind {
     kind: "Secret",
     plural: "secrets",
     singular: "secret",
-    columns: &[Column::NAME, Column::text("Type"), Column::text("Data"), Column::AGE],
+    columns: &[Column::NAME, Column::text("Type").of("type"), Column::text("Data").of("data"), Column::AGE],
     selectable: &[Selectable { name: "type", value: |object| value::text(object, "type").to_owned() }],
     describe: describe::<k8s_openapi::api::core::v1::Secret>,
     hooks: &Secret,

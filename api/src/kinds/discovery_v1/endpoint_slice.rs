@@ -19,9 +19,9 @@ pub static KIND: Kind = Kind {
     generation_metadata: &["labels"],
     columns: &[
         Column::NAME,
-        Column::text("AddressType"),
-        Column::text("Ports"),
-        Column::text("Endpoints"),
+        Column::text("AddressType").of("addressType"),
+        Column::text("Ports").of("ports"),
+        Column::text("Endpoints").of("endpoints"),
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::discovery::v1::EndpointSlice>,

@@ -21,10 +21,11 @@ pub static KIND: Kind = Kind {
     generation: true,
     columns: &[
         Column::NAME,
-        Column::text("Class"),
-        Column::text("Hosts"),
-        Column::text("Address"),
-        Column::text("Ports"),
+        Column::text("Class")
+            .says("The name of the IngressClass resource that should be used for additional configuration"),
+        Column::text("Hosts").says("Hosts that incoming requests are matched against before the ingress rule"),
+        Column::text("Address").says("Address is a list containing ingress points for the load-balancer"),
+        Column::text("Ports").says("Ports of TLS configurations that open"),
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::networking::v1::Ingress>,

@@ -17,7 +17,12 @@ pub static KIND: Kind = Kind {
     singular: "ingressclass",
     namespaced: false,
     generation: true,
-    columns: &[Column::NAME, Column::text("Controller"), Column::text("Parameters"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("Controller").says("Controller that is responsible for handling this class"),
+        Column::text("Parameters").says("A reference to a resource with additional parameters"),
+        Column::AGE,
+    ],
     describe: describe::<k8s_openapi::api::networking::v1::IngressClass>,
     hooks: &IngressClass,
     ..Kind::BASE

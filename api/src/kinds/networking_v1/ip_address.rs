@@ -18,7 +18,7 @@ pub static KIND: Kind = Kind {
     singular: "ipaddress",
     short_names: &["ip"],
     namespaced: false,
-    columns: &[Column::NAME, Column::text("ParentRef")],
+    columns: &[Column::NAME, Column::text("ParentRef").of("spec.parentRef")],
     describe: describe::<k8s_openapi::api::networking::v1::IPAddress>,
     hooks: &IpAddress,
     ..Kind::BASE

@@ -18,7 +18,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     subresources: &[parts::status_only("networking.k8s.io", "v1", "ServiceCIDR")],
     resets: parts::STATUS_ONLY,
-    columns: &[Column::NAME, Column::text("CIDRs"), Column::AGE],
+    columns: &[Column::NAME, Column::text("CIDRs").of("spec.cidrs"), Column::AGE],
     describe: describe::<k8s_openapi::api::networking::v1::ServiceCIDR>,
     hooks: &ServiceCidr,
     ..Kind::BASE

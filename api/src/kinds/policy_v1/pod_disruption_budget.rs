@@ -21,9 +21,9 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     columns: &[
         Column::NAME,
-        Column::text("Min Available"),
-        Column::text("Max Unavailable"),
-        Column::integer("Allowed Disruptions"),
+        Column::text("Min Available").says("The minimum number of pods that must be available."),
+        Column::text("Max Unavailable").says("The maximum number of pods that may be unavailable."),
+        Column::integer("Allowed Disruptions").says("Calculated number of pods that may be disrupted at this time."),
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::policy::v1::PodDisruptionBudget>,

@@ -3,9 +3,20 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, NameRule, describe};
+use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::rbac;
 use serde_json::Value;
+
+/// The sentences are those of v1beta1.
+const COLUMNS: [Column; 6] = rbac::binding_columns(
+    "RoleRef can only reference a ClusterRole in the global namespace. \
+     If the RoleRef cannot be resolved, the Authorizer must return an error.",
+    [
+        "Users in the clusterRoleBinding",
+        "Groups in the clusterRoleBinding",
+        "ServiceAccounts in the clusterRoleBinding",
+    ],
+);
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -16,7 +27,7 @@ pub static KIND: Kind = Kind {
     singular: "clusterrolebinding",
     namespaced: false,
     create_on_update: true,
-    columns: rbac::BINDING_COLUMNS,
+    columns: const { &COLUMNS as &[Column] },
     describe: describe::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>,
     hooks: &ClusterRoleBinding,
     ..Kind::BASE

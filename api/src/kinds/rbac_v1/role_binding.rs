@@ -3,9 +3,16 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
-use crate::kind::{Hooks, Kind, NameRule, describe};
+use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::rbac;
 use serde_json::Value;
+
+/// The sentences are those of v1beta1.
+const COLUMNS: [Column; 6] = rbac::binding_columns(
+    "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. \
+     If the RoleRef cannot be resolved, the Authorizer must return an error.",
+    ["Users in the roleBinding", "Groups in the roleBinding", "ServiceAccounts in the roleBinding"],
+);
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -15,7 +22,7 @@ pub static KIND: Kind = Kind {
     plural: "rolebindings",
     singular: "rolebinding",
     create_on_update: true,
-    columns: rbac::BINDING_COLUMNS,
+    columns: const { &COLUMNS as &[Column] },
     describe: describe::<k8s_openapi::api::rbac::v1::RoleBinding>,
     hooks: &RoleBinding,
     ..Kind::BASE

@@ -22,7 +22,11 @@ pub static KIND: Kind = Kind {
         part: Part::View { merge: with_status },
     }],
     resets: &[("status", &[&["metadata"], &["spec"]])],
-    columns: &[Column::NAME, Column::text("State"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("State").says("A summary of the current state (allocated, pending, reserved, etc.)."),
+        Column::AGE,
+    ],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::ResourceClaim>,
     hooks: &ResourceClaim,

@@ -17,7 +17,13 @@ pub static KIND: Kind = Kind {
     singular: "resourceslice",
     namespaced: false,
     generation: true,
-    columns: &[Column::NAME, Column::text("Node"), Column::text("Driver"), Column::text("Pool"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("Node").of("spec.nodeName"),
+        Column::text("Driver").of("spec.driver"),
+        Column::text("Pool").of("spec.pool.name"),
+        Column::AGE,
+    ],
     selectable: &[
         Selectable { name: "spec.nodeName", value: |slice| value::text(slice, "spec.nodeName").to_owned() },
         Selectable { name: "spec.driver", value: |slice| value::text(slice, "spec.driver").to_owned() },

@@ -20,10 +20,10 @@ pub static KIND: Kind = Kind {
     generation: true,
     columns: &[
         Column::NAME,
-        Column::integer("Value"),
-        Column::boolean("Global-Default"),
+        Column::integer("Value").of("value"),
+        Column::boolean("Global-Default").of("globalDefault"),
         Column::AGE,
-        Column::text("PreemptionPolicy"),
+        Column::text("PreemptionPolicy").of("preemptionPolicy"),
     ],
     describe: describe::<k8s_openapi::api::scheduling::v1::PriorityClass>,
     hooks: &PriorityClass,

@@ -20,7 +20,13 @@ pub static KIND: Kind = Kind {
     resets: parts::STATUS_ONLY,
     gate: Some("GenericWorkload"),
     gated: pod_groups::GATED,
-    columns: &[Column::NAME, Column::text("Policy"), Column::text("Workload"), Column::text("Status"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::text("Policy").of("spec.schedulingPolicy"),
+        Column::text("Workload").says("Name of the referenced Workload object"),
+        Column::text("Status").says("Status of the PodGroup"),
+        Column::AGE,
+    ],
     describe: describe::<k8s_openapi::api::scheduling::v1alpha2::PodGroup>,
     hooks: &PodGroup,
     ..Kind::BASE

@@ -15,15 +15,20 @@ const MUTATING_OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
 /// Of a policy.
 const FAILURE_POLICIES: &[&str] = &["Fail", "Ignore"];
 
-/// The columns of a policy; `counted` heads the number of what it does.
+/// The columns of a policy; `counted` is the number of what it does.
 #[must_use]
-pub const fn columns(counted: &'static str) -> [Column; 4] {
-    [Column::NAME, Column::integer(counted), Column::text("ParamKind"), Column::AGE]
+pub const fn columns(counted: Column) -> [Column; 4] {
+    let parameters = "ParamKind specifies the kind of resources used to parameterize this policy";
+    [Column::NAME, counted, Column::text("ParamKind").says(parameters), Column::AGE]
 }
 
 /// The columns of a binding.
-pub const BINDING_COLUMNS: &[Column] =
-    &[Column::NAME, Column::text("PolicyName"), Column::text("ParamRef"), Column::AGE];
+pub const BINDING_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("PolicyName").says("PolicyName indicates the policy definition which the policy binding binded to"),
+    Column::text("ParamRef").says("ParamRef indicates the param resource which sets the configuration param"),
+    Column::AGE,
+];
 
 /// The cells of a policy that does what stands in this list.
 #[must_use]

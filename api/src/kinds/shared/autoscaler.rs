@@ -35,11 +35,11 @@ const MOST_WINDOW: i64 = 3600;
 /// The columns of both versions.
 pub const COLUMNS: &[Column] = &[
     Column::NAME,
-    Column::text("Reference"),
-    Column::text("Targets"),
-    Column::text("MinPods"),
-    Column::text("MaxPods"),
-    Column::text("Replicas"),
+    Column::text("Reference").of("spec.scaleTargetRef"),
+    Column::text("Targets").of("spec.metrics"),
+    Column::text("MinPods").of("spec.minReplicas"),
+    Column::text("MaxPods").of("spec.maxReplicas"),
+    Column::text("Replicas").of("status.currentReplicas"),
     Column::AGE,
 ];
 

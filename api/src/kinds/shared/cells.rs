@@ -7,11 +7,11 @@ use crate::{meta, value};
 use serde_json::Value;
 
 /// Container names of a pod template.
-pub const CONTAINERS: Column = Column::text("Containers").wide();
+pub const CONTAINERS: Column = Column::text("Containers").wide().says("Names of each container in the template.");
 /// Images of a pod template.
-pub const IMAGES: Column = Column::text("Images").wide();
+pub const IMAGES: Column = Column::text("Images").wide().says("Images referenced by each container in the template.");
 /// The selector of a workload.
-pub const SELECTOR: Column = Column::text("Selector").wide();
+pub const SELECTOR: Column = Column::text("Selector").wide().of("spec.selector");
 
 /// `metadata.name`.
 #[must_use]

@@ -72,15 +72,15 @@ fn first(texts: &[&str]) -> String {
 
 /// The columns of both versions.
 pub const COLUMNS: &[Column] = &[
-    Column::text("Last Seen"),
-    Column::text("Type"),
-    Column::text("Reason"),
-    Column::text("Object"),
-    Column::text("Subobject").wide(),
-    Column::text("Source").wide(),
-    Column::text("Message"),
-    Column::text("First Seen").wide(),
-    Column::text("Count").wide(),
+    Column::text("Last Seen").of("lastTimestamp"),
+    Column::text("Type").of("type"),
+    Column::text("Reason").of("reason"),
+    Column::text("Object").of("involvedObject"),
+    Column::text("Subobject").wide().of("involvedObject.fieldPath"),
+    Column::text("Source").wide().of("source"),
+    Column::text("Message").of("message"),
+    Column::text("First Seen").wide().of("firstTimestamp"),
+    Column::text("Count").wide().of("count"),
     Column { priority: 1, ..Column::NAME },
 ];
 

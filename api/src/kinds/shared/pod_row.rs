@@ -10,14 +10,14 @@ use serde_json::Value;
 /// The columns.
 pub const COLUMNS: &[Column] = &[
     Column::NAME,
-    Column::text("Ready"),
-    Column::text("Status"),
-    Column::text("Restarts"),
+    Column::text("Ready").says("The aggregate readiness state of this pod for accepting traffic."),
+    Column::text("Status").says("The aggregate status of the containers in this pod."),
+    Column::text("Restarts").says("The number of times the containers in this pod have been restarted and when the last container in this pod has restarted."),
     Column::AGE,
-    Column::text("IP").wide(),
-    Column::text("Node").wide(),
-    Column::text("Nominated Node").wide(),
-    Column::text("Readiness Gates").wide(),
+    Column::text("IP").wide().of("status.podIP"),
+    Column::text("Node").wide().of("spec.nodeName"),
+    Column::text("Nominated Node").wide().of("status.nominatedNodeName"),
+    Column::text("Readiness Gates").wide().of("spec.readinessGates"),
 ];
 
 /// What was counted on the way through the containers.

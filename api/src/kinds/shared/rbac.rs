@@ -12,7 +12,7 @@ use serde_json::Value;
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Roles show their creation time as it is stored.
-pub const ROLE_COLUMNS: &[Column] = &[Column::NAME, Column { kind: "date", ..Column::text("Created At") }];
+pub const ROLE_COLUMNS: &[Column] = &[Column::NAME, Column { name: "Created At", kind: "date", ..Column::AGE }];
 
 /// The cells of `ROLE_COLUMNS`.
 #[must_use]
@@ -20,17 +20,21 @@ pub fn role_row(object: &Value) -> Vec<Value> {
     vec![cells::name(object), cells::text(object, "metadata.creationTimestamp")]
 }
 
-/// The columns of both bindings.
-pub const BINDING_COLUMNS: &[Column] = &[
-    Column::NAME,
-    Column::text("Role"),
-    Column::AGE,
-    Column::text("Users").wide(),
-    Column::text("Groups").wide(),
-    Column::text("ServiceAccounts").wide(),
-];
+/// The columns of a binding: what its role may be, and who is in it.
+#[must_use]
+pub const fn binding_columns(role: &'static str, subjects: [&'static str; 3]) -> [Column; 6] {
+    let [users, groups, accounts] = subjects;
+    [
+        Column::NAME,
+        Column::text("Role").says(role),
+        Column::AGE,
+        Column::text("Users").wide().says(users),
+        Column::text("Groups").wide().says(groups),
+        Column::text("ServiceAccounts").wide().says(accounts),
+    ]
+}
 
-/// The cells of `BINDING_COLUMNS`.
+/// The cells of `binding_columns`.
 #[must_use]
 pub fn binding_row(object: &Value, now: i64) -> Vec<Value> {
     let subjects = |kind: &str| {

@@ -13,7 +13,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The columns of a configuration.
-pub const COLUMNS: &[Column] = &[Column::NAME, Column::integer("Webhooks"), Column::AGE];
+pub const COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Webhooks").says("Webhooks indicates the number of webhooks registered in this configuration"),
+    Column::AGE,
+];
 
 /// The versions of a review that the server speaks, the best first.
 pub const REVIEWS: &[&str] = &["v1", "v1beta1"];

@@ -12,9 +12,9 @@ use serde_json::Value;
 /// The columns of what keeps a number of pods; `replica_row` gives the cells.
 pub const REPLICA_COLUMNS: &[Column] = &[
     Column::NAME,
-    Column::integer("Desired"),
-    Column::integer("Current"),
-    Column::integer("Ready"),
+    Column::integer("Desired").of("spec.replicas"),
+    Column::integer("Current").of("status.replicas"),
+    Column::integer("Ready").of("status.readyReplicas"),
     Column::AGE,
     cells::CONTAINERS,
     cells::IMAGES,

@@ -19,7 +19,11 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     returns_deleted: true,
     unconditional_update: false,
-    columns: &[Column::NAME, Column::integer("Drivers"), Column::AGE],
+    columns: &[
+        Column::NAME,
+        Column::integer("Drivers").says("Drivers indicates the number of CSI drivers registered on the node"),
+        Column::AGE,
+    ],
     describe: describe::<k8s_openapi::api::storage::v1::CSINode>,
     hooks: &CsiNode,
     ..Kind::BASE

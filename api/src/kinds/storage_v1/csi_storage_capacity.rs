@@ -16,7 +16,11 @@ pub static KIND: Kind = Kind {
     plural: "csistoragecapacities",
     singular: "csistoragecapacity",
     unconditional_update: false,
-    columns: &[Column::NAME, Column::text("StorageClassName"), Column::text("Capacity")],
+    columns: &[
+        Column::NAME,
+        Column::text("StorageClassName").of("storageClassName"),
+        Column::text("Capacity").of("capacity"),
+    ],
     describe: describe::<k8s_openapi::api::storage::v1::CSIStorageCapacity>,
     hooks: &CsiStorageCapacity,
     ..Kind::BASE

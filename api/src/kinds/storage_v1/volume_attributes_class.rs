@@ -17,7 +17,7 @@ pub static KIND: Kind = Kind {
     short_names: &["vac"],
     namespaced: false,
     returns_deleted: true,
-    columns: &[Column::NAME, Column::text("DriverName"), Column::AGE],
+    columns: &[Column::NAME, Column::text("DriverName").of("driverName"), Column::AGE],
     describe: describe::<k8s_openapi::api::storage::v1::VolumeAttributesClass>,
     hooks: &VolumeAttributesClass,
     ..Kind::BASE

@@ -20,7 +20,11 @@ pub static KIND: Kind = Kind {
     subresources: &[parts::status_only("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration")],
     resets: parts::STATUS_ONLY,
     gate: Some("StorageVersionMigrator"),
-    columns: &[Column::text("Name"), Column::text("Resource"), Column::text("Status")],
+    columns: &[
+        Column::text("Name").of("metadata.name"),
+        Column::text("Resource").says("GroupResource to migrate"),
+        Column::text("Status").says("Status of the migration"),
+    ],
     describe: describe::<k8s_openapi::api::storagemigration::v1beta1::StorageVersionMigration>,
     hooks: &StorageVersionMigration,
     ..Kind::BASE
