@@ -13,7 +13,7 @@ use crate::codec::{Strictness, json, protobuf, yaml};
 use crate::kind::Kind;
 use crate::quantity::Quantity;
 use crate::selector::{FieldSelector, LabelSelector};
-use crate::{kinds, meta_validation, patch, schema, x509};
+use crate::{continuation::Continue, kinds, meta_validation, patch, schema, x509};
 use serde_json::Value;
 
 /// One thing to fuzz.
@@ -77,6 +77,11 @@ pub const TARGETS: &[Target] = &[
         run: of_labels,
     },
     Target { name: "fields", seeds: &[b"metadata.name=a,spec.nodeName!=b\\,c\\=d\\\\", b"a==b"], run: of_fields },
+    Target {
+        name: "continue",
+        seeds: &[b"eyJydiI6MywibnMiOiJhIiwibmFtZSI6ImIiLCJhdCI6NX0", b"{\"rv\":1,\"ns\":\"\",\"name\":\"x\"}"],
+        run: of_continue,
+    },
     Target { name: "quantity", seeds: &[b"1.5Gi", b"2|1e3", b"-12e-3", b"100m", b"9223372036854775807E", b".5Ki"], run: of_quantity },
     Target { name: "certificates", seeds: &[CSR], run: of_certificates },
     Target { name: "cron", seeds: &[b"*/5 1-3,7 * JAN-FEB MON", b"@every 1h30m", b"TZ=UTC 0 0 29 2 *"], run: of_cron },
@@ -217,6 +222,17 @@ fn of_labels(bytes: &[u8]) {
     }
     if let Ok(value) = json::parse(bytes) {
         let _ = LabelSelector::from_value(&value);
+    }
+}
+
+/// What is read is written as a token that is read as the same: of the text as it came, and of the text as the inside of a token.
+fn of_continue(bytes: &[u8]) {
+    use base64::Engine as _;
+    let inside = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    for token in [String::from_utf8_lossy(bytes).into_owned(), inside] {
+        if let Ok(place) = Continue::decode(&token) {
+            assert_eq!(Continue::decode(&place.encode()), Ok(place));
+        }
     }
 }
 

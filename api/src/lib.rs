@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod cel;
 pub mod codec;
+pub mod continuation;
 pub mod cron;
 pub mod custom;
 pub mod features;

@@ -7,6 +7,7 @@ use crate::answer::Failure;
 use crate::cache::{Cache, Entry, Key};
 use crate::road::authorized::Permit;
 use crate::server::Server;
+use api::continuation::Continue;
 use api::kind::Kind;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
@@ -135,49 +136,6 @@ pub struct Page {
     pub next: Option<Continue>,
     /// How many are left, when no selector hides some.
     pub remaining: Option<usize>,
-}
-
-/// The place where the next page begins. Opaque to clients.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Continue {
-    /// The revision of the first page; 0 goes on with what is there by then.
-    #[serde(rename = "rv")]
-    pub revision: u64,
-    /// Last namespace given.
-    #[serde(rename = "ns")]
-    pub namespace: String,
-    /// Last name given.
-    pub name: String,
-    /// When the token was made, in Unix seconds: a page of an old state is not kept for ever.
-    #[serde(default)]
-    pub at: i64,
-}
-
-impl Continue {
-    /// As a token.
-    #[must_use]
-    pub fn encode(&self) -> String {
-        use base64::Engine as _;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
-    }
-
-    /// From a token.
-    ///
-    /// # Errors
-    /// 400 for anything that `encode` did not make.
-    pub fn decode(token: &str) -> Result<Continue, Failure> {
-        use base64::Engine as _;
-        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).map_err(|error| {
-            let at = match error {
-                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => token.len(),
-            };
-            bad(&format!("illegal base64 data at input byte {at}"))
-        })?;
-        let value = api::codec::json::parse(&bytes).map_err(|error| bad(&error.to_string()))?;
-        Ok(serde_json::from_value(value).map_err(|_| bad("server does not recognize this encoded version"))?)
-    }
 }
 
 /// Which version a list must show.

@@ -3,8 +3,9 @@
 use super::{Call, options, shown};
 use crate::answer::{Answer, Failure};
 use crate::registry::columns::ListMeta;
-use crate::registry::read::{self, Continue, Filter};
+use crate::registry::read::{self, Filter};
 use crate::server::Server;
+use api::continuation::Continue;
 
 /// Answers a list.
 ///

@@ -4,9 +4,10 @@
 //! Never looks at objects. Source: upstream's API concepts and its `meta/v1` validation.
 
 use crate::answer::Failure;
-use crate::registry::read::{Continue, ListOptions, Version};
+use crate::registry::read::{ListOptions, Version};
 use crate::road::received::Query;
 use api::codec::Strictness;
+use api::continuation::Continue;
 use api::field_path::{Errors, FieldError, Path};
 use api::status::Status;
 
