@@ -6,6 +6,9 @@ use crate::codec::{DecodeError, MAX_DEPTH};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 
+/// Nesting of what is read and not kept; upstream's bound on everything.
+const MAX_SKIPPED: usize = 10_000;
+
 /// A cursor over the input.
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
@@ -65,9 +68,13 @@ impl<'a> Scan<'a> {
     }
 
     pub(super) fn enter(&mut self) -> Step<()> {
+        self.enter_of(MAX_DEPTH)
+    }
+
+    fn enter_of(&mut self, most: usize) -> Step<()> {
         self.advance();
         self.depth += 1;
-        if self.depth > MAX_DEPTH {
+        if self.depth > most {
             return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
         }
         Ok(())
@@ -327,33 +334,35 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Skips a value, checking its grammar.
+    /// Skips a value, checking its grammar: as deep as Go reads, without a stack frame for each level.
     pub(super) fn skip(&mut self) -> Step<()> {
-        match self.peek() {
-            Some(b'{') => {
-                self.enter()?;
-                let mut first = true;
-                while self.key(first)?.is_some() {
-                    first = false;
-                    self.skip()?;
+        // Whether each container that is open, outermost first, is an object.
+        let mut open: Vec<bool> = Vec::new();
+        loop {
+            let mut first = false;
+            match self.peek() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    self.enter_of(MAX_SKIPPED)?;
+                    open.push(bracket == b'{');
+                    first = true;
                 }
-                Ok(())
+                Some(b'"') => self.string().map(|_| ())?,
+                Some(b'-' | b'0'..=b'9') => self.number().map(|_| ())?,
+                Some(b't') => self.word("true")?,
+                Some(b'f') => self.word("false")?,
+                Some(b'n') => self.word("null")?,
+                _ => return Err(self.unexpected("looking for beginning of value")),
             }
-            Some(b'[') => {
-                self.enter()?;
-                let mut first = true;
-                while self.element(first)? {
-                    first = false;
-                    self.skip()?;
+            // On to the next value, out of what ends before it.
+            loop {
+                let Some(object) = open.last() else { return Ok(()) };
+                let more = if *object { self.key(first)?.is_some() } else { self.element(first)? };
+                if more {
+                    break;
                 }
-                Ok(())
+                open.pop();
+                first = false;
             }
-            Some(b'"') => self.string().map(|_| ()),
-            Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
-            _ => Err(self.unexpected("looking for beginning of value")),
         }
     }
 }

@@ -143,6 +143,25 @@ fn depth_is_bounded() {
 }
 
 #[test]
+fn what_is_not_kept_may_nest_as_deep_as_go_reads() {
+    // The object around it is a level as well.
+    for (open, close, most) in [("[", "]", 9_999), (r#"[{},{"a":"#, r#","b":[]},0]"#, 4_999)] {
+        let body = |depth: usize| {
+            format!(r#"{{"kind":"Pod","x":{}1{},"spec":{{}}}}"#, open.repeat(depth), close.repeat(depth)).into_bytes()
+        };
+        let read = |depth, mode| decode(&body(depth), schema("", "v1", "Pod"), mode);
+        let decoded = read(most, Strictness::Warn).unwrap();
+        assert_eq!((decoded.value.get("x"), decoded.warnings.len()), (None, 1), "{open}");
+        let refused = read(most, Strictness::Strict).unwrap_err().to_string();
+        assert!(refused.contains(r#"unknown field "x""#), "{refused}");
+        for depth in [most + 1, 1_000_000] {
+            assert_eq!(read(depth, Strictness::Ignore).unwrap_err().to_string(), "exceeded max depth", "{open}");
+        }
+    }
+    assert!(decode(br#"{"x":[{"a":1]}"#, schema("", "v1", "Pod"), Strictness::Warn).is_err());
+}
+
+#[test]
 fn applied_objects_keep_what_was_said() {
     let decoded =
         decode_applied(br#"{"spec":{"hostNetwork":false,"nodeName":null}}"#, schema("", "v1", "Pod"), Strictness::Warn)
