@@ -148,12 +148,12 @@ fn applies() {
     let mut told = live.clone();
     value::map_mut(&mut told, "metadata.annotations")
         .insert("deployment.kubernetes.io/revision".to_owned(), "1".into());
-    let live = update(Some(&live), &told, schema, &who("controller", Operation::Update), reset);
+    let live = update(Some(&live), told, schema, &who("controller", Operation::Update), reset);
     let mut told = live.clone();
     value::set(&mut told, "status.replicas", 3);
     value::set(&mut told, "status.observedGeneration", 1);
     let controller = Manager { subresource: "status", ..who("controller", Operation::Update) };
-    let live = update(Some(&live), &told, schema, &controller, &FieldSet::default());
+    let live = update(Some(&live), told, schema, &controller, &FieldSet::default());
     let stored = json::encode(&live, schema);
     let change = |text: &str| text.replace("web:4.2.1", "web:4.2.2");
     let block = String::from_utf8(yaml::encode(&serde_json::from_str(DEPLOYMENT).unwrap(), schema)).unwrap();

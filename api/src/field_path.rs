@@ -6,20 +6,32 @@ use serde_json::Value;
 use std::fmt;
 
 /// A path to a field: `spec.containers[0].name`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(String);
+///
+/// Validation makes hundreds of them for an object without an error: short ones are kept in place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Path(Text);
+
+/// One text has one form: short ones are always in place, with zeros behind them.
+#[derive(Clone, PartialEq, Eq)]
+enum Text {
+    Short { length: u8, bytes: [u8; SHORT] },
+    Long(Box<[u8]>),
+}
+
+/// What fits beside the tag and the length into seven words.
+const SHORT: usize = 54;
 
 impl Path {
     /// A path that starts at this field; `""` is the object itself.
     #[must_use]
     pub fn new(root: &str) -> Path {
-        Path(root.to_owned())
+        Path(Text::of([root.as_bytes(), b"", b"", b""]))
     }
 
     /// A field below this one; dots in `name` descend.
     #[must_use]
     pub fn child(&self, name: &str) -> Path {
-        if self.0.is_empty() { Path(name.to_owned()) } else { self.followed_by([".", name, ""]) }
+        if self.as_bytes().is_empty() { Path::new(name) } else { self.followed_by([".", name, ""]) }
     }
 
     /// An element of a list.
@@ -34,18 +46,55 @@ impl Path {
         self.followed_by(["[", key, "]"])
     }
 
-    /// Validation makes hundreds of paths for an object without an error: one allocation each.
-    fn followed_by(&self, parts: [&str; 3]) -> Path {
-        let mut out = String::with_capacity(self.0.len() + parts.iter().map(|part| part.len()).sum::<usize>());
-        out.push_str(&self.0);
-        parts.iter().for_each(|part| out.push_str(part));
-        Path(out)
+    fn followed_by(&self, [before, name, after]: [&str; 3]) -> Path {
+        Path(Text::of([self.as_bytes(), before.as_bytes(), name.as_bytes(), after.as_bytes()]))
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Text::Long(bytes) => bytes,
+        }
+    }
+
+    /// Made of whole texts, it always is one.
+    fn text(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+impl Text {
+    fn of(parts: [&[u8]; 4]) -> Text {
+        let mut bytes = [0; SHORT];
+        let mut end = 0;
+        for part in parts {
+            let from = end;
+            end += part.len();
+            match bytes.get_mut(from..end) {
+                Some(place) => place.copy_from_slice(part),
+                None => return Text::Long(parts.concat().into()),
+            }
+        }
+        Text::Short { length: u8::try_from(end).unwrap_or(u8::MAX), bytes }
+    }
+}
+
+impl Default for Path {
+    fn default() -> Path {
+        Path::new("")
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Path").field(&self.text()).finish()
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+        let text = self.text();
+        f.write_str(if text.is_empty() { "<nil>" } else { text })
     }
 }
 
@@ -244,6 +293,20 @@ impl fmt::Display for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_any_length() {
+        let mut path = Path::default();
+        let mut text = String::new();
+        assert_eq!((path.to_string(), path.index(1).to_string()), ("<nil>".to_owned(), "[1]".to_owned()));
+        for step in 0..40 {
+            path = path.child("é").index(step).key("k");
+            text.push_str(&format!("{}é[{step}][k]", if step == 0 { "" } else { "." }));
+            assert_eq!(path.to_string(), text);
+            assert_eq!(path, Path::new(&text));
+            assert_ne!(path, path.child("x"));
+        }
+    }
 
     #[test]
     fn sentences_are_upstreams() {

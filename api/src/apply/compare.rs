@@ -3,22 +3,23 @@
 use super::path::{FieldSet, PathElement};
 use super::typed::{Ty, unset};
 use serde_json::Value;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// The difference between two objects.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Comparison {
+pub(super) struct Comparison<'a> {
     /// Only in the new one.
-    pub(super) added: FieldSet,
+    pub(super) added: FieldSet<'a>,
     /// Only in the old one.
-    pub(super) removed: FieldSet,
+    pub(super) removed: FieldSet<'a>,
     /// In both with different values.
-    pub(super) modified: FieldSet,
+    pub(super) modified: FieldSet<'a>,
 }
 
-impl Comparison {
+impl<'a> Comparison<'a> {
     /// Without everything at and below the members of `ignored`.
-    pub(super) fn without(mut self, ignored: &FieldSet) -> Comparison {
+    pub(super) fn without(mut self, ignored: &FieldSet<'_>) -> Comparison<'a> {
         for set in [&mut self.added, &mut self.removed, &mut self.modified] {
             set.remove_recursively(ignored);
         }
@@ -27,22 +28,22 @@ impl Comparison {
 }
 
 /// Compares two objects; their `metadata.managedFields` are not looked at.
-pub(super) fn compare(ty: Ty<'_>, old: &Value, new: &Value) -> Comparison {
+pub(super) fn compare<'a>(ty: Ty<'a>, old: &'a Value, new: &'a Value) -> Comparison<'a> {
     let mut walk = Walk { out: Comparison::default(), path: Vec::new() };
-    walk.visit(ty, Some(old), Some(new));
+    if old != new {
+        walk.visit(ty, Some(old), Some(new));
+    }
     walk.out
 }
 
-struct Walk {
-    out: Comparison,
-    path: Vec<PathElement>,
+struct Walk<'a> {
+    out: Comparison<'a>,
+    path: Vec<PathElement<'a>>,
 }
 
-impl Walk {
-    fn visit(&mut self, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
-        if old == new {
-            return;
-        }
+impl<'a> Walk<'a> {
+    /// Of two values that differ.
+    fn visit(&mut self, ty: Ty<'a>, old: Option<&'a Value>, new: Option<&'a Value>) {
         let map =
             |value: Option<&Value>| value.is_some_and(|value| value.as_object().is_some_and(|map| !map.is_empty()));
         let list =
@@ -63,55 +64,60 @@ impl Walk {
         }
     }
 
-    /// Most of what two objects hold is the same: the element of the path is made where it is not.
-    fn below(&mut self, element: impl FnOnce() -> PathElement, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
+    fn below(&mut self, element: PathElement<'a>, ty: Ty<'a>, old: Option<&'a Value>, new: Option<&'a Value>) {
         if old != new {
-            self.path.push(element());
+            self.path.push(element);
             self.visit(ty, old, new);
             self.path.pop();
         }
     }
 
-    fn maps(&mut self, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
+    fn maps(&mut self, ty: Ty<'a>, old: Option<&'a Value>, new: Option<&'a Value>) {
         let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
-        let in_metadata = matches!(self.path.as_slice(), [PathElement::Field(name)] if &**name == "metadata");
-        let mut one = |name: &str| {
+        let in_metadata = matches!(self.path.as_slice(), [PathElement::Field("metadata")]);
+        let mut one = |name: &'a str, mut old: Option<&'a Value>, mut new: Option<&'a Value>, both: bool| {
             if in_metadata && name == "managedFields" {
                 return;
             }
-            let mut old = old.map(|map| map.get(name));
-            let mut new = new.map(|map| map.get(name));
-            if old == new {
-                return;
-            }
             let (child, field) = ty.child(name);
-            for side in [&mut old, &mut new].into_iter().flatten() {
-                *side = side.or_else(|| field.and_then(unset));
+            if both {
+                let unset = field.and_then(unset);
+                (old, new) = (old.or(unset), new.or(unset));
             }
-            self.below(|| PathElement::field(name), child, old.flatten(), new.flatten());
+            self.below(PathElement::Field(name), child, old, new);
         };
-        for name in old.into_iter().flatten().map(|(name, _)| name) {
-            one(name);
-        }
-        for name in new.into_iter().flatten().map(|(name, _)| name) {
-            if !old.is_some_and(|old| old.contains_key(name)) {
-                one(name);
+        let both = old.is_some() && new.is_some();
+        // Names are met in their order, which is that of the sets.
+        let (mut olds, mut news) = (old.into_iter().flatten().peekable(), new.into_iter().flatten().peekable());
+        loop {
+            let order = match (olds.peek(), news.peek()) {
+                (Some((left, _)), Some((right, _))) => left.cmp(right),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            let (old, new) = (olds.next_if(|_| order.is_le()), news.next_if(|_| order.is_ge()));
+            if let Some((name, _)) = old.or(new) {
+                one(name, old.map(|(_, value)| value), new.map(|(_, value)| value), both);
             }
         }
         // A struct that comes or goes as a whole does so with the fields that are there without being set.
         if let (Ty::Struct(schema), (Some(map), None) | (None, Some(map))) = (ty, (old, new)) {
-            for field in schema.def().fields.iter().filter(|field| unset(field).is_some()) {
-                if !map.contains_key(&field.name) {
-                    one(&field.name);
+            for field in &schema.def().fields {
+                let unset = unset(field).filter(|_| !map.contains_key(&field.name));
+                if old.is_some() {
+                    one(&field.name, unset, None, both);
+                } else {
+                    one(&field.name, None, unset, both);
                 }
             }
         }
     }
 
-    fn lists(&mut self, ty: Ty<'_>, old: Option<&Value>, new: Option<&Value>) {
+    fn lists(&mut self, ty: Ty<'a>, old: Option<&'a Value>, new: Option<&'a Value>) {
         let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let new = new.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let mut elements: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+        let mut elements: BTreeMap<PathElement<'a>, (Vec<&'a Value>, Vec<&'a Value>)> = BTreeMap::new();
         for (element, item) in ty.identified(old) {
             elements.entry(element).or_default().0.push(item);
         }
@@ -121,7 +127,7 @@ impl Walk {
         for (element, (old, new)) in elements {
             match (old.as_slice(), new.as_slice()) {
                 ([] | [_], [] | [_]) => {
-                    self.below(|| element, ty.element(), old.first().copied(), new.first().copied());
+                    self.below(element, ty.element(), old.first().copied(), new.first().copied());
                 }
                 // Duplicates are owned as a whole.
                 ([_, _, ..], [_, _, ..]) => {
@@ -131,13 +137,13 @@ impl Walk {
                 }
                 ([_, _, ..], _) => {
                     if let Some(new) = new.first() {
-                        self.below(|| element.clone(), ty.element(), None, Some(new));
+                        self.below(element.clone(), ty.element(), None, Some(new));
                     }
                     self.whole(element, |out| &mut out.removed);
                 }
                 (_, [_, _, ..]) => {
                     if let Some(old) = old.first() {
-                        self.below(|| element.clone(), ty.element(), Some(old), None);
+                        self.below(element.clone(), ty.element(), Some(old), None);
                     }
                     self.whole(element, |out| &mut out.added);
                 }
@@ -145,7 +151,11 @@ impl Walk {
         }
     }
 
-    fn whole(&mut self, element: PathElement, set: fn(&mut Comparison) -> &mut FieldSet) {
+    fn whole(
+        &mut self,
+        element: PathElement<'a>,
+        set: impl for<'o> FnOnce(&'o mut Comparison<'a>) -> &'o mut FieldSet<'a>,
+    ) {
         self.path.push(element);
         set(&mut self.out).insert(&self.path);
         self.path.pop();

@@ -54,23 +54,53 @@ impl fmt::Display for Id {
 }
 
 /// What a manager owns.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Owned {
-    pub(super) set: FieldSet,
+#[derive(Debug, Default)]
+pub(super) struct Owned<'a> {
+    set: FieldSet<'a>,
+    /// The wire form of the set, where it is known: most managers own after a write what they owned before.
+    wire: Option<&'a Value>,
     pub(super) version: String,
     /// RFC 3339; absent where it was never known.
     pub(super) time: Option<String>,
 }
 
-/// All managers of an object. Holds no manager without fields once a write is finished.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Managed {
-    pub(super) by_id: BTreeMap<Id, Owned>,
+impl<'a> Owned<'a> {
+    pub(super) fn new(set: FieldSet<'a>, version: String, time: Option<String>) -> Owned<'a> {
+        Owned { set, wire: None, version, time }
+    }
+
+    pub(super) fn set(&self) -> &FieldSet<'a> {
+        &self.set
+    }
+
+    pub(super) fn add(&mut self, fields: &FieldSet<'a>) {
+        if !fields.is_subset(&self.set) {
+            self.set.extend(fields);
+            self.wire = None;
+        }
+    }
+
+    pub(super) fn remove(&mut self, fields: &FieldSet<'_>) {
+        if self.set.remove(fields) {
+            self.wire = None;
+        }
+    }
+
+    /// Takes over the wire form of another state of the same manager, where it owned the same.
+    pub(super) fn like(&mut self, before: &Owned<'a>) {
+        self.wire = before.wire.filter(|_| self.set == before.set);
+    }
 }
 
-impl Managed {
-    /// Reads `metadata.managedFields` of an object.
-    pub(super) fn decode(object: &Value) -> Result<Managed, String> {
+/// All managers of an object. Holds no manager without fields once a write is finished.
+#[derive(Debug, Default)]
+pub(super) struct Managed<'a> {
+    pub(super) by_id: BTreeMap<Id, Owned<'a>>,
+}
+
+impl<'a> Managed<'a> {
+    /// Reads `metadata.managedFields` of an object. What is `kept` was written here, so that its wire form is good as it is.
+    pub(super) fn decode(object: &'a Value, kept: bool) -> Result<Managed<'a>, String> {
         let mut out = Managed::default();
         for (i, entry) in value::items(object, "metadata.managedFields").iter().enumerate() {
             let text = |name: &str| value::text(entry, name).to_owned();
@@ -99,21 +129,17 @@ impl Managed {
                 subresource: text("subresource"),
             };
             let time = Some(text("time")).filter(|time| !time.is_empty());
-            out.by_id.insert(id, Owned { set, version, time });
+            let wire = entry.get("fieldsV1").filter(|_| kept);
+            out.by_id.insert(id, Owned { set, wire, version, time });
         }
         Ok(out)
     }
 
-    /// Writes `metadata.managedFields`, or removes it when nobody owns anything.
-    pub(super) fn encode(&self, object: &mut Value) {
-        let mut entries: Vec<(&Id, &Owned)> = self.by_id.iter().collect();
+    /// The entries of `metadata.managedFields`.
+    pub(super) fn entries(&self) -> Vec<Value> {
+        let mut entries: Vec<(&Id, &Owned<'_>)> = self.by_id.iter().collect();
         entries.sort_by_key(|(id, owned)| (id.operation, seconds(owned), &id.manager, &owned.version, &id.subresource));
-        let entries: Vec<Value> = entries.into_iter().map(|(id, owned)| entry(id, owned)).collect();
-        if entries.is_empty() {
-            value::remove(object, "metadata.managedFields");
-        } else {
-            value::set(object, "metadata.managedFields", entries);
-        }
+        entries.into_iter().map(|(id, owned)| entry(id, owned)).collect()
     }
 
     /// Removes managers that own nothing.
@@ -147,7 +173,7 @@ impl Managed {
                 self.by_id.insert(bucket.clone(), taken);
             }
             if let Some(into) = self.by_id.get_mut(&bucket) {
-                into.set.extend(&owned.set);
+                into.add(&owned.set);
                 into.version = owned.version;
                 into.time = owned.time;
             }
@@ -156,11 +182,20 @@ impl Managed {
     }
 }
 
-fn seconds(owned: &Owned) -> i64 {
+/// Writes `metadata.managedFields`, or removes it when nobody owns anything.
+pub(super) fn put(entries: Vec<Value>, object: &mut Value) {
+    if entries.is_empty() {
+        value::remove(object, "metadata.managedFields");
+    } else {
+        value::set(object, "metadata.managedFields", entries);
+    }
+}
+
+fn seconds(owned: &Owned<'_>) -> i64 {
     owned.time.as_deref().and_then(crate::meta::seconds).unwrap_or_default()
 }
 
-fn entry(id: &Id, owned: &Owned) -> Value {
+fn entry(id: &Id, owned: &Owned<'_>) -> Value {
     let mut out = Map::new();
     let mut put = |name: &str, text: &str| {
         if !text.is_empty() {
@@ -173,6 +208,7 @@ fn entry(id: &Id, owned: &Owned) -> Value {
     put("time", owned.time.as_deref().unwrap_or_default());
     put("fieldsType", "FieldsV1");
     put("subresource", &id.subresource);
-    out.insert("fieldsV1".to_owned(), fields_v1::encode(&owned.set));
+    let fields = owned.wire.cloned().unwrap_or_else(|| fields_v1::encode(&owned.set));
+    out.insert("fieldsV1".to_owned(), fields);
     Value::Object(out)
 }

@@ -1,7 +1,7 @@
 //! What a write does to ownership: the rules of apply and of every other write.
 
 use super::compare::{Comparison, compare};
-use super::managed::{Id, Managed, Operation, Owned};
+use super::managed::{self, Id, Managed, Operation, Owned};
 use super::merge::merge;
 use super::path::{FieldSet, PathElement, shown};
 use super::typed::{self, Ty};
@@ -19,7 +19,7 @@ const MAX_ANNOTATIONS: usize = 256 * 1024;
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Fields that belong to the system and to no manager.
-static SYSTEM_FIELDS: LazyLock<FieldSet> = LazyLock::new(|| {
+static SYSTEM_FIELDS: LazyLock<FieldSet<'static>> = LazyLock::new(|| {
     let mut out = FieldSet::default();
     for name in ["apiVersion", "kind", "metadata"] {
         out.insert_subtree(&[name]);
@@ -57,45 +57,51 @@ impl Manager<'_> {
 /// `live` is absent for a create. `reset` holds fields that this write cannot own (`status` for the main resource,
 /// `spec` for the status). `[]` or `[{}]` as managed fields of `new` stops tracking.
 #[must_use]
-pub fn update(live: Option<&Value>, new: &Value, schema: SchemaRef<'_>, who: &Manager<'_>, reset: &FieldSet) -> Value {
-    let mut out = new.clone();
-    let known = live.map(|live| Managed::decode(live).unwrap_or_default()).unwrap_or_default();
-    let mut managed = if who.subresource.is_empty() { sent_or(new, known) } else { known };
+pub fn update(
+    live: Option<&Value>,
+    mut new: Value,
+    schema: SchemaRef<'_>,
+    who: &Manager<'_>,
+    reset: &FieldSet<'_>,
+) -> Value {
+    let known = live.map(|live| Managed::decode(live, true).unwrap_or_default()).unwrap_or_default();
+    let mut managed = if who.subresource.is_empty() { sent_or(&new, known) } else { known };
     let tracked = live.is_none() || !managed.by_id.is_empty();
     if tracked {
-        record(&mut managed, live.unwrap_or(typed::empty()), new, schema, &who.id(Operation::Update), who, reset);
+        record(&mut managed, live.unwrap_or(typed::empty()), &new, schema, &who.id(Operation::Update), who, reset);
         managed.cap_updaters();
     }
-    managed.encode(&mut out);
-    out
+    let entries = managed.entries();
+    managed::put(entries, &mut new);
+    new
 }
 
 /// The managed fields that a client sent, or those known when it sent none or nonsense.
-fn sent_or(new: &Value, known: Managed) -> Managed {
+fn sent_or<'a>(new: &'a Value, known: Managed<'a>) -> Managed<'a> {
     match value::get(new, "metadata.managedFields").and_then(Value::as_array).map(Vec::as_slice) {
         None => known,
         Some([]) => Managed::default(),
         Some([Value::Object(only)]) if only.values().all(|value| value.is_null() || value == "") => Managed::default(),
-        Some(_) => Managed::decode(new).ok().filter(|sent| !sent.by_id.is_empty()).unwrap_or(known),
+        Some(_) => Managed::decode(new, false).ok().filter(|sent| !sent.by_id.is_empty()).unwrap_or(known),
     }
 }
 
 /// Gives the difference between two objects to an updater.
-fn record(
-    managed: &mut Managed,
-    live: &Value,
-    new: &Value,
-    schema: SchemaRef<'_>,
+fn record<'a>(
+    managed: &mut Managed<'a>,
+    live: &'a Value,
+    new: &'a Value,
+    schema: SchemaRef<'a>,
     id: &Id,
     who: &Manager<'_>,
-    reset: &FieldSet,
+    reset: &FieldSet<'_>,
 ) {
     let changes = compare(Ty::Struct(schema), live, new).without(reset);
     let Comparison { added, removed, modified: mut changed } = changes;
     changed.extend(&added);
     for owned in managed.by_id.values_mut() {
-        owned.set.remove(&changed);
-        owned.set.remove(&removed);
+        owned.remove(&changed);
+        owned.remove(&removed);
     }
     managed.drop_empty();
     changed.remove(&SYSTEM_FIELDS);
@@ -103,7 +109,7 @@ fn record(
         return;
     }
     let owned = managed.by_id.entry(id.clone()).or_default();
-    owned.set.extend(&changed);
+    owned.add(&changed);
     owned.version = who.api_version.to_owned();
     owned.time = Some(who.time.to_owned());
 }
@@ -134,26 +140,29 @@ pub fn apply_resetting(
     schema: SchemaRef<'_>,
     who: &Manager<'_>,
     force: bool,
-    reset: &FieldSet,
+    reset: &FieldSet<'_>,
 ) -> Result<Value, ApplyError> {
     let ty = Ty::Struct(schema);
     check(applied, ty, who)?;
     let empty = typed::empty();
     let object = live.unwrap_or(empty);
-    let mut managed =
-        Managed::decode(object).map_err(|why| invalid(format!("failed to decode managed fields: {why}")))?;
-    if managed.by_id.is_empty() {
-        let id = Id { manager: BEFORE_FIRST_APPLY.to_owned(), ..who.id(Operation::Update) };
-        record(&mut managed, empty, object, schema, &id, who, reset);
-    }
+    let managed = || {
+        let mut managed =
+            Managed::decode(object, true).map_err(|why| invalid(format!("failed to decode managed fields: {why}")))?;
+        if managed.by_id.is_empty() {
+            let id = Id { manager: BEFORE_FIRST_APPLY.to_owned(), ..who.id(Operation::Update) };
+            record(&mut managed, empty, object, schema, &id, who, reset);
+        }
+        Ok(managed)
+    };
     let attempt = Attempt { object, applied, ty, who, reset };
     let by_kubectl = who.manager == "kubectl";
-    let again = if by_kubectl && !force { managed.clone() } else { Managed::default() };
-    let (mut out, managed) = match attempt.run(managed, force) {
-        Err(Stopped(conflicts)) if by_kubectl => {
-            let allowed = unchanged_last_applied(object, ty, who).unwrap_or_default();
+    let (mut out, entries) = match attempt.run(managed()?, force) {
+        Err(Stopped(conflicts)) if by_kubectl && !force => {
+            let last = last_applied(object, ty, who);
+            let allowed = last.as_ref().map(|last| unchanged(last, object, ty)).unwrap_or_default();
             let left: Vec<_> = conflicts.into_iter().filter(|(_, path)| !allowed.has(path)).collect();
-            if left.is_empty() { attempt.run(again, true) } else { Err(Stopped(left)) }
+            if left.is_empty() { attempt.run(managed()?, true) } else { Err(Stopped(left)) }
         }
         other => other,
     }
@@ -168,7 +177,7 @@ pub fn apply_resetting(
     if by_kubectl {
         keep_last_applied(&mut out, applied);
     }
-    managed.encode(&mut out);
+    managed::put(entries, &mut out);
     Ok(out)
 }
 
@@ -199,87 +208,93 @@ fn check(applied: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Result<(), ApplyErro
 }
 
 /// Conflicting fields, each with its owner.
-struct Stopped(Vec<(Id, Vec<PathElement>)>);
+struct Stopped<'a>(Vec<(Id, Vec<PathElement<'a>>)>);
 
 struct Attempt<'a> {
     object: &'a Value,
     applied: &'a Value,
     ty: Ty<'a>,
     who: &'a Manager<'a>,
-    reset: &'a FieldSet,
+    reset: &'a FieldSet<'a>,
 }
 
-impl Attempt<'_> {
-    fn run(&self, mut managed: Managed, force: bool) -> Result<(Value, Managed), Stopped> {
+impl<'a> Attempt<'a> {
+    /// The object without managed fields, and these.
+    fn run(&self, mut managed: Managed<'a>, force: bool) -> Result<(Value, Vec<Value>), Stopped<'a>> {
         let id = self.who.id(Operation::Apply);
         let mut merged = merge(self.ty, self.object, self.applied);
         let mut set = typed::field_set(self.applied, self.ty);
         set.remove_recursively(self.reset);
         let before = managed.by_id.remove(&id).unwrap_or_default();
-        let let_go = !before.set.is_subset(&set);
+        let let_go = !before.set().is_subset(&set);
         let version = self.who.api_version.to_owned();
-        managed.by_id.insert(id.clone(), Owned { set, version, time: before.time });
+        managed.by_id.insert(id.clone(), Owned::new(set, version, before.time.clone()));
         if let_go {
-            merged = prune(merged, self.ty, &before.set, &managed);
+            prune(&mut merged, self.ty, before.set(), &managed);
         }
         let changes = compare(self.ty, self.object, &merged).without(self.reset);
         let Comparison { added, removed, modified: mut changed } = changes;
         changed.extend(&added);
         let mut conflicts = Vec::new();
         for (owner, owned) in managed.by_id.iter_mut().filter(|(owner, _)| **owner != id) {
-            let disputed = owned.set.intersection(&changed);
+            let disputed = owned.set().intersection(&changed);
             if !disputed.is_empty() {
                 conflicts.extend(disputed.paths().into_iter().map(|path| (owner.clone(), path)));
-                owned.set.remove(&disputed);
+                owned.remove(&disputed);
             }
-            owned.set.remove(&removed);
+            owned.remove(&removed);
         }
         if !force && !conflicts.is_empty() {
             return Err(Stopped(conflicts));
         }
         let noop = changed.is_empty() && removed.is_empty();
         if let Some(own) = managed.by_id.get_mut(&id) {
-            own.set.remove(&SYSTEM_FIELDS);
+            own.remove(&SYSTEM_FIELDS);
+            own.like(&before);
             if !noop || own.time.is_none() {
                 own.time = Some(self.who.time.to_owned());
             }
         }
         managed.drop_empty();
         typed::drop_nulls(&mut merged, self.ty);
-        Ok((merged, managed))
+        Ok((merged, managed.entries()))
     }
 }
 
 /// Takes away what the manager applied before and nobody owns now, but nothing that nobody ever owned.
-fn prune(mut merged: Value, ty: Ty<'_>, before: &FieldSet, managed: &Managed) -> Value {
+fn prune(merged: &mut Value, ty: Ty<'_>, before: &FieldSet<'_>, managed: &Managed<'_>) {
     let before = typed::with_named_fields(before, ty);
     let mut owned = FieldSet::default();
     for manager in managed.by_id.values() {
-        owned.extend(&manager.set);
+        owned.extend(manager.set());
     }
     let owned = typed::with_named_fields(&owned, ty);
-    let all = typed::with_named_fields(&typed::field_set(&merged, ty), ty);
-    // Items leave with all that is below them.
-    let without_before = all.recursive_difference(&before);
-    let kept = all.recursive_difference(&all.difference(&without_before.union(&owned)));
-    let gone = all.difference(&kept).intersection(&before);
-    typed::remove_items(&mut merged, ty, &gone);
-    merged
+    let gone = {
+        let all = typed::with_named_fields(&typed::field_set(merged, ty), ty);
+        // Items leave with all that is below them.
+        let mut kept = all.recursive_difference(&before);
+        kept.extend(&owned);
+        let kept = all.recursive_difference(&all.difference(&kept));
+        before.intersection(&all.difference(&kept))
+    };
+    typed::remove_items(merged, ty, &gone);
 }
 
-/// The fields of the last client-side apply that still have the value it gave them: kubectl may take these over.
-fn unchanged_last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option<FieldSet> {
+/// The configuration of the last client-side apply.
+fn last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option<Value> {
     let text = live.get("metadata")?.get("annotations")?.get(LAST_APPLIED)?.as_str()?;
     let last: Value = serde_json::from_str(text).ok()?;
-    if value::text(&last, "apiVersion") != who.api_version || typed::check(&last, ty).is_err() {
-        return None;
-    }
-    let Comparison { added, removed, modified } = compare(ty, &last, live);
-    let mut out = typed::field_set(&last, ty);
+    (value::text(&last, "apiVersion") == who.api_version && typed::check(&last, ty).is_ok()).then_some(last)
+}
+
+/// The fields of a configuration that have the value it gave them: kubectl may take these over.
+fn unchanged<'x>(last: &'x Value, live: &'x Value, ty: Ty<'x>) -> FieldSet<'x> {
+    let Comparison { added, removed, modified } = compare(ty, last, live);
+    let mut out = typed::field_set(last, ty);
     for changed in [added, removed, modified] {
         out.remove(&changed);
     }
-    Some(out)
+    out
 }
 
 /// Keeps the annotation of client-side apply true where an object has it.

@@ -53,19 +53,19 @@ fn both(ty: Ty<'_>, live: &Value, config: &Value, behind: &[&str]) -> Option<Val
 
 fn lists(ty: Ty<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
     let (live, config) = (ty.identified(live), ty.identified(config));
-    let mut there: BTreeMap<&PathElement, &Value> = BTreeMap::new();
+    let mut there: BTreeMap<&PathElement<'_>, &Value> = BTreeMap::new();
     for (element, item) in &live {
         // Several live elements with one identity have no common content.
         there.entry(element).and_modify(|item| *item = &Value::Null).or_insert(item);
     }
-    let named: BTreeSet<&PathElement> = config.iter().map(|(element, _)| element).collect();
-    let merged = |element: &PathElement, item: &Value| match there.get(element) {
+    let named: BTreeSet<&PathElement<'_>> = config.iter().map(|(element, _)| element).collect();
+    let merged = |element: &PathElement<'_>, item: &Value| match there.get(element) {
         Some(live) => both(ty.element(), live, item, &[]),
         None => Some(item.clone()),
     };
     let mut shared = config.iter().map(|(element, _)| element).filter(|element| there.contains_key(element));
     let mut next_shared = shared.next();
-    let mut done: BTreeSet<&PathElement> = BTreeSet::new();
+    let mut done: BTreeSet<&PathElement<'_>> = BTreeSet::new();
     let mut out = Vec::with_capacity(live.len().max(config.len()));
     let (mut live, mut config) = (live.iter().peekable(), config.iter().peekable());
     loop {

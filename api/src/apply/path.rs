@@ -1,20 +1,21 @@
 //! Field sets: which fields of an object something is about, as a tree of path elements.
 //!
-//! One tree holds members and what is below them; names are shared, so copies are cheap. Knows no schema.
+//! One tree holds members and what is below them. Names and keys are borrowed from the objects, the schema and the managed fields that a
+//! set was made of. Knows no schema.
 
 use serde_json::Value;
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 /// A scalar that identifies a list element. Numbers come before texts, texts before booleans, null last.
 #[derive(Clone, Debug)]
-pub struct Scalar(pub Value);
+pub struct Scalar<'a>(pub Cow<'a, Value>);
 
-impl Scalar {
+impl Scalar<'_> {
     fn rank(&self) -> u8 {
-        match self.0 {
+        match *self.0 {
             Value::Number(_) => 0,
             Value::String(_) => 1,
             Value::Bool(_) => 2,
@@ -25,9 +26,9 @@ impl Scalar {
     }
 }
 
-impl Ord for Scalar {
-    fn cmp(&self, other: &Scalar) -> Ordering {
-        match (&self.0, &other.0) {
+impl Ord for Scalar<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (&*self.0, &*other.0) {
             (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
                 (Some(a), Some(b)) => a.cmp(&b),
                 _ => a.as_f64().unwrap_or_default().total_cmp(&b.as_f64().unwrap_or_default()),
@@ -42,21 +43,21 @@ impl Ord for Scalar {
     }
 }
 
-impl PartialOrd for Scalar {
-    fn partial_cmp(&self, other: &Scalar) -> Option<Ordering> {
+impl PartialOrd for Scalar<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Scalar {
-    fn eq(&self, other: &Scalar) -> bool {
+impl PartialEq for Scalar<'_> {
+    fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Scalar {}
+impl Eq for Scalar<'_> {}
 
-impl fmt::Display for Scalar {
+impl fmt::Display for Scalar<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
@@ -64,26 +65,18 @@ impl fmt::Display for Scalar {
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PathElement {
+pub enum PathElement<'a> {
     /// A field of a struct or an entry of a map.
-    Field(Arc<str>),
+    Field(&'a str),
     /// An element of a keyed list: its keys and their values, sorted by key.
-    Key(Arc<[(String, Scalar)]>),
+    Key(Arc<[(Cow<'a, str>, Scalar<'a>)]>),
     /// An element of a set.
-    Value(Scalar),
+    Value(Scalar<'a>),
     /// An element by position.
     Index(i64),
 }
 
-impl PathElement {
-    /// A field or map entry.
-    #[must_use]
-    pub fn field(name: &str) -> PathElement {
-        PathElement::Field(name.into())
-    }
-}
-
-impl fmt::Display for PathElement {
+impl fmt::Display for PathElement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PathElement::Field(name) => write!(f, ".{name}"),
@@ -103,20 +96,20 @@ impl fmt::Display for PathElement {
 
 /// A path as upstream prints it: `.spec.containers[name="web"].image`.
 #[must_use]
-pub(super) fn shown(path: &[PathElement]) -> String {
+pub(super) fn shown(path: &[PathElement<'_>]) -> String {
     path.iter().map(ToString::to_string).collect()
 }
 
 /// A node of a field set: whether the path to it is a member, and the members below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
+pub struct Node<'a> {
     /// The path itself is a member.
     pub own: bool,
     /// Members below the path.
-    pub below: FieldSet,
+    pub below: FieldSet<'a>,
 }
 
-impl Node {
+impl Node<'_> {
     /// Neither the path nor anything below it is a member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -125,12 +118,36 @@ impl Node {
 }
 
 /// A set of paths. Holds no empty node.
+///
+/// First elements are sorted. What is made from objects, whose keys are sorted too, is added at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSet {
-    nodes: BTreeMap<PathElement, Node>,
+pub struct FieldSet<'a> {
+    nodes: Vec<(PathElement<'a>, Node<'a>)>,
 }
 
-impl FieldSet {
+/// The nodes of two sets side by side, by their common order.
+fn side_by_side<'x, 'a, 'b>(
+    a: &'x [(PathElement<'a>, Node<'a>)],
+    b: &'x [(PathElement<'b>, Node<'b>)],
+) -> impl Iterator<Item = (Option<&'x (PathElement<'a>, Node<'a>)>, Option<&'x (PathElement<'b>, Node<'b>)>)> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (a.peek(), b.peek()) {
+            (Some((left, _)), Some((right, _))) => order(left, right),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        Some((a.next_if(|_| order.is_le()), b.next_if(|_| order.is_ge())))
+    })
+}
+
+/// The order of elements that live differently long.
+fn order<'x>(a: &PathElement<'x>, b: &PathElement<'x>) -> Ordering {
+    a.cmp(b)
+}
+
+impl<'a> FieldSet<'a> {
     /// No path is a member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,108 +155,131 @@ impl FieldSet {
     }
 
     /// First elements with what is under them, sorted.
-    pub fn iter(&self) -> impl Iterator<Item = (&PathElement, &Node)> {
-        self.nodes.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (&PathElement<'a>, &Node<'a>)> {
+        self.nodes.iter().map(|(element, node)| (element, node))
+    }
+
+    /// The set with these nodes under these first elements; empty nodes are left out, and of equal elements the last counts.
+    pub(super) fn of(nodes: impl Iterator<Item = (PathElement<'a>, Node<'a>)>) -> FieldSet<'a> {
+        let mut nodes: Vec<_> = nodes.filter(|(_, node)| !node.is_empty()).collect();
+        if !nodes.is_sorted_by(|(a, _), (b, _)| a < b) {
+            nodes.reverse();
+            nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
+            nodes.dedup_by(|(a, _), (b, _)| a == b);
+        }
+        FieldSet { nodes }
+    }
+
+    fn find(&self, element: &PathElement<'_>) -> Result<usize, usize> {
+        match self.nodes.last() {
+            Some((last, _)) if order(last, element).is_lt() => Err(self.nodes.len()),
+            _ => self.nodes.binary_search_by(|(there, _)| order(there, element)),
+        }
     }
 
     /// What is under a first element.
     #[must_use]
-    pub fn get(&self, element: &PathElement) -> Option<&Node> {
-        self.nodes.get(element)
+    pub fn get(&self, element: &PathElement<'_>) -> Option<&Node<'a>> {
+        self.find(element).ok().and_then(|at| self.nodes.get(at)).map(|(_, node)| node)
     }
 
     /// Adds a path; the empty path is no member of any set.
-    pub fn insert(&mut self, path: &[PathElement]) {
-        match path {
-            [] => {}
-            [last] => self.nodes.entry(last.clone()).or_default().own = true,
-            [first, rest @ ..] => match self.nodes.get_mut(first) {
-                Some(node) => node.below.insert(rest),
-                None => self.nodes.entry(first.clone()).or_default().below.insert(rest),
-            },
+    pub fn insert(&mut self, path: &[PathElement<'a>]) {
+        let [first, rest @ ..] = path else { return };
+        let at = self.find(first).unwrap_or_else(|at| {
+            self.nodes.insert(at, (first.clone(), Node::default()));
+            at
+        });
+        if let Some((_, node)) = self.nodes.get_mut(at) {
+            node.own |= rest.is_empty();
+            node.below.insert(rest);
         }
     }
 
     /// Adds the path of these fields: as a filter it stands for all that is below too.
-    pub fn insert_subtree(&mut self, fields: &[&str]) {
-        let path: Vec<PathElement> = fields.iter().map(|name| PathElement::field(name)).collect();
+    pub fn insert_subtree(&mut self, fields: &[&'a str]) {
+        let path: Vec<PathElement<'a>> = fields.iter().map(|name| PathElement::Field(name)).collect();
         self.insert(&path);
-    }
-
-    /// Puts a node under a first element; an empty one is left out.
-    pub fn put(&mut self, element: PathElement, node: Node) {
-        if !node.is_empty() {
-            self.nodes.insert(element, node);
-        }
     }
 
     /// Whether this path is a member.
     #[must_use]
-    pub fn has(&self, path: &[PathElement]) -> bool {
+    pub fn has(&self, path: &[PathElement<'_>]) -> bool {
         match path {
             [] => false,
-            [last] => self.nodes.get(last).is_some_and(|node| node.own),
-            [first, rest @ ..] => self.nodes.get(first).is_some_and(|node| node.below.has(rest)),
+            [last] => self.get(last).is_some_and(|node| node.own),
+            [first, rest @ ..] => self.get(first).is_some_and(|node| node.below.has(rest)),
         }
     }
 
     /// Paths in either set.
     #[must_use]
-    pub fn union(&self, other: &FieldSet) -> FieldSet {
+    pub fn union(&self, other: &FieldSet<'a>) -> FieldSet<'a> {
         let mut out = self.clone();
         out.extend(other);
         out
     }
 
     /// Adds the paths of another set.
-    pub fn extend(&mut self, other: &FieldSet) {
-        for (element, node) in &other.nodes {
-            match self.nodes.get_mut(element) {
-                Some(there) => {
-                    there.own |= node.own;
-                    there.below.extend(&node.below);
-                }
-                None => {
-                    self.nodes.insert(element.clone(), node.clone());
-                }
-            }
+    pub fn extend(&mut self, other: &FieldSet<'a>) {
+        if other.is_subset(self) {
+            return;
         }
+        let nodes = side_by_side(&self.nodes, &other.nodes).filter_map(|pair| match pair {
+            (Some((element, node)), Some((_, there))) => {
+                let both = Node { own: node.own || there.own, below: node.below.union(&there.below) };
+                Some((element.clone(), both))
+            }
+            (one, other) => one.or(other).cloned(),
+        });
+        self.nodes = nodes.collect();
     }
 
     /// Paths in both sets.
     #[must_use]
-    pub fn intersection(&self, other: &FieldSet) -> FieldSet {
-        let mut out = FieldSet::default();
-        for (element, node) in &self.nodes {
-            if let Some(there) = other.nodes.get(element) {
-                let both = Node { own: node.own && there.own, below: node.below.intersection(&there.below) };
-                out.put(element.clone(), both);
-            }
-        }
-        out
+    pub fn intersection(&self, other: &FieldSet<'_>) -> FieldSet<'a> {
+        let nodes = self.iter().filter_map(|(element, node)| {
+            let there = other.get(element)?;
+            let both = Node { own: node.own && there.own, below: node.below.intersection(&there.below) };
+            Some((element.clone(), both))
+        });
+        FieldSet::of(nodes)
     }
 
     /// Whether the other set has all paths of this one.
     #[must_use]
-    pub fn is_subset(&self, other: &FieldSet) -> bool {
-        self.nodes.iter().all(|(element, node)| {
-            other.nodes.get(element).is_some_and(|there| (there.own || !node.own) && node.below.is_subset(&there.below))
+    pub fn is_subset(&self, other: &FieldSet<'_>) -> bool {
+        self.iter().all(|(element, node)| {
+            other.get(element).is_some_and(|there| (there.own || !node.own) && node.below.is_subset(&there.below))
         })
     }
 
-    /// Removes the paths of the other set.
-    pub fn remove(&mut self, other: &FieldSet) {
-        self.subtract(other, false);
+    /// Whether no path is in both sets.
+    #[must_use]
+    pub fn is_disjoint(&self, other: &FieldSet<'_>) -> bool {
+        let (few, many) = if self.nodes.len() < other.nodes.len() { (self, other) } else { (other, self) };
+        few.nodes.iter().all(|(element, node)| {
+            many.get(element).is_none_or(|there| !(node.own && there.own) && node.below.is_disjoint(&there.below))
+        })
+    }
+
+    /// Removes the paths of the other set; whether it had any of them.
+    pub fn remove(&mut self, other: &FieldSet<'_>) -> bool {
+        let some = !self.is_disjoint(other);
+        if some {
+            self.subtract(other, false);
+        }
+        some
     }
 
     /// Removes the paths of the other set and all that is below them.
-    pub fn remove_recursively(&mut self, other: &FieldSet) {
+    pub fn remove_recursively(&mut self, other: &FieldSet<'_>) {
         self.subtract(other, true);
     }
 
     /// Paths that the other set lacks.
     #[must_use]
-    pub fn difference(&self, other: &FieldSet) -> FieldSet {
+    pub fn difference(&self, other: &FieldSet<'_>) -> FieldSet<'a> {
         let mut out = self.clone();
         out.remove(other);
         out
@@ -247,42 +287,42 @@ impl FieldSet {
 
     /// Paths that the other set lacks and that are below none of its members.
     #[must_use]
-    pub fn recursive_difference(&self, other: &FieldSet) -> FieldSet {
+    pub fn recursive_difference(&self, other: &FieldSet<'_>) -> FieldSet<'a> {
         let mut out = self.clone();
         out.remove_recursively(other);
         out
     }
 
-    fn subtract(&mut self, other: &FieldSet, recursive: bool) {
-        for (element, there) in &other.nodes {
-            let Some(node) = self.nodes.get_mut(element) else { continue };
-            if recursive && there.own {
-                *node = Node::default();
-            } else {
-                node.own &= !there.own;
-                node.below.subtract(&there.below, recursive);
-            }
-            if node.is_empty() {
-                self.nodes.remove(element);
-            }
+    fn subtract(&mut self, other: &FieldSet<'_>, recursive: bool) {
+        if other.is_empty() {
+            return;
         }
+        self.nodes.retain_mut(|(element, node)| {
+            let Some(there) = other.get(element) else { return true };
+            if recursive && there.own {
+                return false;
+            }
+            node.own &= !there.own;
+            node.below.subtract(&there.below, recursive);
+            !node.is_empty()
+        });
     }
 
     /// All members: those of one level before those below them.
     #[must_use]
-    pub fn paths(&self) -> Vec<Vec<PathElement>> {
+    pub fn paths(&self) -> Vec<Vec<PathElement<'a>>> {
         let mut out = Vec::new();
         self.collect(&mut Vec::new(), &mut out);
         out
     }
 
-    fn collect(&self, prefix: &mut Vec<PathElement>, out: &mut Vec<Vec<PathElement>>) {
-        for (element, _) in self.nodes.iter().filter(|(_, node)| node.own) {
+    fn collect(&self, prefix: &mut Vec<PathElement<'a>>, out: &mut Vec<Vec<PathElement<'a>>>) {
+        for (element, _) in self.iter().filter(|(_, node)| node.own) {
             let mut path = prefix.clone();
             path.push(element.clone());
             out.push(path);
         }
-        for (element, node) in &self.nodes {
+        for (element, node) in self.iter() {
             prefix.push(element.clone());
             node.below.collect(prefix, out);
             prefix.pop();

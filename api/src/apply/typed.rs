@@ -5,7 +5,8 @@
 use super::path::{FieldSet, Node, PathElement, Scalar};
 use crate::schema::{Field, ListKind, MapKind, SchemaRef, Shape};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// How a value merges.
@@ -62,7 +63,7 @@ impl<'a> Ty<'a> {
     }
 
     /// The type of what is under a path element.
-    pub(super) fn under(self, element: &PathElement) -> (Ty<'a>, bool) {
+    pub(super) fn under(self, element: &PathElement<'_>) -> (Ty<'a>, bool) {
         match element {
             PathElement::Field(name) => {
                 let (ty, field) = self.child(name);
@@ -73,18 +74,22 @@ impl<'a> Ty<'a> {
     }
 
     /// What identifies a list element.
-    pub(super) fn identity(self, item: &Value) -> Result<PathElement, String> {
+    pub(super) fn identity<'x>(self, item: &'x Value) -> Result<PathElement<'x>, String>
+    where
+        'a: 'x,
+    {
         match (self, item) {
             (Ty::Keyed(schema, items, keys), Value::Object(map)) => {
                 let def = match items {
                     Shape::Struct(id) => Some(schema.types.get(*id)),
                     _ => None,
                 };
-                let value = |key: &String| {
+                let value = |key: &'a String| {
                     let default = || def.and_then(|def| def.field(key)).and_then(|field| field.default.as_ref());
-                    map.get(key).or_else(default).map(|value| (key.clone(), Scalar(value.clone())))
+                    let value = map.get(key).or_else(default)?;
+                    Some((Cow::Borrowed(key.as_str()), Scalar(Cow::Borrowed(value))))
                 };
-                let mut found: Vec<(String, Scalar)> = keys.iter().filter_map(value).collect();
+                let mut found: Vec<(Cow<'x, str>, Scalar<'x>)> = keys.iter().filter_map(value).collect();
                 if found.is_empty() {
                     let names: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
                     return Err(format!(
@@ -101,12 +106,15 @@ impl<'a> Ty<'a> {
             (_, Value::Object(_)) => Err("associative list without keys has an element that's a map type".to_owned()),
             (_, Value::Array(_)) => Err("not supported: associative list with lists as elements".to_owned()),
             (_, Value::Null) => Err("associative list without keys has an element that's an explicit null".to_owned()),
-            (_, scalar) => Ok(PathElement::Value(Scalar(scalar.clone()))),
+            (_, scalar) => Ok(PathElement::Value(Scalar(Cow::Borrowed(scalar)))),
         }
     }
 
     /// Elements with their identities, in order; those without one are left out.
-    pub(super) fn identified(self, list: &[Value]) -> Vec<(PathElement, &Value)> {
+    pub(super) fn identified<'x>(self, list: &'x [Value]) -> Vec<(PathElement<'x>, &'x Value)>
+    where
+        'a: 'x,
+    {
         list.iter().filter_map(|item| Some((self.identity(item).ok()?, item))).collect()
     }
 }
@@ -137,58 +145,53 @@ pub(super) fn unset(field: &Field) -> Option<&'static Value> {
 }
 
 /// The fields that a value sets.
-pub(super) fn field_set(value: &Value, ty: Ty<'_>) -> FieldSet {
+pub(super) fn field_set<'x>(value: &'x Value, ty: Ty<'x>) -> FieldSet<'x> {
     node(value, ty, true).below
 }
 
-fn node(value: &Value, ty: Ty<'_>, named: bool) -> Node {
+fn node<'x>(value: &'x Value, ty: Ty<'x>, named: bool) -> Node<'x> {
     match (ty, value) {
         (Ty::Leaf, _) => Node { own: true, below: FieldSet::default() },
         (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => {
-            let mut below = FieldSet::default();
-            for (name, value) in map {
+            let below = map.iter().map(|(name, value)| {
                 let (ty, field) = ty.child(name);
-                below.put(PathElement::field(name), node(value, ty, field.is_some()));
-            }
-            Node { own: map.is_empty() || !named, below }
+                (PathElement::Field(name), node(value, ty, field.is_some()))
+            });
+            Node { own: map.is_empty() || !named, below: FieldSet::of(below) }
         }
         (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
-            let items = ty.identified(list);
-            let mut count: BTreeMap<&PathElement, usize> = BTreeMap::new();
-            for (element, _) in &items {
-                *count.entry(element).or_default() += 1;
-            }
-            let mut below = FieldSet::default();
-            for (element, item) in &items {
-                let once = count.get(element) == Some(&1);
-                let inner = if once { node(item, ty.element(), true).below } else { FieldSet::default() };
-                below.put(element.clone(), Node { own: true, below: inner });
-            }
-            Node { own: !named, below }
+            let mut items = ty.identified(list);
+            items.sort_by(|(a, _), (b, _)| a.cmp(b));
+            let below = items.chunk_by(|(a, _), (b, _)| a == b).filter_map(|same| {
+                let (element, item) = same.first()?;
+                // Duplicates are owned as a whole.
+                let inner = if same.len() == 1 { node(item, ty.element(), true).below } else { FieldSet::default() };
+                Some((element.clone(), Node { own: true, below: inner }))
+            });
+            Node { own: !named, below: FieldSet::of(below) }
         }
         (_, value) => Node { own: value.is_null() || !named || matches!(ty, Ty::Deduced), below: FieldSet::default() },
     }
 }
 
 /// Every field that the schema names and below which something is a member becomes a member.
-pub(super) fn with_named_fields(set: &FieldSet, ty: Ty<'_>) -> FieldSet {
-    let mut out = FieldSet::default();
-    for (element, node) in set.iter() {
+pub(super) fn with_named_fields<'x>(set: &FieldSet<'x>, ty: Ty<'_>) -> FieldSet<'x> {
+    let nodes = set.iter().map(|(element, node)| {
         let (ty, named) = ty.under(element);
         let own = node.own || (named && !node.below.is_empty());
-        out.put(element.clone(), Node { own, below: with_named_fields(&node.below, ty) });
-    }
-    out
+        (element.clone(), Node { own, below: with_named_fields(&node.below, ty) })
+    });
+    FieldSet::of(nodes)
 }
 
 /// Takes away what the members of `set` lead to. What is left empty stays as an empty object or list.
-pub(super) fn remove_items(value: &mut Value, ty: Ty<'_>, set: &FieldSet) {
+pub(super) fn remove_items(value: &mut Value, ty: Ty<'_>, set: &FieldSet<'_>) {
     if set.is_empty() {
         return;
     }
     match (ty, value) {
         (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => {
-            map.retain(|name, value| match set.get(&PathElement::field(name)) {
+            map.retain(|name, value| match set.get(&PathElement::Field(name)) {
                 Some(node) if node.own => false,
                 Some(node) => {
                     remove_items(value, ty.child(name).0, &node.below);
@@ -247,21 +250,13 @@ pub(super) fn check(value: &Value, ty: Ty<'_>) -> Result<(), String> {
 /// The way to a value, kept on the stack: nearly always nobody asks for it.
 struct Trail<'a> {
     before: Option<&'a Trail<'a>>,
-    step: Step<'a>,
+    step: PathElement<'a>,
 }
 
-enum Step<'a> {
-    Field(&'a str),
-    Element(&'a PathElement),
-}
-
-impl Trail<'_> {
-    fn path(&self) -> Vec<PathElement> {
+impl<'a> Trail<'a> {
+    fn path(&self) -> Vec<PathElement<'a>> {
         let mut out = self.before.map(Trail::path).unwrap_or_default();
-        out.push(match self.step {
-            Step::Field(name) => PathElement::field(name),
-            Step::Element(element) => element.clone(),
-        });
+        out.push(self.step.clone());
         out
     }
 }
@@ -275,7 +270,7 @@ fn check_at(value: &Value, ty: Ty<'_>, trail: Option<&Trail<'_>>, wrong: &mut Ve
         (Ty::Struct(_) | Ty::Map(..), Value::Object(map)) => {
             for (name, value) in map {
                 let (child, field) = ty.child(name);
-                let here = Trail { before: trail, step: Step::Field(name) };
+                let here = Trail { before: trail, step: PathElement::Field(name) };
                 if let (Ty::Struct(schema), None) = (ty, field) {
                     if !schema.def().preserve_unknown {
                         wrong.push(at(Some(&here), "field not declared in schema".to_owned()));
@@ -286,7 +281,7 @@ fn check_at(value: &Value, ty: Ty<'_>, trail: Option<&Trail<'_>>, wrong: &mut Ve
             }
         }
         (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             for (i, item) in list.iter().enumerate() {
                 match ty.identity(item) {
                     Err(why) => wrong.push(at(trail, format!("element {i}: {why}"))),
@@ -294,7 +289,7 @@ fn check_at(value: &Value, ty: Ty<'_>, trail: Option<&Trail<'_>>, wrong: &mut Ve
                         if seen.contains(&element) {
                             wrong.push(at(trail, format!("duplicate entries for key {element}")));
                         }
-                        let here = Trail { before: trail, step: Step::Element(&element) };
+                        let here = Trail { before: trail, step: element.clone() };
                         check_at(item, ty.element(), Some(&here), wrong);
                         seen.insert(element);
                     }

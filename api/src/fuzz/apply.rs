@@ -146,14 +146,14 @@ fn table(object: &Value) -> Table {
 
 /// What each manager owns, as paths.
 fn owners(object: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let paths = |set: &FieldSet| set.paths().iter().map(|path| shown(path)).collect();
+    let paths = |set: &FieldSet<'_>| set.paths().iter().map(|path| shown(path)).collect();
     value::items(object, "metadata.managedFields")
         .iter()
         .map(|entry| (value::text(entry, "manager").to_owned(), paths(&decode_fields(&entry["fieldsV1"]).unwrap())))
         .collect()
 }
 
-fn shown(path: &[PathElement]) -> String {
+fn shown(path: &[PathElement<'_>]) -> String {
     path.iter().map(ToString::to_string).collect()
 }
 

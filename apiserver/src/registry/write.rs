@@ -149,7 +149,7 @@ pub(super) fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str)
 }
 
 /// Fields that a write through this subresource cannot own, because it cannot change them.
-pub(crate) fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet {
+pub(crate) fn reset_fields(kind: &Kind, subresource: &str) -> FieldSet<'static> {
     let mut out = FieldSet::default();
     if let Some((_, paths)) = kind.resets.iter().find(|(part, _)| *part == subresource) {
         paths.iter().for_each(|path| out.insert_subtree(path));

@@ -63,7 +63,7 @@ pub async fn create(
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());
         let who = manager(options, &time, &version);
-        object = apply::update(None, &object, kind.schema(), &who, &reset_fields(kind, &options.subresource));
+        object = apply::update(None, object, kind.schema(), &who, &reset_fields(kind, &options.subresource));
     }
     let demands = kind.hooks.demands(&options.subresource, &object, None, &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;

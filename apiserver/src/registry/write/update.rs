@@ -96,7 +96,7 @@ async fn attempt(
     if !applied {
         let (time, version) = (server.now_text(), kind.api_version());
         let who = manager(options, &time, &version);
-        new = apply::update(Some(old), &new, kind.schema(), &who, &reset_fields(kind, &options.subresource));
+        new = apply::update(Some(old), new, kind.schema(), &who, &reset_fields(kind, &options.subresource));
     }
     let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
