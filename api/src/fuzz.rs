@@ -118,6 +118,10 @@ fn of_json(bytes: &[u8]) {
     assert_eq!(String::from_utf8_lossy(&twice), String::from_utf8_lossy(&text));
     let free = json::parse(&text).expect("what was written is JSON");
     assert_eq!(String::from_utf8_lossy(&json::encode(&free, schema)), String::from_utf8_lossy(&text));
+    let mut settled = decoded.value.clone();
+    json::settle(&mut settled, schema);
+    let (settled, read) = (json::encode_any(&settled), json::encode_any(&free));
+    assert_eq!(String::from_utf8_lossy(&settled), String::from_utf8_lossy(&read), "settled is not what is read back");
     if let Ok(wire) = protobuf::encode(&decoded.value, schema) {
         protobuf::decode(&wire, schema, Strictness::Strict).expect("what was written as protobuf can be read");
     }
@@ -256,6 +260,7 @@ fn of_quantity(bytes: &[u8]) {
     let (first, second) = text.split_once('|').unwrap_or((&text, "1"));
     let Ok(quantity) = Quantity::parse(first) else { return };
     let shown = quantity.to_string();
+    assert!(shown == first || !Quantity::is_canonical(first), "{shown} is the canonical form of {first}");
     // Parts of a byte are shown rounded up.
     let again = Quantity::parse(&shown).expect("what is shown can be read");
     // Beyond 64 bits what is read depends on how many digits it is written with, as with upstream.

@@ -101,6 +101,21 @@ impl Quantity {
         Ok(quantity)
     }
 
+    /// Whether this is a canonical text, as far as that can be told without arithmetic on 128 bits: a few digits and a suffix that
+    /// could not be a larger one. Most texts of most objects are.
+    pub(crate) fn is_canonical(text: &str) -> bool {
+        let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        let Some((digits, suffix)) = text.split_at_checked(end).filter(|_| end <= 9 && !text.starts_with('0')) else {
+            return false;
+        };
+        let Ok(number) = digits.parse::<u32>() else { return false };
+        match suffix {
+            "m" | "" | "k" | "M" | "G" => number % 1000 != 0,
+            "Ki" | "Mi" | "Gi" => number % 1024 != 0,
+            _ => false,
+        }
+    }
+
     /// A whole number of units.
     #[must_use]
     pub fn of(units: i64, format: Format) -> Quantity {
@@ -414,7 +429,25 @@ mod tests {
             let got = Quantity::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(got.to_string(), want, "{text}");
             assert_eq!(Quantity::parse(want).unwrap().to_string(), want, "{text} is not stable");
+            assert!(text == want || !Quantity::is_canonical(text), "{text}");
         }
+    }
+
+    #[test]
+    fn what_looks_canonical_is() {
+        let mut canonical = 0;
+        for number in [0, 1, 5, 10, 100, 512, 999, 1000, 1023, 1024, 1500, 2048, 30_000, 1_048_576, 999_999_999] {
+            for suffix in
+                ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3", "x"]
+            {
+                let text = format!("{number}{suffix}");
+                if Quantity::is_canonical(&text) {
+                    canonical += 1;
+                    assert_eq!(Quantity::parse(&text).map(|quantity| quantity.to_string()), Ok(text));
+                }
+            }
+        }
+        assert!(canonical > 50, "{canonical}");
     }
 
     #[test]

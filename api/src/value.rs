@@ -70,7 +70,12 @@ pub fn items_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut [Value] {
 pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
     let mut at = value;
     for step in steps(path).filter(|step| !step.is_empty()) {
-        at = object(at).entry(step).or_insert_with(|| Value::Object(Map::new()));
+        let map = object(at);
+        // An entry would take a name of its own, and mostly it is there.
+        if !map.contains_key(step) {
+            map.insert(step.to_owned(), Value::Object(Map::new()));
+        }
+        at = map.get_mut(step).expect("put just above");
     }
     object(at)
 }

@@ -71,6 +71,10 @@ fn problems(text: &[u8], yaml_text: &[u8], pb: &[u8], schema: SchemaRef<'_>) -> 
         Err(error) => return vec![format!("json: {error}")],
     };
     same("json", &json::encode(&value, schema), &compact(text));
+    let mut settled = value.clone();
+    json::settle(&mut settled, schema);
+    let read_back: Value = serde_json::from_slice(&json::encode(&value, schema)).unwrap();
+    same("settled value", settled.to_string().as_bytes(), read_back.to_string().as_bytes());
     match yaml::decode(yaml_text, schema, Strictness::Strict) {
         Ok(decoded) => same("yaml value", decoded.value.to_string().as_bytes(), value.to_string().as_bytes()),
         Err(error) => same("yaml", error.to_string().as_bytes(), b""),

@@ -59,11 +59,24 @@ pub fn decode(fields: &Value) -> Result<FieldSet<'_>, String> {
     // "." means the path above; at the top there is none.
     for (name, below) in fields.iter().filter(|(name, _)| *name != ".") {
         let element = element(name)?;
-        let own = below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."));
+        let own = is_own(below);
         let below = if below.is_object() { decode(below)? } else { FieldSet::default() };
         nodes.push((element, Node { own, below }));
     }
     Ok(FieldSet::of(nodes.into_iter()))
+}
+
+/// Whether the set of a wire form has any of the fields.
+pub(super) fn has_any(wire: &Value, fields: &FieldSet<'_>) -> bool {
+    let Some(wire) = wire.as_object() else { return false };
+    fields.iter().any(|(element, node)| {
+        wire.get(&name(element)).is_some_and(|below| (node.own && is_own(below)) || has_any(below, &node.below))
+    })
+}
+
+/// Whether what stands below a name says that the name itself is a member.
+fn is_own(below: &Value) -> bool {
+    below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."))
 }
 
 fn element(name: &str) -> Result<PathElement<'_>, String> {

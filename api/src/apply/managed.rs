@@ -4,6 +4,7 @@ use super::fields_v1;
 use super::path::FieldSet;
 use crate::value;
 use serde_json::{Map, Value};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -56,7 +57,8 @@ impl fmt::Display for Id {
 /// What a manager owns.
 #[derive(Debug, Default)]
 pub(super) struct Owned<'a> {
-    set: FieldSet<'a>,
+    /// Read from the wire form when it is asked for.
+    set: OnceCell<FieldSet<'a>>,
     /// The wire form of the set, where it is known: most managers own after a write what they owned before.
     wire: Option<&'a Value>,
     pub(super) version: String,
@@ -66,29 +68,57 @@ pub(super) struct Owned<'a> {
 
 impl<'a> Owned<'a> {
     pub(super) fn new(set: FieldSet<'a>, version: String, time: Option<String>) -> Owned<'a> {
-        Owned { set, wire: None, version, time }
+        Owned { set: OnceCell::from(set), wire: None, version, time }
     }
 
     pub(super) fn set(&self) -> &FieldSet<'a> {
-        &self.set
+        let read = || self.wire.and_then(|wire| fields_v1::decode(wire).ok());
+        self.set.get_or_init(|| read().unwrap_or_default())
+    }
+
+    fn is_empty(&self) -> bool {
+        match (self.set.get(), self.wire.and_then(Value::as_object)) {
+            (None, Some(wire)) => wire.is_empty(),
+            _ => self.set().is_empty(),
+        }
+    }
+
+    /// Those of the fields that it owns.
+    pub(super) fn among(&self, fields: &FieldSet<'_>) -> FieldSet<'a> {
+        if self.has_any(fields) { self.set().intersection(fields) } else { FieldSet::default() }
+    }
+
+    /// Whether it owns any of the fields. Few fields change: they are looked for in the wire form before that is read.
+    fn has_any(&self, fields: &FieldSet<'_>) -> bool {
+        match (self.set.get(), self.wire) {
+            (None, Some(wire)) => fields_v1::has_any(wire, fields),
+            _ => !self.set().is_disjoint(fields),
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut FieldSet<'a>)) {
+        self.set();
+        self.wire = None;
+        if let Some(set) = self.set.get_mut() {
+            change(set);
+        }
     }
 
     pub(super) fn add(&mut self, fields: &FieldSet<'a>) {
-        if !fields.is_subset(&self.set) {
-            self.set.extend(fields);
-            self.wire = None;
+        if !fields.is_subset(self.set()) {
+            self.change(|set| set.extend(fields));
         }
     }
 
     pub(super) fn remove(&mut self, fields: &FieldSet<'_>) {
-        if self.set.remove(fields) {
-            self.wire = None;
+        if self.has_any(fields) {
+            self.change(|set| set.remove(fields));
         }
     }
 
     /// Takes over the wire form of another state of the same manager, where it owned the same.
     pub(super) fn like(&mut self, before: &Owned<'a>) {
-        self.wire = before.wire.filter(|_| self.set == before.set);
+        self.wire = before.wire.filter(|_| self.set() == before.set());
     }
 }
 
@@ -118,9 +148,13 @@ impl<'a> Managed<'a> {
                 "" => return Err(format!("missing fieldsType in managed fields entry {i}")),
                 other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {i}")),
             }
-            let set = match entry.get("fieldsV1") {
-                None | Some(Value::Null) => FieldSet::default(),
-                Some(fields) => fields_v1::decode(fields).map_err(|why| format!("error decoding set: {why}"))?,
+            let wire = entry.get("fieldsV1").filter(|wire| !wire.is_null());
+            let set = match wire {
+                None => OnceCell::from(FieldSet::default()),
+                Some(_) if kept => OnceCell::new(),
+                Some(wire) => {
+                    OnceCell::from(fields_v1::decode(wire).map_err(|why| format!("error decoding set: {why}"))?)
+                }
             };
             let id = Id {
                 manager: text("manager"),
@@ -129,7 +163,7 @@ impl<'a> Managed<'a> {
                 subresource: text("subresource"),
             };
             let time = Some(text("time")).filter(|time| !time.is_empty());
-            let wire = entry.get("fieldsV1").filter(|_| kept);
+            let wire = wire.filter(|_| kept);
             out.by_id.insert(id, Owned { set, wire, version, time });
         }
         Ok(out)
@@ -144,7 +178,7 @@ impl<'a> Managed<'a> {
 
     /// Removes managers that own nothing.
     pub(super) fn drop_empty(&mut self) {
-        self.by_id.retain(|_, owned| !owned.set.is_empty());
+        self.by_id.retain(|_, owned| !owned.is_empty());
     }
 
     /// Folds the oldest updates into one manager per version once there are too many.
@@ -173,7 +207,7 @@ impl<'a> Managed<'a> {
                 self.by_id.insert(bucket.clone(), taken);
             }
             if let Some(into) = self.by_id.get_mut(&bucket) {
-                into.add(&owned.set);
+                into.add(owned.set());
                 into.version = owned.version;
                 into.time = owned.time;
             }
@@ -208,7 +242,7 @@ fn entry(id: &Id, owned: &Owned<'_>) -> Value {
     put("time", owned.time.as_deref().unwrap_or_default());
     put("fieldsType", "FieldsV1");
     put("subresource", &id.subresource);
-    let fields = owned.wire.cloned().unwrap_or_else(|| fields_v1::encode(&owned.set));
+    let fields = owned.wire.cloned().unwrap_or_else(|| fields_v1::encode(owned.set()));
     out.insert("fieldsV1".to_owned(), fields);
     Value::Object(out)
 }

@@ -237,7 +237,7 @@ impl<'a> Attempt<'a> {
         changed.extend(&added);
         let mut conflicts = Vec::new();
         for (owner, owned) in managed.by_id.iter_mut().filter(|(owner, _)| **owner != id) {
-            let disputed = owned.set().intersection(&changed);
+            let disputed = owned.among(&changed);
             if !disputed.is_empty() {
                 conflicts.extend(disputed.paths().into_iter().map(|path| (owner.clone(), path)));
                 owned.remove(&disputed);

@@ -6,6 +6,7 @@
 use super::path::PathElement;
 use super::typed::Ty;
 use serde_json::{Map, Value};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `live` with `config` merged into it. The managers of `live` stay behind: whoever merges writes them anew, and they are often half
@@ -20,24 +21,30 @@ fn both(ty: Ty<'_>, live: &Value, config: &Value, behind: &[&str]) -> Option<Val
         (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(live), Value::Object(config))
             if !live.is_empty() || !config.is_empty() =>
         {
-            let mut out = Map::new();
-            for (name, value) in live {
-                let behind = behind.split_first().filter(|(first, _)| *first == name).map(|(_, rest)| rest);
-                let merged = match config.get(name) {
-                    None if behind.is_some_and(<[_]>::is_empty) => None,
-                    Some(config) => both(ty.child(name).0, value, config, behind.unwrap_or_default()),
-                    None => Some(value.clone()),
+            let (mut live, mut config) = (live.iter().peekable(), config.iter().peekable());
+            // Names are met in their order.
+            let out = std::iter::from_fn(|| {
+                let order = match (live.peek(), config.peek()) {
+                    (Some((left, _)), Some((right, _))) => left.cmp(right),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (None, None) => return None,
                 };
-                if let Some(merged) = merged {
-                    out.insert(name.clone(), merged);
+                Some((live.next_if(|_| order.is_le()), config.next_if(|_| order.is_ge())))
+            });
+            let out = out.filter_map(|pair| match pair {
+                (Some((name, live)), config) => {
+                    let behind = behind.split_first().filter(|(first, _)| *first == name).map(|(_, rest)| rest);
+                    let merged = match config {
+                        None if behind.is_some_and(<[_]>::is_empty) => None,
+                        Some((_, config)) => both(ty.child(name).0, live, config, behind.unwrap_or_default()),
+                        None => Some(live.clone()),
+                    };
+                    merged.map(|merged| (name.clone(), merged))
                 }
-            }
-            for (name, value) in config {
-                if !live.contains_key(name) {
-                    out.insert(name.clone(), value.clone());
-                }
-            }
-            Some(Value::Object(out))
+                (None, config) => config.map(|(name, value)| (name.clone(), value.clone())),
+            });
+            Some(Value::Object(out.collect()))
         }
         // Null for a granular struct or list names it without saying anything about its content.
         (Ty::Struct(_) | Ty::Map(..), Value::Object(map), Value::Null) if !map.is_empty() => Some(live.clone()),

@@ -122,14 +122,16 @@ impl Node<'_> {
 /// First elements are sorted. What is made from objects, whose keys are sorted too, is added at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet<'a> {
-    nodes: Vec<(PathElement<'a>, Node<'a>)>,
+    nodes: Vec<Named<'a>>,
 }
 
+type Named<'a> = (PathElement<'a>, Node<'a>);
+
 /// The nodes of two sets side by side, by their common order.
-fn side_by_side<'x, 'a, 'b>(
-    a: &'x [(PathElement<'a>, Node<'a>)],
-    b: &'x [(PathElement<'b>, Node<'b>)],
-) -> impl Iterator<Item = (Option<&'x (PathElement<'a>, Node<'a>)>, Option<&'x (PathElement<'b>, Node<'b>)>)> {
+fn side_by_side<'x, 'a>(
+    a: &'x [Named<'a>],
+    b: &'x [Named<'a>],
+) -> impl Iterator<Item = (Option<&'x Named<'a>>, Option<&'x Named<'a>>)> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     std::iter::from_fn(move || {
         let order = match (a.peek(), b.peek()) {
@@ -160,7 +162,7 @@ impl<'a> FieldSet<'a> {
     }
 
     /// The set with these nodes under these first elements; empty nodes are left out, and of equal elements the last counts.
-    pub(super) fn of(nodes: impl Iterator<Item = (PathElement<'a>, Node<'a>)>) -> FieldSet<'a> {
+    pub(super) fn of(nodes: impl Iterator<Item = Named<'a>>) -> FieldSet<'a> {
         let mut nodes: Vec<_> = nodes.filter(|(_, node)| !node.is_empty()).collect();
         if !nodes.is_sorted_by(|(a, _), (b, _)| a < b) {
             nodes.reverse();
@@ -263,13 +265,9 @@ impl<'a> FieldSet<'a> {
         })
     }
 
-    /// Removes the paths of the other set; whether it had any of them.
-    pub fn remove(&mut self, other: &FieldSet<'_>) -> bool {
-        let some = !self.is_disjoint(other);
-        if some {
-            self.subtract(other, false);
-        }
-        some
+    /// Removes the paths of the other set.
+    pub fn remove(&mut self, other: &FieldSet<'_>) {
+        self.subtract(other, false);
     }
 
     /// Removes the paths of the other set and all that is below them.

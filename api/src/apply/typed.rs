@@ -221,11 +221,18 @@ pub(super) fn remove_items(value: &mut Value, ty: Ty<'_>, set: &FieldSet<'_>) {
 pub(super) fn drop_nulls(value: &mut Value, ty: Ty<'_>) {
     match (ty, value) {
         (Ty::Struct(_) | Ty::Map(..), Value::Object(map)) => {
-            map.retain(|name, value| {
-                let (child, field) = ty.child(name);
-                drop_nulls(value, child);
-                !(value.is_null() && (field.is_some() || matches!(ty, Ty::Map(..))))
-            });
+            let mut nulls = false;
+            for (name, value) in &mut *map {
+                match value {
+                    Value::Null => nulls = true,
+                    Value::Array(_) | Value::Object(_) => drop_nulls(value, ty.child(name).0),
+                    Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+                }
+            }
+            if nulls {
+                let named = |name: &str| matches!(ty, Ty::Map(..)) || ty.child(name).1.is_some();
+                map.retain(|name, value| !(value.is_null() && named(name)));
+            }
         }
         (Ty::Keyed(..), Value::Array(list)) => {
             for item in list {

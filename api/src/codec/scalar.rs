@@ -2,6 +2,7 @@
 //!
 //! Quantities are in `crate::quantity`. Errors are Go's sentences.
 
+use crate::quantity::Quantity;
 use crate::schema::Shape;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -167,6 +168,17 @@ fn out_of_range(text: &str) -> &'static str {
     } else {
         "day out of range"
     }
+}
+
+/// The canonical text of a quantity; nothing at all is zero.
+pub(crate) fn quantity(text: Cow<'_, str>) -> Result<String, String> {
+    if Quantity::is_canonical(&text) {
+        return Ok(text.into_owned());
+    }
+    if text.is_empty() {
+        return Ok("0".to_owned());
+    }
+    Quantity::parse(&text).map(|quantity| quantity.to_string()).map_err(|error| error.to_string())
 }
 
 /// Checks base64 and returns its canonical text.

@@ -3,7 +3,7 @@
 //! A `Types` is an arena: types refer to each other by `TypeId`, so recursive types need no reference counting and a
 //! custom resource can bring an arena of its own. Never decodes or validates by itself.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Index of a `TypeDef` in its `Types` arena.
@@ -396,6 +396,19 @@ impl<'a> SchemaRef<'a> {
     /// The field with this JSON name.
     pub(crate) fn field(self, name: &str) -> Option<&'a Field> {
         self.types.position(self.id, name).and_then(|index| self.def().fields.get(index))
+    }
+
+    /// The values of an object by the positions of their fields, nulls left out. Most fields of a type are absent: looking for what is
+    /// there is faster than looking for every field.
+    pub(crate) fn present<'v>(self, object: &'v Map<String, Value>) -> Vec<Option<&'v Value>> {
+        let mut out = vec![None; self.def().fields.len()];
+        for (name, value) in object {
+            let position = if value.is_null() { None } else { self.types.position(self.id, name) };
+            if let Some(place) = position.and_then(|position| out.get_mut(position)) {
+                *place = Some(value);
+            }
+        }
+        out
     }
 
     /// Another type of the same arena.

@@ -94,11 +94,7 @@ pub(super) fn default(kind: &'static Kind, object: &mut Value) {
 /// Brings an object into the form in which it will be read back: fields that Go always writes are there, absent ones are
 /// not. Without it a write that changes nothing would look like a change.
 pub(super) fn canonical(kind: &'static Kind, object: &mut Value) {
-    let bytes = api::codec::json::encode(object, kind.schema());
-    match serde_json::from_slice(&bytes) {
-        Ok(same) => *object = same,
-        Err(error) => tracing::error!(%error, "an encoded object cannot be read back"),
-    }
+    api::codec::json::settle(object, kind.schema());
 }
 
 /// An admission request for this write.

@@ -3,9 +3,11 @@
 //! Never knows a single kind.
 
 mod scan;
+mod settle;
 mod walk;
 mod write;
 
+pub use settle::settle;
 pub use write::{encode, encode_any};
 
 use super::{DecodeError, Decoded, Strictness};

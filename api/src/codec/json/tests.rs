@@ -220,3 +220,38 @@ fn custom_types_keep_what_validation_will_speak_of() {
     assert_eq!(decoded.warnings, [r#"unknown field "more""#]);
     assert_eq!(encode(&decoded.value, schema), br#"{"free":{"a":null,"z":1},"name":"","size":"big"}"#);
 }
+
+#[test]
+fn settled_is_what_would_be_read_back() {
+    let pod = serde_json::from_str(include_str!("../../../benches/pod.json")).unwrap();
+    let deployment = serde_json::from_str(include_str!("../../../benches/deployment.json")).unwrap();
+    for (group, kind, object) in [
+        ("", "Pod", pod),
+        ("apps", "Deployment", deployment),
+        ("", "Pod", json!({})),
+        ("", "Pod", json!([1.0])),
+        (
+            "",
+            "Pod",
+            json!({"unknown": 1, "kind": null, "metadata": {"labels": {}, "annotations": {"a": null}, "name": ""},
+            "spec": {"containers": null, "hostNetwork": false, "activeDeadlineSeconds": 5.0, "overhead": {"cpu": 1.5},
+                "securityContext": {}, "volumes": [{"x": 1}, {"configMap": {"items": []}, "name": "v"}, null]}}),
+        ),
+        ("apps", "Deployment", json!({"spec": {"replicas": 0, "strategy": {}, "template": null}, "status": {}})),
+        (
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {
+            "properties": {"a": {"additionalProperties": true, "default": {"b": [1.0, -2.0, 0.5, 1e20, -1e19, 0.0]}},
+                "c": {"items": [{"type": ""}], "maximum": 3.0}}, "dependencies": {"d": ["e"], "f": {"type": null}}}}}]}}),
+        ),
+    ] {
+        let schema = schema(group, "v1", kind);
+        let mut settled: Value = object;
+        let text = encode(&settled, schema);
+        settle(&mut settled, schema);
+        let read: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(settled, read, "{}", String::from_utf8_lossy(&text));
+        assert_eq!(encode(&settled, schema), text);
+    }
+}

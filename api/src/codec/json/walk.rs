@@ -5,7 +5,6 @@
 
 use super::scan::{Scan, Step, Twice};
 use crate::codec::{DecodeError, Decoded, Strictness, scalar};
-use crate::quantity::Quantity;
 use crate::schema::{Field, SchemaRef, Shape, TypeDef, TypeId, Types, Union};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
@@ -203,8 +202,12 @@ impl<'x> Walk<'x> {
             (Shape::Int32 | Shape::Int64 | Shape::Float64 | Shape::IntOrString, Some(b'-' | b'0'..=b'9')) => {
                 *out = self.number(shape)?;
             }
-            (Shape::Quantity, Some(b'-' | b'0'..=b'9')) => *out = quantity(self.scan.number()?)?,
-            (Shape::Quantity, Some(b'"')) => *out = quantity(&self.scan.string()?)?,
+            (Shape::Quantity, Some(b'-' | b'0'..=b'9')) => {
+                *out = Value::String(scalar::quantity(self.scan.number()?.into()).map_err(DecodeError::Type)?);
+            }
+            (Shape::Quantity, Some(b'"')) => {
+                *out = Value::String(scalar::quantity(self.scan.string()?).map_err(DecodeError::Type)?);
+            }
             (Shape::Time, Some(b'"')) => {
                 *out = scalar::time(&self.scan.string()?).map_err(DecodeError::Type)?.unwrap_or_default();
             }
@@ -431,12 +434,4 @@ fn go_name(types: &Types, shape: &Shape) -> String {
         Shape::Map { values, .. } => format!("map[string]{}", go_name(types, values)),
         Shape::Struct(id) => go_struct(&types.get(*id).name),
     }
-}
-
-fn quantity(text: &str) -> Step<Value> {
-    if text.is_empty() {
-        return Ok(Value::String("0".to_owned()));
-    }
-    let quantity = Quantity::parse(text).map_err(|error| DecodeError::Type(error.to_string()))?;
-    Ok(Value::String(quantity.to_string()))
 }

@@ -33,24 +33,10 @@ fn write_struct(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, i
     if def.free {
         return write_free(out, object, types, def);
     }
-    // What is there, in field order: most fields of a type are absent.
-    let mut present: Vec<(usize, &Value)> = Vec::with_capacity(object.len());
-    for (key, value) in object {
-        if let (false, Some(index)) = (value.is_null(), types.position(id, key)) {
-            present.push((index, value));
-        }
-    }
-    present.sort_unstable_by_key(|(index, _)| *index);
-    let mut present = present.into_iter().peekable();
-    let mut always = types.always(id).map(|(index, _)| index).peekable();
+    let present = SchemaRef { types, id }.present(object);
     out.push(b'{');
     let mut first = true;
-    loop {
-        let (here, due) = (present.peek().map(|(index, _)| *index), always.peek().copied());
-        let Some(index) = here.into_iter().chain(due).min() else { break };
-        always.next_if_eq(&index);
-        let value = present.next_if(|(at, _)| *at == index).map(|(_, value)| value);
-        let Some(field) = def.fields.get(index) else { continue };
+    for (index, (value, field)) in present.into_iter().zip(&def.fields).enumerate() {
         if field.omit_empty && value.is_none_or(|value| !field.pointer && scalar::is_empty(value)) {
             continue;
         }

@@ -17,7 +17,8 @@ pub(super) fn object(value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, En
         return Err(no_form());
     }
     let text = |key| object.get(key).and_then(Value::as_str).unwrap_or_default();
-    Ok(envelope(text("apiVersion"), text("kind"), |out| fields(out, object, plan, schema)))
+    let present = schema.present(object);
+    Ok(envelope(text("apiVersion"), text("kind"), |out| fields(out, &present, plan, schema)))
 }
 
 pub(super) fn watch_frame(event: &str, object: &[u8]) -> Vec<u8> {
@@ -45,14 +46,13 @@ fn is_type_meta(field: &Field) -> bool {
     matches!(field.name.as_str(), "kind" | "apiVersion")
 }
 
-fn fields(out: &mut Vec<u8>, object: &Map<String, Value>, plan: &Plan, schema: SchemaRef<'_>) {
+fn fields(out: &mut Vec<u8>, present: &[Option<&Value>], plan: &Plan, schema: SchemaRef<'_>) {
     for entry in &plan.entries {
         match &entry.target {
-            Target::Inline(inner) => nested(out, entry.number, |out| fields(out, object, inner, schema)),
+            Target::Inline(inner) => nested(out, entry.number, |out| fields(out, present, inner, schema)),
             Target::Field(index) => {
                 if let Some(field) = schema.def().fields.get(*index) {
-                    let value = object.get(&field.name).filter(|value| !value.is_null());
-                    one(out, field, *index, value, schema);
+                    one(out, field, *index, present.get(*index).copied().flatten(), schema);
                 }
             }
         }
@@ -144,7 +144,7 @@ fn single(out: &mut Vec<u8>, number: u32, value: &Value, shape: &Shape, types: &
             let object = value.as_object().unwrap_or(&empty);
             nested(out, number, |out| {
                 if let Some(plan) = plan::of(schema) {
-                    fields(out, object, plan, schema);
+                    fields(out, &schema.present(object), plan, schema);
                 }
             });
         }

@@ -48,9 +48,17 @@ pub fn nanos(quantity: &Value) -> Option<i128> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i128>().ok().filter(|n| *n >= 0) };
+    let digits = |text: &str| match text.len() {
+        0 => Some(0),
+        // Numbers of 128 bits are slow, and few are that long.
+        1..=18 => text.parse().ok().filter(|n: &i64| *n >= 0).map(i128::from),
+        _ => text.parse().ok().filter(|n: &i128| *n >= 0),
+    };
     let kept = fraction.get(..9.min(fraction.len()))?;
-    let part = digits(kept)?.checked_mul(scale)? / 10_i128.checked_pow(u32::try_from(kept.len()).ok()?)?;
+    let part = match kept {
+        "" => 0,
+        kept => digits(kept)?.checked_mul(scale)? / 10_i128.checked_pow(u32::try_from(kept.len()).ok()?)?,
+    };
     Some(sign * digits(whole)?.checked_mul(scale)?.checked_add(part)?)
 }
 

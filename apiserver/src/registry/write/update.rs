@@ -225,39 +225,38 @@ fn precondition(target: &Target, options: &Options, object: &Value, old: &Value)
 /// What only the server writes is what it was.
 fn keep_system_fields(new: &mut Value, old: &Value) {
     for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "selfLink",
-        "name",
-        "namespace",
-        "resourceVersion",
+        "metadata.uid",
+        "metadata.creationTimestamp",
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
+        "metadata.generation",
+        "metadata.selfLink",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.resourceVersion",
     ] {
-        let path = format!("metadata.{field}");
-        match value::get(old, &path) {
-            Some(kept) => value::set(new, &path, kept.clone()),
-            None => drop(value::remove(new, &path)),
+        match value::get(old, field) {
+            Some(kept) => value::set(new, field, kept.clone()),
+            None => drop(value::remove(new, field)),
         }
     }
 }
 
+/// What counts in the generation, without metadata.
+fn body<'o>(kind: &Kind, object: &'o Value) -> impl Iterator<Item = (&'o String, &'o Value)> {
+    // Without a subresource of its own the status of a custom resource is a field like any other.
+    let status = kind.custom.is_some() && !kind.has_status();
+    object.as_object().into_iter().flatten().filter(move |(key, _)| match key.as_str() {
+        "metadata" | "apiVersion" | "kind" => false,
+        key => status || key != "status",
+    })
+}
+
 /// Something that counts in the generation changed: all but status, and of metadata what the kind names.
 fn differs(kind: &Kind, new: &Value, old: &Value) -> bool {
-    let body = |object: &Value| -> Vec<(String, Value)> {
-        object.as_object().map_or_else(Vec::new, |map| {
-            map.iter()
-                .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "apiVersion" | "kind"))
-                // Without a subresource of its own the status of a custom resource is a field like any other.
-                .filter(|(key, _)| *key != "status" || (kind.custom.is_some() && !kind.has_status()))
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
-        })
-    };
     let metadata = |field: &&str| {
         let path = format!("metadata.{field}");
         value::get(new, &path) != value::get(old, &path)
     };
-    body(new) != body(old) || kind.generation_metadata.iter().any(metadata)
+    !body(kind, new).eq(body(kind, old)) || kind.generation_metadata.iter().any(metadata)
 }
