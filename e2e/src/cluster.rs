@@ -85,6 +85,14 @@ impl Cluster {
         self.port
     }
 
+    /// The process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.process().as_ref().expect("the cluster runs").id()
+    }
+
     /// Starts the process again, with what it was started with, and waits as [`Cluster::start`] does.
     ///
     /// # Panics
