@@ -120,7 +120,7 @@ pub(crate) async fn start(
         front_proxy: Some(front_proxy(&pki)?),
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
-        encryption: Arc::clone(&encryption),
+        encryption,
         unsafe_deletion: gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates,
         served,
@@ -130,17 +130,7 @@ pub(crate) async fn start(
         Some(storage) => storage.clone(),
         None => place::embedded(data),
     };
-    let options = flags
-        .storage_option
-        .iter()
-        .map(|text| text.split_once('=').with_context(|| format!("--storage-option: {text:?} is not NAME=VALUE")))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let kv = storage::engines::open_with(&storage, &options)
-        .with_context(|| format!("the store {storage} cannot be opened"))?;
-    let clock = Arc::new(SystemClock);
-    let store =
-        Store::open_sealed(kv, Arc::clone(&clock) as _, encryption).await.context("the store cannot be read")?;
-    let api = apiserver::start(config, store, clock, stop.clone()).await?;
+    let api = serve(config, &storage, &flags.storage_option, stop).await?;
     let host = if flags.bind_address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { flags.bind_address };
     let url = format!("https://{}", SocketAddr::new(host, api.address().port()));
     Ok(ControlPlane { api, authority, advertise, url })
@@ -154,7 +144,27 @@ fn front_proxy(pki: &Path) -> anyhow::Result<FrontProxy> {
     Ok(FrontProxy { identity: identity(client), authority: authority.certificate().to_owned() })
 }
 
-fn identity(pair: Pair) -> Identity {
+/// Opens the store and starts an API server over it.
+pub(crate) async fn serve(
+    config: apiserver::Config,
+    storage: &str,
+    options: &[String],
+    stop: &CancellationToken,
+) -> anyhow::Result<apiserver::Running> {
+    let options = options
+        .iter()
+        .map(|text| text.split_once('=').with_context(|| format!("--storage-option: {text:?} is not NAME=VALUE")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let kv = storage::engines::open_with(storage, &options)
+        .with_context(|| format!("the store {storage} cannot be opened"))?;
+    let clock = Arc::new(SystemClock);
+    let encryption = Arc::clone(&config.encryption);
+    let store =
+        Store::open_sealed(kv, Arc::clone(&clock) as _, encryption).await.context("the store cannot be read")?;
+    Ok(apiserver::start(config, store, clock, stop.clone()).await?)
+}
+
+pub(crate) fn identity(pair: Pair) -> Identity {
     Identity { certificates: pair.certificate, key: pair.key }
 }
 
@@ -219,7 +229,7 @@ impl Clients {
     }
 }
 
-fn controller_roles() -> Vec<ControllerRole> {
+pub(crate) fn controller_roles() -> Vec<ControllerRole> {
     let role = |(service_account, rules): (&'static str, Vec<controllers::Rule>)| ControllerRole {
         service_account,
         rules: rules.iter().map(controllers::rbac::policy).collect(),
@@ -228,7 +238,7 @@ fn controller_roles() -> Vec<ControllerRole> {
 }
 
 /// Names and addresses under which clients reach the API server.
-fn hosts(advertise: IpAddr, cidrs: &[IpNet], node: &str) -> Vec<String> {
+pub(crate) fn hosts(advertise: IpAddr, cidrs: &[IpNet], node: &str) -> Vec<String> {
     let mut hosts: Vec<String> = [
         "localhost",
         "kubernetes",
@@ -266,12 +276,12 @@ pub(crate) fn outward_address() -> IpAddr {
     probe.map_or(IpAddr::from(Ipv4Addr::LOCALHOST), |address| address.ip())
 }
 
-fn read(path: impl AsRef<Path>) -> anyhow::Result<String> {
+pub(crate) fn read(path: impl AsRef<Path>) -> anyhow::Result<String> {
     let path = path.as_ref();
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn ports(text: &str) -> anyhow::Result<(u16, u16)> {
+pub(crate) fn ports(text: &str) -> anyhow::Result<(u16, u16)> {
     let parse = || {
         let (low, high) = text.split_once('-')?;
         let (low, high) = (low.parse().ok()?, high.parse().ok()?);
@@ -280,27 +290,8 @@ fn ports(text: &str) -> anyhow::Result<(u16, u16)> {
     parse().with_context(|| format!("--service-node-port-range: {text:?} is not a range such as 30000-32767"))
 }
 
-/// A duration as Go writes it: `1h`, `90m`, `1h30m`, `45s`.
 fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
-    let parse = || {
-        let (mut total, mut digits) = (0_u64, String::new());
-        for c in text.chars() {
-            if c.is_ascii_digit() {
-                digits.push(c);
-                continue;
-            }
-            let unit = match c {
-                'h' => 3600,
-                'm' => 60,
-                's' => 1,
-                _ => return None,
-            };
-            total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(unit)?)?;
-            digits.clear();
-        }
-        (digits.is_empty() && !text.is_empty()).then_some(Duration::from_secs(total))
-    };
-    parse().with_context(|| format!("{flag}: {text:?} is not a duration such as 1h30m"))
+    crate::component::duration(text).with_context(|| format!("{flag}: {text:?} is not a duration such as 1h30m"))
 }
 
 #[cfg(test)]

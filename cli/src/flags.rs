@@ -35,11 +35,34 @@ pub(crate) enum Command {
     /// A further node of `up --nodes`, which starts it
     #[command(hide = true)]
     Node(crate::join::Join),
+    /// The API server alone, with upstream's flags
+    #[command(disable_help_flag = true)]
+    Apiserver(Words),
+    /// The controllers alone, with upstream's flags
+    #[command(disable_help_flag = true)]
+    ControllerManager(Words),
+    /// The scheduler alone, with upstream's flags
+    #[command(disable_help_flag = true)]
+    Scheduler(Words),
+    /// The node agent alone, with upstream's flags
+    #[command(disable_help_flag = true)]
+    Kubelet(Words),
+    /// The service proxy of a node alone, with upstream's flags
+    #[command(disable_help_flag = true)]
+    Proxy(Words),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Flags that another table reads.
+#[derive(Args)]
+pub(crate) struct Words {
+    /// Flags of Kubernetes v1.36 (docs/flags.md); --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+    pub(crate) words: Vec<String>,
 }
 
 /// Which cluster on this machine.

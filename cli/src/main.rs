@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod cluster;
+mod component;
 mod dns;
 mod flags;
 mod fleet;
@@ -28,7 +29,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(name) = words.first().and_then(|path| component::called(&path.to_string_lossy())) {
+        words.insert(1, name.into());
+    }
+    let flags = Flags::parse_from(words);
     // The first provider wins for the whole process; two would panic later.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(workers()).build() {
@@ -65,6 +70,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         Command::Backup(flags) => backup::run(&flags).await,
         Command::Restore(flags) => restore::run(&flags).await,
         Command::Check(flags) => check::run(&flags).await,
+        Command::Apiserver(flags) => component::run("apiserver", &flags.words).await,
+        Command::ControllerManager(flags) => component::run("controller-manager", &flags.words).await,
+        Command::Scheduler(flags) => component::run("scheduler", &flags.words).await,
+        Command::Kubelet(flags) => component::run("kubelet", &flags.words).await,
+        Command::Proxy(flags) => component::run("proxy", &flags.words).await,
         Command::Completion { shell } => {
             let mut command = Flags::command();
             let mut script = Vec::new();

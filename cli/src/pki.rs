@@ -121,6 +121,16 @@ impl Authority {
     }
 }
 
+/// A certificate of nobody's but its own, for a server that was given none.
+pub(crate) fn self_signed(common: &str, hosts: &[String]) -> anyhow::Result<Pair> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(hosts.to_vec())?;
+    params.distinguished_name = name(common, None);
+    validity(&mut params, LEAF_DAYS);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(Pair { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+}
+
 /// The key that signs service-account tokens, PEM; made at the first start.
 pub(crate) fn token_key(directory: &Path) -> anyhow::Result<String> {
     let path = directory.join("sa.key");

@@ -121,7 +121,9 @@ pub struct Options {
     pub enabled: Vec<String>,
     /// The certificate authority that `kube-root-ca.crt` publishes, PEM.
     pub cluster_ca_pem: String,
-    /// `--cluster-signing-key-file`: the key of that authority, PEM; without it no certificate is signed.
+    /// `--cluster-signing-cert-file`: the authority that signs certificates, PEM; that of `cluster_ca_pem` when empty.
+    pub cluster_signing_cert_pem: String,
+    /// `--cluster-signing-key-file`: its key, PEM; without it no certificate is signed.
     pub cluster_ca_key_pem: String,
     /// `--cluster-signing-duration`: the longest that a certificate lives.
     pub cluster_signing_duration: Duration,
@@ -154,6 +156,7 @@ impl Default for Options {
         Self {
             enabled: vec!["*".to_owned()],
             cluster_ca_pem: String::new(),
+            cluster_signing_cert_pem: String::new(),
             cluster_ca_key_pem: String::new(),
             cluster_signing_duration: Duration::from_secs(365 * 86_400),
             leader_elect: false,

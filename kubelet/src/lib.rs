@@ -51,6 +51,11 @@ pub mod volume;
 mod worker;
 
 use cri::{Cri, CriError};
+use k8s_openapi::api::core::v1::Taint;
+pub use tls::Serving;
+
+/// The resolver configuration of a machine.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Version that the node reports: the Kubernetes version whose behaviour it has.
 pub const KUBELET_VERSION: &str = "v1.36.0";
@@ -72,11 +77,9 @@ pub struct Config {
     pub pod_cidr: String,
     /// Where the kubelet's API listens (TLS).
     pub listen: SocketAddr,
-    /// Certificate chain of the kubelet's API.
-    pub serving_cert_pem: String,
-    /// Its key.
-    pub serving_key_pem: String,
-    /// CA of the clients that are known by certificate.
+    /// Certificate of the kubelet's API.
+    pub serving: Serving,
+    /// CA of the clients that are known by certificate; empty when none are.
     pub client_ca_pem: String,
     /// Most pods on the node.
     pub max_pods: u32,
@@ -84,6 +87,10 @@ pub struct Config {
     pub static_pods: Option<PathBuf>,
     /// Labels of the Node beside the well-known ones.
     pub labels: BTreeMap<String, String>,
+    /// Taints of a Node that registers for the first time.
+    pub taints: Vec<Taint>,
+    /// The resolver configuration on which that of the pods is based.
+    pub resolv_conf: PathBuf,
     /// Addresses of the cluster's DNS service.
     pub cluster_dns: Vec<IpAddr>,
     /// Domain of the cluster.
@@ -142,8 +149,7 @@ fn prepare_root(root: &Path) -> Result<(), Error> {
 /// When the kubelet cannot start. An API server or runtime that is away is waited for, not an error.
 pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce() + Send) -> Result<(), Error> {
     prepare_root(&config.root)?;
-    let tls = tls::server(&config.serving_cert_pem, &config.serving_key_pem, &config.client_ca_pem)
-        .map_err(Error::Certificates)?;
+    let tls = tls::server(&config.serving, &config.client_ca_pem).map_err(Error::Certificates)?;
     let listener =
         TcpListener::bind(config.listen).await.map_err(|source| Error::Listen { address: config.listen, source })?;
     let client = config.client.clone();
@@ -159,7 +165,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
         cluster: network_files::Cluster {
             dns: config.cluster_dns.iter().map(IpAddr::to_string).collect(),
             domain: config.cluster_domain.clone(),
-            resolv_conf: tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default(),
+            resolv_conf: tokio::fs::read_to_string(&config.resolv_conf).await.unwrap_or_default(),
         },
         services: Mutex::default(),
         services_known: AtomicBool::new(false),

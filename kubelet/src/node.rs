@@ -263,6 +263,7 @@ impl Keeper {
             spec: Some(core::NodeSpec {
                 pod_cidr: range.clone(),
                 pod_cidrs: range.map(|range| vec![range]),
+                taints: Some(self.node.config.taints.clone()).filter(|taints| !taints.is_empty()),
                 ..core::NodeSpec::default()
             }),
             status: Some(self.status(&[]).await),

@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -25,26 +27,60 @@ fn certificates(pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(invalid)
 }
 
-/// Serving side: presents the given certificate; a client's certificate is optional and must be the CA's.
+/// The certificate that the kubelet's API presents. It may be exchanged while the kubelet serves; clones share it.
+#[derive(Debug, Clone)]
+pub struct Serving(Arc<RwLock<Arc<CertifiedKey>>>);
+
+impl Serving {
+    /// A certificate chain and its key, PEM.
+    ///
+    /// # Errors
+    /// When a text is malformed or the key does not fit.
+    pub fn new(cert_pem: &str, key_pem: &str) -> io::Result<Self> {
+        Ok(Self(Arc::new(RwLock::new(Arc::new(certified(cert_pem, key_pem)?)))))
+    }
+
+    /// Presents another certificate to connections from now on.
+    ///
+    /// # Errors
+    /// When a text is malformed or the key does not fit; then nothing changes.
+    pub fn exchange(&self, cert_pem: &str, key_pem: &str) -> io::Result<()> {
+        let new = Arc::new(certified(cert_pem, key_pem)?);
+        *self.0.write() = new;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Serving {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().clone())
+    }
+}
+
+fn certified(cert_pem: &str, key_pem: &str) -> io::Result<CertifiedKey> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(invalid)?;
+    CertifiedKey::from_der(certificates(cert_pem)?, key, &provider()).map_err(invalid)
+}
+
+/// Serving side: a client's certificate is optional and must be the CA's; without a CA none is asked for.
 ///
 /// # Errors
-/// When a PEM text is malformed or the key does not fit.
-pub(crate) fn server(cert_pem: &str, key_pem: &str, client_ca_pem: &str) -> io::Result<Arc<ServerConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(client_ca_pem)? {
-        roots.add(certificate).map_err(invalid)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(invalid)?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(invalid)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+/// When a PEM text is malformed.
+pub(crate) fn server(serving: &Serving, client_ca_pem: &str) -> io::Result<Arc<ServerConfig>> {
+    let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(invalid)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(cert_pem)?, key)
         .map_err(invalid)?;
+    let config = if client_ca_pem.is_empty() {
+        config.with_no_client_auth()
+    } else {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(client_ca_pem)? {
+            roots.add(certificate).map_err(invalid)?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        config.with_client_cert_verifier(verifier.allow_unauthenticated().build().map_err(invalid)?)
+    };
+    let mut config = config.with_cert_resolver(Arc::new(serving.clone()));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -78,7 +78,10 @@ fn plan(request: &CertificateSigningRequest, options: &Options, now: Timestamp) 
         return Ok(Some(Outcome::Failed(why)));
     }
     let authority = Authority {
-        certificate: &options.cluster_ca_pem,
+        certificate: match options.cluster_signing_cert_pem.as_str() {
+            "" => &options.cluster_ca_pem,
+            own => own,
+        },
         key: &options.cluster_ca_key_pem,
         longest: i64::try_from(options.cluster_signing_duration.as_secs()).unwrap_or(i64::MAX),
     };

@@ -8,6 +8,7 @@ mod certificates;
 mod client;
 mod clients;
 mod conversion;
+mod components;
 mod custom;
 mod encryption;
 mod every_kind;

@@ -1,0 +1,216 @@
+//! `ironkeel apiserver`: the API server from upstream's flags.
+
+use super::settings::Settings;
+use super::table::Component;
+use crate::cluster;
+use crate::pki::{Pair, self_signed};
+use ::apiserver::Config;
+use ::apiserver::encryption::Encryption;
+use anyhow::Context as _;
+use api::features::Gates;
+use api::served::Served;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const COMPONENT: Component = Component {
+    name: "apiserver",
+    upstream: "kube-apiserver",
+    table: include_str!("../../flags/apiserver.txt"),
+    document: None,
+    file_alone: false,
+};
+
+/// Where the flags' certificates are, before they are read.
+struct Files {
+    serving: Option<(PathBuf, PathBuf)>,
+    cert_dir: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+    tokens: Option<PathBuf>,
+    signing_key: PathBuf,
+    verify_keys: Vec<String>,
+    kubelet_client: Option<(PathBuf, PathBuf)>,
+    kubelet_ca: Option<PathBuf>,
+    encryption: Option<PathBuf>,
+    encryption_reload: bool,
+}
+
+struct Wanted {
+    files: Files,
+    listen: SocketAddr,
+    advertise: IpAddr,
+    anonymous: bool,
+    modes: Vec<String>,
+    issuers: Vec<String>,
+    audiences: Vec<String>,
+    cidrs: Vec<IpNet>,
+    node_ports: (u16, u16),
+    event_ttl: std::time::Duration,
+    history: std::time::Duration,
+    max_in_flight: usize,
+    enable_admission: Vec<String>,
+    disable_admission: Vec<String>,
+    gates: Gates,
+    served: Served,
+    storage: String,
+    storage_options: Vec<String>,
+}
+
+/// Two flags of which none or both are given.
+fn pair(settings: &Settings, first: &str, second: &str) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    match (settings.path(first), settings.path(second)) {
+        (Some(one), Some(other)) => Ok(Some((one, other))),
+        (None, None) => Ok(None),
+        _ => anyhow::bail!("--{first} and --{second} go together"),
+    }
+}
+
+fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
+    let bind = settings.ip("bind-address")?.context("--bind-address is missing")?;
+    let advertise = match settings.ip("advertise-address")? {
+        Some(address) if !address.is_unspecified() => address,
+        _ if !bind.is_unspecified() => bind,
+        _ => cluster::outward_address(),
+    };
+    let mut modes = settings.list("authorization-mode");
+    if modes.is_empty() {
+        tracing::warn!("--authorization-mode is missing: every authenticated request is allowed, as upstream");
+        modes.push("AlwaysAllow".to_owned());
+    }
+    // Who may do everything should at least have a name.
+    let anonymous = settings.bool("anonymous-auth")
+        && (settings.is_given("anonymous-auth") || !modes.iter().any(|mode| mode == "AlwaysAllow"));
+    let issuers = settings.list("service-account-issuer");
+    anyhow::ensure!(!issuers.is_empty(), "--service-account-issuer is missing");
+    let cidrs = match settings.text("service-cluster-ip-range").as_str() {
+        "" => "10.0.0.0/24".to_owned(),
+        given => given.to_owned(),
+    };
+    let cidr = |text: &str| {
+        text.trim().parse::<IpNet>().with_context(|| format!("--service-cluster-ip-range: {text:?} is not a range"))
+    };
+    // A gate may be said to be of a component, and this one is `kube`.
+    let own = |word: String| word.strip_prefix("kube:").map_or(word.clone(), str::to_owned);
+    let gates: Vec<String> = settings.words("feature-gates").into_iter().map(own).collect();
+    let gates = Gates::parse(&gates).context("--feature-gates")?;
+    for name in gates.unknown() {
+        tracing::warn!("unrecognized feature gate: {name}");
+    }
+    let served = Served::by_flags(&settings.words("runtime-config"), &gates).context("--runtime-config")?;
+    let in_flight: usize = settings.number("max-requests-inflight")?;
+    let mutating: usize = settings.number("max-mutating-requests-inflight")?;
+    Ok(Wanted {
+        files: Files {
+            serving: pair(settings, "tls-cert-file", "tls-private-key-file")?,
+            cert_dir: settings.path("cert-dir"),
+            client_ca: settings.path("client-ca-file"),
+            tokens: settings.path("token-auth-file"),
+            signing_key: settings.required("service-account-signing-key-file")?,
+            verify_keys: settings.list("service-account-key-file"),
+            kubelet_client: pair(settings, "kubelet-client-certificate", "kubelet-client-key")?,
+            kubelet_ca: settings.path("kubelet-certificate-authority"),
+            encryption: settings.path("encryption-provider-config"),
+            encryption_reload: settings.bool("encryption-provider-config-automatic-reload"),
+        },
+        listen: SocketAddr::new(bind, settings.number("secure-port")?),
+        advertise,
+        anonymous,
+        modes,
+        issuers,
+        audiences: settings.list("api-audiences"),
+        cidrs: cidrs.split(',').map(cidr).collect::<anyhow::Result<_>>()?,
+        node_ports: cluster::ports(&settings.text("service-node-port-range"))?,
+        event_ttl: settings.duration("event-ttl")?,
+        history: settings.duration("history-retention")?,
+        max_in_flight: in_flight.saturating_add(mutating),
+        enable_admission: settings.list("enable-admission-plugins"),
+        disable_admission: settings.list("disable-admission-plugins"),
+        gates,
+        served,
+        storage: settings.text("storage"),
+        storage_options: settings.list("storage-option"),
+    })
+}
+
+/// The certificate that is named, or that of `--cert-dir`, which is made where there is none.
+fn serving(wanted: &Wanted) -> anyhow::Result<Pair> {
+    let read = |certificate: &Path, key: &Path| -> anyhow::Result<Pair> {
+        Ok(Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? })
+    };
+    if let Some((certificate, key)) = &wanted.files.serving {
+        return read(certificate, key);
+    }
+    let directory = wanted.files.cert_dir.as_deref().context("--tls-cert-file is missing, and so is --cert-dir")?;
+    let (certificate, key) = (directory.join("apiserver.crt"), directory.join("apiserver.key"));
+    if certificate.exists() && key.exists() {
+        return read(&certificate, &key);
+    }
+    let own = self_signed("ironkeel", &cluster::hosts(wanted.advertise, &wanted.cidrs, &super::host_name("")))?;
+    crate::kubeconfig::write_private(&key, &own.key)?;
+    crate::kubeconfig::write_private(&certificate, &own.certificate)?;
+    Ok(own)
+}
+
+/// Runs an API server until `stop`.
+///
+/// # Errors
+/// When the settings cannot be, or the server cannot start.
+pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let wanted = wanted(&settings)?;
+    let serving = serving(&wanted)?;
+    let files = wanted.files;
+    let encryption = match &files.encryption {
+        None => Encryption::none(),
+        Some(path) => {
+            let loaded = Encryption::load(path, files.encryption_reload, &stop).await;
+            loaded.context("--encryption-provider-config")?
+        }
+    };
+    let kubelet_client = files.kubelet_client.as_ref().map(|(certificate, key)| -> anyhow::Result<_> {
+        Ok(cluster::identity(Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? }))
+    });
+    let text = |path: &Option<PathBuf>| path.as_deref().map(cluster::read).transpose();
+    let config = Config {
+        listen: wanted.listen,
+        advertise: wanted.advertise,
+        identity: cluster::identity(serving),
+        client_ca: text(&files.client_ca)?,
+        token_file: text(&files.tokens)?,
+        anonymous: wanted.anonymous,
+        authorization_modes: wanted.modes,
+        issuers: wanted.issuers,
+        audiences: wanted.audiences,
+        signing_key: cluster::read(&files.signing_key)?,
+        verify_keys: files.verify_keys.iter().map(cluster::read).collect::<anyhow::Result<_>>()?,
+        service_cidrs: wanted.cidrs,
+        node_ports: wanted.node_ports,
+        event_ttl: wanted.event_ttl,
+        history: wanted.history,
+        max_in_flight: wanted.max_in_flight,
+        enable_admission: wanted.enable_admission,
+        disable_admission: wanted.disable_admission,
+        kubelet_client: kubelet_client.transpose()?,
+        kubelet_ca: text(&files.kubelet_ca)?,
+        controller_roles: cluster::controller_roles(),
+        workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
+        encryption,
+        unsafe_deletion: wanted.gates.enabled("AllowUnsafeMalformedObjectDeletion"),
+        gates: wanted.gates,
+        served: wanted.served,
+        version: cluster::VERSION.to_owned(),
+    };
+    let serving = cluster::serve(config, &wanted.storage, &wanted.storage_options, &stop);
+    let running = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        running = serving => running?,
+    };
+    tracing::info!(address = %running.address(), "serving");
+    stop.cancelled().await;
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
+    wanted(settings).map(|_| ())
+}

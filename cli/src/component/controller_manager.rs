@@ -1,0 +1,196 @@
+//! `ironkeel controller-manager`: the controllers from upstream's flags.
+
+use super::accounts::Account;
+use super::connection::Connection;
+use super::settings::Settings;
+use super::table::Component;
+use super::{identity_of_process, listen, secured};
+use anyhow::Context as _;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const COMPONENT: Component = Component {
+    name: "controller-manager",
+    upstream: "kube-controller-manager",
+    table: include_str!("../../flags/controller-manager.txt"),
+    document: None,
+    file_alone: false,
+};
+
+const AGENT: &str = "kube-controller-manager/v1.36";
+
+/// Upstream's controllers that are not here, under all their names: a list that names one is taken, and the absence is said.
+const ABSENT: &[&str] = &[
+    "attachdetach",
+    "bootstrap-signer-controller",
+    "bootstrapsigner",
+    "cloud-node-lifecycle",
+    "cloud-node-lifecycle-controller",
+    "clusterrole-aggregation",
+    "clusterrole-aggregation-controller",
+    "device-taint-eviction-controller",
+    "ephemeral-volume",
+    "ephemeral-volume-controller",
+    "horizontal-pod-autoscaler-controller",
+    "horizontalpodautoscaling",
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+    "legacy-service-account-token-cleaner",
+    "legacy-serviceaccount-token-cleaner-controller",
+    "node-ipam-controller",
+    "node-route-controller",
+    "nodeipam",
+    "persistentvolume-attach-detach-controller",
+    "persistentvolume-binder",
+    "persistentvolume-binder-controller",
+    "persistentvolume-expander",
+    "persistentvolume-expander-controller",
+    "persistentvolume-protection-controller",
+    "persistentvolumeclaim-protection-controller",
+    "podcertificaterequest-cleaner-controller",
+    "podgroup-protection-controller",
+    "pv-protection",
+    "pvc-protection",
+    "resource-claim-controller",
+    "resourceclaim-controller",
+    "resourcepoolstatusrequest-controller",
+    "route",
+    "selinux-warning-controller",
+    "service",
+    "service-ca-cert-publisher",
+    "service-ca-certificate-publisher-controller",
+    "service-cidr-controller",
+    "service-lb-controller",
+    "serviceaccount-token",
+    "serviceaccount-token-controller",
+    "storage-version-gc",
+    "storage-version-migrator-controller",
+    "storageversion-garbage-collector-controller",
+    "svm",
+    "token-cleaner-controller",
+    "tokencleaner",
+    "ttl",
+    "ttl-after-finished",
+    "ttl-after-finished-controller",
+    "ttl-controller",
+    "volumeattributesclass-protection-controller",
+];
+
+struct Wanted {
+    kubeconfig: PathBuf,
+    master: String,
+    own_accounts: bool,
+    listen: Option<SocketAddr>,
+    options: controllers::Options,
+    root_ca: Option<PathBuf>,
+    signing: Option<(PathBuf, PathBuf)>,
+}
+
+/// The controllers asked for that are here, and those that are not.
+fn sorted(asked: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let here = |word: &str| {
+        let name = word.strip_prefix('-').unwrap_or(word);
+        controllers::CONTROLLERS.iter().any(|one| one.name == name || one.aliases.contains(&name))
+    };
+    let absent = |word: &String| {
+        !here(word) && ABSENT.contains(&word.strip_prefix('-').unwrap_or(word))
+    };
+    let (away, here): (Vec<_>, Vec<_>) = asked.into_iter().partition(absent);
+    (here, away.into_iter().filter(|word| !word.starts_with('-')).collect())
+}
+
+fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
+    let (enabled, absent) = sorted(settings.list("controllers"));
+    if !absent.is_empty() {
+        tracing::warn!("--controllers names controllers that are not here: {}", absent.join(", "));
+    }
+    let signing = match (settings.path("cluster-signing-cert-file"), settings.path("cluster-signing-key-file")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => anyhow::bail!("--cluster-signing-cert-file and --cluster-signing-key-file go together"),
+    };
+    let port: u16 = settings.number("secure-port")?;
+    let address = settings.ip("bind-address")?.context("--bind-address is missing")?;
+    Ok(Wanted {
+        kubeconfig: settings.required("kubeconfig")?,
+        master: settings.text("master"),
+        own_accounts: settings.bool("use-service-account-credentials"),
+        listen: (port > 0).then(|| SocketAddr::new(address, port)),
+        root_ca: settings.path("root-ca-file"),
+        signing,
+        options: controllers::Options {
+            enabled,
+            leader_elect: settings.bool("leader-elect"),
+            identity: identity_of_process(),
+            cluster_signing_duration: settings.duration("cluster-signing-duration")?,
+            terminated_pod_gc_threshold: settings.number("terminated-pod-gc-threshold")?,
+            node_monitor_grace_period: settings.duration("node-monitor-grace-period")?,
+            node_startup_grace_period: settings.duration("node-startup-grace-period")?,
+            node_monitor_period: settings.duration("node-monitor-period")?,
+            ..controllers::Options::default()
+        },
+    })
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Runs the controllers until `stop`.
+///
+/// # Errors
+/// When the settings cannot be, an address is taken, or another process took the lease.
+pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let secured = secured::read(&settings)?;
+    let mut wanted = wanted(&settings)?;
+    if let Some(path) = &wanted.root_ca {
+        wanted.options.cluster_ca_pem = read(path)?;
+    }
+    if let Some((certificate, key)) = &wanted.signing {
+        wanted.options.cluster_signing_cert_pem = read(certificate)?;
+        wanted.options.cluster_ca_key_pem = read(key)?;
+    }
+    let connection = Connection::open(&wanted.kubeconfig, &wanted.master, AGENT).await?;
+    let mut tasks = JoinSet::new();
+    if let Some(address) = wanted.listen {
+        let secured = secured.open(&connection, AGENT).await?;
+        listen::serve(&mut tasks, address, listen::health(), Some(secured), stop.clone()).await?;
+    }
+    let mut accounts = HashMap::new();
+    if wanted.own_accounts {
+        let bare = Connection::bare(&wanted.kubeconfig, &wanted.master, AGENT).await?;
+        for controller in controllers::CONTROLLERS {
+            let name = controller.service_account;
+            accounts.insert(name, Account::client(name, &connection, &bare, AGENT));
+        }
+    }
+    let own = connection.client();
+    let client_for = move |name: &str| accounts.get(name).unwrap_or(&own).clone();
+    controllers::run(client_for, wanted.options, stop).await?;
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
+    secured::read(settings)?;
+    wanted(settings).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_that_are_not_here_are_named_and_unknown_ones_stay_mistakes() {
+        let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let (here, away) = sorted(words("* bootstrapsigner -tokencleaner deployment nonsense"));
+        assert_eq!((here, away), (words("* deployment nonsense"), words("bootstrapsigner")));
+        for name in ABSENT {
+            let there = controllers::CONTROLLERS.iter().any(|one| one.name == *name || one.aliases.contains(name));
+            assert!(!there, "{name} is here now: strike it from the list");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Small listeners beside a component, for health and numbers: plain on loopback, or over TLS behind a guard.
+//!
+//! Never serves objects, and nothing under `/debug`.
+
+use super::delegated::Guard;
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// What a path answers: a status and a text, none when there is no such path.
+pub(crate) type Routes = Arc<dyn Fn(&str) -> Option<(StatusCode, String)> + Send + Sync>;
+
+/// Longest that a handshake or the head of a request may take.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// TLS and who may call.
+#[derive(Clone)]
+pub(crate) struct Secured {
+    acceptor: TlsAcceptor,
+    guard: Arc<Guard>,
+}
+
+impl Secured {
+    /// With a certificate and its key, PEM, and the authority of clients that are known by certificate, PEM; none when it is empty.
+    ///
+    /// # Errors
+    /// When a text is malformed or the key does not fit.
+    pub(crate) fn new(certificate: &str, key: &str, client_ca: &str, guard: Guard) -> anyhow::Result<Secured> {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+        let builder = rustls::ServerConfig::builder();
+        let builder = if client_ca.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            let mut roots = RootCertStore::empty();
+            for authority in CertificateDer::pem_slice_iter(client_ca.as_bytes()) {
+                roots.add(authority?)?;
+            }
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build()?;
+            builder.with_client_cert_verifier(verifier)
+        };
+        let config = builder.with_single_cert(chain, key)?;
+        Ok(Secured { acceptor: TlsAcceptor::from(Arc::new(config)), guard: Arc::new(guard) })
+    }
+}
+
+/// The paths that say that a process lives.
+pub(crate) fn health() -> Routes {
+    Arc::new(|path| {
+        let known = ["/healthz", "/livez", "/readyz"].iter().any(|root| path == *root || path == format!("{root}/ping"));
+        known.then(|| (StatusCode::OK, "ok".to_owned()))
+    })
+}
+
+/// Listens, and serves until `stop`.
+///
+/// # Errors
+/// When the address is taken or not the machine's.
+pub(crate) async fn serve(
+    tasks: &mut JoinSet<()>,
+    address: SocketAddr,
+    routes: Routes,
+    secured: Option<Secured>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            let Ok((stream, _)) = accepted else {
+                // No file is left for a connection: that passes.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (routes, secured) = (routes.clone(), secured.clone());
+            connections.spawn(async move {
+                let Some(secured) = secured else { return connection(stream, routes, None).await };
+                let Ok(Ok(stream)) = tokio::time::timeout(SLOW, secured.acceptor.accept(stream)).await else { return };
+                let peer = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let peer = peer.iter().map(|certificate| certificate.clone().into_owned()).collect();
+                connection(stream, routes, Some((secured.guard, peer))).await;
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Who watches over a connection, and the certificates of its other end.
+type Watched = Option<(Arc<Guard>, Vec<CertificateDer<'static>>)>;
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Routes, watched: Watched) {
+    let watched = Arc::new(watched);
+    let service = hyper::service::service_fn(move |request| {
+        let (routes, watched) = (routes.clone(), watched.clone());
+        async move { Ok::<_, Infallible>(answer(&routes, &watched, &request).await) }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(SLOW);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+async fn answer(routes: &Routes, watched: &Watched, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let refused = match watched {
+        Some((guard, peer)) => guard.check(peer, request.headers(), request.method(), path).await.err(),
+        None => None,
+    };
+    let (status, text) = match refused {
+        Some(refused) => refused,
+        None if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned())
+        }
+        None => routes(path).unwrap_or_else(|| (StatusCode::NOT_FOUND, "404 page not found\n".to_owned())),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
+}
