@@ -67,9 +67,8 @@ fn certified(cert_pem: &str, key_pem: &str) -> io::Result<CertifiedKey> {
 /// # Errors
 /// When a PEM text is malformed.
 pub(crate) fn server(serving: &Serving, client_ca_pem: &str) -> io::Result<Arc<ServerConfig>> {
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(invalid)?;
+    let config =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(invalid)?;
     let config = if client_ca_pem.is_empty() {
         config.with_no_client_auth()
     } else {

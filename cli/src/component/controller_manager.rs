@@ -94,9 +94,7 @@ fn sorted(asked: Vec<String>) -> (Vec<String>, Vec<String>) {
         let name = word.strip_prefix('-').unwrap_or(word);
         controllers::CONTROLLERS.iter().any(|one| one.name == name || one.aliases.contains(&name))
     };
-    let absent = |word: &String| {
-        !here(word) && ABSENT.contains(&word.strip_prefix('-').unwrap_or(word))
-    };
+    let absent = |word: &String| !here(word) && ABSENT.contains(&word.strip_prefix('-').unwrap_or(word));
     let (away, here): (Vec<_>, Vec<_>) = asked.into_iter().partition(absent);
     (here, away.into_iter().filter(|word| !word.starts_with('-')).collect())
 }

@@ -126,10 +126,7 @@ impl Guard {
         let api: Api<TokenReview> = Api::all(self.connection.client());
         let status = api.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
-        Ok(user.map(|user| User {
-            name: user.username.unwrap_or_default(),
-            groups: user.groups.unwrap_or_default(),
-        }))
+        Ok(user.map(|user| User { name: user.username.unwrap_or_default(), groups: user.groups.unwrap_or_default() }))
     }
 
     async fn may(&self, user: &User, verb: &str, path: &str) -> Result<bool, kube::Error> {

@@ -100,7 +100,8 @@ impl Asker {
             },
             status: None,
         };
-        let made = api.create(&PostParams::default(), &object).await.context("the certificate could not be asked for")?;
+        let made =
+            api.create(&PostParams::default(), &object).await.context("the certificate could not be asked for")?;
         let name = made.metadata.name.unwrap_or_default();
         tracing::info!(name, signer = purpose.signer(), "waiting for a certificate");
         let issued = tokio::time::timeout(PATIENCE, issued(&api, &name)).await;

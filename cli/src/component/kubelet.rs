@@ -76,7 +76,8 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file go together"),
     };
     let dns = settings.list("cluster-dns");
-    let dns = dns.iter().map(|text| text.parse().with_context(|| format!("--cluster-dns: {text:?} is not an IP address")));
+    let dns =
+        dns.iter().map(|text| text.parse().with_context(|| format!("--cluster-dns: {text:?} is not an IP address")));
     Ok(Wanted {
         asker: Asker {
             node: node.clone(),

@@ -63,7 +63,8 @@ impl Secured {
 /// The paths that say that a process lives.
 pub(crate) fn health() -> Routes {
     Arc::new(|path| {
-        let known = ["/healthz", "/livez", "/readyz"].iter().any(|root| path == *root || path == format!("{root}/ping"));
+        let known =
+            ["/healthz", "/livez", "/readyz"].iter().any(|root| path == *root || path == format!("{root}/ping"));
         known.then(|| (StatusCode::OK, "ok".to_owned()))
     })
 }

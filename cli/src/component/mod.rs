@@ -115,7 +115,8 @@ fn log(settings: &Settings) -> anyhow::Result<()> {
 
 fn help(component: &Component) -> anyhow::Result<String> {
     use std::fmt::Write as _;
-    let mut out = format!("Usage: ironkeel {} [flags], as {} of Kubernetes v1.36\n\n", component.name, component.upstream);
+    let mut out =
+        format!("Usage: ironkeel {} [flags], as {} of Kubernetes v1.36\n\n", component.name, component.upstream);
     for line in component.lines()?.iter().filter(|line| !line.flag.is_empty()) {
         let default = if line.default.is_empty() { String::new() } else { format!(" (default {})", line.default) };
         let verdict = match line.verdict {

@@ -61,7 +61,9 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
     };
     Ok(Wanted {
         node: host_name(&settings.text("hostname-override")),
-        kubeconfig: settings.path("kubeconfig").context("--kubeconfig is missing, or clientConnection.kubeconfig in --config")?,
+        kubeconfig: settings
+            .path("kubeconfig")
+            .context("--kubeconfig is missing, or clientConnection.kubeconfig in --config")?,
         master: settings.text("master"),
         bind,
         pod_cidrs,

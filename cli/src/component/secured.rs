@@ -45,9 +45,8 @@ impl Flags {
     /// # Errors
     /// When one cannot be read or used.
     pub(crate) async fn open(self, own: &Connection, agent: &'static str) -> anyhow::Result<Secured> {
-        let text = |path: &Path| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-        };
+        let text =
+            |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
         let pair = match &self.files {
             Some((certificate, key)) => Pair { certificate: text(certificate)?, key: text(key)? },
             None => self_signed("localhost", &["localhost".to_owned(), "127.0.0.1".to_owned(), self.name])?,

@@ -50,7 +50,9 @@ impl Settings {
                 _ => {
                     let text = if word == "-v" { Some("v") } else { word.strip_prefix("--") };
                     let text = text.or_else(|| word.strip_prefix('-').filter(|text| text.starts_with("v=")));
-                    let text = text.with_context(|| format!("{word:?} is not a flag, and `{}` takes nothing else", component.name))?;
+                    let text = text.with_context(|| {
+                        format!("{word:?} is not a flag, and `{}` takes nothing else", component.name)
+                    })?;
                     match text.split_once('=') {
                         Some((name, value)) => (name, Some(value)),
                         None => (text, None),
@@ -60,14 +62,19 @@ impl Settings {
             // Upstream takes either.
             let name = name.replace('_', "-");
             let line = lines.iter().find(|line| line.flag == name).with_context(|| {
-                unknown("flag", &format!("--{name}"), lines.iter().filter(|line| !line.flag.is_empty()).map(Line::shown))
+                unknown(
+                    "flag",
+                    &format!("--{name}"),
+                    lines.iter().filter(|line| !line.flag.is_empty()).map(Line::shown),
+                )
             })?;
             let value = match value {
                 Some(value) => value,
                 None if line.takes == Takes::Bool => "true",
                 None => words.next().with_context(|| format!("flag needs an argument: --{name}"))?,
             };
-            let value = read(line.takes, value).with_context(|| format!("invalid argument {value:?} for \"--{name}\" flag"))?;
+            let value =
+                read(line.takes, value).with_context(|| format!("invalid argument {value:?} for \"--{name}\" flag"))?;
             match (given.get_mut(line.flag), value) {
                 (Some(Value::Array(old)), Value::Array(new)) => old.extend(new),
                 (Some(Value::Object(old)), Value::Object(new)) => old.extend(new),
@@ -76,8 +83,7 @@ impl Settings {
                 }
             }
         }
-        let mut settings =
-            Settings { lines, given, file: Value::Null, read: RefCell::default(), warnings: Vec::new() };
+        let mut settings = Settings { lines, given, file: Value::Null, read: RefCell::default(), warnings: Vec::new() };
         if let Some((versions, kind)) = component.document
             && let Some(path) = settings.path("config")
         {
@@ -255,7 +261,9 @@ fn read(takes: Takes, text: &str) -> anyhow::Result<Value> {
             _ => anyhow::bail!("it is neither true nor false"),
         },
         Takes::Int => text.parse::<i64>().context("it is not a whole number")?.into(),
-        Takes::Float => serde_json::Number::from_f64(text.parse().context("it is not a number")?).map(Value::Number).context("it is not a number")?,
+        Takes::Float => serde_json::Number::from_f64(text.parse().context("it is not a number")?)
+            .map(Value::Number)
+            .context("it is not a number")?,
         Takes::Text => Value::from(text),
         Takes::Duration => {
             duration(text).context("it is not a duration such as 1h30m")?;
@@ -339,7 +347,8 @@ fn file(path: &Path, versions: &[&str], kind: &str) -> anyhow::Result<Value> {
 fn known(lines: &[Line], above: &str, value: &Value) -> anyhow::Result<()> {
     for (key, value) in value.as_object().into_iter().flatten() {
         let field = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
-        if matches!(field.as_str(), "apiVersion" | "kind" | "metadata") || lines.iter().any(|line| line.field == field) {
+        if matches!(field.as_str(), "apiVersion" | "kind" | "metadata") || lines.iter().any(|line| line.field == field)
+        {
             continue;
         }
         let below = format!("{field}.");
@@ -350,7 +359,11 @@ fn known(lines: &[Line], above: &str, value: &Value) -> anyhow::Result<()> {
         anyhow::ensure!(
             parent && value.is_object(),
             "{}",
-            unknown("field", &field, lines.iter().filter(|line| !line.field.is_empty()).map(|line| line.field.to_owned()))
+            unknown(
+                "field",
+                &field,
+                lines.iter().filter(|line| !line.field.is_empty()).map(|line| line.field.to_owned())
+            )
         );
         known(lines, &field, value)?;
     }

@@ -60,12 +60,8 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [(&'static str, Verdict); 4] = [
-        ("same", Verdict::Same),
-        ("ignored", Verdict::Ignored),
-        ("refused", Verdict::Refused),
-        ("own", Verdict::Own),
-    ];
+    const ALL: [(&'static str, Verdict); 4] =
+        [("same", Verdict::Same), ("ignored", Verdict::Ignored), ("refused", Verdict::Refused), ("own", Verdict::Own)];
 
     /// Its word in the table.
     pub(crate) fn word(self) -> &'static str {

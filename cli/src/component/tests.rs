@@ -24,7 +24,9 @@ fn takes(kind: &str) -> Takes {
         "duration" => Takes::Duration,
         "ip" => Takes::Ip,
         "stringSlice" | "strings" | "stringArray" | "int32Slice" => Takes::List,
-        kind if kind.starts_with("map") || kind == "stringToString" || kind == "colonSeparatedMultimapStringString" => Takes::Map,
+        kind if kind.starts_with("map") || kind == "stringToString" || kind == "colonSeparatedMultimapStringString" => {
+            Takes::Map
+        }
         _ => Takes::Text,
     }
 }
@@ -46,12 +48,19 @@ fn no_flag_of_upstream_is_missing_and_none_is_invented() {
     for entry in COMPONENTS {
         let component = &entry.component;
         let lines = component.lines().unwrap();
-        let known: BTreeSet<&str> =
-            lines.iter().filter(|line| line.verdict != Verdict::Own && !line.flag.is_empty()).map(|line| line.flag).collect();
+        let known: BTreeSet<&str> = lines
+            .iter()
+            .filter(|line| line.verdict != Verdict::Own && !line.flag.is_empty())
+            .map(|line| line.flag)
+            .collect();
         let wanted = upstream(component);
         let missing: Vec<_> = wanted.keys().filter(|flag| !known.contains(**flag)).collect();
         let invented: Vec<_> = known.iter().filter(|flag| !wanted.contains_key(**flag)).collect();
-        assert!(missing.is_empty() && invented.is_empty(), "{}: missing {missing:?}, invented {invented:?}", component.name);
+        assert!(
+            missing.is_empty() && invented.is_empty(),
+            "{}: missing {missing:?}, invented {invented:?}",
+            component.name
+        );
         let mut keys = BTreeSet::new();
         for line in &lines {
             assert!(keys.insert(line.key()), "{}: {} is there twice", component.name, line.key());
@@ -77,7 +86,9 @@ fn what_the_tables_call_the_same_is_read_and_nothing_else() {
         let lines = component.lines().unwrap();
         // Where a start needs files, their names are enough.
         let mut words = Vec::new();
-        for flag in ["kubeconfig", "service-account-issuer", "service-account-signing-key-file", "service-cluster-ip-range"] {
+        for flag in
+            ["kubeconfig", "service-account-issuer", "service-account-signing-key-file", "service-cluster-ip-range"]
+        {
             if lines.iter().any(|line| line.flag == flag && line.verdict == Verdict::Same) {
                 let value = if flag.ends_with("range") { "10.96.0.0/12" } else { "/x" };
                 words.push(format!("--{flag}={value}"));
@@ -93,7 +104,13 @@ fn what_the_tables_call_the_same_is_read_and_nothing_else() {
             let counts = matches!(line.verdict, Verdict::Same | Verdict::Own);
             let stands = read.contains(line.key());
             let general = ["config", "v", "logging-format", "version", "help"].contains(&line.key());
-            assert!(counts == stands || general, "{}: {} is {:?}, and read: {stands}", component.name, line.key(), line.verdict);
+            assert!(
+                counts == stands || general,
+                "{}: {} is {:?}, and read: {stands}",
+                component.name,
+                line.key(),
+                line.verdict
+            );
         }
     }
 }
@@ -159,7 +176,10 @@ fn mistakes_are_said_with_a_way_out() {
         ("--kubeconfg=x".into(), "unknown flag: --kubeconfg (did you mean --kubeconfig?)"),
         ("--entirely-different=x".into(), "unknown flag: --entirely-different"),
         ("word".into(), "\"word\" is not a flag, and `proxy` takes nothing else"),
-        ("--masquerade-all=maybe".into(), "invalid argument \"maybe\" for \"--masquerade-all\" flag: it is neither true nor false"),
+        (
+            "--masquerade-all=maybe".into(),
+            "invalid argument \"maybe\" for \"--masquerade-all\" flag: it is neither true nor false",
+        ),
         ("--kubeconfig".into(), "flag needs an argument: --kubeconfig"),
         ("--proxy-mode=ipvs".into(), "--proxy-mode: "),
         (with(&format!("{head}clusterCidr: x\n")), "unknown field: clusterCidr (did you mean clusterCIDR?)"),
@@ -189,7 +209,11 @@ fn flags_stand_over_the_file_and_the_file_over_defaults() {
     std::fs::write(&file, text).unwrap();
     let config = format!("--config={}", file.display());
     let kubelet = component("kubelet");
-    let read = settings(&kubelet, &[&config, "--kubeconfig", "/k", "--cluster_dns=10.0.0.1,10.0.0.2", "--cluster-dns=10.0.0.3", "-v", "4"]).unwrap();
+    let read = settings(
+        &kubelet,
+        &[&config, "--kubeconfig", "/k", "--cluster_dns=10.0.0.1,10.0.0.2", "--cluster-dns=10.0.0.3", "-v", "4"],
+    )
+    .unwrap();
     assert_eq!(read.number::<u32>("max-pods").unwrap(), 7);
     assert_eq!(read.list("cluster-dns"), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_eq!((read.text("client-ca-file"), read.text("kubeconfig")), ("/ca".to_owned(), "/k".to_owned()));

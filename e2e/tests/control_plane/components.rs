@@ -67,7 +67,8 @@ fn authority(common: &str) -> (String, KeyPair) {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::KeyEncipherment];
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::KeyEncipherment];
     (params.self_signed(&key).unwrap().pem(), key)
 }
 
@@ -313,9 +314,14 @@ fn a_kubelet_joins_with_a_bootstrap_token_and_its_certificate_is_the_clusters() 
     .collect();
     let kubelet = Part::start(directory, "kubelet", &words);
     eventually("the node", LONG, || {
-        let line = "get node joined -o jsonpath={.metadata.labels.x}/{.spec.taints[0].key}/{.status.addresses[0].address}";
+        let line =
+            "get node joined -o jsonpath={.metadata.labels.x}/{.spec.taints[0].key}/{.status.addresses[0].address}";
         let output = kubectl.run(line);
-        if output.stdout == "y/a/127.0.0.1" { Ok(()) } else { Err(format!("{output}\n{}\n{}", kubelet.log(), manager.log())) }
+        if output.stdout == "y/a/127.0.0.1" {
+            Ok(())
+        } else {
+            Err(format!("{output}\n{}\n{}", kubelet.log(), manager.log()))
+        }
     });
     let asked = kubectl.ok("get csr -o jsonpath={.items[*].spec.username}/{.items[*].spec.signerName}");
     assert_eq!(asked, "system:bootstrap:abcdef/kubernetes.io/kube-apiserver-client-kubelet");
@@ -339,7 +345,10 @@ fn mistakes_on_the_command_line_end_the_start_with_a_suggestion() {
         return;
     }
     for (line, words) in [
-        ("apiserver --servce-account-issuer=x", "unknown flag: --servce-account-issuer (did you mean --service-account-issuer?)"),
+        (
+            "apiserver --servce-account-issuer=x",
+            "unknown flag: --servce-account-issuer (did you mean --service-account-issuer?)",
+        ),
         ("apiserver --egress-selector-config-file=x", "--egress-selector-config-file: there is no egress selector"),
         ("kubelet --cluster-dns=1.1.1.1", "--kubeconfig is missing"),
         ("proxy --masquerade-all=perhaps", "neither true nor false"),
