@@ -181,7 +181,7 @@ fn mistakes_are_said_with_a_way_out() {
             "invalid argument \"maybe\" for \"--masquerade-all\" flag: it is neither true nor false",
         ),
         ("--kubeconfig".into(), "flag needs an argument: --kubeconfig"),
-        ("--proxy-mode=ipvs".into(), "--proxy-mode: "),
+        ("--init-only".into(), "--init-only: the proxy needs root"),
         (with(&format!("{head}clusterCidr: x\n")), "unknown field: clusterCidr (did you mean clusterCIDR?)"),
         (with("kind: Pod\napiVersion: v1\n"), "no kind \"Pod\" is registered for version \"v1\""),
     ];
