@@ -3,10 +3,13 @@
 //! Plugins see objects and look up others through `Lookup`; they never write and never talk to the network by themselves.
 #![forbid(unsafe_code)]
 
+pub mod configured;
 pub mod dynamic;
 pub mod plugin;
 pub mod plugins;
+mod pod_security;
 mod signers;
 
+pub use configured::{Opener, Remote, SetupError};
 pub use dynamic::{Dynamic, Notes};
 pub use plugin::{Chain, Form, Lookup, Operation, Plugin, Refusal, Request, Right, Shape};

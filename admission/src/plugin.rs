@@ -2,6 +2,7 @@
 //!
 //! Source: upstream's admission controllers: all mutating plugins first, then all validating ones.
 
+use crate::configured::{Nobody, Opener, Settings, Setup, SetupError};
 use crate::dynamic::{Dynamic, Notes, Rounds};
 use api::cel::lib::authorizer::{Decision, Question};
 use api::kind::{Gvk, Kind};
@@ -143,12 +144,15 @@ pub struct Refusal(pub Status);
 
 /// A right that a plugin asks for beside the one the request came with: `verb` on the cluster's `name` of a resource that need
 /// not exist.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs, reason = "the words of authorization")]
 pub struct Right<'a> {
     pub verb: &'a str,
     pub group: &'a str,
     pub resource: &'a str,
+    pub subresource: &'a str,
+    /// Empty for the cluster's.
+    pub namespace: &'a str,
     pub name: &'a str,
 }
 
@@ -183,6 +187,10 @@ pub trait Lookup: Send + Sync {
     fn decide(&self, _request: &Request<'_>, _question: &Question) -> Decision {
         Decision::default()
     }
+    /// Lets a namespace be made for the object that is on its way there; an error is one sentence.
+    async fn provide_namespace(&self, name: &str) -> Result<(), String> {
+        Err(format!("namespace {name:?} cannot be made here"))
+    }
     /// What is remembered of webhooks and policies; `None` where there are none.
     fn dynamic(&self) -> Option<&Dynamic> {
         None
@@ -194,6 +202,24 @@ pub trait Lookup: Send + Sync {
 pub trait Plugin: Send + Sync {
     /// Name in `--enable-admission-plugins`.
     fn name(&self) -> &'static str;
+
+    /// It is on unless a flag says otherwise.
+    fn by_default(&self) -> bool {
+        true
+    }
+
+    /// It is shown bodies of subresources too, which are no objects of the resource.
+    fn sees_bodies(&self) -> bool {
+        false
+    }
+
+    /// Takes its settings; asked once at the start, when the plugin is on.
+    ///
+    /// # Errors
+    /// One sentence: settings that it does not know.
+    fn configured(&self, settings: &Settings<'_>) -> Setup {
+        if settings.configuration.is_null() { Ok(None) } else { Err("it takes no configuration".to_owned()) }
+    }
 
     /// It knows no kind, and asks about everything what objects of the cluster tell it to ask.
     fn is_dynamic(&self) -> bool {
@@ -212,23 +238,70 @@ pub trait Plugin: Send + Sync {
 }
 
 /// The plugins that are on, in order.
-pub struct Chain(Vec<&'static dyn Plugin>);
+pub struct Chain(Vec<Held>);
 
-/// A name that no plugin has.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnknownPlugin(pub String);
+/// A plugin of the table, or one with settings.
+enum Held {
+    Table(&'static dyn Plugin),
+    Own(Box<dyn Plugin>),
+}
+
+impl std::ops::Deref for Held {
+    type Target = dyn Plugin;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Held::Table(plugin) => *plugin,
+            Held::Own(plugin) => plugin.as_ref(),
+        }
+    }
+}
 
 impl Chain {
-    /// Default plugins, plus `enable`, without `disable`.
+    /// Default plugins, plus `enable`, without `disable`, none of them with settings.
     ///
     /// # Errors
-    /// A name that the table does not have.
-    pub fn new(enable: &[String], disable: &[String]) -> Result<Chain, UnknownPlugin> {
+    /// See [`SetupError`].
+    pub fn new(enable: &[String], disable: &[String]) -> Result<Chain, SetupError> {
+        Chain::configured(enable, disable, &[], &Nobody)
+    }
+
+    /// As [`Chain::new`], with the configuration that a file has for plugins by their names.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub fn configured(
+        enable: &[String],
+        disable: &[String],
+        configurations: &[(String, Value)],
+        opener: &dyn Opener,
+    ) -> Result<Chain, SetupError> {
         let table = crate::plugins::ALL;
-        if let Some(unknown) = enable.iter().chain(disable).find(|name| table.iter().all(|p| p.name() != **name)) {
-            return Err(UnknownPlugin(unknown.clone()));
+        let given = enable.iter().chain(disable).chain(configurations.iter().map(|(name, _)| name));
+        if let Some(unknown) = given.into_iter().find(|name| table.iter().all(|plugin| plugin.name() != **name)) {
+            return Err(SetupError::Unknown(unknown.clone()));
         }
-        Ok(Chain(table.iter().copied().filter(|plugin| !disable.iter().any(|name| name == plugin.name())).collect()))
+        if let Some(both) = enable.iter().find(|name| disable.contains(name)) {
+            return Err(SetupError::Both(both.clone()));
+        }
+        let named = |list: &[String], plugin: &dyn Plugin| list.iter().any(|name| name == plugin.name());
+        let mut held = Vec::new();
+        for plugin in table.iter().copied() {
+            let on = (plugin.by_default() || named(enable, plugin)) && !named(disable, plugin);
+            if !on {
+                continue;
+            }
+            let configuration = configurations.iter().find(|(name, _)| name == plugin.name()).map(|(_, given)| given);
+            let settings = Settings { configuration: configuration.unwrap_or(&Value::Null), opener };
+            let own = plugin.configured(&settings).map_err(|why| SetupError::Plugin(plugin.name(), why))?;
+            held.push(own.map_or(Held::Table(plugin), Held::Own));
+        }
+        Ok(Chain(held))
+    }
+
+    /// Names of those that are on, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|plugin| plugin.name())
     }
 
     /// Runs the mutating plugins, and once more those that want to see what others changed. Says whether those outside have
@@ -259,7 +332,7 @@ impl Chain {
                         }
                     }
                     (true, Form::Itself | Form::Body(_)) => plugin.mutate(request, object, lookup).await?,
-                    (false, Form::Body(_)) => {}
+                    (false, Form::Body(_)) if !plugin.sees_bodies() => {}
                     (false, _) if !request.is_open() => {}
                     (false, _) => plugin.mutate(request, object, lookup).await?,
                 }
@@ -278,7 +351,8 @@ impl Chain {
     pub async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         for plugin in &self.0 {
             match (plugin.is_dynamic(), request.form) {
-                (true, Form::Unseen) | (false, Form::Body(_)) => {}
+                (true, Form::Unseen) => {}
+                (false, Form::Body(_)) if !plugin.sees_bodies() => {}
                 (true, _) if request.operation == Operation::Delete => {
                     plugin.validate(request, &Value::Null, lookup).await?;
                 }

@@ -21,7 +21,7 @@ pub(crate) fn concerns_other(request: &Request<'_>, plural: &str, operation: Ope
 
 /// Whether the user may do `verb` for a signer, by its own name or by `domain/*`.
 pub(crate) async fn may(request: &Request<'_>, verb: &str, signer: &str, lookup: &dyn Lookup) -> bool {
-    let right = |name| Right { verb, group: GROUP, resource: "signers", name };
+    let right = |name| Right { verb, group: GROUP, resource: "signers", name, ..Right::default() };
     let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
     lookup.may(request, right(signer)).await || lookup.may(request, right(&domain)).await
 }

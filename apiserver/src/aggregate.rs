@@ -196,7 +196,7 @@ impl Follower {
             let known = next.priorities.entry(group).or_default();
             *known = priority.max(*known);
             let same = before.remotes.get(meta::name(object)).filter(|remote| remote.is_of(object)).cloned();
-            let front = self.server.config.front_proxy.as_ref().map(|front| &front.identity);
+            let front = self.server.config.proxy_client.as_ref().map(|front| &front.identity);
             let remote = same.or_else(|| Remote::read(object, front).map(Arc::new));
             next.remotes.extend(remote.map(|remote| (meta::name(object).to_owned(), remote)));
         }

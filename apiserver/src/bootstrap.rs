@@ -78,6 +78,13 @@ fn options() -> Options {
     Options { manager: "ironkeel-apiserver".to_owned(), ..Options::default() }
 }
 
+/// Creates a namespace for an object that is on its way there (`NamespaceAutoProvision`).
+pub(crate) async fn namespace(server: &Server, name: &str) -> Result<(), Failure> {
+    let permit = Permit::without_request("namespace-auto-provision");
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    ensure(server, &permit, object).await
+}
+
 /// Creates an object unless it is there.
 pub(crate) async fn ensure(server: &Server, permit: &Permit, object: Value) -> Result<(), Failure> {
     let target = target(&object)?;
@@ -136,7 +143,7 @@ async fn authentication(server: &Server, permit: &Permit) -> Result<(), Failure>
     if let Some(authority) = &server.config.client_ca {
         data.insert("client-ca-file".to_owned(), authority.as_str().into());
     }
-    if let Some(front) = &server.config.front_proxy {
+    if let Some(front) = &server.config.proxy_client {
         for (name, text) in [
             ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
             ("requestheader-client-ca-file", front.authority.as_str()),

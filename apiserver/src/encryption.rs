@@ -27,6 +27,7 @@ mod wire {
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+pub(crate) use config::nanoseconds;
 use kms::Kms;
 use metrics::{Direction, LOCAL, Metrics, OK};
 use provider::Provider;

@@ -11,18 +11,26 @@ pub mod authz;
 pub mod backup;
 pub mod bootstrap;
 pub mod cache;
+mod configuration;
 pub mod crd;
 pub mod discovery;
 mod documents;
 pub mod encryption;
+mod kubeconfig;
 pub mod metrics;
 mod offer;
+mod plugins;
 pub mod registry;
+mod reload;
+mod remote;
 pub mod road;
 pub mod server;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod verb;
 pub mod webhook;
 
-pub use server::{Config, FrontProxy, Running, Server, StartError, start};
+pub use reload::{Material, Source};
+pub use server::{Authentication, Authorization, Config, ProxyClient, Running, Server, StartError, start};

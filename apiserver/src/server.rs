@@ -16,22 +16,23 @@ use crate::offer::Offer;
 use crate::registry::convert::Conversions;
 use crate::registry::turn::Turns;
 use crate::state::State;
-use crate::transport::{Identity, InProcess, TlsError, TlsSettings, Workers, accept, server_config};
+use crate::reload::{self, Source};
+use crate::transport::{Identity, InProcess, TlsError, TlsOptions, Workers, accept, server_config};
 use crate::webhook::Webhooks;
-use crate::{bootstrap, crd};
+use crate::{bootstrap, crd, plugins};
 use admission::{Chain, Dynamic};
 use api::features::Gates;
 use api::served::Served;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Retention, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What flags and files say.
@@ -47,10 +48,18 @@ pub struct Config {
     pub client_ca: Option<String>,
     /// Content of `--token-auth-file`.
     pub token_file: Option<String>,
-    /// `--anonymous-auth`.
-    pub anonymous: bool,
+    /// `--anonymous-auth`, where it is given.
+    pub anonymous: Option<bool>,
+    /// Other ways to recognise callers.
+    pub authentication: Authentication,
+    /// `--tls-min-version`, `--tls-cipher-suites`.
+    pub tls: TlsOptions,
+    /// Reads the files behind `identity`, `client_ca` and the front proxy's authority again; without it they never change.
+    pub material: Option<Source>,
     /// `--authorization-mode`.
     pub authorization_modes: Vec<String>,
+    /// Other authorizers.
+    pub authorization: Authorization,
     /// `--service-account-issuer`, the first one signs.
     pub issuers: Vec<String>,
     /// `--api-audiences`; the issuers when empty.
@@ -73,12 +82,14 @@ pub struct Config {
     pub enable_admission: Vec<String>,
     /// `--disable-admission-plugins`.
     pub disable_admission: Vec<String>,
+    /// `--admission-control-config-file`.
+    pub admission_config: Option<PathBuf>,
     /// `--kubelet-client-certificate` and its key.
     pub kubelet_client: Option<Identity>,
     /// `--kubelet-certificate-authority`, PEM.
     pub kubelet_ca: Option<String>,
     /// `--proxy-client-cert-file`, its key and `--requestheader-client-ca-file`: who we are to aggregated API servers.
-    pub front_proxy: Option<FrontProxy>,
+    pub proxy_client: Option<ProxyClient>,
     /// Roles of the controllers, bound to their service accounts in `kube-system`.
     pub controller_roles: Vec<authz::bootstrap::ControllerRole>,
     /// Threads that serve requests.
@@ -97,11 +108,37 @@ pub struct Config {
 
 /// The certificate with which users are named to aggregated API servers, and the authority by which they know it.
 #[derive(Clone)]
-pub struct FrontProxy {
+pub struct ProxyClient {
     /// Of common name `front-proxy-client`.
     pub identity: Identity,
     /// PEM.
     pub authority: String,
+}
+
+/// Who is recognised beyond certificates, service accounts and the token file.
+#[derive(Clone, Default)]
+pub struct Authentication {
+    /// `--authentication-config`; taken up again when it changes.
+    pub config_file: Option<PathBuf>,
+    /// The `--oidc-*` flags, where `--oidc-issuer-url` is given.
+    pub oidc: Option<authn::oidc::Flags>,
+    /// `--authentication-token-webhook-config-file`, `-version` and `-cache-ttl`.
+    pub webhook: Option<authn::TokenWebhook>,
+    /// The `--requestheader-*` flags, where `--requestheader-client-ca-file` is given.
+    pub front_proxy: Option<authn::FrontProxy>,
+    /// `--enable-bootstrap-token-auth`.
+    pub bootstrap_tokens: bool,
+}
+
+/// Who decides beyond the modes that need nothing more.
+#[derive(Clone, Default)]
+pub struct Authorization {
+    /// `--authorization-config`, in the place of `--authorization-mode` and the webhook's flags; taken up again when it changes.
+    pub config_file: Option<PathBuf>,
+    /// The `--authorization-webhook-*` flags (`authz::configuration::webhook_by_flags`).
+    pub webhook: Option<authz::WebhookEntry>,
+    /// Content of `--authorization-policy-file`.
+    pub policy: Option<String>,
 }
 
 /// Why the server did not start.
@@ -129,7 +166,7 @@ pub enum StartError {
     #[error("the authorization settings cannot be used")]
     Authorization(#[from] authz::ModeError),
     /// Admission flags.
-    #[error("unknown admission plugin {0:?}")]
+    #[error("the admission settings cannot be used: {0}")]
     Admission(String),
     /// The store.
     #[error("the store cannot be read")]
@@ -153,7 +190,9 @@ pub struct Server {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Stage 2.
-    pub authn: Authenticators,
+    pub authn: ArcSwap<Authenticators>,
+    /// The listener's settings.
+    pub tls: ArcSwap<rustls::ServerConfig>,
     /// Stage 6.
     pub authz: Authorizers,
     /// Roles, for escalation checks.
@@ -313,8 +352,8 @@ pub(crate) async fn serve(
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) -> Result<Running, StartError> {
-    let settings = TlsSettings { identity: config.identity.clone(), client_ca: config.client_ca.clone() };
-    let tls = TlsAcceptor::from(Arc::new(server_config(&settings)?));
+    let tls = server_config(&reload::tls(&config, None))?;
+    let (issuers, anonymous) = reload::issuers(&config)?;
     // First of all the port: a second server must fail before it touches anything.
     let listener = TcpListener::bind(config.listen)
         .await
@@ -330,7 +369,7 @@ pub(crate) async fn serve(
         keys.extend(VerifyKey::all_from_pem(pem)?);
     }
     let audiences = if config.audiences.is_empty() { config.issuers.clone() } else { config.audiences.clone() };
-    let authn = Authenticators::new(&authn::Settings {
+    let credentials = authn::Settings {
         client_ca: config.client_ca.clone(),
         token_file: config.token_file.clone(),
         service_accounts: Some(authn::ServiceAccounts {
@@ -338,16 +377,25 @@ pub(crate) async fn serve(
             issuers: config.issuers.clone(),
             audiences: audiences.clone(),
         }),
-        bootstrap_tokens: true,
-        anonymous: config.anonymous,
+        bootstrap_tokens: config.authentication.bootstrap_tokens,
+        issuers,
+        webhook: config.authentication.webhook.clone(),
+        front_proxy: config.authentication.front_proxy.clone(),
+        anonymous,
         api_audiences: audiences,
         objects: Some(Arc::clone(&state) as _),
-    })?;
+    };
+    let authn = Authenticators::new(&credentials)?;
     let rbac = Arc::new(Rbac::new(Arc::clone(&state) as _));
-    let settings = authz::Settings { rbac: Arc::clone(&rbac), gates: config.gates.clone() };
-    let authz = Authorizers::new(&config.authorization_modes, &settings)?;
-    let admission = Chain::new(&config.enable_admission, &config.disable_admission)
-        .map_err(|unknown| StartError::Admission(unknown.0))?;
+    let authorization = authz::Settings {
+        rbac: Arc::clone(&rbac),
+        gates: config.gates.clone(),
+        objects: Arc::clone(&state) as _,
+        abac_policy: config.authorization.policy.clone(),
+        clock: Arc::clone(&clock),
+    };
+    let authz = Authorizers::new(&reload::authorizers(&config)?, &authorization)?;
+    let admission = plugins::chain(&config).map_err(StartError::Admission)?;
     let workers = config.workers.max(1);
     let metrics = Metrics::new(&config.gates);
     config.encryption.register(metrics.registry());
@@ -366,7 +414,8 @@ pub(crate) async fn serve(
         store,
         caches,
         clock,
-        authn,
+        authn: ArcSwap::from_pointee(authn),
+        tls: ArcSwap::from_pointee(tls),
         authz,
         rbac,
         admission,
@@ -379,7 +428,8 @@ pub(crate) async fn serve(
     });
     crd::start(&server).await?;
     aggregate::start(&server);
-    let workers = Workers::start(workers, &server, &tls, &stop).map_err(StartError::Workers)?;
+    let workers = Workers::start(workers, &server, &stop).map_err(StartError::Workers)?;
+    tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, stop.clone()));
     tokio::spawn(accept(listener, workers.clone(), stop));
     Ok(Running { server, workers, address })
 }

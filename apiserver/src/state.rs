@@ -4,9 +4,10 @@
 //! event takes.
 
 use crate::authn::{Identity, Objects, User};
+use crate::bootstrap;
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::cache::{Caches, Snapshot};
+use crate::cache::{Caches, Key, Snapshot};
 use crate::server::Server;
 use admission::{Dynamic, Lookup, Request, Right};
 use api::cel::lib::authorizer::{self as cel, Question};
@@ -19,7 +20,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBind
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
-use storage::store::Key;
+use storage::store::Key as StoreKey;
 
 /// See the file.
 pub struct State {
@@ -50,7 +51,12 @@ impl State {
 #[async_trait]
 impl Objects for State {
     async fn identity(&self, resource: &str, namespace: &str, name: &str) -> Option<Identity> {
-        let object = self.get(resource, namespace, name)?;
+        let entry = self.caches.named(resource)?.peek(namespace, name)?;
+        // Asked for every request with a token: what stands at the object's head is enough.
+        if let Some((uid, deleted)) = entry.identity() {
+            return Some(Identity { uid: uid.to_owned(), deleted_at: deleted.and_then(meta::seconds) });
+        }
+        let object = entry.value();
         let deleted_at = meta::seconds(value::text(&object, "metadata.deletionTimestamp"));
         Some(Identity { uid: meta::uid(&object).to_owned(), deleted_at })
     }
@@ -58,6 +64,35 @@ impl Objects for State {
     async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
         serde_json::from_value(self.get("secrets", namespace, name)?).ok()
     }
+}
+
+impl crate::authz::Objects for State {
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        State::get(self, resource, namespace, name)
+    }
+
+    fn pods(&self, node: &str, namespace: &str, mention: &str) -> Vec<Value> {
+        let Some(cache) = self.caches.named("pods") else { return Vec::new() };
+        let (kind, snapshot, mention) = (cache.kind(), cache.snapshot(), format!("\"{mention}\""));
+        let there = snapshot.objects.range(Key { namespace: namespace.into(), name: "".into() }..);
+        there
+            .take_while(|(key, _)| *key.namespace == *namespace)
+            .filter(|(_, pod)| pod.field(kind, "spec.nodeName") == Some(node) && mentions(&pod.json, &mention))
+            .map(|(_, pod)| pod.value())
+            .collect()
+    }
+
+    fn volumes(&self, mention: &str) -> Vec<Value> {
+        let Some(cache) = self.caches.named("persistentvolumes") else { return Vec::new() };
+        let (snapshot, mention) = (cache.snapshot(), format!("\"{mention}\""));
+        let there = snapshot.objects.values().filter(|volume| mentions(&volume.json, &mention));
+        there.map(|volume| volume.value()).collect()
+    }
+}
+
+/// Names need no escapes in JSON.
+fn mentions(json: &[u8], text: &str) -> bool {
+    std::str::from_utf8(json).is_ok_and(|json| json.contains(text))
 }
 
 impl Policy for State {
@@ -90,7 +125,7 @@ impl Policy for State {
 impl Lookup for Server {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let resource = crate::authz::group_resource(group, plural);
-        let found = self.store.get(&Key::new(&resource, namespace, name)).await.ok()??;
+        let found = self.store.get(&StoreKey::new(&resource, namespace, name)).await.ok()??;
         serde_json::from_slice(&found.bytes).ok()
     }
 
@@ -116,6 +151,8 @@ impl Lookup for Server {
             group: right.group.to_owned(),
             version: "*".to_owned(),
             resource: right.resource.to_owned(),
+            subresource: right.subresource.to_owned(),
+            namespace: right.namespace.to_owned(),
             name: right.name.to_owned(),
             ..ResourceAttributes::default()
         };
@@ -168,8 +205,12 @@ impl Lookup for Server {
                     subresource: on.subresource.clone(),
                     namespace: on.namespace.clone(),
                     name: on.name.clone(),
+                    ..ResourceAttributes::default()
                 };
-                (Some(resource), String::new())
+                let given = |text: &'_ str| !text.is_empty();
+                let fields = Some(on.field_selector.as_str()).filter(|text| given(text));
+                let labels = Some(on.label_selector.as_str()).filter(|text| given(text));
+                (Some(resource.narrowed(fields, labels)), String::new())
             }
         };
         let attributes = Attributes { user, verb: question.verb.clone(), resource, path };
@@ -184,6 +225,10 @@ impl Lookup for Server {
                 cel::Decision { error, ..cel::Decision::default() }
             }
         }
+    }
+
+    async fn provide_namespace(&self, name: &str) -> Result<(), String> {
+        bootstrap::namespace(self, name).await.map_err(|failure| crate::answer::status(failure).message)
     }
 
     fn dynamic(&self) -> Option<&Dynamic> {

@@ -9,7 +9,7 @@ mod tls;
 
 pub use bridge::{Peer, Trusted, Upgrade};
 pub use local::{InProcess, LocalCall};
-pub use tls::{Identity, TlsError, TlsSettings, client_config, server_config, unjudged_client_config};
+pub use tls::{Identity, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config, with_identity};
 
 use crate::road;
 use crate::server::Server;
@@ -46,17 +46,16 @@ impl Workers {
     pub(crate) fn start(
         count: usize,
         server: &Arc<Server>,
-        tls: &TlsAcceptor,
         stop: &CancellationToken,
     ) -> std::io::Result<Workers> {
         let mut senders = Vec::with_capacity(count);
         for index in 0..count {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (server, tls, stop) = (Arc::clone(server), tls.clone(), stop.clone());
+            let (server, stop) = (Arc::clone(server), stop.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("api-{index}")).spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, work(receiver, server, tls, stop));
+                local.block_on(&runtime, work(receiver, server, stop));
             })?;
             senders.push(sender);
         }
@@ -97,7 +96,6 @@ pub(crate) async fn accept(listener: TcpListener, workers: Workers, stop: Cancel
 async fn work(
     mut receiver: mpsc::UnboundedReceiver<Work>,
     server: Arc<Server>,
-    tls: TlsAcceptor,
     stop: CancellationToken,
 ) {
     let app = App::new().app_data(web::Data::from(Arc::clone(&server))).default_service(web::route().to(road::travel));
@@ -118,7 +116,7 @@ async fn work(
         let service = Rc::clone(&service);
         match work {
             Work::Connection(stream, peer) => {
-                let (acceptor, stop) = (tls.clone(), stop.clone());
+                let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 open.spawn_local(async move {
                     if let Err(error) = connection(stream, peer, acceptor, service, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");

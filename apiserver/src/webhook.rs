@@ -163,7 +163,7 @@ impl Webhooks {
             known.used = now;
             return Ok(Arc::clone(&known.tls));
         }
-        let tls = Arc::new(trust::client_config(&client.authorities)?);
+        let tls = Arc::new(trust::client_config(&client.authorities, None)?);
         let mut known = self.known.lock();
         if known.len() >= MOST_KNOWN
             && let Some(oldest) = known.iter().min_by_key(|(_, known)| known.used).map(|(client, _)| client.clone())

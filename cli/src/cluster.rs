@@ -9,7 +9,7 @@ use crate::place;
 use anyhow::Context as _;
 use api::features::Gates;
 use api::served::Served;
-use apiserver::FrontProxy;
+use apiserver::ProxyClient;
 use apiserver::authn::User;
 use apiserver::authz::bootstrap::ControllerRole;
 use apiserver::encryption::Encryption;
@@ -102,8 +102,20 @@ pub(crate) async fn start(
         identity: identity(serving),
         client_ca: Some(client_ca),
         token_file: flags.token_auth_file.as_deref().map(read).transpose()?,
-        anonymous: flags.anonymous_auth,
+        // The flag's default is no wish: a file may say otherwise.
+        anonymous: (!flags.anonymous_auth).then_some(false),
+        authentication: apiserver::Authentication {
+            bootstrap_tokens: true,
+            config_file: flags.authentication_config.clone(),
+            ..apiserver::Authentication::default()
+        },
+        tls: apiserver::transport::TlsOptions::default(),
+        material: None,
         authorization_modes: flags.authorization_mode.clone(),
+        authorization: apiserver::Authorization {
+            config_file: flags.authorization_config.clone(),
+            ..apiserver::Authorization::default()
+        },
         issuers: flags.service_account_issuer.clone(),
         audiences: flags.api_audiences.clone(),
         signing_key,
@@ -113,11 +125,12 @@ pub(crate) async fn start(
         event_ttl: duration("--event-ttl", &flags.event_ttl)?,
         history: duration("--history-retention", &flags.history_retention)?,
         max_in_flight: flags.max_requests_inflight + flags.max_mutating_requests_inflight,
-        enable_admission: flags.enable_admission_plugins.clone(),
+        enable_admission: admission_plugins(flags),
         disable_admission: flags.disable_admission_plugins.clone(),
+        admission_config: flags.admission_control_config_file.clone(),
         kubelet_client: Some(identity(kubelet_client)),
         kubelet_ca: Some(authority.certificate().to_owned()),
-        front_proxy: Some(front_proxy(&pki)?),
+        proxy_client: Some(proxy_client(&pki)?),
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
@@ -137,11 +150,11 @@ pub(crate) async fn start(
 }
 
 /// Who the API server is to aggregated ones; an authority of its own vouches for it, so that no other certificate is taken for it.
-fn front_proxy(pki: &Path) -> anyhow::Result<FrontProxy> {
+fn proxy_client(pki: &Path) -> anyhow::Result<ProxyClient> {
     let authority = Authority::front_proxy(pki)?;
     let subject = Subject { file: "front-proxy-client", name: "front-proxy-client", group: None, hosts: Vec::new() };
     let client = authority.issue(&subject)?;
-    Ok(FrontProxy { identity: identity(client), authority: authority.certificate().to_owned() })
+    Ok(ProxyClient { identity: identity(client), authority: authority.certificate().to_owned() })
 }
 
 /// Opens the store and starts an API server over it.
@@ -162,6 +175,17 @@ pub(crate) async fn serve(
     let store =
         Store::open_sealed(kv, Arc::clone(&clock) as _, encryption).await.context("the store cannot be read")?;
     Ok(apiserver::start(config, store, clock, stop.clone()).await?)
+}
+
+/// What is on beside the defaults: a cluster with nodes keeps them to their own.
+fn admission_plugins(flags: &Up) -> Vec<String> {
+    const NODES: &str = "NodeRestriction";
+    let mut enabled = flags.enable_admission_plugins.clone();
+    let named = |list: &[String]| list.iter().any(|name| name == NODES);
+    if !named(&enabled) && !named(&flags.disable_admission_plugins) {
+        enabled.push(NODES.to_owned());
+    }
+    enabled
 }
 
 pub(crate) fn identity(pair: Pair) -> Identity {

@@ -174,6 +174,15 @@ pub(crate) struct Up {
     /// Let requests without credentials be system:anonymous
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) anonymous_auth: bool,
+    /// Issuers of tokens beyond the cluster, and on which paths callers without credentials are let in: an AuthenticationConfiguration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authentication_config: Option<PathBuf>,
+    /// Authorizers in order, webhooks among them, in the place of --authorization-mode: an AuthorizationConfiguration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authorization_config: Option<PathBuf>,
+    /// Settings of admission plugins: an AdmissionConfiguration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// Authorizers in order
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
     pub(crate) authorization_mode: Vec<String>,

@@ -53,7 +53,13 @@ impl World {
             identity: Identity { certificates: certificate.clone(), key: key.serialize_pem() },
             client_ca: None,
             token_file: None,
-            anonymous: false,
+            anonymous: Some(false),
+            authentication: apiserver::Authentication::default(),
+            tls: apiserver::transport::TlsOptions::default(),
+            serving: apiserver::serving::Serving::default(),
+            material: None,
+            authorization: apiserver::Authorization::default(),
+            admission_config: None,
             authorization_modes: vec!["RBAC".to_owned()],
             issuers: vec!["https://kubernetes.default.svc".to_owned()],
             audiences: Vec::new(),
@@ -68,7 +74,7 @@ impl World {
             disable_admission: Vec::new(),
             kubelet_client: None,
             kubelet_ca: None,
-            front_proxy: None,
+            proxy_client: None,
             controller_roles: controllers::rbac::rules()
                 .into_iter()
                 .map(|(service_account, rules)| ControllerRole {

@@ -3,8 +3,9 @@
 //! A connection per request, over TLS with the front proxy's certificate. Never says who the user is: who sends a request does.
 
 use super::{Found, merge};
+use crate::remote::Trust;
 use crate::server::Server;
-use crate::transport::{Identity, client_config, unjudged_client_config};
+use crate::transport::Identity;
 use crate::webhook::{self, Unresolved, trust};
 use api::kinds::apiregistration_v1::api_service::KIND;
 use api::{meta, value};
@@ -76,7 +77,7 @@ impl Remote {
             version_priority: value::int(spec, "versionPriority").unwrap_or_default(),
             available: is_available(object),
             spec: spec.clone(),
-            tls: tls(spec, front).map(Arc::new),
+            tls: tls(spec, front),
         })
     }
 
@@ -167,18 +168,14 @@ fn is_available(object: &Value) -> bool {
 }
 
 /// The settings of its connections: the front proxy's certificate, and the authorities that the APIService names.
-fn tls(spec: &Value, front: Option<&Identity>) -> Result<rustls::ClientConfig, String> {
-    let mut config = if value::flag(spec, "insecureSkipTLSVerify") {
-        unjudged_client_config().map_err(|error| error.to_string())?
-    } else {
-        let bundle = STANDARD.decode(value::text(spec, "caBundle")).unwrap_or_default();
-        trust::client_config(&String::from_utf8(bundle).unwrap_or_default())?
+fn tls(spec: &Value, front: Option<&Identity>) -> Result<Arc<rustls::ClientConfig>, String> {
+    let bundle = STANDARD.decode(value::text(spec, "caBundle")).unwrap_or_default();
+    let trust = Trust {
+        authorities: String::from_utf8(bundle).unwrap_or_default(),
+        insecure: value::flag(spec, "insecureSkipTLSVerify"),
+        identity: front.cloned(),
     };
-    if let Some(identity) = front {
-        let own = client_config(Some(identity), None).map_err(|error| error.to_string())?;
-        config.client_auth_cert_resolver = own.client_auth_cert_resolver;
-    }
-    Ok(config)
+    trust.config()
 }
 
 /// What a server has of the version that an APIService gives to it.

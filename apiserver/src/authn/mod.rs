@@ -13,14 +13,21 @@ use std::sync::Arc;
 
 mod anonymous;
 mod bootstrap_token;
+mod front_proxy;
+pub mod oidc;
 mod remembered;
 mod service_account;
 mod token_file;
 pub mod tokens;
+mod webhook;
 mod x509;
 
 pub use bootstrap_token::BOOTSTRAP_GROUP;
+pub use front_proxy::FrontProxy;
+pub use oidc::{Anonymous, Issuers};
+pub(crate) use remembered::Remembered;
 pub use service_account::ServiceAccounts;
+pub use webhook::TokenWebhook;
 
 /// The name of a caller without credentials.
 pub const ANONYMOUS: &str = "system:anonymous";
@@ -109,6 +116,10 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The token of `Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.<this>`, still base64url.
     pub websocket_protocol_token: Option<&'a str>,
+    /// Names (lower case) and values of headers in which a front proxy may name the user; empty where none is trusted.
+    pub headers: &'a [(String, String)],
+    /// The request's path, without its query.
+    pub path: &'a str,
     /// Unix seconds; the callers' clock, so that tests run on virtual time.
     pub now: i64,
 }
@@ -117,7 +128,7 @@ impl Credentials<'_> {
     /// No credentials, at this Unix second.
     #[must_use]
     pub fn none(now: i64) -> Self {
-        Self { client_certs: &[], authorization: None, websocket_protocol_token: None, now }
+        Self { client_certs: &[], authorization: None, websocket_protocol_token: None, headers: &[], path: "/", now }
     }
 
     /// The bearer token, from the header or from the websocket protocol. An empty token counts as none.
@@ -157,10 +168,10 @@ pub struct Accepted {
 /// One way to recognise callers.
 #[async_trait]
 pub trait Authenticator: Send + Sync {
-    /// Judges the credentials it understands, at `credentials.now`.
-    async fn request(&self, credentials: &Credentials<'_>) -> Outcome {
-        match credentials.bearer() {
-            Some(token) => match self.token(&token, &[], credentials.now).await {
+    /// Judges the credentials it understands, at `credentials.now`. `bearer` is what `credentials.bearer()` gives.
+    async fn request(&self, credentials: &Credentials<'_>, bearer: Option<&str>) -> Outcome {
+        match bearer {
+            Some(token) => match self.token(token, &[], credentials.now).await {
                 Ok(Some(accepted)) => Outcome::User(accepted.user),
                 Ok(None) => Outcome::None,
                 Err(why) => Outcome::Rejected(why),
@@ -218,8 +229,14 @@ pub struct Settings {
     pub service_accounts: Option<ServiceAccounts>,
     /// `--enable-bootstrap-token-auth`; needs `objects`.
     pub bootstrap_tokens: bool,
-    /// `--anonymous-auth`.
-    pub anonymous: bool,
+    /// Issuers beyond the cluster.
+    pub issuers: Issuers,
+    /// `--authentication-token-webhook-config-file` and its companions.
+    pub webhook: Option<TokenWebhook>,
+    /// `--requestheader-client-ca-file` and its companions.
+    pub front_proxy: Option<FrontProxy>,
+    /// `--anonymous-auth`, or what the file of `--authentication-config` says.
+    pub anonymous: Anonymous,
     /// `--api-audiences`: what tokens of other kinds than service accounts' are good for.
     pub api_audiences: Vec<String>,
     /// The cluster's state.
@@ -235,16 +252,29 @@ pub enum SettingsError {
     /// The token file is unusable.
     #[error("--token-auth-file: {0}")]
     TokenFile(String),
+    /// The issuers cannot be used.
+    #[error("--authentication-config, --oidc-*: {0}")]
+    Issuers(String),
+    /// The webhook cannot be used.
+    #[error("--authentication-token-webhook-config-file: {0}")]
+    Webhook(String),
+    /// The front proxy's authorities or headers cannot be used.
+    #[error("--requestheader-*: {0}")]
+    FrontProxy(String),
 }
 
 type Build = fn(&Settings) -> Result<Option<Box<dyn Authenticator>>, SettingsError>;
 
 /// All authenticators in order. One more is one file and one line.
 const TABLE: &[(&str, Build)] = &[
+    ("front_proxy", front_proxy::build),
     ("x509", x509::build),
     ("token_file", token_file::build),
     ("service_account", service_account::build),
     ("bootstrap_token", bootstrap_token::build),
+    // Behind the cluster's own tokens: these may have to ask somebody.
+    ("oidc", oidc::build),
+    ("webhook", webhook::build),
     ("anonymous", anonymous::build),
 ];
 
@@ -252,6 +282,7 @@ const TABLE: &[(&str, Build)] = &[
 pub struct Authenticators {
     active: Vec<(&'static str, Box<dyn Authenticator>)>,
     api_audiences: Vec<String>,
+    proxied: Vec<String>,
 }
 
 impl fmt::Debug for Authenticators {
@@ -272,18 +303,36 @@ impl Authenticators {
                 active.push((*name, authenticator));
             }
         }
-        Ok(Self { active, api_audiences: settings.api_audiences.clone() })
+        let proxied = settings.front_proxy.as_ref().map(FrontProxy::headers).unwrap_or_default();
+        Ok(Self { active, api_audiences: settings.api_audiences.clone(), proxied })
+    }
+
+    /// Whether a header of this name (lower case) speaks about the user when a front proxy sends it.
+    #[must_use]
+    pub fn reads(&self, header: &str) -> bool {
+        self.proxied.iter().any(|own| match own.strip_suffix('*') {
+            Some(prefix) => header.starts_with(prefix),
+            None => header == own,
+        })
+    }
+
+    /// Whether there is a front proxy at all.
+    #[must_use]
+    pub fn is_proxied(&self) -> bool {
+        !self.proxied.is_empty()
     }
 
     /// Who sent the request. A bearer token that nobody knows is a rejection, as is a certificate of another authority: only
     /// a request without credentials is anonymous. `Outcome::None` happens only with anonymous access turned off.
     pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Outcome {
         let mut rejected = None;
+        let bearer = credentials.bearer();
+        let bearer = bearer.as_deref();
         for (name, authenticator) in &self.active {
-            if authenticator.only_without_credentials() && (rejected.is_some() || credentials.bearer().is_some()) {
+            if authenticator.only_without_credentials() && (rejected.is_some() || bearer.is_some()) {
                 continue;
             }
-            match authenticator.request(credentials).await {
+            match authenticator.request(credentials, bearer).await {
                 Outcome::User(user) => return Outcome::User(user.authenticated()),
                 Outcome::None => {}
                 Outcome::Rejected(why) => {
@@ -293,7 +342,7 @@ impl Authenticators {
         }
         match rejected {
             Some(why) => Outcome::Rejected(why),
-            None if credentials.bearer().is_some() => Outcome::Rejected("invalid bearer token".to_owned()),
+            None if bearer.is_some() => Outcome::Rejected("invalid bearer token".to_owned()),
             None => Outcome::None,
         }
     }
@@ -327,5 +376,7 @@ impl Authenticators {
     }
 }
 
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod tests;

@@ -6,26 +6,26 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 
 /// SHA-256 of the credential.
-pub(super) type Fingerprint = [u8; 32];
+pub(crate) type Fingerprint = [u8; 32];
 
 /// Values with an end of validity in Unix seconds.
-pub(super) struct Remembered<T> {
+pub(crate) struct Remembered<T> {
     entries: Mutex<HashMap<Fingerprint, (T, i64)>>,
     limit: usize,
 }
 
 impl<T: Clone> Remembered<T> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { entries: Mutex::new(HashMap::new()), limit }
     }
 
     /// What was kept under `key`, if it still holds at `now`.
-    pub(super) fn get(&self, key: &Fingerprint, now: i64) -> Option<T> {
+    pub(crate) fn get(&self, key: &Fingerprint, now: i64) -> Option<T> {
         self.entries.lock().get(key).filter(|(_, until)| now < *until).map(|(value, _)| value.clone())
     }
 
     /// Keeps `value` until `until`. At the limit, everything outdated goes; where that frees nothing, everything does.
-    pub(super) fn put(&self, key: Fingerprint, value: T, now: i64, until: i64) {
+    pub(crate) fn put(&self, key: Fingerprint, value: T, now: i64, until: i64) {
         let mut entries = self.entries.lock();
         if entries.len() >= self.limit {
             entries.retain(|_, (_, until)| now < *until);

@@ -175,7 +175,7 @@ fn rsa_spki(pkcs1: &[u8]) -> Vec<u8> {
 }
 
 /// The two integers of a DER ECDSA signature, each in `size` bytes, as JWS wants them.
-fn fixed_width(signature: &[u8], size: usize) -> Option<Vec<u8>> {
+pub(super) fn fixed_width(signature: &[u8], size: usize) -> Option<Vec<u8>> {
     let integer = |bytes: &[u8]| -> Option<(Vec<u8>, Vec<u8>)> {
         let (header, rest) = bytes.split_at_checked(2)?;
         let &[2, length] = header else { return None };

@@ -24,23 +24,57 @@ const REMEMBER: i64 = 300;
 /// The attribute that carries a user's uid, from upstream's arc for certificate extensions.
 const UID_OID: &str = "1.3.6.1.4.1.57683.2";
 
+/// Authorities of client certificates.
+pub(super) struct Authorities(Arc<dyn ClientCertVerifier>);
+
+impl Authorities {
+    /// From PEM.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn read(pem: &str) -> Result<Authorities, String> {
+        let mut roots = RootCertStore::empty();
+        for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let der = der.map_err(|why| format!("not usable PEM: {why}"))?;
+            roots.add(der).map_err(|why| format!("not a usable certificate: {why}"))?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        verifier.map(Authorities).map_err(|why| why.to_string())
+    }
+
+    /// Whether one of them vouches for the chain at this Unix second.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn vouch(
+        &self,
+        leaf: &CertificateDer<'static>,
+        rest: &[CertificateDer<'static>],
+        now: i64,
+    ) -> Result<(), String> {
+        let seconds = u64::try_from(now).map_err(|_| "the clock stands before 1970".to_owned())?;
+        self.0
+            .verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+            .map(drop)
+            .map_err(|why| format!("the client certificate does not hold: {why}"))
+    }
+}
+
+/// The last common name of a subject.
+pub(super) fn common_name<'a>(subject: &'a X509Name<'_>) -> Option<&'a str> {
+    subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).last().filter(|cn| !cn.is_empty())
+}
+
 struct X509 {
-    verifier: Arc<dyn ClientCertVerifier>,
+    authorities: Authorities,
     known: Remembered<Result<Option<User>, String>>,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Option<Box<dyn Authenticator>>, SettingsError> {
     let Some(pem) = &settings.client_ca else { return Ok(None) };
-    let mut roots = RootCertStore::empty();
-    for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let der = der.map_err(|why| SettingsError::ClientCa(format!("not usable PEM: {why}")))?;
-        roots.add(der).map_err(|why| SettingsError::ClientCa(format!("not a usable certificate: {why}")))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|why| SettingsError::ClientCa(why.to_string()))?;
-    Ok(Some(Box::new(X509 { verifier, known: Remembered::new(4096) })))
+    let authorities = Authorities::read(pem).map_err(SettingsError::ClientCa)?;
+    Ok(Some(Box::new(X509 { authorities, known: Remembered::new(4096) })))
 }
 
 impl X509 {
@@ -51,10 +85,7 @@ impl X509 {
         rest: &[CertificateDer<'static>],
         now: i64,
     ) -> Result<Option<User>, String> {
-        let seconds = u64::try_from(now).map_err(|_| "the clock stands before 1970".to_owned())?;
-        self.verifier
-            .verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-            .map_err(|why| format!("the client certificate does not hold: {why}"))?;
+        self.authorities.vouch(leaf, rest, now)?;
         let (_, certificate) =
             X509Certificate::from_der(leaf).map_err(|why| format!("the client certificate cannot be read: {why}"))?;
         user(certificate.subject(), leaf)
@@ -62,10 +93,7 @@ impl X509 {
 }
 
 fn user(subject: &X509Name<'_>, leaf: &CertificateDer<'_>) -> Result<Option<User>, String> {
-    let Some(name) = subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).last().filter(|cn| !cn.is_empty())
-    else {
-        return Ok(None);
-    };
+    let Some(name) = common_name(subject) else { return Ok(None) };
     let mut uids = subject.iter_attributes().filter(|part| part.attr_type().to_id_string() == UID_OID);
     let uid = uids.next().map(|uid| uid.as_str().unwrap_or_default().to_owned());
     if uids.next().is_some() || uid.as_deref() == Some("") {
@@ -85,7 +113,7 @@ fn user(subject: &X509Name<'_>, leaf: &CertificateDer<'_>) -> Result<Option<User
 
 #[async_trait]
 impl Authenticator for X509 {
-    async fn request(&self, credentials: &Credentials<'_>) -> Outcome {
+    async fn request(&self, credentials: &Credentials<'_>, _: Option<&str>) -> Outcome {
         let Some((leaf, rest)) = credentials.client_certs.split_first() else { return Outcome::None };
         let mut hash = Sha256::new();
         for der in credentials.client_certs {

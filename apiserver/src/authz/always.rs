@@ -1,6 +1,6 @@
 //! `AlwaysAllow` and `AlwaysDeny`, for tests and for delegation to something in front. Neither looks at the request.
 
-use super::{Attributes, Authorizer, Decision, Settings, UserRules, rbac};
+use super::{Attributes, Authorizer, Decision, Entry, Settings, UserRules, rbac};
 use crate::authn::User;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use std::sync::Arc;
 struct AlwaysAllow;
 struct AlwaysDeny;
 
-pub(super) fn allow(_: &Settings) -> Arc<dyn Authorizer> {
-    Arc::new(AlwaysAllow)
+#[allow(clippy::unnecessary_wraps, reason = "the table's signature")]
+pub(super) fn allow(_: &Entry, _: &Settings) -> Result<Arc<dyn Authorizer>, String> {
+    Ok(Arc::new(AlwaysAllow))
 }
 
-pub(super) fn deny(_: &Settings) -> Arc<dyn Authorizer> {
-    Arc::new(AlwaysDeny)
+#[allow(clippy::unnecessary_wraps, reason = "the table's signature")]
+pub(super) fn deny(_: &Entry, _: &Settings) -> Result<Arc<dyn Authorizer>, String> {
+    Ok(Arc::new(AlwaysDeny))
 }
 
 #[async_trait]

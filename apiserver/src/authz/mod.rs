@@ -4,15 +4,24 @@
 //! allows is forbidden, with the sentence of [`forbidden`]. This module knows nothing of HTTP and never changes state.
 
 use crate::authn::User;
+use api::selector::{FieldSelector, FieldTerm, LabelSelector, Operator};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use std::fmt;
 use std::sync::Arc;
+use storage::clock::Clock;
 
+mod abac;
 mod always;
 pub mod bootstrap;
+pub mod configuration;
 mod node;
 pub mod rbac;
+mod webhook;
+
+pub use configuration::{Entry, WebhookEntry};
+pub use node::Objects;
 
 /// The group whose members pass every authorizer.
 pub const MASTERS: &str = "system:masters";
@@ -32,6 +41,59 @@ pub struct ResourceAttributes {
     pub namespace: String,
     /// Object name, or empty for collections and creation.
     pub name: String,
+    /// What a collection is narrowed to by fields; empty where that cannot be told.
+    pub fields: Vec<Requirement>,
+    /// What a collection is narrowed to by labels.
+    pub labels: Vec<Requirement>,
+}
+
+/// A part of a selector. All parts hold together, so that one that is left out only widens the question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirement {
+    /// Field or label.
+    pub key: String,
+    /// `In`, `NotIn`, and for labels `Exists` and `DoesNotExist`.
+    pub operator: String,
+    /// Of `In` and `NotIn`.
+    pub values: Vec<String>,
+}
+
+impl ResourceAttributes {
+    /// The collection is narrowed to objects whose field has this value.
+    #[must_use]
+    pub fn selects(&self, field: &str, value: &str) -> bool {
+        let one = |part: &Requirement| part.operator == "In" && part.key == field && part.values == [value];
+        self.fields.iter().any(one)
+    }
+
+    /// What `fieldSelector` and `labelSelector` narrow the collection to; texts that are no selectors narrow nothing.
+    #[must_use]
+    pub fn narrowed(mut self, fields: Option<&str>, labels: Option<&str>) -> Self {
+        if let Some(selector) = fields.and_then(|text| FieldSelector::parse(text).ok()) {
+            let part = |term: &FieldTerm| Requirement {
+                key: term.field.clone(),
+                operator: if term.equal { "In" } else { "NotIn" }.to_owned(),
+                values: vec![term.value.clone()],
+            };
+            self.fields = selector.terms().iter().map(part).collect();
+        }
+        if let Some(selector) = labels.and_then(|text| LabelSelector::parse(text).ok()) {
+            self.labels = selector.requirements().iter().filter_map(label_part).collect();
+        }
+        self
+    }
+}
+
+/// Comparisons of numbers have no word in the API of authorization.
+fn label_part(part: &api::selector::Requirement) -> Option<Requirement> {
+    let operator = match part.operator {
+        Operator::Equals | Operator::DoubleEquals | Operator::In => "In",
+        Operator::NotEquals | Operator::NotIn => "NotIn",
+        Operator::Exists => "Exists",
+        Operator::DoesNotExist => "DoesNotExist",
+        _ => return None,
+    };
+    Some(Requirement { key: part.key.clone(), operator: operator.to_owned(), values: part.values.clone() })
 }
 
 /// A question to the authorizers.
@@ -94,13 +156,25 @@ pub struct Settings {
     pub rbac: Arc<rbac::Rbac>,
     /// `--feature-gates`: some rules are there only with theirs.
     pub gates: api::features::Gates,
+    /// The objects among which nodes have theirs.
+    pub objects: Arc<dyn Objects>,
+    /// Content of `--authorization-policy-file`.
+    pub abac_policy: Option<String>,
+    /// For how long verdicts are kept.
+    pub clock: Arc<dyn Clock>,
 }
 
-type Build = fn(&Settings) -> Arc<dyn Authorizer>;
+type Build = fn(&Entry, &Settings) -> Result<Arc<dyn Authorizer>, String>;
 
 /// All authorizers by their name in `--authorization-mode`. One more is one file and one line.
-const TABLE: &[(&str, Build)] =
-    &[("Node", node::build), ("RBAC", rbac::build), ("AlwaysAllow", always::allow), ("AlwaysDeny", always::deny)];
+const TABLE: &[(&str, Build)] = &[
+    ("Node", node::build),
+    ("RBAC", rbac::build),
+    ("ABAC", abac::build),
+    ("Webhook", webhook::build),
+    ("AlwaysAllow", always::allow),
+    ("AlwaysDeny", always::deny),
+];
 
 /// `--authorization-mode` where the flag is not given.
 pub const DEFAULT_MODES: &[&str] = &["Node", "RBAC"];
@@ -117,36 +191,54 @@ pub enum ModeError {
     /// No mode at all.
     #[error("at least one authorization-mode must be passed")]
     Nothing,
+    /// The file of `--authorization-config` is unusable.
+    #[error("--authorization-config: {0}")]
+    File(String),
+    /// An authorizer cannot be made.
+    #[error("authorizer {0}: {1}")]
+    Unusable(String, String),
 }
 
-/// The authorizers that the flag named, in its order.
-#[derive(Clone)]
+type Row = Vec<(String, Arc<dyn Authorizer>)>;
+
+/// The authorizers that flag or file named, in their order.
 pub struct Authorizers {
-    active: Vec<(&'static str, Arc<dyn Authorizer>)>,
+    active: ArcSwap<Row>,
 }
 
 impl fmt::Debug for Authorizers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.active.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.active.load().iter().map(|(name, _)| name)).finish()
     }
 }
 
+/// What `--authorization-mode` names, as entries; `webhook` is that of the `--authorization-webhook-*` flags.
+#[must_use]
+pub fn by_modes(modes: &[impl AsRef<str>], webhook: Option<&WebhookEntry>) -> Vec<Entry> {
+    let entry = |mode: &str| Entry {
+        kind: mode.to_owned(),
+        name: mode.to_ascii_lowercase(),
+        webhook: webhook.filter(|_| mode == "Webhook").cloned(),
+    };
+    modes.iter().map(|mode| entry(mode.as_ref())).collect()
+}
+
 impl Authorizers {
-    /// The authorizers that `modes` name.
+    /// The authorizers of these entries.
     ///
     /// # Errors
-    /// When a mode is unknown or repeated, or there is none.
-    pub fn new(modes: &[impl AsRef<str>], settings: &Settings) -> Result<Self, ModeError> {
-        let mut active: Vec<(&'static str, Arc<dyn Authorizer>)> = Vec::new();
-        for mode in modes.iter().map(AsRef::as_ref) {
-            let entry = TABLE.iter().find(|(name, _)| *name == mode);
-            let (name, build) = entry.ok_or_else(|| ModeError::Unknown(mode.to_owned()))?;
-            if active.iter().any(|(other, _)| other == name) {
-                return Err(ModeError::Twice(mode.to_owned()));
-            }
-            active.push((name, build(settings)));
-        }
-        if active.is_empty() { Err(ModeError::Nothing) } else { Ok(Self { active }) }
+    /// When a type is unknown, one is repeated that may not be, one cannot be made, or there is none.
+    pub fn new(entries: &[Entry], settings: &Settings) -> Result<Self, ModeError> {
+        Ok(Self { active: ArcSwap::from_pointee(row(entries, settings)?) })
+    }
+
+    /// Puts the authorizers of these entries in the place of those that are there.
+    ///
+    /// # Errors
+    /// As [`Authorizers::new`]; nothing changes then.
+    pub fn replace(&self, entries: &[Entry], settings: &Settings) -> Result<(), ModeError> {
+        self.active.store(Arc::new(row(entries, settings)?));
+        Ok(())
     }
 
     /// The first yes or no, else no opinion with all reasons.
@@ -155,7 +247,8 @@ impl Authorizers {
             return Decision::Allow(String::new());
         }
         let mut reasons = Vec::new();
-        for (_, authorizer) in &self.active {
+        let active = self.active.load_full();
+        for (_, authorizer) in active.iter() {
             match authorizer.authorize(attributes).await {
                 Decision::NoOpinion(reason) if reason.is_empty() => {}
                 Decision::NoOpinion(reason) => reasons.push(reason),
@@ -172,7 +265,7 @@ impl Authorizers {
         if user.is_in(MASTERS) {
             all.rules.extend(rbac::everything());
         }
-        for (_, authorizer) in &self.active {
+        for (_, authorizer) in self.active.load().iter() {
             let rules = authorizer.rules_for(user, namespace);
             all.rules.extend(rules.rules);
             all.incomplete |= rules.incomplete;
@@ -180,6 +273,22 @@ impl Authorizers {
         }
         all
     }
+}
+
+fn row(entries: &[Entry], settings: &Settings) -> Result<Row, ModeError> {
+    let mut active: Row = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for entry in entries {
+        let found = TABLE.iter().find(|(name, _)| *name == entry.kind);
+        let (name, build) = found.ok_or_else(|| ModeError::Unknown(entry.kind.clone()))?;
+        // Of webhooks there may be several, each with its name.
+        if !seen.insert(if *name == "Webhook" { entry.name.as_str() } else { name }) {
+            return Err(ModeError::Twice(entry.kind.clone()));
+        }
+        let made = build(entry, settings).map_err(|why| ModeError::Unusable(entry.kind.clone(), why))?;
+        active.push((entry.name.clone(), made));
+    }
+    if active.is_empty() { Err(ModeError::Nothing) } else { Ok(active) }
 }
 
 /// The message of the `Forbidden` status for a request that nobody allowed, with the authorizers' reason behind it.
@@ -244,5 +353,7 @@ fn sanitized(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+#[cfg(test)]
+mod coverage;
 #[cfg(test)]
 mod tests;

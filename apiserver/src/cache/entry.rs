@@ -9,6 +9,11 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+const METADATA: &[u8] = b"\"metadata\":{";
+const UID: &[u8] = b"\"uid\":\"";
+const CREATED: &[u8] = b"\"creationTimestamp\":\"";
+const DELETED: &[u8] = b"\",\"deletionTimestamp\":\"";
+
 /// Place of an object within its kind; ordered as lists are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -130,6 +135,25 @@ impl Entry {
         encoded(self.kind.map(|_| kind), &value)
     }
 
+    /// `metadata.uid` and `metadata.deletionTimestamp` out of the bytes, without reading what lies behind them. `None` where they do
+    /// not begin as our encoder writes native kinds.
+    #[must_use]
+    pub fn identity(&self) -> Option<(&str, Option<&str>)> {
+        let text = |from: usize| {
+            let rest = self.json.get(from..)?;
+            let end = rest.iter().position(|byte| *byte == b'"')?;
+            Some((std::str::from_utf8(rest.get(..end)?).ok()?, from + end))
+        };
+        let meta = find(&self.json, METADATA, 0)? + METADATA.len();
+        let (uid, end) = text(find(&self.json, UID, meta)? + UID.len())?;
+        // Version and generation stand between, both numbers.
+        let (_, end) = text(find(&self.json, CREATED, end)? + CREATED.len())?;
+        match self.json.get(end..)?.strip_prefix(DELETED) {
+            Some(_) => Some((uid, Some(text(end + DELETED.len())?.0))),
+            None => Some((uid, None)),
+        }
+    }
+
     /// The value of a field that `fieldSelector` names; `None` when the kind does not offer it.
     #[must_use]
     pub fn field(&self, kind: &Kind, name: &str) -> Option<&str> {
@@ -164,8 +188,6 @@ fn encoded(kind: Option<&Kind>, value: &Value) -> Bytes {
 /// The bytes come from our own encoder: `metadata` is the first object in them, and the fields before `uid` (names and
 /// namespace) cannot hold a quotation mark.
 fn splice(stored: &Bytes, revision: u64) -> Bytes {
-    const METADATA: &[u8] = b"\"metadata\":{";
-    const UID: &[u8] = b"\"uid\":\"";
     let position = find(stored, METADATA, 0).and_then(|meta| {
         let uid = find(stored, UID, meta + METADATA.len())? + UID.len();
         Some(find(stored, b"\"", uid)? + 1)
@@ -204,7 +226,22 @@ mod tests {
             std::str::from_utf8(&entry.json).unwrap(),
             r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","uid":"u-1","resourceVersion":"42","labels":{"a":"b"}},"data":{"uid":"x"}}"#
         );
+        assert_eq!(entry.identity(), None, "it was never created");
         assert_eq!(entry.field(kind, "metadata.name"), Some("a"));
         assert_eq!(entry.labels["a"], "b");
+    }
+
+    #[test]
+    fn who_it_is_stands_at_its_head() {
+        let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
+        let check = |more: &str, want: Option<&str>| {
+            let stored = format!(
+                r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"a","namespace":"ns","uid":"u-1","generation":3,"creationTimestamp":"2026-01-01T00:00:00Z"{more},"labels":{{"a":"b"}}}},"data":{{"deletionTimestamp":"x"}}}}"#
+            );
+            let entry = Entry::new(kind, &storage::store::Key::new("configmaps", "ns", "a"), 42, &Bytes::from(stored));
+            assert_eq!(entry.identity(), Some(("u-1", want)));
+        };
+        check("", None);
+        check(r#","deletionTimestamp":"2026-01-02T00:00:00Z","deletionGracePeriodSeconds":0"#, Some("2026-01-02T00:00:00Z"));
     }
 }

@@ -137,7 +137,7 @@ fn provider(entry: &Value) -> Result<Provider, String> {
 }
 
 /// A duration as Go writes it, such as `1m30.5s`, in nanoseconds.
-fn nanoseconds(text: &str) -> Result<i64, String> {
+pub(crate) fn nanoseconds(text: &str) -> Result<i64, String> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

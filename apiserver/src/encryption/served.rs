@@ -4,46 +4,12 @@ use super::service::{Vault, provider, socket};
 use super::*;
 use crate::authn::User;
 use crate::server::{Config, Running, serve};
-use crate::transport::Identity;
 use kube::client::Body;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use storage::clock::SystemClock;
 
 fn config(encryption: &Arc<Encryption>, unsafe_deletion: bool) -> Config {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-    Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        identity: Identity { certificates: certificate.pem(), key: key.serialize_pem() },
-        client_ca: None,
-        token_file: None,
-        anonymous: false,
-        authorization_modes: vec!["RBAC".to_owned()],
-        issuers: vec!["https://kubernetes.default.svc".to_owned()],
-        audiences: Vec::new(),
-        signing_key: rcgen::KeyPair::generate().unwrap().serialize_pem(),
-        verify_keys: Vec::new(),
-        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
-        node_ports: (30000, 32767),
-        event_ttl: Duration::from_secs(3600),
-        history: Duration::from_secs(3600),
-        max_in_flight: 1000,
-        enable_admission: Vec::new(),
-        disable_admission: vec!["ServiceAccount".to_owned()],
-        kubelet_client: None,
-        kubelet_ca: None,
-        front_proxy: None,
-        controller_roles: Vec::new(),
-        workers: 1,
-        encryption: Arc::clone(encryption),
-        unsafe_deletion,
-        gates: api::features::Gates::default(),
-        served: api::served::Served::default(),
-        version: "v1.36.0".to_owned(),
-    }
+    Config { unsafe_deletion, ..crate::testing::config(encryption) }
 }
 
 /// A server that is not set up yet.

@@ -92,6 +92,7 @@ pub async fn unmet(server: &Server, permit: &Permit, target: &Target, demands: V
                     subresource: subresource.to_owned(),
                     namespace,
                     name,
+                    ..ResourceAttributes::default()
                 };
                 let questions = verbs.into_iter().map(|verb| Attributes {
                     user: permit.user().clone(),

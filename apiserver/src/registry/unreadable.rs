@@ -99,6 +99,7 @@ pub async fn authorize(server: &Server, permit: &Permit, target: &Target) -> Res
             subresource: String::new(),
             namespace: target.namespace.clone(),
             name: target.name.clone(),
+            ..ResourceAttributes::default()
         }),
         path: String::new(),
     };

@@ -66,13 +66,17 @@ pub fn attributes(user: &User, info: &RequestInfo, path: &str) -> Attributes {
     Attributes {
         user: user.clone(),
         verb: info.verb.clone(),
-        resource: info.is_resource.then(|| ResourceAttributes {
-            group: info.group.clone(),
-            version: info.version.clone(),
-            resource: info.resource.clone(),
-            subresource: info.subresource.clone(),
-            namespace: info.namespace.clone(),
-            name: info.name.clone(),
+        resource: info.is_resource.then(|| {
+            let resource = ResourceAttributes {
+                group: info.group.clone(),
+                version: info.version.clone(),
+                resource: info.resource.clone(),
+                subresource: info.subresource.clone(),
+                namespace: info.namespace.clone(),
+                name: info.name.clone(),
+                ..ResourceAttributes::default()
+            };
+            resource.narrowed(info.field_selector.as_deref(), info.label_selector.as_deref())
         }),
         path: path.to_owned(),
     }

@@ -4,7 +4,7 @@
 
 use super::received::Received;
 use crate::answer::Failure;
-use crate::authn::{Credentials, Outcome, User};
+use crate::authn::{Authenticators, Credentials, Outcome, User};
 use crate::server::Server;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use api::status::Status;
@@ -39,6 +39,15 @@ fn forget_credentials(headers: &mut HeaderMap) {
     }
 }
 
+/// Headers in which a front proxy names the user.
+fn named_by_proxy(authn: &Authenticators, received: &Received) -> Vec<(String, String)> {
+    if !authn.is_proxied() {
+        return Vec::new();
+    }
+    let own = received.headers.iter().filter(|(name, _)| authn.reads(name.as_str()));
+    own.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+}
+
 /// Stage 2.
 ///
 /// # Errors
@@ -50,15 +59,22 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
     }
     let protocols = received.header(PROTOCOLS).unwrap_or_default();
     let in_protocol = protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix(BEARER));
+    let authn = server.authn.load_full();
+    let proxied = named_by_proxy(&authn, &received);
     let credentials = Credentials {
         client_certs: &received.peer.certificates,
         authorization: received.header("authorization"),
         websocket_protocol_token: in_protocol,
+        headers: &proxied,
+        path: &received.path,
         now: server.now(),
     };
-    match server.authn.authenticate(&credentials).await {
+    match authn.authenticate(&credentials).await {
         Outcome::User(user) => {
             forget_credentials(&mut received.headers);
+            for (name, _) in &proxied {
+                received.headers.remove(name.as_str());
+            }
             Ok(Identified { received, user })
         }
         Outcome::None => Err(Failure::Status(Status::unauthorized())),

@@ -54,6 +54,7 @@ pub async fn impersonate(server: &Server, audited: Audited) -> Result<Acting, Fa
                 subresource: subresource.to_owned(),
                 namespace: namespace.to_owned(),
                 name: object.to_owned(),
+                ..ResourceAttributes::default()
             }),
             path: String::new(),
         };

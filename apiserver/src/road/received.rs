@@ -64,6 +64,10 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for `proxy`.
     pub rest: Vec<String>,
+    /// `fieldSelector` of a collection, as written.
+    pub field_selector: Option<String>,
+    /// `labelSelector` of a collection, as written.
+    pub label_selector: Option<String>,
 }
 
 impl RequestInfo {
@@ -138,6 +142,11 @@ impl RequestInfo {
             }
         } else if info.verb == "get" && watching {
             info.verb = "watch".to_owned();
+        }
+        if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+            let given = |name: &str| query.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
+            info.field_selector = given("fieldSelector");
+            info.label_selector = given("labelSelector");
         }
         info
     }

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::sync::Arc;
 
 /// A certificate chain and its key, PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Leaf first.
     pub certificates: String,
@@ -27,6 +27,76 @@ pub struct TlsSettings {
     pub identity: Identity,
     /// Authorities named to clients in the handshake, PEM.
     pub client_ca: Option<String>,
+    /// What is spoken.
+    pub options: TlsOptions,
+}
+
+/// What is spoken on the secure port.
+#[derive(Clone, Debug, Default)]
+pub struct TlsOptions {
+    /// `--tls-min-version`: `VersionTLS10` to `VersionTLS13`; empty for the default. Nothing below 1.2 is spoken, whatever it says.
+    pub min_version: String,
+    /// `--tls-cipher-suites`, by their names in Go; empty for the default. Suites of TLS 1.3 are always there.
+    pub cipher_suites: Vec<String>,
+}
+
+/// Names of suites that Go knows and nobody should speak any more: left out with a warning.
+const OLD_SUITES: [&str; 15] = [
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+];
+
+impl TlsOptions {
+    fn versions(&self) -> Result<&'static [&'static rustls::SupportedProtocolVersion], TlsError> {
+        const BOTH: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
+        const NEW: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+        match self.min_version.as_str() {
+            "" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => Ok(BOTH),
+            "VersionTLS13" => Ok(NEW),
+            other => Err(TlsError::Option(format!(
+                "unknown tls version {other:?}: --tls-min-version is VersionTLS10, VersionTLS11, VersionTLS12 or VersionTLS13"
+            ))),
+        }
+    }
+
+    /// The provider with the suites that are asked for.
+    fn provider(&self) -> Result<CryptoProvider, TlsError> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if self.cipher_suites.is_empty() {
+            return Ok(provider);
+        }
+        // Go's names of TLS 1.3 have no version in them, and one suite has two names.
+        let named = |suite: &rustls::SupportedCipherSuite| -> Vec<String> {
+            let name = format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+            let short = name.strip_suffix("_POLY1305_SHA256").map(|name| format!("{name}_POLY1305"));
+            std::iter::once(name).chain(short).collect()
+        };
+        for wanted in &self.cipher_suites {
+            let known = provider.cipher_suites.iter().any(|suite| named(suite).contains(wanted));
+            if OLD_SUITES.contains(&wanted.as_str()) {
+                tracing::warn!(wanted, "this cipher suite of --tls-cipher-suites is not spoken");
+            } else if !known {
+                return Err(TlsError::Option(format!("Cipher suite {wanted} not supported or doesn't exist")));
+            }
+        }
+        provider.cipher_suites.retain(|suite| {
+            suite.tls13().is_some() || named(suite).iter().any(|name| self.cipher_suites.contains(name))
+        });
+        Ok(provider)
+    }
 }
 
 /// Why TLS could not be set up.
@@ -41,17 +111,20 @@ pub enum TlsError {
         #[source]
         source: rustls_pki_types::pem::Error,
     },
+    /// A flag cannot be honoured.
+    #[error("{0}")]
+    Option(String),
     /// Key and certificate do not fit, or rustls refuses them.
     #[error("the serving certificate is unusable")]
     Rustls(#[from] rustls::Error),
 }
 
-/// A configuration for TLS 1.2 and 1.3 with h2 and http/1.1.
+/// A configuration for TLS with h2 and http/1.1.
 ///
 /// # Errors
-/// When a PEM text cannot be read or the key does not belong to the certificate.
+/// When a PEM text cannot be read, the key does not belong to the certificate, or a flag names what there is not.
 pub fn server_config(settings: &TlsSettings) -> Result<rustls::ServerConfig, TlsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(settings.options.provider()?);
     let chain = certificates(&settings.identity.certificates, "serving certificate")?;
     let key = PrivateKeyDer::from_pem_slice(settings.identity.key.as_bytes())
         .map_err(|source| TlsError::Pem { what: "serving key", source })?;
@@ -64,7 +137,7 @@ pub fn server_config(settings: &TlsSettings) -> Result<rustls::ServerConfig, Tls
     };
     let verifier = Arc::new(AskOnly { hints, provider: Arc::clone(&provider) });
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(settings.options.versions()?)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -84,30 +157,37 @@ pub fn client_config(identity: Option<&Identity>, authority: Option<&str>) -> Re
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-    match identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some(identity) => {
-            let chain = certificates(&identity.certificates, "kubelet client certificate")?;
-            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())
-                .map_err(|source| TlsError::Pem { what: "kubelet client key", source })?;
-            Ok(builder.with_client_auth_cert(chain, key)?)
-        }
-    }
+    with_identity(builder, identity)
 }
 
-/// For a backend that the client of `proxy` names: whatever certificate it shows, as upstream. The connection is
-/// encrypted and its handshake proves the key, but nobody vouches for who answers; no credentials of ours go with it.
+/// Completes the settings of a client with its certificate, if it has one.
 ///
 /// # Errors
-/// When the library offers no protocol version.
-pub fn unjudged_client_config() -> Result<rustls::ClientConfig, TlsError> {
+/// When a PEM text cannot be read or the key does not belong to the certificate.
+pub fn with_identity(
+    builder: rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>,
+    identity: Option<&Identity>,
+) -> Result<rustls::ClientConfig, TlsError> {
+    let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(&identity.certificates, "client certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())
+        .map_err(|source| TlsError::Pem { what: "client key", source })?;
+    Ok(builder.with_client_auth_cert(chain, key)?)
+}
+
+/// For a backend that the client of `proxy` names, or a webhook whose kubeconfig says so: whatever certificate it shows, as
+/// upstream. The connection is encrypted and its handshake proves the key, but nobody vouches for who answers.
+///
+/// # Errors
+/// When the library offers no protocol version, or the identity cannot be used.
+pub fn unjudged_client_config(identity: Option<&Identity>) -> Result<rustls::ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(AnyServer { provider: provider.clone() });
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(verifier);
+    with_identity(builder, identity)
 }
 
 /// Takes any server certificate; see [`unjudged_client_config`].
@@ -217,5 +297,34 @@ impl ClientCertVerifier for AskOnly {
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_and_versions_by_their_names_in_go() {
+        let check = |min: &str, suites: &[&str], want: Result<(usize, usize), &str>| {
+            let cipher_suites = suites.iter().map(|name| (*name).to_owned()).collect();
+            let options = TlsOptions { min_version: min.to_owned(), cipher_suites };
+            let got = options.versions().and_then(|versions| {
+                let old = options.provider()?.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).count();
+                Ok((versions.len(), old))
+            });
+            match (got, want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want, "{min} {suites:?}"),
+                (Err(got), Err(want)) => assert!(got.to_string().contains(want), "{got}"),
+                (got, want) => panic!("{got:?}, not {want:?}"),
+            }
+        };
+        check("", &[], Ok((2, 6)));
+        check("VersionTLS10", &[], Ok((2, 6)));
+        check("VersionTLS13", &[], Ok((1, 6)));
+        check("TLS1.3", &[], Err("unknown tls version"));
+        check("", &["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"], Ok((2, 1)));
+        check("", &["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "TLS_RSA_WITH_AES_128_CBC_SHA"], Ok((2, 1)));
+        check("", &["TLS_MAGIC"], Err("Cipher suite TLS_MAGIC not supported or doesn't exist"));
     }
 }

@@ -271,7 +271,7 @@ where
             return exchange(TokioIo::new(tcp), request).await.map_err(|error| unreachable(error.to_string()).into());
         }
         Wire::Kubelet => client_config(server.config.kubelet_client.as_ref(), server.config.kubelet_ca.as_deref()),
-        Wire::Unjudged => unjudged_client_config(),
+        Wire::Unjudged => unjudged_client_config(None),
     };
     let config = config.map_err(|error| unreachable(error.to_string()))?;
     let name = rustls_pki_types::ServerName::try_from(backend.host.trim_matches(['[', ']']).to_owned())

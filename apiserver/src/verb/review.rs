@@ -5,7 +5,7 @@
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::User;
-use crate::authz::{Attributes, Decision, ResourceAttributes};
+use crate::authz::{Attributes, Decision, Requirement, ResourceAttributes};
 use crate::registry::admitted;
 use crate::server::Server;
 use api::status::Status;
@@ -64,7 +64,7 @@ fn user_value(user: &User) -> Value {
 
 async fn token(server: &Server, review: &Value) -> Result<Value, Failure> {
     let audiences = strings(review, "spec.audiences");
-    let outcome = server.authn.token(value::text(review, "spec.token"), &audiences, server.now()).await;
+    let outcome = server.authn.load_full().token(value::text(review, "spec.token"), &audiences, server.now()).await;
     Ok(match outcome {
         Ok(Some(accepted)) => {
             json!({"authenticated": true, "user": user_value(&accepted.user), "audiences": accepted.audiences})
@@ -78,6 +78,35 @@ async fn who_am_i(call: &Call) -> Result<Value, Failure> {
     Ok(json!({"userInfo": user_value(call.authorized.permit.user())}))
 }
 
+/// With the selectors that a review names, each written whole or taken apart. Parts of an unknown kind narrow nothing.
+fn narrowed(review: &Value, resource: ResourceAttributes) -> ResourceAttributes {
+    let raw = |field: &str| {
+        let text = value::text(review, &format!("spec.resourceAttributes.{field}.rawSelector"));
+        Some(text).filter(|text| !text.is_empty())
+    };
+    let parts = |field: &str| -> Vec<Requirement> {
+        let known = |part: &&Value| {
+            let values = value::items(part, "values").is_empty();
+            match value::text(part, "operator") {
+                "In" | "NotIn" => !values,
+                "Exists" | "DoesNotExist" => values,
+                _ => false,
+            }
+        };
+        let parts = value::items(review, &format!("spec.resourceAttributes.{field}.requirements")).iter().filter(known);
+        let part = |part: &Value| Requirement {
+            key: value::text(part, "key").to_owned(),
+            operator: value::text(part, "operator").to_owned(),
+            values: strings(part, "values"),
+        };
+        parts.map(part).collect()
+    };
+    let mut resource = resource.narrowed(raw("fieldSelector"), raw("labelSelector"));
+    resource.fields.extend(parts("fieldSelector"));
+    resource.labels.extend(parts("labelSelector"));
+    resource
+}
+
 /// What a review's `spec` asks.
 fn question(review: &Value, user: User) -> Attributes {
     let text = |path: &str| value::text(review, path).to_owned();
@@ -86,14 +115,18 @@ fn question(review: &Value, user: User) -> Attributes {
         return Attributes {
             user,
             verb: at("verb"),
-            resource: Some(ResourceAttributes {
-                group: at("group"),
-                version: at("version"),
-                resource: at("resource"),
-                subresource: at("subresource"),
-                namespace: at("namespace"),
-                name: at("name"),
-            }),
+            resource: Some(narrowed(
+                review,
+                ResourceAttributes {
+                    group: at("group"),
+                    version: at("version"),
+                    resource: at("resource"),
+                    subresource: at("subresource"),
+                    namespace: at("namespace"),
+                    name: at("name"),
+                    ..ResourceAttributes::default()
+                },
+            )),
             path: String::new(),
         };
     }

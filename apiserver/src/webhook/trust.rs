@@ -2,6 +2,7 @@
 //!
 //! Never speaks. A certificate that is itself among the authorities is believed too, as Go believes it.
 
+use crate::transport::{Identity, with_identity};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::server::ParsedCertificate;
@@ -18,11 +19,11 @@ const OF_MACHINE: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Settings for HTTP/1.1 over TLS; `authorities` is PEM, and empty for the machine's.
+/// Settings for HTTP/1.1 over TLS; `authorities` is PEM, and empty for the machine's. `identity` is shown to who asks for one.
 ///
 /// # Errors
-/// When no authority can be read.
-pub(crate) fn client_config(authorities: &str) -> Result<rustls::ClientConfig, String> {
+/// When no authority can be read, or the identity cannot be used.
+pub(crate) fn client_config(authorities: &str, identity: Option<&Identity>) -> Result<rustls::ClientConfig, String> {
     let own = !authorities.is_empty();
     let pem = if own {
         authorities.as_bytes().to_vec()
@@ -45,12 +46,13 @@ pub(crate) fn client_config(authorities: &str) -> Result<rustls::ClientConfig, S
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     if roots.is_empty() {
-        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+        return with_identity(builder.with_root_certificates(roots), identity).map_err(|error| error.to_string());
     }
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
     let inner = inner.map_err(|error| error.to_string())?;
     let verifier = Arc::new(Verifier { inner, given });
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    with_identity(builder, identity).map_err(|error| error.to_string())
 }
 
 /// As webpki, but an authority may also serve.

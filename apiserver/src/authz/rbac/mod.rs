@@ -11,7 +11,7 @@ mod matching;
 pub use cover::{aggregate, covers, escalation};
 pub use matching::allows;
 
-use super::{Attributes, Authorizer, Decision, ResourceAttributes, Settings, UserRules, quoted};
+use super::{Attributes, Authorizer, Decision, Entry, ResourceAttributes, Settings, UserRules, quoted};
 use crate::authn::User;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -44,8 +44,9 @@ pub struct Rbac {
     rebuilding: Mutex<()>,
 }
 
-pub(super) fn build(settings: &Settings) -> Arc<dyn Authorizer> {
-    Arc::clone(&settings.rbac) as Arc<dyn Authorizer>
+#[allow(clippy::unnecessary_wraps, reason = "the table's signature")]
+pub(super) fn build(_: &Entry, settings: &Settings) -> Result<Arc<dyn Authorizer>, String> {
+    Ok(Arc::clone(&settings.rbac) as Arc<dyn Authorizer>)
 }
 
 /// The rules of `cluster-admin`: every verb on everything.
@@ -175,6 +176,7 @@ fn attributes(user: &User, verb: &str, resource: &str, namespace: &str, name: &s
             subresource: String::new(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
+            ..ResourceAttributes::default()
         }),
         path: String::new(),
     }

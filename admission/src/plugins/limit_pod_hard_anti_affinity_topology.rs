@@ -1,0 +1,36 @@
+//! `LimitPodHardAntiAffinityTopology`: a pod keeps others off its node at most, never off a zone.
+
+use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::value;
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// See the file.
+pub struct LimitPodHardAntiAffinityTopology;
+
+pub(crate) static PLUGIN: LimitPodHardAntiAffinityTopology = LimitPodHardAntiAffinityTopology;
+
+#[async_trait]
+impl Plugin for LimitPodHardAntiAffinityTopology {
+    fn name(&self) -> &'static str {
+        "LimitPodHardAntiAffinityTopology"
+    }
+
+    fn by_default(&self) -> bool {
+        false
+    }
+
+    async fn validate(&self, request: &Request<'_>, pod: &Value, _: &dyn Lookup) -> Result<(), Refusal> {
+        const TERMS: &str = "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+        if !request.is_open() || !request.is("pods", "") {
+            return Ok(());
+        }
+        let other = value::items(pod, TERMS).iter().map(|term| value::text(term, "topologyKey"));
+        match other.filter(|key| *key != "kubernetes.io/hostname").next() {
+            None => Ok(()),
+            Some(key) => Err(request.forbidden(&format!(
+                "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key kubernetes.io/hostname is allowed"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `NamespaceExists`: refuses writes to namespaces that are not there. `NamespaceLifecycle` does the same for creations.
+
+use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::status::{ResourceName, Status};
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// See the file.
+pub struct NamespaceExists;
+
+pub(crate) static PLUGIN: NamespaceExists = NamespaceExists;
+
+#[async_trait]
+impl Plugin for NamespaceExists {
+    fn name(&self) -> &'static str {
+        "NamespaceExists"
+    }
+
+    fn by_default(&self) -> bool {
+        false
+    }
+
+    async fn validate(&self, request: &Request<'_>, _: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        let own = request.kind.group.is_empty() && request.kind.plural == "namespaces";
+        if request.namespace.is_empty() || own || lookup.get("", "namespaces", "", request.namespace).await.is_some() {
+            return Ok(());
+        }
+        let resource = ResourceName { group: "", plural: "namespaces" };
+        Err(Refusal(Status::not_found(resource, request.namespace)))
+    }
+}

@@ -1,0 +1,97 @@
+//! `OwnerReferencesPermissionEnforcement`: who makes an object another one's must be able to delete it, and who keeps the owner from
+//! going must be able to set the owner's finalizers.
+
+use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request, Right};
+use api::value;
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// See the file.
+pub struct OwnerReferencesPermissionEnforcement;
+
+pub(crate) static PLUGIN: OwnerReferencesPermissionEnforcement = OwnerReferencesPermissionEnforcement;
+
+const OWNERS: &str = "metadata.ownerReferences";
+
+#[async_trait]
+impl Plugin for OwnerReferencesPermissionEnforcement {
+    fn name(&self) -> &'static str {
+        "OwnerReferencesPermissionEnforcement"
+    }
+
+    fn by_default(&self) -> bool {
+        false
+    }
+
+    async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        // A status cannot change owners.
+        let status = request.kind.group.is_empty() && request.kind.plural == "pods" && request.subresource == "status";
+        let (new, old) = (value::items(object, OWNERS), value::items(request.old, OWNERS));
+        if !request.is_open() || status || new == old {
+            return Ok(());
+        }
+        if request.operation != Operation::Create {
+            let delete = Right {
+                verb: "delete",
+                group: request.kind.group,
+                resource: request.kind.plural,
+                subresource: request.subresource,
+                namespace: request.namespace,
+                name: request.name,
+            };
+            if !lookup.may(request, delete).await {
+                return Err(request.forbidden("cannot set an ownerRef on a resource you can't delete: , <nil>"));
+            }
+        }
+        let blocking = newly_blocking(new, old);
+        let anything = Right { verb: "update", group: "*", resource: "*", subresource: "finalizers", namespace: "", name: "*" };
+        if blocking.is_empty() || lookup.may(request, anything).await {
+            return Ok(());
+        }
+        for owner in blocking {
+            let (version, kind) = (value::text(owner, "apiVersion"), value::text(owner, "kind"));
+            let (group, of_group) = version.split_once('/').unwrap_or(("", version));
+            let Some(found) = lookup.kind(group, of_group, kind) else {
+                return Err(request.forbidden(&format!(
+                    "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion {version} Kind {kind}: no matches for kind {kind:?} in version {version:?}"
+                )));
+            };
+            let finalize = Right {
+                verb: "update",
+                group: found.group,
+                resource: found.plural,
+                subresource: "finalizers",
+                namespace: if found.namespaced { request.namespace } else { "" },
+                name: value::text(owner, "name"),
+            };
+            if !lookup.may(request, finalize).await {
+                return Err(request.forbidden(
+                    "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// References that keep an owner from going and did not before.
+fn newly_blocking<'a>(new: &'a [Value], old: &[Value]) -> Vec<&'a Value> {
+    let blocks = |owner: &&Value| value::flag(owner, "blockOwnerDeletion");
+    let before: Vec<&str> = old.iter().filter(blocks).map(|owner| value::text(owner, "uid")).collect();
+    new.iter().filter(blocks).filter(|owner| !before.contains(&value::text(owner, "uid"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_begins_to_block() {
+        let owner = |uid: &str, blocks: bool| json!({"uid": uid, "blockOwnerDeletion": blocks});
+        let new = [owner("a", true), owner("b", true), owner("c", false)];
+        let old = [owner("a", true), owner("b", false)];
+        assert_eq!(newly_blocking(&new, &old), [&new[1]]);
+        assert_eq!(newly_blocking(&new, &[]).len(), 2);
+    }
+}

@@ -1,0 +1,67 @@
+//! `PersistentVolumeClaimResize`: a bound claim grows where its class lets it.
+
+use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::{quota, value};
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// See the file.
+pub struct PersistentVolumeClaimResize;
+
+pub(crate) static PLUGIN: PersistentVolumeClaimResize = PersistentVolumeClaimResize;
+
+#[async_trait]
+impl Plugin for PersistentVolumeClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
+    async fn validate(&self, request: &Request<'_>, claim: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        if request.operation != Operation::Update || !request.is("persistentvolumeclaims", "") || !grows(request.old, claim) {
+            return Ok(());
+        }
+        if value::text(request.old, "status.phase") != "Bound" {
+            return Err(request.forbidden("Only bound persistent volume claims can be expanded"));
+        }
+        let class = class(claim);
+        let found = match class {
+            "" => None,
+            name if name != self::class(request.old) => None,
+            name => lookup.get("storage.k8s.io", "storageclasses", "", name).await,
+        };
+        if found.is_some_and(|class| value::flag(&class, "allowVolumeExpansion")) {
+            return Ok(());
+        }
+        Err(request.forbidden(
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+        ))
+    }
+}
+
+fn class(claim: &Value) -> &str {
+    api::meta::annotation(claim, "volume.beta.kubernetes.io/storage-class")
+        .unwrap_or_else(|| value::text(claim, "spec.storageClassName"))
+}
+
+fn grows(old: &Value, new: &Value) -> bool {
+    let size = |claim| quota::amounts(claim, "spec.resources.requests").get("storage").copied();
+    match (size(old), size(new)) {
+        (Some(old), Some(new)) => new > old,
+        (None, Some(new)) => new.signum() > 0,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sizes() {
+        let claim = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
+        assert!(grows(&claim("1Gi"), &claim("1025Mi")));
+        assert!(!grows(&claim("1Gi"), &claim("1024Mi")));
+        assert!(!grows(&claim("1Gi"), &claim("1Mi")));
+    }
+}

@@ -1,0 +1,96 @@
+//! Whole API servers for tests, over a store in memory.
+
+use crate::authn::User;
+use crate::encryption::Encryption;
+use crate::server::{Config, Running};
+use crate::transport::Identity;
+use kube::client::Body;
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::clock::SystemClock;
+use storage::kv::Kv;
+use storage::sim::{Faults, Sim};
+use storage::store::Store;
+use tokio_util::sync::CancellationToken;
+
+/// A server on a port of its own, with RBAC.
+pub(crate) fn config(encryption: &Arc<Encryption>) -> Config {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    Config {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        identity: Identity { certificates: certificate.pem(), key: key.serialize_pem() },
+        client_ca: None,
+        token_file: None,
+        anonymous: Some(false),
+        authentication: crate::server::Authentication::default(),
+        tls: crate::transport::TlsOptions::default(),
+        material: None,
+        authorization_modes: vec!["RBAC".to_owned()],
+        authorization: crate::server::Authorization::default(),
+        issuers: vec!["https://kubernetes.default.svc".to_owned()],
+        audiences: Vec::new(),
+        signing_key: rcgen::KeyPair::generate().unwrap().serialize_pem(),
+        verify_keys: Vec::new(),
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        node_ports: (30000, 32767),
+        event_ttl: Duration::from_secs(3600),
+        history: Duration::from_secs(3600),
+        max_in_flight: 1000,
+        enable_admission: Vec::new(),
+        disable_admission: vec!["ServiceAccount".to_owned()],
+        admission_config: None,
+        kubelet_client: None,
+        kubelet_ca: None,
+        proxy_client: None,
+        controller_roles: Vec::new(),
+        workers: 1,
+        encryption: Arc::clone(encryption),
+        unsafe_deletion: false,
+        gates: api::features::Gates::default(),
+        served: api::served::Served::default(),
+        version: "v1.36.0".to_owned(),
+    }
+}
+
+/// A server that is set up.
+pub(crate) struct World {
+    pub(crate) running: Running,
+    stop: CancellationToken,
+}
+
+impl World {
+    /// Starts one with these changes to its configuration.
+    pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> World {
+        let encryption = Encryption::none();
+        let mut config = config(&encryption);
+        change(&mut config);
+        let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
+        let kv: Arc<dyn Kv> = Arc::new(Sim::new(1, Faults::NONE));
+        let store = Store::open_sealed(kv, clock.clone(), encryption).await.unwrap();
+        World { running: crate::start(config, store, clock, stop.clone()).await.unwrap(), stop }
+    }
+
+    /// Code and body of an answer, asked for as this user inside the process.
+    pub(crate) async fn ask(&self, user: &User, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+        let client = self.running.client(user.clone(), "test");
+        let answer = client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let code = answer.status().as_u16();
+        let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
