@@ -158,7 +158,8 @@ impl Configuration {
         if given.is_null() {
             return Ok(Configuration::default());
         }
-        let versions = ["v1", "v1beta1", "v1alpha1"].map(|version| format!("pod-security.admission.config.k8s.io/{version}"));
+        let versions =
+            ["v1", "v1beta1", "v1alpha1"].map(|version| format!("pod-security.admission.config.k8s.io/{version}"));
         if value::text(given, "kind") != "PodSecurityConfiguration"
             || !versions.iter().any(|version| version == value::text(given, "apiVersion"))
         {
@@ -218,23 +219,39 @@ mod tests {
             "restricted:v1.30 baseline:latest restricted:v1.30",
             0,
         );
-        check(json!({key("enforce"): "restricted", key("warn"): "baseline"}), "restricted:latest privileged:latest baseline:latest", 0);
+        check(
+            json!({key("enforce"): "restricted", key("warn"): "baseline"}),
+            "restricted:latest privileged:latest baseline:latest",
+            0,
+        );
         check(json!({key("enforce"): "strict"}), "restricted:latest privileged:latest privileged:latest", 1);
-        check(json!({key("warn"): "strict", key("warn-version"): "v2.0"}), "privileged:latest privileged:latest privileged:latest", 2);
+        check(
+            json!({key("warn"): "strict", key("warn-version"): "v2.0"}),
+            "privileged:latest privileged:latest privileged:latest",
+            2,
+        );
         check(json!({key("audit-version"): "v1.07"}), "privileged:latest privileged:latest privileged:latest", 1);
     }
 
     #[test]
     fn configurations() {
         let read = |defaults: Value, exemptions: Value| {
-            Configuration::read(&json!({"kind": "PodSecurityConfiguration", "apiVersion": "pod-security.admission.config.k8s.io/v1",
-                "defaults": defaults, "exemptions": exemptions}))
+            Configuration::read(
+                &json!({"kind": "PodSecurityConfiguration", "apiVersion": "pod-security.admission.config.k8s.io/v1",
+                "defaults": defaults, "exemptions": exemptions}),
+            )
         };
-        let good = read(json!({"enforce": "baseline", "warn-version": "v1.20"}), json!({"namespaces": ["kube-system"]})).unwrap();
+        let good =
+            read(json!({"enforce": "baseline", "warn-version": "v1.20"}), json!({"namespaces": ["kube-system"]}))
+                .unwrap();
         assert_eq!((good.defaults.enforce.level, good.defaults.warn.minor), (Level::Baseline, Some(20)));
         assert_eq!(good.namespaces, ["kube-system"]);
-        assert!(read(json!({"enforce": "strict"}), json!({})).unwrap_err().contains("defaults.enforce: must be one of"));
-        assert!(read(json!({"enfroce": "baseline"}), json!({})).unwrap_err().contains("unknown field \"defaults.enfroce\""));
+        assert!(
+            read(json!({"enforce": "strict"}), json!({})).unwrap_err().contains("defaults.enforce: must be one of")
+        );
+        assert!(
+            read(json!({"enfroce": "baseline"}), json!({})).unwrap_err().contains("unknown field \"defaults.enfroce\"")
+        );
         assert!(Configuration::read(&json!({"kind": "Pod"})).is_err());
     }
 }

@@ -21,7 +21,7 @@ type Check = (&'static str, fn(&Server) -> bool);
 const ALIVE: &[Check] = &[("ping", |_| true), ("log", |_| true)];
 const READY: &[Check] = &[
     ("poststarthook/bootstrap", |server| server.ready.load(Ordering::Acquire)),
-    ("shutdown", |server| !server.stop.is_cancelled()),
+    ("shutdown", |server| !server.asked_to_stop.is_cancelled()),
 ];
 
 /// Answers a request for a path that is no resource.

@@ -26,8 +26,8 @@ mod wire {
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 pub(crate) use config::nanoseconds;
+use futures::future::BoxFuture;
 use kms::Kms;
 use metrics::{Direction, LOCAL, Metrics, OK};
 use provider::Provider;

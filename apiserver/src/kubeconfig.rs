@@ -45,10 +45,7 @@ fn read(text: &[u8], base: &Path) -> Result<Remote, String> {
             return Err(format!("{key} is not supported here: name a certificate or a token"));
         }
     }
-    let identity = match (
-        data(&user, "client-certificate", base)?,
-        data(&user, "client-key", base)?,
-    ) {
+    let identity = match (data(&user, "client-certificate", base)?, data(&user, "client-key", base)?) {
         (Some(certificates), Some(key)) => Some(Identity { certificates, key }),
         (None, None) => None,
         _ => return Err("client-certificate and client-key go together".to_owned()),

@@ -25,6 +25,7 @@ mod reload;
 mod remote;
 pub mod road;
 pub mod server;
+pub mod serving;
 pub mod state;
 #[cfg(test)]
 mod testing;

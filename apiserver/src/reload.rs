@@ -48,7 +48,10 @@ pub(crate) fn issuers(config: &Config) -> Result<(Issuers, Anonymous), StartErro
         return Err(refused("authentication-config file and oidc-* flags are mutually exclusive".to_owned()));
     }
     let said = |why: String| {
-        refused(format!("failed to load authentication configuration from file {:?}: {why}", path.display().to_string()))
+        refused(format!(
+            "failed to load authentication configuration from file {:?}: {why}",
+            path.display().to_string()
+        ))
     };
     let text = std::fs::read(path).map_err(|error| said(error.to_string()))?;
     let configuration = oidc::Configuration::parse(&text, &config.issuers).map_err(said)?;
@@ -199,7 +202,10 @@ fn reread(server: &Server, settings: &mut authn::Settings) -> bool {
             true
         }
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the changed file of --authentication-config cannot be used");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the changed file of --authentication-config cannot be used"
+            );
             false
         }
     }

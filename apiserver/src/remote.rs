@@ -274,7 +274,9 @@ pub(crate) async fn fetch(
         Err("stopped after 10 redirects".to_owned())
     };
     let done = tokio::time::timeout(timeout, fetched).await;
-    done.map_err(|_| "context deadline exceeded".to_owned()).and_then(|done| done).map_err(|why| format!("Get {url:?}: {why}"))
+    done.map_err(|_| "context deadline exceeded".to_owned())
+        .and_then(|done| done)
+        .map_err(|why| format!("Get {url:?}: {why}"))
 }
 
 #[cfg(test)]

@@ -17,16 +17,28 @@ use crate::registry::unreadable;
 use crate::server::Server;
 use crate::verb;
 use actix_web::{HttpRequest, HttpResponse, web};
+use api::status::Status;
 
 /// Answers one request.
 pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::Payload) -> HttpResponse {
+    let origin = request.headers().get("origin").and_then(|origin| origin.to_str().ok()).map(str::to_owned);
+    let mut response = if request.method() == "OPTIONS" && server.rules.welcomes(origin.as_deref()) {
+        HttpResponse::NoContent().finish()
+    } else {
+        answered(&server, request, body).await
+    };
+    server.rules.dress(origin.as_deref(), &mut response);
+    response
+}
+
+async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> HttpResponse {
     let received = match received::receive(&request, body) {
         Ok(received) => received,
         Err(failure) => return answer::render(Err(failure), None),
     };
     let trace = received.trace();
     let body = received.body.clone();
-    let outcome = pass(&server, received).await;
+    let outcome = in_time(server, received).await;
     let outcome = match outcome {
         Ok(answer) => {
             if answer.code >= 400 {
@@ -36,11 +48,22 @@ pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::
         }
         Err(failure) => {
             body.drain().await;
-            Err(unreadable::explained(&server, failure).await)
+            Err(unreadable::explained(server, failure).await)
         }
     };
     server.metrics.observe(&trace, &outcome);
     answer::render(outcome, Some(&trace))
+}
+
+/// The whole way, given up where it takes too long: a client that sends its body byte by byte holds nothing for ever.
+async fn in_time(server: &Server, received: received::Received) -> Result<Answer, Failure> {
+    match server.rules.patience(&received)? {
+        None => pass(server, received).await,
+        Some(patience) => match tokio::time::timeout(patience, pass(server, received)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Status::timeout("request did not complete within the allotted timeout", 0).into()),
+        },
+    }
 }
 
 async fn pass(server: &Server, received: received::Received) -> Result<Answer, Failure> {

@@ -15,8 +15,9 @@ use crate::metrics::Metrics;
 use crate::offer::Offer;
 use crate::registry::convert::Conversions;
 use crate::registry::turn::Turns;
-use crate::state::State;
 use crate::reload::{self, Source};
+use crate::serving::{Rules, Serving};
+use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsOptions, Workers, accept, server_config};
 use crate::webhook::Webhooks;
 use crate::{bootstrap, crd, plugins};
@@ -54,6 +55,8 @@ pub struct Config {
     pub authentication: Authentication,
     /// `--tls-min-version`, `--tls-cipher-suites`.
     pub tls: TlsOptions,
+    /// Headers for browsers, timeouts, bounds.
+    pub serving: Serving,
     /// Reads the files behind `identity`, `client_ca` and the front proxy's authority again; without it they never change.
     pub material: Option<Source>,
     /// `--authorization-mode`.
@@ -171,6 +174,9 @@ pub enum StartError {
     /// The store.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
+    /// Flags about how requests are served.
+    #[error("the serving settings cannot be used: {0}")]
+    Serving(String),
     /// Threads.
     #[error("the workers cannot be started")]
     Workers(#[source] std::io::Error),
@@ -219,6 +225,10 @@ pub struct Server {
     pub offer: ArcSwap<Offer>,
     /// Who else serves something.
     pub aggregates: Aggregates,
+    /// Read from `Config::serving`.
+    pub(crate) rules: Rules,
+    /// The end was asked for.
+    pub asked_to_stop: CancellationToken,
     /// Ends watches.
     pub stop: CancellationToken,
     /// Bootstrap is done.
@@ -263,6 +273,11 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns when the end that was asked for has come: at once, or after `--shutdown-delay-duration`.
+    pub async fn ended(&self) {
+        self.server.stop.cancelled().await;
     }
 
     /// The server.
@@ -352,6 +367,9 @@ pub(crate) async fn serve(
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) -> Result<Running, StartError> {
+    let asked_to_stop = stop;
+    let stop = delayed(&asked_to_stop, config.serving.shutdown_delay);
+    let rules = Rules::new(&config.serving).map_err(StartError::Serving)?;
     let tls = server_config(&reload::tls(&config, None))?;
     let (issuers, anonymous) = reload::issuers(&config)?;
     // First of all the port: a second server must fail before it touches anything.
@@ -409,6 +427,8 @@ pub(crate) async fn serve(
         }),
         ready: std::sync::atomic::AtomicBool::new(false),
         aggregates: Aggregates::default(),
+        rules,
+        asked_to_stop,
         stop: stop.clone(),
         config,
         store,
@@ -430,8 +450,24 @@ pub(crate) async fn serve(
     aggregate::start(&server);
     let workers = Workers::start(workers, &server, &stop).map_err(StartError::Workers)?;
     tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, stop.clone()));
-    tokio::spawn(accept(listener, workers.clone(), stop));
+    let bound = server.config.serving.max_connections.map(|most| Arc::new(Semaphore::new(most.max(1))));
+    tokio::spawn(accept(listener, workers.clone(), bound, stop));
     Ok(Running { server, workers, address })
+}
+
+/// Cancelled so long after the other; at once where there is nothing to wait for.
+fn delayed(asked: &CancellationToken, delay: Duration) -> CancellationToken {
+    if delay.is_zero() {
+        return asked.clone();
+    }
+    let (asked, stop) = (asked.clone(), CancellationToken::new());
+    let later = stop.clone();
+    tokio::spawn(async move {
+        asked.cancelled().await;
+        tokio::time::sleep(delay).await;
+        later.cancel();
+    });
+    stop
 }
 
 /// How often a key service that the start waits for is asked.

@@ -4,9 +4,9 @@
 //! event takes.
 
 use crate::authn::{Identity, Objects, User};
-use crate::bootstrap;
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
+use crate::bootstrap;
 use crate::cache::{Caches, Key, Snapshot};
 use crate::server::Server;
 use admission::{Dynamic, Lookup, Request, Right};

@@ -30,6 +30,7 @@ pub(crate) fn config(encryption: &Arc<Encryption>) -> Config {
         authentication: crate::server::Authentication::default(),
         tls: crate::transport::TlsOptions::default(),
         material: None,
+        serving: crate::serving::Serving::default(),
         authorization_modes: vec!["RBAC".to_owned()],
         authorization: crate::server::Authorization::default(),
         issuers: vec!["https://kubernetes.default.svc".to_owned()],

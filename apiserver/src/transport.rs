@@ -9,7 +9,9 @@ mod tls;
 
 pub use bridge::{Peer, Trusted, Upgrade};
 pub use local::{InProcess, LocalCall};
-pub use tls::{Identity, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config, with_identity};
+pub use tls::{
+    Identity, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config, with_identity,
+};
 
 use crate::road;
 use crate::server::Server;
@@ -22,14 +24,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What a worker is given to do.
 pub(crate) enum Work {
-    /// A fresh TCP connection.
-    Connection(TcpStream, SocketAddr),
+    /// A fresh TCP connection, and its place among those that may be open.
+    Connection(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>),
     /// A call from inside the process.
     Call(Box<LocalCall>),
 }
@@ -43,11 +45,7 @@ impl Workers {
     ///
     /// # Errors
     /// When a thread or its runtime cannot be made.
-    pub(crate) fn start(
-        count: usize,
-        server: &Arc<Server>,
-        stop: &CancellationToken,
-    ) -> std::io::Result<Workers> {
+    pub(crate) fn start(count: usize, server: &Arc<Server>, stop: &CancellationToken) -> std::io::Result<Workers> {
         let mut senders = Vec::with_capacity(count);
         for index in 0..count {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -72,9 +70,22 @@ impl Workers {
 }
 
 /// Accepts connections until `stop` and spreads them over the workers.
-pub(crate) async fn accept(listener: TcpListener, workers: Workers, stop: CancellationToken) {
+/// With a bound, further connections wait in the backlog.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    workers: Workers,
+    bound: Option<Arc<Semaphore>>,
+    stop: CancellationToken,
+) {
     let mut turn = 0_usize;
     loop {
+        let place = match &bound {
+            None => None,
+            Some(bound) => tokio::select! {
+                () = stop.cancelled() => return,
+                place = Arc::clone(bound).acquire_owned() => place.ok(),
+            },
+        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -82,7 +93,7 @@ pub(crate) async fn accept(listener: TcpListener, workers: Workers, stop: Cancel
         match accepted {
             Ok((stream, peer)) => {
                 turn = turn.wrapping_add(1);
-                workers.give(turn, Work::Connection(stream, peer));
+                workers.give(turn, Work::Connection(stream, peer, place));
             }
             // Out of descriptors: the backlog holds the clients until some are closed.
             Err(error) => {
@@ -93,11 +104,7 @@ pub(crate) async fn accept(listener: TcpListener, workers: Workers, stop: Cancel
     }
 }
 
-async fn work(
-    mut receiver: mpsc::UnboundedReceiver<Work>,
-    server: Arc<Server>,
-    stop: CancellationToken,
-) {
+async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, server: Arc<Server>, stop: CancellationToken) {
     let app = App::new().app_data(web::Data::from(Arc::clone(&server))).default_service(web::route().to(road::travel));
     let service = match app.into_factory().new_service(AppConfig::default()).await {
         Ok(service) => Rc::new(service),
@@ -115,12 +122,14 @@ async fn work(
         };
         let service = Rc::clone(&service);
         match work {
-            Work::Connection(stream, peer) => {
+            Work::Connection(stream, peer, place) => {
+                let goaway = server.config.serving.goaway_chance;
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 open.spawn_local(async move {
-                    if let Err(error) = connection(stream, peer, acceptor, service, stop).await {
+                    if let Err(error) = connection(stream, peer, acceptor, service, goaway, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
+                    drop(place);
                 });
             }
             Work::Call(call) => {
@@ -144,6 +153,7 @@ async fn connection<S, B>(
     peer: SocketAddr,
     acceptor: TlsAcceptor,
     service: Rc<S>,
+    goaway: f64,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -158,7 +168,13 @@ where
     let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let peer = Rc::new(Peer { address: Some(peer), certificates });
-    let serve = hyper::service::service_fn(move |request| {
+    // Now and then a client of HTTP/2 is asked to connect anew, so that its requests spread over all servers.
+    let leave = Rc::new(tokio::sync::Notify::new());
+    let leaving = Rc::clone(&leave);
+    let serve = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        if goaway > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < goaway {
+            leaving.notify_one();
+        }
         let (service, peer) = (Rc::clone(&service), Rc::clone(&peer));
         async move { bridge::to_hyper(service.call(bridge::from_hyper(request, &peer)).await) }
     });
@@ -172,6 +188,11 @@ where
         .keep_alive_timeout(Duration::from_secs(20));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve);
     tokio::pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = leave.notified() => connection.as_mut().graceful_shutdown(),
+    }
     tokio::select! {
         done = connection.as_mut() => return done,
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),

@@ -111,6 +111,7 @@ pub(crate) async fn start(
         },
         tls: apiserver::transport::TlsOptions::default(),
         material: None,
+        serving: apiserver::serving::Serving::default(),
         authorization_modes: flags.authorization_mode.clone(),
         authorization: apiserver::Authorization {
             config_file: flags.authorization_config.clone(),

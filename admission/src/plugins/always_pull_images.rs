@@ -107,7 +107,11 @@ mod tests {
         let before: Vec<String> = policies(&pod).map(|(path, policy)| format!("{path}={policy}")).collect();
         assert_eq!(
             before,
-            ["spec.initContainers[0].imagePullPolicy=", "spec.containers[0].imagePullPolicy=Never", "spec.volumes[0].image.pullPolicy="]
+            [
+                "spec.initContainers[0].imagePullPolicy=",
+                "spec.containers[0].imagePullPolicy=Never",
+                "spec.volumes[0].image.pullPolicy="
+            ]
         );
         pull(&mut pod);
         assert!(policies(&pod).all(|(_, policy)| policy == "Always"));

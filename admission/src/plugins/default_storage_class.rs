@@ -40,7 +40,10 @@ fn default(classes: &[Value]) -> Option<String> {
             .any(|key| api::meta::annotation(class, key) == Some("true"))
     };
     let age = |class: &&Value| {
-        (std::cmp::Reverse(value::text(class, "metadata.creationTimestamp").to_owned()), api::meta::name(class).to_owned())
+        (
+            std::cmp::Reverse(value::text(class, "metadata.creationTimestamp").to_owned()),
+            api::meta::name(class).to_owned(),
+        )
     };
     classes.iter().filter(says).min_by_key(age).map(|class| api::meta::name(class).to_owned())
 }

@@ -54,13 +54,13 @@ impl Plugin for EventRateLimit {
             }
             let number = |field: &str| match value::int(given, field) {
                 Some(number) if number > 0 => Ok(number),
-                other => Err(format!(
-                    "limits[{at}].{field}: Invalid value: {}: must be positive",
-                    other.unwrap_or_default()
-                )),
+                other => {
+                    Err(format!("limits[{at}].{field}: Invalid value: {}: must be positive", other.unwrap_or_default()))
+                }
             };
             let most = value::int(given, "cacheSize").unwrap_or_default();
-            let most = usize::try_from(most).map_err(|_| format!("limits[{at}].cacheSize: Invalid value: {most}: must not be negative"))?;
+            let most = usize::try_from(most)
+                .map_err(|_| format!("limits[{at}].cacheSize: Invalid value: {most}: must not be negative"))?;
             let most = if most == 0 { MOST_KEYS } else { most };
             Ok(Limit { kind, qps: number("qps")?, burst: number("burst")?, most, buckets: Mutex::default() })
         };
@@ -162,7 +162,13 @@ mod tests {
             PLUGIN.configured(&settings).map(|plugin| plugin.is_some())
         };
         assert_eq!(read(serde_json::json!([{"type": "Server", "qps": 1, "burst": 1}])), Ok(true));
-        assert!(read(serde_json::json!([{"type": "Planet", "qps": 1, "burst": 1}])).unwrap_err().contains("Unsupported value"));
-        assert!(read(serde_json::json!([{"type": "User", "qps": 0, "burst": 1}])).unwrap_err().contains("must be positive"));
+        assert!(
+            read(serde_json::json!([{"type": "Planet", "qps": 1, "burst": 1}]))
+                .unwrap_err()
+                .contains("Unsupported value")
+        );
+        assert!(
+            read(serde_json::json!([{"type": "User", "qps": 0, "burst": 1}])).unwrap_err().contains("must be positive")
+        );
     }
 }

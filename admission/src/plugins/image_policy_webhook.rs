@@ -45,7 +45,9 @@ impl Plugin for ImagePolicyWebhook {
     }
 
     fn configured(&self, settings: &Settings<'_>) -> Setup {
-        let Some(policy) = settings.configuration.get("imagePolicy") else { return Err("no config specified".to_owned()) };
+        let Some(policy) = settings.configuration.get("imagePolicy") else {
+            return Err("no config specified".to_owned());
+        };
         let file = value::text(policy, "kubeConfigFile");
         if file.is_empty() {
             return Err("imagePolicy.kubeConfigFile: Required value".to_owned());
@@ -73,7 +75,8 @@ impl Plugin for ImagePolicyWebhook {
         }
         let spec = spec(pod, request.namespace, request.subresource);
         let key = spec.to_string();
-        let known = webhook.known.lock().get(&key).filter(|(_, until)| request.now < *until).map(|(status, _)| status.clone());
+        let known =
+            webhook.known.lock().get(&key).filter(|(_, until)| request.now < *until).map(|(status, _)| status.clone());
         let status = match known {
             Some(status) => status,
             None => match webhook.ask(&spec).await {
@@ -102,8 +105,11 @@ impl Plugin for ImagePolicyWebhook {
 }
 
 fn spec(pod: &Value, namespace: &str, subresource: &str) -> Value {
-    let lists: &[&str] =
-        if subresource.is_empty() { &["spec.containers", "spec.initContainers"] } else { &["spec.ephemeralContainers"] };
+    let lists: &[&str] = if subresource.is_empty() {
+        &["spec.containers", "spec.initContainers"]
+    } else {
+        &["spec.ephemeralContainers"]
+    };
     let containers = lists.iter().flat_map(|list| value::items(pod, list));
     let images: Vec<Value> = containers.map(|container| json!({"image": value::text(container, "image")})).collect();
     let annotations = value::get(pod, "metadata.annotations").and_then(Value::as_object).into_iter().flatten();

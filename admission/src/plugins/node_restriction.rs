@@ -45,7 +45,9 @@ impl Plugin for NodeRestriction {
                 ("", "nodes") => own_node(request, object, node),
                 ("", "persistentvolumeclaims") => claim(request, object, node),
                 ("", "serviceaccounts") => token(request, object, node, lookup).await,
-                ("certificates.k8s.io", "podcertificaterequests") => pod_certificate(request, object, node, lookup).await,
+                ("certificates.k8s.io", "podcertificaterequests") => {
+                    pod_certificate(request, object, node, lookup).await
+                }
                 ("coordination.k8s.io", "leases") => lease(request, node),
                 ("storage.k8s.io", "csinodes") if request.name != node => {
                     Err("can only access CSINode with the same name as the requesting node".to_owned())
@@ -77,8 +79,12 @@ fn slice(request: &Request<'_>, object: &Value, node: &str) -> Outcome {
     let slice = if request.operation == Operation::Create { object } else { request.old };
     if value::text(slice, "spec.nodeName") != node {
         return Err(match request.operation {
-            Operation::Create => "can only create ResourceSlice with the same NodeName as the requesting node".to_owned(),
-            Operation::Delete => "can only delete ResourceSlice with the same NodeName as the requesting node".to_owned(),
+            Operation::Create => {
+                "can only create ResourceSlice with the same NodeName as the requesting node".to_owned()
+            }
+            Operation::Delete => {
+                "can only delete ResourceSlice with the same NodeName as the requesting node".to_owned()
+            }
             _ => return Ok(()),
         });
     }
@@ -92,8 +98,7 @@ fn certificate(request: &Request<'_>, object: &Value, node: &str) -> Outcome {
     if request.operation != Operation::Create || !request.subresource.is_empty() || !OF_KUBELETS.contains(&signer) {
         return Ok(());
     }
-    let wanted =
-        certificate_signing_request::request(object).map_err(|why| format!("unable to parse csr: {why}"))?;
+    let wanted = certificate_signing_request::request(object).map_err(|why| format!("unable to parse csr: {why}"))?;
     if wanted.common_name().strip_prefix("system:node:") != Some(node) {
         return Err(format!("can only create a node CSR with CN=system:node:{node}"));
     }
@@ -226,9 +231,9 @@ fn reference(pod: &Value) -> Option<&'static str> {
     value::items(pod, "spec.volumes").iter().find_map(|volume| {
         let direct = OF_VOLUMES.iter().find(|(field, _)| there(volume, field)).map(|(_, what)| *what);
         direct.or_else(|| {
-            value::items(volume, "projected.sources").iter().find_map(|source| {
-                PROJECTED.iter().find(|(field, _)| there(source, field)).map(|(_, what)| *what)
-            })
+            value::items(volume, "projected.sources")
+                .iter()
+                .find_map(|source| PROJECTED.iter().find(|(field, _)| there(source, field)).map(|(_, what)| *what))
         })
     })
 }
@@ -255,7 +260,9 @@ fn claim(request: &Request<'_>, object: &Value, node: &str) -> Outcome {
         rest
     };
     if rest(request.old) != rest(object) {
-        return Err(format!("node {node:?} is not allowed to update fields other than status.quantity and status.conditions"));
+        return Err(format!(
+            "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+        ));
     }
     Ok(())
 }
@@ -277,7 +284,9 @@ fn own_node(request: &Request<'_>, object: &Value, node: &str) -> Outcome {
         }
         Operation::Update => {
             if source.is_some() && source != value::get(request.old, "spec.configSource") {
-                return Err(format!("node {node:?} is not allowed to update configSource to a new non-nil configSource"));
+                return Err(format!(
+                    "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+                ));
             }
             if differ(request.old, object, "spec.taints") {
                 return Err(format!("node {node:?} is not allowed to modify taints"));
@@ -424,7 +433,9 @@ async fn pod_certificate(request: &Request<'_>, object: &Value, node: &str, look
     let text = |field: &str| value::text(object, &format!("spec.{field}"));
     if text("nodeName") != node {
         let named = text("nodeName");
-        return Err(format!("PodCertificateRequest.Spec.NodeName={named:?}, which is not the requesting node {node:?}"));
+        return Err(format!(
+            "PodCertificateRequest.Spec.NodeName={named:?}, which is not the requesting node {node:?}"
+        ));
     }
     let place = format!("{}/{}", request.namespace, text("podName"));
     let own = lookup.get("", "nodes", "", node).await.unwrap_or_default();
@@ -502,7 +513,10 @@ mod tests {
             (json!({"imagePullSecrets": [{"name": "a"}]}), Some("secrets")),
             (json!({"containers": [{"envFrom": [{"configMapRef": {}}]}]}), Some("configmaps")),
             (json!({"volumes": [{"secret": {}}]}), Some("secrets (via secret volumes)")),
-            (json!({"volumes": [{"projected": {"sources": [{"serviceAccountToken": {}}]}}]}), Some("serviceaccounts (via projected volumes)")),
+            (
+                json!({"volumes": [{"projected": {"sources": [{"serviceAccountToken": {}}]}}]}),
+                Some("serviceaccounts (via projected volumes)"),
+            ),
         ] {
             assert_eq!(reference(&json!({"spec": spec})), want, "{spec}");
         }

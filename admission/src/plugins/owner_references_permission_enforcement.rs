@@ -44,7 +44,8 @@ impl Plugin for OwnerReferencesPermissionEnforcement {
             }
         }
         let blocking = newly_blocking(new, old);
-        let anything = Right { verb: "update", group: "*", resource: "*", subresource: "finalizers", namespace: "", name: "*" };
+        let anything =
+            Right { verb: "update", group: "*", resource: "*", subresource: "finalizers", namespace: "", name: "*" };
         if blocking.is_empty() || lookup.may(request, anything).await {
             return Ok(());
         }

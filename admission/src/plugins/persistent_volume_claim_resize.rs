@@ -17,7 +17,10 @@ impl Plugin for PersistentVolumeClaimResize {
     }
 
     async fn validate(&self, request: &Request<'_>, claim: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        if request.operation != Operation::Update || !request.is("persistentvolumeclaims", "") || !grows(request.old, claim) {
+        if request.operation != Operation::Update
+            || !request.is("persistentvolumeclaims", "")
+            || !grows(request.old, claim)
+        {
             return Ok(());
         }
         if value::text(request.old, "status.phase") != "Bound" {

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn selectors() {
-        let of = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Labels>();
+        let of =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Labels>();
         assert_eq!(labels(""), Ok(of(&[])));
         assert_eq!(labels("a=b, c=d"), Ok(of(&[("a", "b"), ("c", "d")])));
         assert_eq!(labels("env="), Ok(of(&[("env", "")])));

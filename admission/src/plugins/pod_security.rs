@@ -57,7 +57,9 @@ impl Plugin for PodSecurity {
                 pod(&configuration, request, Pod { object, spec }, true, lookup).await
             }
             (group, plural) => {
-                let Some(path) = template(group, plural).filter(|_| request.subresource.is_empty()) else { return Ok(()) };
+                let Some(path) = template(group, plural).filter(|_| request.subresource.is_empty()) else {
+                    return Ok(());
+                };
                 let Some(template) = value::get(object, path) else { return Ok(()) };
                 let spec = value::get(template, "spec").unwrap_or(&Value::Null);
                 pod(&configuration, request, Pod { object: template, spec }, false, lookup).await
@@ -172,9 +174,7 @@ async fn namespace(
     }
     let exempt = configuration.namespaces.iter().any(|own| own == request.name);
     let (new, old) = (policy.enforce, before.enforce);
-    let stricter = new != old
-        && new.level != Level::Privileged
-        && !(new.minor == old.minor && new.level <= old.level);
+    let stricter = new != old && new.level != Level::Privileged && !(new.minor == old.minor && new.level <= old.level);
     if exempt && (creates || stricter) {
         if let Some(warning) = ignored(configuration, request.name, &policy, object) {
             request.notes.warn(warning);
@@ -195,7 +195,8 @@ async fn namespace(
 fn ignored(configuration: &Configuration, name: &str, policy: &Policy, namespace: &Value) -> Option<String> {
     let same = |a: Standard, b: Standard| (a.level == Level::Privileged && b.level == Level::Privileged) || a == b;
     let defaults = &configuration.defaults;
-    if same(policy.enforce, defaults.enforce) && same(policy.audit, defaults.audit) && same(policy.warn, defaults.warn) {
+    if same(policy.enforce, defaults.enforce) && same(policy.audit, defaults.audit) && same(policy.warn, defaults.warn)
+    {
         return None;
     }
     if policy.is_privileged() {
@@ -210,7 +211,10 @@ fn ignored(configuration: &Configuration, name: &str, policy: &Policy, namespace
         .filter(|(mode, standard)| standard.level != Level::Privileged && labelled(mode))
         .map(|(mode, standard)| format!("{mode}={standard}"))
         .collect();
-    Some(format!("namespace {name:?} is exempt from Pod Security, and the policy ({}) will be ignored", parts.join(", ")))
+    Some(format!(
+        "namespace {name:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+        parts.join(", ")
+    ))
 }
 
 /// What a policy that becomes stricter would have against the pods that are there.
@@ -224,7 +228,8 @@ fn warnings(configuration: &Configuration, namespace: &str, enforce: Standard, p
             continue;
         }
         let owners = value::items(pod, "metadata.ownerReferences").iter();
-        let controller = owners.filter(|owner| value::flag(owner, "controller")).map(|owner| value::text(owner, "uid")).next();
+        let controller =
+            owners.filter(|owner| value::flag(owner, "controller")).map(|owner| value::text(owner, "uid")).next();
         match controller {
             Some(uid) if !controllers.insert(uid) => further.push(pod),
             _ => first.push(pod),
@@ -243,10 +248,14 @@ fn warnings(configuration: &Configuration, namespace: &str, enforce: Standard, p
     }
     let mut out = Vec::new();
     if checked < total {
-        out.push(format!("new PodSecurity enforce level only checked against the first {checked} of {total} existing pods"));
+        out.push(format!(
+            "new PodSecurity enforce level only checked against the first {checked} of {total} existing pods"
+        ));
     }
     if !by_reason.is_empty() {
-        out.push(format!("existing pods in namespace {namespace:?} violate the new PodSecurity enforce level \"{enforce}\""));
+        out.push(format!(
+            "existing pods in namespace {namespace:?} violate the new PodSecurity enforce level \"{enforce}\""
+        ));
     }
     let mut lines: Vec<String> = by_reason
         .into_iter()

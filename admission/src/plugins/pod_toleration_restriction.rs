@@ -45,7 +45,9 @@ impl Plugin for PodTolerationRestriction {
             more = of_namespace(request, DEFAULT, lookup).await?.unwrap_or_else(|| self.default.clone());
         }
         if !is_best_effort(pod) {
-            more.push(json!({"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"}));
+            more.push(
+                json!({"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"}),
+            );
         }
         if !more.is_empty() {
             let own = value::items(pod, "spec.tolerations").to_vec();
@@ -134,7 +136,8 @@ fn covers(whole: &Value, part: &Value) -> bool {
     match operator {
         "Exists" => true,
         "" | "Equal" => {
-            matches!(value::text(part, "operator"), "" | "Equal") && value::text(part, "value") == value::text(whole, "value")
+            matches!(value::text(part, "operator"), "" | "Equal")
+                && value::text(part, "value") == value::text(whole, "value")
         }
         _ => false,
     }

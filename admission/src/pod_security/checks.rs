@@ -51,7 +51,12 @@ const CHECKS: &[Check] = &[
     baseline("seccompProfile_baseline", &[(0, seccomp_annotations), (19, seccomp)]),
     baseline(
         "sysctls",
-        &[(0, |pod| sysctls(pod, 5)), (27, |pod| sysctls(pod, 6)), (29, |pod| sysctls(pod, 10)), (32, |pod| sysctls(pod, 12))],
+        &[
+            (0, |pod| sysctls(pod, 5)),
+            (27, |pod| sysctls(pod, 6)),
+            (29, |pod| sysctls(pod, 10)),
+            (32, |pod| sysctls(pod, 12)),
+        ],
     ),
     baseline("windowsHostProcess", &[(0, host_process)]),
     restricted("allowPrivilegeEscalation", &[(8, escalation), (25, |pod| unless_windows(pod, escalation))], ""),
@@ -111,7 +116,9 @@ fn relaxed(pod: Pod<'_>, look: Look) -> Option<Finding> {
 }
 
 fn containers(pod: Pod<'_>) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |list| value::items(pod.spec, list))
+    ["initContainers", "containers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(move |list| value::items(pod.spec, list))
 }
 
 fn quoted<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
@@ -224,7 +231,8 @@ fn capabilities(pod: Pod<'_>) -> Option<Finding> {
 }
 
 fn few_capabilities(pod: Pod<'_>) -> Option<Finding> {
-    let missing = named(pod, |container| !texts(container, "securityContext.capabilities.drop").any(|one| one == "ALL"));
+    let missing =
+        named(pod, |container| !texts(container, "securityContext.capabilities.drop").any(|one| one == "ALL"));
     let added =
         |container| texts(container, "securityContext.capabilities.add").filter(|one| *one != "NET_BIND_SERVICE");
     let adding = named(pod, |container| added(container).next().is_some());
@@ -280,7 +288,8 @@ fn host_ports(pod: Pod<'_>) -> Option<Finding> {
 }
 
 fn probe_hosts(pod: Pod<'_>) -> Option<Finding> {
-    const PLACES: [&str; 5] = ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop"];
+    const PLACES: [&str; 5] =
+        ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop"];
     let hosts = |container| {
         let handlers = PLACES.iter().filter_map(move |place| value::get(container, place));
         handlers
@@ -551,13 +560,41 @@ mod tests {
         let both = |path: &str, new: Value, want: &str| check(&[(path, new)], &[want], &[want]);
         check(&[], &[], &[]);
         both("spec.hostNetwork", json!(true), "host namespaces (hostNetwork=true)");
-        both("container.securityContext.privileged", json!(true), "privileged (container \"a\" must not set securityContext.privileged=true)");
-        both("container.ports", json!([{"hostPort": 80}, {"hostPort": 0}]), "hostPort (container \"a\" uses hostPort 80)");
-        both("container.securityContext.procMount", json!("Unmasked"), "procMount (container \"a\" must not set securityContext.procMount to \"Unmasked\")");
-        both("container.livenessProbe", json!({"httpGet": {"host": "h"}}), "probe or lifecycle host (container \"a\" uses probe or lifecycle host \"h\")");
-        both("spec.securityContext.sysctls", json!([{"name": "kernel.sem"}, {"name": "net.ipv4.tcp_rmem"}]), "forbidden sysctls (kernel.sem)");
-        both("spec.securityContext.windowsOptions", json!({"hostProcess": true}), "hostProcess (pod must not set securityContext.windowsOptions.hostProcess=true)");
-        both("spec.securityContext.appArmorProfile", json!({"type": "Unconfined"}), "forbidden AppArmor profile (pod must not set AppArmor profile type to \"Unconfined\")");
+        both(
+            "container.securityContext.privileged",
+            json!(true),
+            "privileged (container \"a\" must not set securityContext.privileged=true)",
+        );
+        both(
+            "container.ports",
+            json!([{"hostPort": 80}, {"hostPort": 0}]),
+            "hostPort (container \"a\" uses hostPort 80)",
+        );
+        both(
+            "container.securityContext.procMount",
+            json!("Unmasked"),
+            "procMount (container \"a\" must not set securityContext.procMount to \"Unmasked\")",
+        );
+        both(
+            "container.livenessProbe",
+            json!({"httpGet": {"host": "h"}}),
+            "probe or lifecycle host (container \"a\" uses probe or lifecycle host \"h\")",
+        );
+        both(
+            "spec.securityContext.sysctls",
+            json!([{"name": "kernel.sem"}, {"name": "net.ipv4.tcp_rmem"}]),
+            "forbidden sysctls (kernel.sem)",
+        );
+        both(
+            "spec.securityContext.windowsOptions",
+            json!({"hostProcess": true}),
+            "hostProcess (pod must not set securityContext.windowsOptions.hostProcess=true)",
+        );
+        both(
+            "spec.securityContext.appArmorProfile",
+            json!({"type": "Unconfined"}),
+            "forbidden AppArmor profile (pod must not set AppArmor profile type to \"Unconfined\")",
+        );
         both(
             "container.securityContext.seLinuxOptions",
             json!({"type": "x", "user": "u"}),
@@ -575,8 +612,12 @@ mod tests {
         );
         check(
             &[("container.securityContext.capabilities", json!({"add": ["SYS_ADMIN", "CHOWN"], "drop": ["ALL"]}))],
-            &["non-default capabilities (container \"a\" must not include \"SYS_ADMIN\" in securityContext.capabilities.add)"],
-            &["unrestricted capabilities (container \"a\" must not include \"CHOWN\", \"SYS_ADMIN\" in securityContext.capabilities.add)"],
+            &[
+                "non-default capabilities (container \"a\" must not include \"SYS_ADMIN\" in securityContext.capabilities.add)",
+            ],
+            &[
+                "unrestricted capabilities (container \"a\" must not include \"CHOWN\", \"SYS_ADMIN\" in securityContext.capabilities.add)",
+            ],
         );
         check(
             &[("container.securityContext", json!({}))],
@@ -616,7 +657,10 @@ mod tests {
         for (name, since) in
             [("net.ipv4.ip_local_reserved_ports", 27), ("net.ipv4.tcp_fin_timeout", 29), ("net.ipv4.tcp_wmem", 32)]
         {
-            assert_eq!((at(Level::Baseline, since - 1, &sysctl(name)), at(Level::Baseline, since, &sysctl(name))), (1, 0));
+            assert_eq!(
+                (at(Level::Baseline, since - 1, &sysctl(name)), at(Level::Baseline, since, &sysctl(name))),
+                (1, 0)
+            );
         }
         let engine = [("spec.securityContext.seLinuxOptions", json!({"type": "container_engine_t"}))];
         assert_eq!((at(Level::Baseline, 30, &engine), at(Level::Baseline, 31, &engine)), (1, 0));

@@ -46,7 +46,9 @@ impl FrontProxy {
     pub(super) fn headers(&self) -> Vec<String> {
         let names = [&self.username_headers, &self.uid_headers, &self.group_headers].into_iter().flatten();
         let names = names.map(|name| name.trim().to_ascii_lowercase());
-        names.chain(self.extra_prefixes.iter().map(|prefix| format!("{}*", prefix.trim().to_ascii_lowercase()))).collect()
+        names
+            .chain(self.extra_prefixes.iter().map(|prefix| format!("{}*", prefix.trim().to_ascii_lowercase())))
+            .collect()
     }
 }
 
@@ -84,7 +86,10 @@ impl Proxied {
         let all = |names: &[String]| -> Vec<String> {
             let of = |name: &String| {
                 let name = name.clone();
-                headers.iter().filter(move |(own, value)| *own == name && !value.is_empty()).map(|(_, value)| value.clone())
+                headers
+                    .iter()
+                    .filter(move |(own, value)| *own == name && !value.is_empty())
+                    .map(|(_, value)| value.clone())
             };
             names.iter().flat_map(of).collect()
         };

@@ -137,7 +137,9 @@ fn hooks(path: &str, body: &Value) -> Option<Value> {
             json!({"authenticated": true, "user": {"username": "merlin", "groups": ["wizards"]}})
         }
         "/authn" => json!({"authenticated": false}),
-        "/authz" => json!({"allowed": body["spec"]["user"] == "merlin" && body["spec"]["resourceAttributes"]["resource"] == "pods"}),
+        "/authz" => {
+            json!({"allowed": body["spec"]["user"] == "merlin" && body["spec"]["resourceAttributes"]["resource"] == "pods"})
+        }
         _ => return None,
     };
     Some(json!({"kind": body["kind"], "apiVersion": body["apiVersion"], "status": status}))
@@ -166,7 +168,8 @@ async fn issuers_and_webhooks_over_tls() {
         config.identity = own.clone();
         config.anonymous = None;
         config.authentication.config_file = Some(at("authn.yaml"));
-        let hook = crate::authn::TokenWebhook { version: "v1".to_owned(), ..crate::authn::TokenWebhook::new(at("tokens")) };
+        let hook =
+            crate::authn::TokenWebhook { version: "v1".to_owned(), ..crate::authn::TokenWebhook::new(at("tokens")) };
         config.authentication.webhook = Some(hook);
         config.authorization.config_file = Some(at("authz.yaml"));
     })
@@ -197,7 +200,9 @@ async fn issuers_and_webhooks_over_tls() {
         let body = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
         (path, body)
     };
-    for (namespace, resource, want) in [("default", "pods", 201), ("default", "configmaps", 403), ("kube-system", "pods", 403)] {
+    for (namespace, resource, want) in
+        [("default", "pods", 201), ("default", "configmaps", 403), ("kube-system", "pods", 403)]
+    {
         let (path, body) = pod(namespace, resource);
         let (code, answer) = post(&world, &own.certificates, "magic", &path, body).await;
         assert_eq!(code, want, "{path}: {answer}");
@@ -234,7 +239,8 @@ async fn issuers_and_webhooks_over_tls() {
 fn flags_and_file_exclude_each_other() {
     let encryption = crate::encryption::Encryption::none();
     let mut config = crate::testing::config(&encryption);
-    config.authentication.oidc = Some(oidc::Flags { issuer_url: "https://a".into(), client_id: "b".into(), ..oidc::Flags::default() });
+    config.authentication.oidc =
+        Some(oidc::Flags { issuer_url: "https://a".into(), client_id: "b".into(), ..oidc::Flags::default() });
     assert_eq!(crate::reload::issuers(&config).unwrap().0.jwt.len(), 1);
     config.authentication.config_file = Some("/nowhere".into());
     assert!(crate::reload::issuers(&config).is_err());

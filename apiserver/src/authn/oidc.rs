@@ -9,7 +9,8 @@ mod keys;
 mod mapping;
 
 pub use config::{
-    Anonymous, AnonymousCondition, Claim, ClaimMappings, ClaimRule, Configuration, ExtraMapping, Flags, Issuer, Jwt, UserRule,
+    Anonymous, AnonymousCondition, Claim, ClaimMappings, ClaimRule, Configuration, ExtraMapping, Flags, Issuer, Jwt,
+    UserRule,
 };
 
 use super::remembered::Remembered;
@@ -116,8 +117,9 @@ impl Provider {
         let rules = &jwt.claim_validation_rules;
         let with_expression = rules.iter().filter(|rule| !rule.expression.is_empty());
         let with_claim = rules.iter().filter(|rule| !rule.claim.is_empty());
-        let user_rule =
-            |rule: &UserRule| Ok((Mapping::compile(&mapping::user_environment(), &rule.expression, true)?, rule.message.clone()));
+        let user_rule = |rule: &UserRule| {
+            Ok((Mapping::compile(&mapping::user_environment(), &rule.expression, true)?, rule.message.clone()))
+        };
         Ok(Provider {
             issuer: jwt.issuer.url.clone(),
             audiences: jwt.issuer.audiences.clone(),
@@ -195,7 +197,8 @@ impl Provider {
         if claims.contains_key(wanted) {
             return Ok(());
         }
-        let Some(source) = claims.get("_claim_names").and_then(|names| names.get(wanted)).and_then(Value::as_str) else {
+        let Some(source) = claims.get("_claim_names").and_then(|names| names.get(wanted)).and_then(Value::as_str)
+        else {
             return Ok(());
         };
         let Some(sources) = claims.get("_claim_sources") else { return Err("oidc: no claim sources".to_owned()) };
@@ -218,9 +221,9 @@ impl Provider {
             return Err("the distributed claim comes from another issuer".to_owned());
         }
         let found = self.verified(token, now).await.map_err(|why| format!("verify distributed claim token: {why}"))?;
-        let value = found
-            .get(wanted)
-            .ok_or_else(|| format!("jwt returned by distributed claim endpoint {endpoint:?} did not contain claim: {wanted}"))?;
+        let value = found.get(wanted).ok_or_else(|| {
+            format!("jwt returned by distributed claim endpoint {endpoint:?} did not contain claim: {wanted}")
+        })?;
         claims.insert(wanted.clone(), value.clone());
         Ok(())
     }
@@ -246,10 +249,12 @@ impl Provider {
         };
         user.uid = match &self.uid {
             Source::Nowhere => String::new(),
-            Source::Claim(claim, _) => text(claims, claim).map_err(|why| format!("oidc: parse uid claim {claim:?}: {why}"))?,
-            Source::Expression(mapping) => {
-                mapping.text(&shown, "uid").map_err(|why| format!("oidc: error evaluating uid claim expression: {why}"))?
+            Source::Claim(claim, _) => {
+                text(claims, claim).map_err(|why| format!("oidc: parse uid claim {claim:?}: {why}"))?
             }
+            Source::Expression(mapping) => mapping
+                .text(&shown, "uid")
+                .map_err(|why| format!("oidc: error evaluating uid claim expression: {why}"))?,
         };
         if let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty()) {
             user.extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={id}")]);
@@ -286,7 +291,8 @@ impl Provider {
         match &self.username {
             Source::Nowhere => Err("oidc: no claim names the user".to_owned()),
             Source::Claim(claim, prefix) => {
-                let name = text(claims, claim).map_err(|why| format!("oidc: parse username claims {claim:?}: {why}"))?;
+                let name =
+                    text(claims, claim).map_err(|why| format!("oidc: parse username claims {claim:?}: {why}"))?;
                 if claim == "email" {
                     match claims.get("email_verified") {
                         None | Some(Value::Bool(true)) => {}

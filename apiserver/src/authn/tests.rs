@@ -285,7 +285,11 @@ fn certificates_name_users_and_groups() {
     };
     let (ca_pem, ca) = authority("ours");
     let (_, stranger) = authority("theirs");
-    let settings = Settings { client_ca: Some(ca_pem), anonymous: Anonymous { enabled: true, conditions: Vec::new() }, ..Settings::default() };
+    let settings = Settings {
+        client_ca: Some(ca_pem),
+        anonymous: Anonymous { enabled: true, conditions: Vec::new() },
+        ..Settings::default()
+    };
     let authenticators = Authenticators::new(&settings).unwrap();
     let now = 1_790_000_000;
     let issue = |issuer: &Issuer<'_, KeyPair>, cn: &str, groups: &[&str], usage: ExtendedKeyUsagePurpose| {
@@ -354,14 +358,19 @@ fn front_proxies_name_users_and_anonymous_is_narrowed_by_path() {
         ..Settings::default()
     };
     let authenticators = Authenticators::new(&settings).unwrap();
-    assert!(authenticators.reads("x-remote-user") && authenticators.reads("x-remote-extra-a") && !authenticators.reads("x-a"));
+    assert!(
+        authenticators.reads("x-remote-user")
+            && authenticators.reads("x-remote-extra-a")
+            && !authenticators.reads("x-a")
+    );
     let ask = |chain: &[CertificateDer<'static>], headers: &[(&str, &str)], path: &str| {
         let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let credentials = Credentials { client_certs: chain, headers: &headers, path, ..Credentials::none(now) };
         futures::executor::block_on(authenticators.authenticate(&credentials))
     };
     let (good, other) = ([issue("proxy")], [issue("other")]);
-    let headers = [("x-remote-user", "jane"), ("x-remote-group", "a"), ("x-remote-group", "b"), ("x-remote-extra-a%2fb", "c")];
+    let headers =
+        [("x-remote-user", "jane"), ("x-remote-group", "a"), ("x-remote-group", "b"), ("x-remote-extra-a%2fb", "c")];
     let Outcome::User(user) = ask(&good, &headers, "/api") else { panic!("refused") };
     assert_eq!((user.name.as_str(), user.groups.join(" ")), ("jane", "a b system:authenticated".to_owned()));
     assert_eq!(user.extra["a/b"], ["c"]);
@@ -375,7 +384,11 @@ fn front_proxies_name_users_and_anonymous_is_narrowed_by_path() {
 #[test]
 fn a_token_that_was_verified_costs_little() {
     let signer = signer();
-    let world = World::default().with(("serviceaccounts", "shop", "till"), "u1", None).with(("pods", "shop", "web"), "p1", None);
+    let world = World::default().with(("serviceaccounts", "shop", "till"), "u1", None).with(
+        ("pods", "shop", "web"),
+        "p1",
+        None,
+    );
     let authenticators = Authenticators::new(&settings(&signer, world)).unwrap();
     let (claims, _) = signer.claims(&wanted(Bound::Pod(object("web", "p1"), None)), &[]);
     let header = format!("Bearer {}", signer.sign(&claims).unwrap());

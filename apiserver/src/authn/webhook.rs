@@ -49,7 +49,10 @@ struct Webhook {
 pub(super) fn build(settings: &Settings) -> Result<Option<Box<dyn Authenticator>>, SettingsError> {
     let Some(webhook) = &settings.webhook else { return Ok(None) };
     if !["v1", "v1beta1"].contains(&webhook.version.as_str()) {
-        let why = format!("unsupported authentication webhook version {:?}, supported versions are \"v1\", \"v1beta1\"", webhook.version);
+        let why = format!(
+            "unsupported authentication webhook version {:?}, supported versions are \"v1\", \"v1beta1\"",
+            webhook.version
+        );
         return Err(SettingsError::Webhook(why));
     }
     Ok(Some(Box::new(Webhook {
@@ -160,7 +163,9 @@ mod tests {
             let asked: Vec<String> = asked.iter().map(|one| (*one).to_owned()).collect();
             let got = verdict(&status, &asked, &own);
             let got = got.as_ref().map(|found| {
-                found.as_ref().map(|found| (found.user.name.as_str(), found.audiences.iter().map(String::as_str).collect()))
+                found
+                    .as_ref()
+                    .map(|found| (found.user.name.as_str(), found.audiences.iter().map(String::as_str).collect()))
             });
             let want = want.map(|want| want.map(|(name, audiences)| (name, audiences.to_vec())));
             assert_eq!(got.map_err(String::as_str), want, "{status}");
@@ -168,7 +173,11 @@ mod tests {
         let good = json!({"authenticated": true, "user": {"username": "jane", "groups": ["dev"]}});
         check(good.clone(), &["api"], Ok(Some(("jane", &["api"]))));
         check(good.clone(), &["other"], Ok(None));
-        check(json!({"authenticated": true, "user": {"username": "x"}, "audiences": ["other"]}), &["other", "api"], Ok(Some(("x", &["other"]))));
+        check(
+            json!({"authenticated": true, "user": {"username": "x"}, "audiences": ["other"]}),
+            &["other", "api"],
+            Ok(Some(("x", &["other"]))),
+        );
         check(json!({"authenticated": false, "error": "no such"}), &["api"], Err("no such"));
         check(json!({"authenticated": false}), &["api"], Ok(None));
         check(json!({}), &["api"], Ok(None));

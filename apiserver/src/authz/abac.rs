@@ -74,7 +74,8 @@ fn unversioned(given: &Value) -> Result<Policy, serde_json::Error> {
     starred(&mut policy);
     let everything = |text: &str| if text.is_empty() { "*".to_owned() } else { text.to_owned() };
     policy.api_group = "*".to_owned();
-    policy.path = if policy.namespace.is_empty() && policy.resource.is_empty() { "*".to_owned() } else { String::new() };
+    policy.path =
+        if policy.namespace.is_empty() && policy.resource.is_empty() { "*".to_owned() } else { String::new() };
     policy.namespace = everything(&policy.namespace);
     policy.resource = everything(&policy.resource);
     Ok(policy)
@@ -120,8 +121,10 @@ impl Authorizer for Abac {
         let mut rules = Vec::new();
         let own = self.0.iter().filter(|policy| policy.is_for(user));
         for policy in own.filter(|policy| policy.namespace == "*" || policy.namespace == namespace) {
-            let verbs: Vec<String> =
-                if policy.readonly { &["get", "list", "watch"][..] } else { &["*"] }.iter().map(|verb| (*verb).to_owned()).collect();
+            let verbs: Vec<String> = if policy.readonly { &["get", "list", "watch"][..] } else { &["*"] }
+                .iter()
+                .map(|verb| (*verb).to_owned())
+                .collect();
             if !policy.resource.is_empty() {
                 rules.push(PolicyRule {
                     verbs: verbs.clone(),
@@ -160,7 +163,12 @@ mod tests {
             let resource = (!on.starts_with('/')).then(|| {
                 let mut parts = on.split(' ').map(str::to_owned);
                 let mut next = || parts.next().unwrap_or_default();
-                ResourceAttributes { namespace: next(), resource: next(), group: next(), ..ResourceAttributes::default() }
+                ResourceAttributes {
+                    namespace: next(),
+                    resource: next(),
+                    group: next(),
+                    ..ResourceAttributes::default()
+                }
             });
             let user = if user.is_empty() { User::anonymous() } else { User::new(user, &[AUTHENTICATED]) };
             let attributes = Attributes { user, verb: verb.to_owned(), resource, path: on.to_owned() };

@@ -107,7 +107,12 @@ pub fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
 
 /// The `--authorization-webhook-*` flags as an entry.
 #[must_use]
-pub fn webhook_by_flags(file: &FilePath, version: &str, authorized_ttl: Duration, unauthorized_ttl: Duration) -> WebhookEntry {
+pub fn webhook_by_flags(
+    file: &FilePath,
+    version: &str,
+    authorized_ttl: Duration,
+    unauthorized_ttl: Duration,
+) -> WebhookEntry {
     WebhookEntry {
         authorized_ttl: Some(authorized_ttl),
         unauthorized_ttl: Some(unauthorized_ttl),
@@ -157,7 +162,9 @@ fn validate(entries: &[Entry]) -> Errors {
             errors.push(FieldError::invalid(&path.child("name"), name, why));
         }
         match (kind, &entry.webhook) {
-            ("Webhook", None) => errors.push(FieldError::required(&path.child("webhook"), "required when type=Webhook")),
+            ("Webhook", None) => {
+                errors.push(FieldError::required(&path.child("webhook"), "required when type=Webhook"))
+            }
             ("Webhook", Some(webhook)) => validate_webhook(webhook, &path, &mut errors),
             (_, Some(_)) => {
                 let why = "may only be specified when type=Webhook";
@@ -186,7 +193,9 @@ fn validate_webhook(webhook: &WebhookEntry, path: &Path, errors: &mut Errors) {
     let mut one_of = |field: &str, given: &str, allowed: &[&str], needed: Option<&str>| match (given, needed) {
         ("", Some(why)) => errors.push(FieldError::required(&path.child(field), why)),
         ("", None) => {}
-        (given, _) if !allowed.contains(&given) => errors.push(FieldError::not_supported(&path.child(field), given, allowed)),
+        (given, _) if !allowed.contains(&given) => {
+            errors.push(FieldError::not_supported(&path.child(field), given, allowed))
+        }
         _ => {}
     };
     one_of("subjectAccessReviewVersion", &webhook.subject_access_review_version, &["v1", "v1beta1"], Some(""));
@@ -203,7 +212,9 @@ fn validate_webhook(webhook: &WebhookEntry, path: &Path, errors: &mut Errors) {
             let why = "this server is no pod of a cluster: name a kubeconfig file";
             errors.push(FieldError::invalid(&at.child("type"), "InClusterConfig", why));
         }
-        other => errors.push(FieldError::not_supported(&at.child("type"), other, &["InClusterConfig", "KubeConfigFile"])),
+        other => {
+            errors.push(FieldError::not_supported(&at.child("type"), other, &["InClusterConfig", "KubeConfigFile"]))
+        }
     }
     validate_conditions(&webhook.match_conditions, &path.child("matchConditions"), errors);
 }
@@ -251,7 +262,9 @@ mod tests {
         let kubeconfig = directory.path().join("kc");
         std::fs::write(&kubeconfig, "").unwrap();
         let read = |body: &str| {
-            parse(format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n{body}").as_bytes())
+            parse(
+                format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n{body}").as_bytes(),
+            )
         };
         let check = |body: &str, want: &str| {
             let why = read(body).err().unwrap_or_default();
@@ -276,7 +289,10 @@ mod tests {
         check(&format!("authorizers:\n- {{type: Node, name: node}}\n- {{type: RBAC, name: rbac}}\n{plain}"), "");
         check(&format!("authorizers:\n{plain}{}", hook("b", ("", ""))), "");
         check(&format!("authorizers:\n{plain}{plain}"), "authorizers[1].name: Duplicate value: \"a\"");
-        check("authorizers:\n- {type: RBAC, name: a}\n- {type: RBAC, name: b}\n", "authorizers[1].type: Duplicate value: \"RBAC\"");
+        check(
+            "authorizers:\n- {type: RBAC, name: a}\n- {type: RBAC, name: b}\n",
+            "authorizers[1].type: Duplicate value: \"RBAC\"",
+        );
         check("authorizers:\n- {type: Magic, name: a}\n", "authorizers[0].type: Unsupported value: \"Magic\"");
         check("authorizers:\n- {type: RBAC}\n", "authorizers[0].name: Required value");
         check("authorizers:\n- {type: RBAC, name: A}\n", "authorizer name is invalid");
@@ -292,16 +308,27 @@ mod tests {
             (("connectionInfo", "{type: KubeConfigFile, kubeConfigFile: /}"), "must be a regular file"),
             (("connectionInfo", "{type: KubeConfigFile, kubeConfigFile: /no/such}"), "error loading file"),
             (("connectionInfo", "{type: InClusterConfig}"), "name a kubeconfig file"),
-            (("matchConditions", "[{expression: \"request.user == 'a'\"}]"), "required if match conditions are specified"),
+            (
+                ("matchConditions", "[{expression: \"request.user == 'a'\"}]"),
+                "required if match conditions are specified",
+            ),
         ] {
             check(&format!("authorizers:\n{}", hook("a", change)), want);
         }
         let with = |conditions: &str| {
             let text = hook("a", ("matchConditions", conditions));
-            format!("authorizers:\n{}", text.replace("webhook: {", "webhook: {matchConditionSubjectAccessReviewVersion: v1, "))
+            format!(
+                "authorizers:\n{}",
+                text.replace("webhook: {", "webhook: {matchConditionSubjectAccessReviewVersion: v1, ")
+            )
         };
         check(&with("[{expression: \"request.user == 'a'\"}]"), "");
-        check(&with("[{expression: \"has(request.resourceAttributes) && request.resourceAttributes.namespace == 'kube-system'\"}]"), "");
+        check(
+            &with(
+                "[{expression: \"has(request.resourceAttributes) && request.resourceAttributes.namespace == 'kube-system'\"}]",
+            ),
+            "",
+        );
         check(&with("[{expression: request.user}]"), "must evaluate to bool");
         check(&with("[{expression: request.usr == 'a'}]"), "undefined field 'usr'");
         check(&with("[{expression: ''}]"), "matchConditions[0].expression: Required value");

@@ -324,7 +324,11 @@ fn nodes_mind_their_own_business() {
     check(&node, "patch -/pods/status shop/web", Ok(()));
     check(&node, "create -/pods/eviction shop/web", Ok(()));
     check(&node, "create -/serviceaccounts/token shop/till", Ok(()));
-    check(&node, "create -/serviceaccounts/token shop/other", Err("no relationship found between node 'n1' and this object"));
+    check(
+        &node,
+        "create -/serviceaccounts/token shop/other",
+        Err("no relationship found between node 'n1' and this object"),
+    );
     check(&node, "create -/serviceaccounts shop/-", Err("can only create tokens for individual service accounts"));
     check(&node, "get -/serviceaccounts shop/till", Ok(()));
     check(&node, "list -/secrets shop/-", Err("No Object name found"));
@@ -351,15 +355,18 @@ fn nodes_mind_their_own_business() {
 fn modes() {
     let rbac = Arc::new(Rbac::new(Arc::new(Objects::default())));
     let check = |modes: &[&str], want: Result<(), ModeError>| {
-        assert_eq!(
-            Authorizers::new(&by_modes(modes, None), &settings(&rbac)).map(|_| ()),
-            want
-        );
+        assert_eq!(Authorizers::new(&by_modes(modes, None), &settings(&rbac)).map(|_| ()), want);
     };
     check(&["AlwaysAllow", "RBAC"], Ok(()));
     check(&[], Err(ModeError::Nothing));
     check(&["ABACUS"], Err(ModeError::Unknown("ABACUS".to_owned())));
-    check(&["ABAC"], Err(ModeError::Unusable("ABAC".into(), "authorization-mode ABAC's authorization policy file not passed".into())));
+    check(
+        &["ABAC"],
+        Err(ModeError::Unusable(
+            "ABAC".into(),
+            "authorization-mode ABAC's authorization policy file not passed".into(),
+        )),
+    );
     let file = "authorization-mode Webhook's authorization config file not passed";
     check(&["Webhook"], Err(ModeError::Unusable("Webhook".into(), file.into())));
     check(&["RBAC", "RBAC"], Err(ModeError::Twice("RBAC".to_owned())));
@@ -608,7 +615,12 @@ fn five_thousand_bindings_cost_a_caller_nothing() {
         let rules = json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}]);
         let (namespace, name) = (format!("ns-{}", at % 100), format!("r-{at}"));
         objects.push(role("Role", &namespace, &name, rules));
-        objects.push(binding("RoleBinding", &namespace, ("Role", &name), json!([{"kind": "User", "name": format!("u-{at}")}])));
+        objects.push(binding(
+            "RoleBinding",
+            &namespace,
+            ("Role", &name),
+            json!([{"kind": "User", "name": format!("u-{at}")}]),
+        ));
     }
     let (all, rbac) = authorizers(Objects::default().with(policy(&[], &Gates::default())).with(objects), DEFAULT_MODES);
     let user = User::new("u-4321", &[crate::authn::AUTHENTICATED]);

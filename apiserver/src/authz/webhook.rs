@@ -41,7 +41,9 @@ pub(super) fn build(entry: &Entry, settings: &Settings) -> Result<Arc<dyn Author
     };
     let version = webhook.subject_access_review_version.as_str();
     if !["v1", "v1beta1"].contains(&version) {
-        return Err(format!("unsupported webhook authorizer version {version:?}, supported versions are \"v1\", \"v1beta1\""));
+        return Err(format!(
+            "unsupported webhook authorizer version {version:?}, supported versions are \"v1\", \"v1beta1\""
+        ));
     }
     let file = webhook.connection_info.kube_config_file.as_deref();
     let remote = kubeconfig::remote(file.ok_or("a webhook without a kubeconfig file")?)?;
@@ -78,10 +80,10 @@ static REQUEST: LazyLock<Decl> = LazyLock::new(|| {
         "kubernetes.SelectorRequirement",
         [("key", text()), ("operator", text()), ("values", Decl::list(text()))],
     );
-    let selector = |name: &str| {
-        Decl::object(name, [("rawSelector", text()), ("requirements", Decl::list(requirement.clone()))])
-    };
-    let resource = ["namespace", "verb", "group", "version", "resource", "subresource", "name"].map(|name| (name, text()));
+    let selector =
+        |name: &str| Decl::object(name, [("rawSelector", text()), ("requirements", Decl::list(requirement.clone()))]);
+    let resource =
+        ["namespace", "verb", "group", "version", "resource", "subresource", "name"].map(|name| (name, text()));
     let selectors = [
         ("fieldSelector", selector("kubernetes.FieldSelectorAttributes")),
         ("labelSelector", selector("kubernetes.LabelSelectorAttributes")),
@@ -89,8 +91,14 @@ static REQUEST: LazyLock<Decl> = LazyLock::new(|| {
     Decl::object(
         "kubernetes.SubjectAccessReviewSpec",
         [
-            ("resourceAttributes", Decl::object("kubernetes.ResourceAttributes", resource.into_iter().chain(selectors))),
-            ("nonResourceAttributes", Decl::object("kubernetes.NonResourceAttributes", [("path", text()), ("verb", text())])),
+            (
+                "resourceAttributes",
+                Decl::object("kubernetes.ResourceAttributes", resource.into_iter().chain(selectors)),
+            ),
+            (
+                "nonResourceAttributes",
+                Decl::object("kubernetes.NonResourceAttributes", [("path", text()), ("verb", text())]),
+            ),
             ("user", text()),
             ("groups", Decl::list(text())),
             ("extra", Decl::map(Decl::list(text()))),
@@ -271,7 +279,11 @@ impl Authorizer for Webhook {
                 Ok(true) => {}
                 Ok(false) => return Decision::NoOpinion(String::new()),
                 Err(why) => {
-                    tracing::warn!(webhook = self.name, why, "the match conditions of an authorizer cannot be worked out");
+                    tracing::warn!(
+                        webhook = self.name,
+                        why,
+                        "the match conditions of an authorizer cannot be worked out"
+                    );
                     return self.on_error.clone();
                 }
             }
@@ -316,7 +328,11 @@ mod tests {
                 version: "v1".to_owned(),
                 resource: "pods".to_owned(),
                 namespace: "shop".to_owned(),
-                fields: vec![Requirement { key: "spec.nodeName".into(), operator: "In".into(), values: vec!["n".into()] }],
+                fields: vec![Requirement {
+                    key: "spec.nodeName".into(),
+                    operator: "In".into(),
+                    values: vec!["n".into()],
+                }],
                 ..ResourceAttributes::default()
             }),
             path: String::new(),

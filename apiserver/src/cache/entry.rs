@@ -242,6 +242,9 @@ mod tests {
             assert_eq!(entry.identity(), Some(("u-1", want)));
         };
         check("", None);
-        check(r#","deletionTimestamp":"2026-01-02T00:00:00Z","deletionGracePeriodSeconds":0"#, Some("2026-01-02T00:00:00Z"));
+        check(
+            r#","deletionTimestamp":"2026-01-02T00:00:00Z","deletionGracePeriodSeconds":0"#,
+            Some("2026-01-02T00:00:00Z"),
+        );
     }
 }

@@ -89,8 +89,10 @@ pub async fn impersonate(server: &Server, audited: Audited) -> Result<Acting, Fa
         groups.push("system:serviceaccounts".to_owned());
         groups.push(format!("system:serviceaccounts:{namespace}"));
     }
+    let is_in = |group: &str| groups.iter().any(|own| own == group);
     let all_users = if name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
-    if !groups.iter().any(|group| group == all_users) {
+    // Who asks to be nobody in particular is not made somebody.
+    if !is_in(all_users) && !is_in("system:unauthenticated") {
         groups.push(all_users.to_owned());
     }
     Ok(Acting { received, user: User { name, uid: uid.unwrap_or_default(), groups, extra } })

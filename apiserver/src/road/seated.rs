@@ -8,6 +8,7 @@ use crate::answer::Failure;
 use crate::authn::User;
 use crate::road::received::Received;
 use crate::server::Server;
+use crate::serving;
 use api::status::Status;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -29,9 +30,7 @@ pub struct Seated {
 pub async fn seat(server: &Server, acting: Acting) -> Result<Seated, Failure> {
     let Acting { received, user } = acting;
     let exempt = user.groups.iter().any(|group| group == "system:masters");
-    let long = received.info.verb == "watch"
-        || matches!(received.info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
-    if exempt || long {
+    if exempt || serving::is_long(&received.info) {
         return Ok(Seated { received, user, seat: None });
     }
     let waiting = std::sync::Arc::clone(&server.seats).acquire_owned();

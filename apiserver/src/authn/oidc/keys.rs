@@ -138,11 +138,14 @@ impl Keys {
 
     async fn discover(&self) -> Result<String, String> {
         let body = self.fetch.get(&self.discovery, None).await?;
-        let document: Value =
-            serde_json::from_slice(&body).map_err(|error| format!("failed to decode provider discovery object: {error}"))?;
+        let document: Value = serde_json::from_slice(&body)
+            .map_err(|error| format!("failed to decode provider discovery object: {error}"))?;
         let issuer = api::value::text(&document, "issuer");
         if issuer != self.issuer {
-            return Err(format!("issuer did not match the issuer returned by provider, expected {:?} got {issuer:?}", self.issuer));
+            return Err(format!(
+                "issuer did not match the issuer returned by provider, expected {:?} got {issuer:?}",
+                self.issuer
+            ));
         }
         match api::value::text(&document, "jwks_uri") {
             "" => Err("provider did not return JWKS URL".to_owned()),
@@ -170,7 +173,5 @@ fn signed(keys: &[Key], id: Option<&str>, algorithm: Algorithm, message: &str, s
     let rsa = !matches!(algorithm, Algorithm::ES256 | Algorithm::ES384);
     keys.iter()
         .filter(|key| key.rsa == rsa && id.is_none_or(|id| key.id.as_deref().is_none_or(|own| own == id)))
-        .any(|key| {
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false)
-        })
+        .any(|key| jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false))
 }

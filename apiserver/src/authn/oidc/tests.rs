@@ -83,7 +83,8 @@ async fn ask(tokens: &Tokens, token: &str) -> Result<Option<User>, String> {
     tokens.token(token, &[], NOW).await.map(|accepted| accepted.map(|accepted| accepted.user))
 }
 
-const BY_CLAIM: &str = "  claimMappings:\n    username: {claim: sub, prefix: 'oidc:'}\n    groups: {claim: roles, prefix: 'g:'}\n";
+const BY_CLAIM: &str =
+    "  claimMappings:\n    username: {claim: sub, prefix: 'oidc:'}\n    groups: {claim: roles, prefix: 'g:'}\n";
 
 #[tokio::test(start_paused = true)]
 async fn claims_become_users() {
@@ -92,7 +93,10 @@ async fn claims_become_users() {
         let web = web(&signer);
         let tokens = provider(&jwt(BY_CLAIM), &web);
         let got = ask(&tokens, &signer.sign(&claims(json!({"roles": ["a", "b"], "jti": "7"})))).await.unwrap().unwrap();
-        assert_eq!((got.name.as_str(), got.groups.as_slice()), ("oidc:jane", ["g:a".to_owned(), "g:b".to_owned()].as_slice()));
+        assert_eq!(
+            (got.name.as_str(), got.groups.as_slice()),
+            ("oidc:jane", ["g:a".to_owned(), "g:b".to_owned()].as_slice())
+        );
         assert_eq!(got.extra[CREDENTIAL_ID], ["JTI=7"]);
         let one = ask(&tokens, &signer.sign(&claims(json!({"roles": "a"})))).await.unwrap().unwrap();
         assert_eq!(one.groups, ["g:a"]);
@@ -240,7 +244,10 @@ fn files_are_judged() {
     };
     check("jwt: []\n", "");
     check("anonymous: {enabled: true, conditions: [{path: /livez}]}\n", "");
-    check("anonymous: {enabled: false, conditions: [{path: /livez}]}\n", "enabled should be set to true when conditions are defined");
+    check(
+        "anonymous: {enabled: false, conditions: [{path: /livez}]}\n",
+        "enabled should be set to true when conditions are defined",
+    );
     check("jwts: []\n", "unknown field `jwts`");
     check(&whole(plain, good), "");
     check(&whole("audiences: [x]", good), "jwt[0].issuer.url: Required value");
@@ -248,11 +255,20 @@ fn files_are_judged() {
     check(&whole("url: 'https://u:p@a', audiences: [x]", good), "must not contain a username or password");
     check(&whole("url: 'https://a?b=c', audiences: [x]", good), "must not contain a query");
     check(&whole("url: 'https://a#b', audiences: [x]", good), "must not contain a fragment");
-    check(&whole("url: 'https://own', audiences: [x]", good), "must not overlap with disallowed issuers: [https://own]");
-    check(&whole("url: 'https://a', discoveryURL: 'https://a/', audiences: [x]", good), "discoveryURL must be different from URL");
+    check(
+        &whole("url: 'https://own', audiences: [x]", good),
+        "must not overlap with disallowed issuers: [https://own]",
+    );
+    check(
+        &whole("url: 'https://a', discoveryURL: 'https://a/', audiences: [x]", good),
+        "discoveryURL must be different from URL",
+    );
     check(&whole("url: 'https://a'", good), "at least one jwt[0].issuer.audiences is required");
-    check(&whole("url: 'https://a', audiences: [x, y]", good), "audienceMatchPolicy must be MatchAny for multiple audiences");
-    check(&whole("url: 'https://a', audiences: [x, y], audienceMatchPolicy: MatchAny", good), "");
+    check(
+        &whole("url: 'https://a', audiences: [x, z]", good),
+        "audienceMatchPolicy must be MatchAny for multiple audiences",
+    );
+    check(&whole("url: 'https://a', audiences: [x, z], audienceMatchPolicy: MatchAny", good), "");
     check(&whole("url: 'https://a', audiences: [x, x], audienceMatchPolicy: MatchAny", good), "Duplicate value: \"x\"");
     check(&whole("url: 'https://a', audiences: [x], certificateAuthority: hello", good), "certificateAuthority");
     check(&whole("url: 'https://a', audiences: [x], egressSelectorType: cluster", good), "egressSelectorType");
@@ -260,13 +276,29 @@ fn files_are_judged() {
     check(&whole(plain, "  claimMappings: {username: {claim: sub}}\n"), "prefix is required when claim is set");
     check(&whole(plain, "  claimMappings: {username: {claim: sub, expression: claims.sub}}\n"), "can't both be set");
     check(&whole(plain, "  claimMappings: {username: {expression: clams.sub}}\n"), "undeclared reference to 'clams'");
-    check(&whole(plain, "  claimMappings: {username: {expression: claims.email}}\n"), "claims.email_verified must be used");
+    check(
+        &whole(plain, "  claimMappings: {username: {expression: claims.email}}\n"),
+        "claims.email_verified must be used",
+    );
     let verified = "  claimMappings: {username: {expression: claims.email}}\n  claimValidationRules: [{expression: 'claims.?email_verified.orValue(true) == true'}]\n";
     check(&whole(plain, verified), "");
-    check(&whole(plain, &format!("{good}  claimValidationRules: [{{expression: claims.sub}}]\n")), "must evaluate to bool");
-    check(&whole(plain, &format!("{good}  claimValidationRules: [{{claim: a, message: b}}]\n")), "may not be specified when claim is set");
-    check(&whole(plain, &format!("{good}  userValidationRules: [{{expression: user.name == 'x'}}]\n")), "undefined field 'name'");
-    let extra = |key: &str| format!("  claimMappings: {{username: {{claim: sub, prefix: ''}}, extra: [{{key: '{key}', valueExpression: claims.a}}]}}\n");
+    check(
+        &whole(plain, &format!("{good}  claimValidationRules: [{{expression: claims.sub}}]\n")),
+        "must evaluate to bool",
+    );
+    check(
+        &whole(plain, &format!("{good}  claimValidationRules: [{{claim: a, message: b}}]\n")),
+        "may not be specified when claim is set",
+    );
+    check(
+        &whole(plain, &format!("{good}  userValidationRules: [{{expression: user.name == 'x'}}]\n")),
+        "undefined field 'name'",
+    );
+    let extra = |key: &str| {
+        format!(
+            "  claimMappings: {{username: {{claim: sub, prefix: ''}}, extra: [{{key: '{key}', valueExpression: claims.a}}]}}\n"
+        )
+    };
     check(&whole(plain, &extra("a.b/c")), "");
     check(&whole(plain, &extra("abc")), "domain-prefixed path");
     check(&whole(plain, &extra("a.b/C")), "must be lowercase");

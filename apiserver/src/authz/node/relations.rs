@@ -48,7 +48,8 @@ pub(super) fn related(objects: &dyn Objects, node: &str, what: What, namespace: 
         What::Secret => {
             mentioned(objects, node, what, namespace, name)
                 || objects.volumes(name).iter().any(|volume| {
-                    secrets_of_volume(volume).any(|secret| secret == (namespace, name)) && claimed(objects, node, volume)
+                    secrets_of_volume(volume).any(|secret| secret == (namespace, name))
+                        && claimed(objects, node, volume)
                 })
         }
         What::Claim => {
@@ -56,7 +57,8 @@ pub(super) fn related(objects: &dyn Objects, node: &str, what: What, namespace: 
             mentioned(objects, node, what, namespace, name)
                 || name.match_indices('-').any(|(at, _)| {
                     let (Some(pod), Some(volume)) = (name.get(..at), name.get(at + 1..)) else { return false };
-                    let pod = objects.get("pods", namespace, pod).filter(|pod| value::text(pod, "spec.nodeName") == node);
+                    let pod =
+                        objects.get("pods", namespace, pod).filter(|pod| value::text(pod, "spec.nodeName") == node);
                     pod.is_some_and(|pod| {
                         !is_mirror(&pod)
                             && value::items(&pod, "spec.volumes")
@@ -96,7 +98,9 @@ fn mentioned(objects: &dyn Objects, node: &str, what: What, namespace: &str, nam
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"].iter().flat_map(|list| value::items(pod, list))
+    ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"]
+        .iter()
+        .flat_map(|list| value::items(pod, list))
 }
 
 /// Names that environments of containers refer to, by the field of a variable and that of a whole source.
@@ -107,7 +111,11 @@ fn in_environments<'a>(pod: &'a Value, one: &'static str, all: &'static str) -> 
     })
 }
 
-fn in_volumes<'a>(pod: &'a Value, paths: &'static [&'static str], projected: &'static str) -> impl Iterator<Item = &'a str> {
+fn in_volumes<'a>(
+    pod: &'a Value,
+    paths: &'static [&'static str],
+    projected: &'static str,
+) -> impl Iterator<Item = &'a str> {
     value::items(pod, "spec.volumes").iter().flat_map(move |volume| {
         let direct = paths.iter().map(move |path| value::text(volume, path));
         direct.chain(value::items(volume, "projected.sources").iter().map(move |source| value::text(source, projected)))
@@ -128,14 +136,19 @@ fn secrets(pod: &Value) -> impl Iterator<Item = &str> {
         "csi.nodePublishSecretRef.name",
     ];
     let pulls = value::items(pod, "spec.imagePullSecrets").iter().map(|secret| value::text(secret, "name"));
-    pulls
-        .chain(in_environments(pod, "valueFrom.secretKeyRef.name", "secretRef.name"))
-        .chain(in_volumes(pod, IN_VOLUMES, "secret.name"))
+    pulls.chain(in_environments(pod, "valueFrom.secretKeyRef.name", "secretRef.name")).chain(in_volumes(
+        pod,
+        IN_VOLUMES,
+        "secret.name",
+    ))
 }
 
 fn config_maps(pod: &Value) -> impl Iterator<Item = &str> {
-    in_environments(pod, "valueFrom.configMapKeyRef.name", "configMapRef.name")
-        .chain(in_volumes(pod, &["configMap.name"], "configMap.name"))
+    in_environments(pod, "valueFrom.configMapKeyRef.name", "configMapRef.name").chain(in_volumes(
+        pod,
+        &["configMap.name"],
+        "configMap.name",
+    ))
 }
 
 fn resource_claims(pod: &Value) -> impl Iterator<Item = &str> {
@@ -240,7 +253,8 @@ mod tests {
                 assert_eq!(of("n1", other, "shop", "x"), other == what, "{spec}");
             }
             let mut mirror = pod("n1", spec.clone());
-            value::map_mut(&mut mirror.1, "metadata.annotations").insert("kubernetes.io/config.mirror".into(), "h".into());
+            value::map_mut(&mut mirror.1, "metadata.annotations")
+                .insert("kubernetes.io/config.mirror".into(), "h".into());
             assert!(!related(&World(vec![mirror]), "n1", what, "shop", "x"), "{spec}");
         }
     }
