@@ -83,6 +83,9 @@ impl admission::Remote for Asked {
 }
 
 #[cfg(test)]
+mod live;
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn plugins_by_file() {

@@ -1,6 +1,6 @@
 //! Whole API servers for tests, over a store in memory.
 
-use crate::authn::User;
+use crate::authn::{AUTHENTICATED, User};
 use crate::encryption::Encryption;
 use crate::server::{Config, Running};
 use crate::transport::Identity;
@@ -73,7 +73,17 @@ impl World {
         let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
         let kv: Arc<dyn Kv> = Arc::new(Sim::new(1, Faults::NONE));
         let store = Store::open_sealed(kv, clock.clone(), encryption).await.unwrap();
-        World { running: crate::start(config, store, clock, stop.clone()).await.unwrap(), stop }
+        let world = World { running: crate::start(config, store, clock, stop.clone()).await.unwrap(), stop };
+        // Roles are read from the cache.
+        let (user, review) = (User::new("somebody", &[AUTHENTICATED]), serde_json::json!({}));
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        for _ in 0..500 {
+            if world.ask(&user, "POST", path, &review).await.0 == 201 {
+                return world;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the roles of every cluster do not come");
     }
 
     /// Code and body of an answer, asked for as this user inside the process.

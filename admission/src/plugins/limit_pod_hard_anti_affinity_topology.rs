@@ -25,8 +25,8 @@ impl Plugin for LimitPodHardAntiAffinityTopology {
         if !request.is_open() || !request.is("pods", "") {
             return Ok(());
         }
-        let other = value::items(pod, TERMS).iter().map(|term| value::text(term, "topologyKey"));
-        match other.filter(|key| *key != "kubernetes.io/hostname").next() {
+        let mut keys = value::items(pod, TERMS).iter().map(|term| value::text(term, "topologyKey"));
+        match keys.find(|key| *key != "kubernetes.io/hostname") {
             None => Ok(()),
             Some(key) => Err(request.forbidden(&format!(
                 "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key kubernetes.io/hostname is allowed"
