@@ -187,10 +187,6 @@ pub trait Lookup: Send + Sync {
     fn decide(&self, _request: &Request<'_>, _question: &Question) -> Decision {
         Decision::default()
     }
-    /// Lets a namespace be made for the object that is on its way there; an error is one sentence.
-    async fn provide_namespace(&self, name: &str) -> Result<(), String> {
-        Err(format!("namespace {name:?} cannot be made here"))
-    }
     /// What is remembered of webhooks and policies; `None` where there are none.
     fn dynamic(&self) -> Option<&Dynamic> {
         None
@@ -206,6 +202,11 @@ pub trait Plugin: Send + Sync {
     /// It is on unless a flag says otherwise.
     fn by_default(&self) -> bool {
         true
+    }
+
+    /// Namespaces that objects are on their way to are made where they are missing.
+    fn provides_namespaces(&self) -> bool {
+        false
     }
 
     /// It is shown bodies of subresources too, which are no objects of the resource.
@@ -297,6 +298,12 @@ impl Chain {
             held.push(own.map_or(Held::Table(plugin), Held::Own));
         }
         Ok(Chain(held))
+    }
+
+    /// Whether one of them wants missing namespaces to be made.
+    #[must_use]
+    pub fn provides_namespaces(&self) -> bool {
+        self.0.iter().any(|plugin| plugin.provides_namespaces())
     }
 
     /// Names of those that are on, in order.

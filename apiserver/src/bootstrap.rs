@@ -13,6 +13,7 @@ use api::kind::Kind;
 use api::kinds;
 use api::kinds::apiregistration_v1::api_service;
 use api::status::Status;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -78,11 +79,14 @@ fn options() -> Options {
     Options { manager: "ironkeel-apiserver".to_owned(), ..Options::default() }
 }
 
-/// Creates a namespace for an object that is on its way there (`NamespaceAutoProvision`).
-pub(crate) async fn namespace(server: &Server, name: &str) -> Result<(), Failure> {
-    let permit = Permit::without_request("namespace-auto-provision");
-    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    ensure(server, &permit, object).await
+/// Creates a namespace for an object that is on its way there (`NamespaceAutoProvision`). Creating is what calls it, so that its type must
+/// not hold its own.
+pub(crate) fn namespace<'a>(server: &'a Server, name: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+    Box::pin(async move {
+        let permit = Permit::without_request("namespace-auto-provision");
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ensure(server, &permit, object).await
+    })
 }
 
 /// Creates an object unless it is there.

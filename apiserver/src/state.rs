@@ -6,7 +6,6 @@
 use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::bootstrap;
 use crate::cache::{Caches, Key, Snapshot};
 use crate::server::Server;
 use admission::{Dynamic, Lookup, Request, Right};
@@ -225,10 +224,6 @@ impl Lookup for Server {
                 cel::Decision { error, ..cel::Decision::default() }
             }
         }
-    }
-
-    async fn provide_namespace(&self, name: &str) -> Result<(), String> {
-        bootstrap::namespace(self, name).await.map_err(|failure| crate::answer::status(failure).message)
     }
 
     fn dynamic(&self) -> Option<&Dynamic> {

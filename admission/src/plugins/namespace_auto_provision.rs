@@ -1,8 +1,9 @@
 //! `NamespaceAutoProvision`: an object on its way to a namespace that is not there brings it into being.
+//!
+//! The API server looks for the namespace before any plugin does, and makes it where this one is on.
 
-use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use crate::plugin::Plugin;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct NamespaceAutoProvision;
@@ -19,14 +20,7 @@ impl Plugin for NamespaceAutoProvision {
         false
     }
 
-    async fn mutate(&self, request: &Request<'_>, _: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        let own = request.kind.group.is_empty() && request.kind.plural == "namespaces";
-        if request.operation != Operation::Create || request.dry_run || request.namespace.is_empty() || own {
-            return Ok(());
-        }
-        if lookup.get("", "namespaces", "", request.namespace).await.is_some() {
-            return Ok(());
-        }
-        lookup.provide_namespace(request.namespace).await.map_err(|why| request.forbidden(&why))
+    fn provides_namespaces(&self) -> bool {
+        true
     }
 }

@@ -35,7 +35,13 @@ pub async fn create(
     let kind = target.kind;
     let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
-    let namespaces = surroundings(server, target).await?;
+    let namespaces = match surroundings(server, target).await {
+        Err(_) if server.admission.provides_namespaces() && !options.dry_run && kind.namespaced => {
+            crate::bootstrap::namespace(server, &target.namespace).await?;
+            surroundings(server, target).await?
+        }
+        found => found?,
+    };
     fill(server, target, &mut object)?;
     let target = &target.named(meta::name(&object));
     if kind.has_status() && !kind.create_with_status {
