@@ -206,9 +206,8 @@ impl Lookup for Server {
                     name: on.name.clone(),
                     ..ResourceAttributes::default()
                 };
-                let given = |text: &'_ str| !text.is_empty();
-                let fields = Some(on.field_selector.as_str()).filter(|text| given(text));
-                let labels = Some(on.label_selector.as_str()).filter(|text| given(text));
+                let fields = Some(on.field_selector.as_str()).filter(|text| !text.is_empty());
+                let labels = Some(on.label_selector.as_str()).filter(|text| !text.is_empty());
                 (Some(resource.narrowed(fields, labels)), String::new())
             }
         };

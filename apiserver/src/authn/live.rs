@@ -1,5 +1,7 @@
 //! A whole server on its secure port, with an issuer of tokens and webhooks over TLS, all of them the test's own.
 
+#![allow(clippy::needless_pass_by_value, reason = "tests: values are written where they are used")]
+
 use crate::authn::oidc;
 use crate::authn::tokens::{TokenSigner, base64url_encode, generate_es256, jwks};
 use crate::remote::{Proof, Remote, Trust, Url};

@@ -1,5 +1,7 @@
 //! Tokens of an issuer of our own, over a network that is a table.
 
+#![allow(clippy::needless_pass_by_value, reason = "tests: values are written where they are used")]
+
 use super::*;
 use crate::authn::tokens::{TokenSigner, base64url_encode, generate_es256, generate_rsa, jwks};
 use parking_lot::Mutex;

@@ -173,15 +173,14 @@ fn secrets_of_volume(volume: &Value) -> impl Iterator<Item = (&str, &str)> {
         "csi.nodeExpandSecretRef",
     ];
     let own = value::text(volume, "spec.claimRef.namespace");
-    let or_own = move |namespace: &'_ str| namespace.is_empty();
     let references = REFERENCES.iter().filter_map(move |path| {
         let reference = value::get(volume, &format!("spec.{path}"))?;
         let namespace = value::text(reference, "namespace");
-        Some((if or_own(namespace) { own } else { namespace }, value::text(reference, "name")))
+        Some((if namespace.is_empty() { own } else { namespace }, value::text(reference, "name")))
     });
     let azure = value::get(volume, "spec.azureFile").map(|azure| {
         let namespace = value::text(azure, "secretNamespace");
-        (if or_own(namespace) { own } else { namespace }, value::text(azure, "secretName"))
+        (if namespace.is_empty() { own } else { namespace }, value::text(azure, "secretName"))
     });
     references.chain(azure)
 }
@@ -217,6 +216,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "specs are written where they are used")]
     fn pod(node: &str, spec: Value) -> (&'static str, Value) {
         let mut pod = json!({"metadata": {"namespace": "shop", "name": "till"}, "spec": spec});
         value::set(&mut pod, "spec.nodeName", node);
