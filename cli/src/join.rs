@@ -90,7 +90,8 @@ pub(crate) async fn run(flags: Join) -> anyhow::Result<()> {
         node_ip: flags.node_ip,
         pod_cidr: String::new(),
         listen: SocketAddr::new(flags.node_ip, flags.kubelet_port),
-        serving: kubelet::Serving::new(&read("kubelet.crt")?, &read("kubelet.key")?).context("the kubelet's certificate")?,
+        serving: kubelet::Serving::new(&read("kubelet.crt")?, &read("kubelet.key")?)
+            .context("the kubelet's certificate")?,
         client_ca_pem: read("ca.crt")?,
         max_pods: flags.max_pods,
         static_pods: None,
