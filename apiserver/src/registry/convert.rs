@@ -52,6 +52,9 @@ impl Conversions {
         let Some(conversion) = foreign(kind, &entry) else { return Ok(entry) };
         let converted = entry.other(kind);
         let asked = || async {
+            if let Some(value) = unasked(kind, &entry) {
+                return Ok(Arc::new(entry.converted(kind, value)));
+            }
             let mut given = self.ask(conversion, kind, &[entry.value()]).await?;
             Ok::<_, String>(Arc::new(entry.converted(kind, given.pop().unwrap_or_default())))
         };
@@ -133,6 +136,14 @@ fn foreign(kind: &'static Kind, entry: &Entry) -> Option<&'static Conversion> {
     kind.custom.and_then(|custom| custom.conversion).filter(|_| !entry.is_of(kind))
 }
 
+/// The object where it was stored in the version that is asked for, though another is stored now: nobody has to be asked.
+fn unasked(kind: &'static Kind, entry: &Entry) -> Option<Value> {
+    if entry.kind.is_some() {
+        return None;
+    }
+    Some(entry.value()).filter(|value| api::value::text(value, "apiVersion") == kind.api_version())
+}
+
 /// Puts what is known already in its place; gives the others.
 fn known(kind: &'static Kind, entries: &mut [Arc<Entry>]) -> Vec<(usize, Converted)> {
     let mut wanted = Vec::new();
@@ -141,9 +152,14 @@ fn known(kind: &'static Kind, entries: &mut [Arc<Entry>]) -> Vec<(usize, Convert
             continue;
         }
         let cell = entry.other(kind);
-        match cell.get() {
-            Some(done) => *entry = Arc::clone(done),
-            None => wanted.push((at, cell)),
+        if let Some(done) = cell.get() {
+            *entry = Arc::clone(done);
+        } else if let Some(value) = unasked(kind, entry) {
+            let new = Arc::new(entry.converted(kind, value));
+            drop(cell.set(Arc::clone(&new)));
+            *entry = new;
+        } else {
+            wanted.push((at, cell));
         }
     }
     wanted

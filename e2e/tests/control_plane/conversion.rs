@@ -223,6 +223,14 @@ fn a_webhook_that_fails_is_named_and_a_new_storage_version_is_taken_up_by_writes
         object = put.body;
         if object["metadata"]["resourceVersion"] == before { Err("unchanged".to_owned()) } else { Ok(()) }
     });
+    // What was stored in the version that is asked for is shown as it is, whichever is stored now.
+    things.asked();
+    assert_eq!(things.get("v1", "b")["spec"], json!({"place": "h:1"}));
+    assert_eq!(things.asked(), Vec::<usize>::new());
+    let list = things.http.get(&things.path("v1", "")).body;
+    assert_eq!(list["items"].as_array().unwrap().len(), 2, "{list}");
+    assert!(list["items"].as_array().unwrap().iter().all(|item| item["spec"]["place"] == "h:1"), "{list}");
+    assert_eq!(things.asked(), [1]);
     things.redefine("/fail", "v2");
     let sentence = format!("conversion webhook for {GROUP}/v1, Kind=Site failed: not today");
     eventually("the webhook fails", PATIENCE, || {
