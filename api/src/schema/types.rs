@@ -400,7 +400,7 @@ impl<'a> SchemaRef<'a> {
 
     /// The values of an object by the positions of their fields, nulls left out. Most fields of a type are absent: looking for what is
     /// there is faster than looking for every field.
-    pub(crate) fn present<'v>(self, object: &'v Map<String, Value>) -> Vec<Option<&'v Value>> {
+    pub(crate) fn present(self, object: &Map<String, Value>) -> Vec<Option<&Value>> {
         let mut out = vec![None; self.def().fields.len()];
         for (name, value) in object {
             let position = if value.is_null() { None } else { self.types.position(self.id, name) };
