@@ -14,6 +14,7 @@ pub mod informer;
 pub mod leader;
 pub mod object;
 pub mod pod;
+mod protection;
 pub mod queue;
 pub mod rbac;
 mod replicas;

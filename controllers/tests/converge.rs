@@ -22,8 +22,12 @@ use apiserver::{authn::User, authz::bootstrap::ControllerRole, transport::Identi
 use controllers::{CONTROLLERS, Options, object, pod};
 use futures::StreamExt;
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
-    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::Job,
+    core::v1::{
+        ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota,
+        Service, ServiceAccount,
+    },
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -413,6 +417,98 @@ async fn a_replication_controller_keeps_its_pods(world: &World) {
     empty(&pods, "app=old").await;
 }
 
+/// What a quota refuses is said in the controller's status, until it asks for less.
+async fn a_full_namespace_is_a_condition(world: &World) {
+    let quotas = world.api::<ResourceQuota>();
+    world.create::<ResourceQuota>(json!({"metadata": {"name": "full"}, "spec": {"hard": {"pods": "2"}}})).await;
+    eventually("the quota counts", || async {
+        let status = quotas.get("full").await.unwrap().status.unwrap_or_default();
+        check(status.hard.is_some_and(|hard| hard.contains_key("pods")), true)
+    })
+    .await;
+    world
+        .create::<ReplicationController>(json!({"metadata": {"name": "big"}, "spec": {"replicas": 3, "template": {
+        "metadata": {"labels": {"app": "big"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}}))
+        .await;
+    let controllers = world.api::<ReplicationController>();
+    let failure = || async {
+        let status = controllers.get("big").await.unwrap().status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        conditions.into_iter().find(|one| one.type_ == "ReplicaFailure").map(|one| one.message.unwrap_or_default())
+    };
+    eventually("the failure is told", || async {
+        let said = failure().await.unwrap_or_default();
+        if said.contains("exceeded quota: full, requested: pods=1, used: pods=2, limited: pods=2") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    })
+    .await;
+    let fewer = Patch::Merge(json!({"spec": {"replicas": 2}}));
+    controllers.patch("big", &PatchParams::default(), &fewer).await.unwrap();
+    eventually("nothing fails any more", || async { check(failure().await, None) }).await;
+    controllers.delete("big", &DeleteParams::background()).await.unwrap();
+    quotas.delete("full", &DeleteParams::default()).await.unwrap();
+    empty(&world.api::<Pod>(), "app=big").await;
+}
+
+async fn claims_go_with_the_pods_of_a_stateful_set(world: &World) {
+    let (sets, claims) = (world.api::<StatefulSet>(), world.api::<PersistentVolumeClaim>());
+    world
+        .create::<StatefulSet>(json!({"metadata": {"name": "db"}, "spec": {"replicas": 2, "serviceName": "db",
+        "selector": {"matchLabels": {"app": "db"}}, "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Delete"},
+        "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}]}}))
+        .await;
+    let owned = || async {
+        let list = claims.list(&ListParams::default()).await.unwrap();
+        let owner = |claim: &PersistentVolumeClaim| {
+            let owner = object::controller_of(&claim.metadata).map(|owner| owner.kind.clone()).unwrap_or_default();
+            format!("{} {owner}", object::name(&claim.metadata))
+        };
+        list.items.iter().map(owner).collect::<Vec<_>>()
+    };
+    eventually("each pod has its claim, and the set both", || async {
+        check(owned().await, vec!["data-db-0 StatefulSet".to_owned(), "data-db-1 StatefulSet".to_owned()])
+    })
+    .await;
+    sets.patch("db", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 1}}))).await.unwrap();
+    eventually("the claim went with its pod", || async {
+        check(owned().await, vec!["data-db-0 StatefulSet".to_owned()])
+    })
+    .await;
+    sets.delete("db", &DeleteParams::background()).await.unwrap();
+    empty(&claims, "").await;
+    empty(&world.api::<Pod>(), "app=db").await;
+}
+
+async fn a_job_goes_after_its_end(world: &World) {
+    let (jobs, pods) = (world.api::<Job>(), world.api::<Pod>());
+    world
+        .create::<Job>(json!({"metadata": {"name": "brief"}, "spec": {"ttlSecondsAfterFinished": 0, "template": {
+        "metadata": {"labels": {"app": "brief"}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "one"}]}}}}))
+        .await;
+    let of_job = ListParams::default().labels("app=brief");
+    eventually("its pod runs", || async {
+        check(pods.list(&of_job).await.unwrap().items.iter().filter(|one| pod::is_ready(one)).count(), 1)
+    })
+    .await;
+    let name = pods.list(&of_job).await.unwrap().items.remove(0).metadata.name.unwrap();
+    let ended = json!({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [{"name": "c", "image": "one", "imageID": "", "ready": false, "restartCount": 0, "state": {
+            "terminated": {"exitCode": 0, "finishedAt": object::time(jiff::Timestamp::now())}}}]}});
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(ended)).await.unwrap();
+    eventually("the job is gone", || async {
+        let left = jobs.get_opt("brief").await.unwrap();
+        check(left.map(|one| serde_json::to_string(&one).unwrap()), None)
+    })
+    .await;
+    empty(&pods, "app=brief").await;
+}
+
 async fn a_namespace_ends_with_all_it_holds(world: &World) {
     let namespaces: Api<Namespace> = Api::all(world.admin.clone());
     let name = "short-lived";
@@ -444,6 +540,9 @@ async fn the_world_converges() {
     deletion_cascades_as_asked(&world).await;
     daemons_run_on_every_node(&world).await;
     a_replication_controller_keeps_its_pods(&world).await;
+    a_full_namespace_is_a_condition(&world).await;
+    claims_go_with_the_pods_of_a_stateful_set(&world).await;
+    a_job_goes_after_its_end(&world).await;
     a_namespace_ends_with_all_it_holds(&world).await;
     world.stop.cancel();
 }

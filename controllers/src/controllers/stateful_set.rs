@@ -1,6 +1,8 @@
 //! Runs the pods of StatefulSets, each with a name, a place in the order and claims of its own. `plan.rs` decides about
-//! pods, `history.rs` keeps the ControllerRevisions. It never deletes a claim.
+//! pods, `claims.rs` about who owns their claims, `history.rs` keeps the ControllerRevisions. It never deletes a claim: the garbage
+//! collector does, where an owner goes.
 
+mod claims;
 mod plan;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -25,9 +27,11 @@ use crate::{
     queue::Queue,
     selector,
 };
+use claims::Owners;
 use plan::{Observed, Revision};
 
 impl Watched for StatefulSet {}
+impl Watched for PersistentVolumeClaim {}
 
 impl Revised for StatefulSet {
     const REVISION_HASH: &'static str = "controller.kubernetes.io/hash";
@@ -53,7 +57,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     aliases: &["statefulset"],
     service_account: "statefulset-controller",
     reporter: "statefulset-controller",
-    watches: &["apps/v1.StatefulSet", "v1.Pod", "apps/v1.ControllerRevision"],
+    watches: &["apps/v1.StatefulSet", "v1.Pod", "apps/v1.ControllerRevision", "v1.PersistentVolumeClaim"],
     rules: &[
         Rule::new(&[""], &["pods"], &["list", "watch"]),
         Rule::new(&["apps"], &["statefulsets"], &["get", "list", "watch"]),
@@ -84,9 +88,14 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
             move |change| queue.add(Key::of(&change.object().metadata))
         });
         dependents::follow(&pods, &sets, &queue, |set: &StatefulSet| Some(set.spec.as_ref()?.selector.clone()));
-        let synced =
-            [sets.synced(&context.stop).await, pods.synced(&context.stop).await, revisions.synced(&context.stop).await];
-        if synced == [true; 3] {
+        let claims = context.informers.of::<PersistentVolumeClaim>();
+        let synced = [
+            sets.synced(&context.stop).await,
+            pods.synced(&context.stop).await,
+            revisions.synced(&context.stop).await,
+            claims.synced(&context.stop).await,
+        ];
+        if synced == [true; 4] {
             context.work(CONTROLLER.name, queue, context.options.workers, reconcile).await;
         }
     }
@@ -143,7 +152,7 @@ async fn reconcile(context: Context, key: Key) -> Result<Next, Error> {
     let now = context.now();
     let plan = plan::plan(&Observed { set: &set, pods: &pods, current, update: newest, now });
 
-    let outcome = act(&context, &api, &set, &plan).await;
+    let outcome = act(&context, &api, &set, &pods, &plan).await;
     if set.status.as_ref() != Some(&plan.status) {
         let mut written = StatefulSet::clone(&set);
         written.status = Some(plan.status);
@@ -168,11 +177,37 @@ async fn reconcile(context: Context, key: Key) -> Result<Next, Error> {
     Ok(wake.map_or(Next::Done, |seconds| Next::After(Duration::from_secs(seconds))))
 }
 
-async fn act(context: &Context, api: &Api<Pod>, set: &StatefulSet, plan: &plan::Plan) -> Result<(), Error> {
+async fn act(
+    context: &Context,
+    api: &Api<Pod>,
+    set: &StatefulSet,
+    owned: &[Arc<Pod>],
+    plan: &plan::Plan,
+) -> Result<(), Error> {
     let pods = context.informers.of::<Pod>();
     let name = object::name(&set.metadata);
+    if set.metadata.deletion_timestamp.is_none() {
+        for one in owned {
+            if pod::phase(one) == "Pending" && !plan::is_condemned(set, one) {
+                make_claims(context, set, object::name(&one.metadata)).await?;
+            }
+            keep_owners(context, set, one).await?;
+        }
+    }
     for wanted in &plan.create {
         let pod = object::name(&wanted.metadata);
+        for claim in held_claims(context, set, pod) {
+            let claim_name = object::name(&claim.metadata);
+            if claims::is_leaving(&claim, set, pod) {
+                return Err(Error::NotYet(format!("claim {claim_name} goes with an earlier pod")));
+            }
+            if claim.metadata.deletion_timestamp.is_some() {
+                let reason = format!("pvc {claim_name} is being deleted");
+                let text = format!("create Pod {pod} in StatefulSet {name} failed error: {reason}");
+                context.events.record(set, Note::warning("FailedCreate", text));
+                return Err(Error::NotYet(reason));
+            }
+        }
         let made = match make_claims(context, set, pod).await {
             Ok(()) => api.create(&PostParams::default(), wanted).await,
             Err(error) => Err(error),
@@ -182,6 +217,7 @@ async fn act(context: &Context, api: &Api<Pod>, set: &StatefulSet, plan: &plan::
                 let text = format!("create Pod {pod} in StatefulSet {name} successful");
                 context.events.record(set, Note::normal("SuccessfulCreate", text));
                 pods.saw(&made.metadata).await;
+                keep_owners(context, set, &made).await?;
             }
             Err(error) if is_namespace_terminating(&error) => return Ok(()),
             // The cache is behind, or a stranger has the name; its end wakes nobody here.
@@ -209,16 +245,50 @@ async fn act(context: &Context, api: &Api<Pod>, set: &StatefulSet, plan: &plan::
     Ok(())
 }
 
+/// The claims of the pod of this name that are there.
+fn held_claims(context: &Context, set: &StatefulSet, pod: &str) -> Vec<Arc<PersistentVolumeClaim>> {
+    let all = context.informers.of::<PersistentVolumeClaim>();
+    let held = plan::claims(set, pod).into_iter().filter_map(|claim| all.get(&Key::of(&claim.metadata)));
+    held.collect()
+}
+
+/// Gives the claims of a pod the owners with whom they are to go.
+async fn keep_owners(context: &Context, set: &StatefulSet, one: &Pod) -> Result<(), Error> {
+    let api = context.api::<PersistentVolumeClaim>(object::namespace(&set.metadata));
+    for held in held_claims(context, set, object::name(&one.metadata)) {
+        let name = object::name(&held.metadata);
+        let owners = match claims::owners(&held, set, one, plan::is_condemned(set, one)) {
+            Owners::Kept => continue,
+            Owners::Changed(owners) => owners,
+            Owners::Foreign(owners) => {
+                let text = format!(
+                    "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a manging controller, \
+                     the retention policy is ignored for this claim"
+                );
+                context.events.record(set, Note::warning("ConflictingController", text));
+                owners
+            }
+        };
+        let mut claim = PersistentVolumeClaim::clone(&held);
+        claim.metadata.owner_references = Some(owners);
+        let written = api.replace(name, &PostParams::default(), &claim).await?;
+        context.informers.of::<PersistentVolumeClaim>().saw(&written.metadata).await;
+    }
+    Ok(())
+}
+
 /// Makes the claims of a pod that are not there.
 async fn make_claims(context: &Context, set: &StatefulSet, pod: &str) -> Result<(), kube::Error> {
     let api = context.api::<PersistentVolumeClaim>(object::namespace(&set.metadata));
+    let cached = context.informers.of::<PersistentVolumeClaim>();
     for claim in plan::claims(set, pod) {
         let name = object::name(&claim.metadata);
-        if api.get_opt(name).await?.is_some() {
+        if cached.get(&Key::of(&claim.metadata)).is_some() {
             continue;
         }
         match api.create(&PostParams::default(), &claim).await {
-            Ok(_) => {
+            Ok(made) => {
+                cached.saw(&made.metadata).await;
                 let set_name = object::name(&set.metadata);
                 let text = format!("create Claim {name} Pod {pod} in StatefulSet {set_name} success");
                 context.events.record(set, Note::normal("SuccessfulCreate", text));

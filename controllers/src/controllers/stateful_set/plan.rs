@@ -51,6 +51,18 @@ pub(super) fn ordinal(set: &StatefulSet, one: &Pod) -> Option<i32> {
     tail.parse().ok().filter(|number: &i32| *number >= 0 && number.to_string() == tail)
 }
 
+/// Whether the set no longer wants a pod of this number.
+pub(super) fn is_condemned(set: &StatefulSet, one: &Pod) -> bool {
+    let Some(spec) = &set.spec else { return false };
+    ordinal(set, one).is_some_and(|number| !wanted(spec).contains(&number))
+}
+
+/// The numbers of the pods that the set wants.
+fn wanted(spec: &StatefulSetSpec) -> std::ops::Range<i32> {
+    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
+    start..start.saturating_add(spec.replicas.unwrap_or(1).max(0))
+}
+
 /// The name of a claim of a pod.
 fn claim_name(template: &PersistentVolumeClaim, pod: &str) -> String {
     format!("{}-{pod}", object::name(&template.metadata))
@@ -158,8 +170,7 @@ pub(super) fn plan(seen: &Observed<'_>) -> Plan {
 }
 
 fn act(seen: &Observed<'_>, spec: &StatefulSetSpec, plan: &mut Plan) {
-    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
-    let end = start.saturating_add(spec.replicas.unwrap_or(1).max(0));
+    let std::ops::Range { start, end } = wanted(spec);
     let one_by_one = spec.pod_management_policy.as_deref() != Some("Parallel");
     let least = spec.min_ready_seconds.unwrap_or(0);
     let available = |one: &Pod| {
