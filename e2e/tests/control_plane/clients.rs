@@ -1,7 +1,7 @@
 //! The stock Python client and client-go list and watch every kind that the server offers: JSON and, where the client can, protobuf.
 //!
 //! The programs are below `e2e/clients`. Never installs anything: a client that is not at hand is left out in one line.
-#![allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 
 use crate::every_kind::{GATES, samples};
 use e2e::{Cli, Cluster, Kind, control_plane, tool};

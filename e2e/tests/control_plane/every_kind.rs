@@ -1,7 +1,7 @@
 //! Stock kubectl over every kind that the server offers with everything turned on: create, get, describe, explain, edit and delete.
 //!
 //! Never names a kind: what there is comes from discovery, what is created from `samples.yaml`.
-#![allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 
 use e2e::{Cli, Cluster, Kind, control_plane};
 use serde_json::Value;
