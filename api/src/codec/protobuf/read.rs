@@ -55,34 +55,15 @@ fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<
     let Some(plan) = plan::of(schema) else {
         return Err(DecodeError::Syntax(format!("no protobuf form: {}", schema.def().name)));
     };
-    let mut slots = Slots::default();
-    fields(bytes, plan, schema, &mut slots, depth)?;
-    let named = slots.0.into_iter().filter_map(|(index, value)| {
-        let field = schema.def().fields.get(index)?;
-        // Go writes what is no pointer even when it is empty.
-        let left_out = field.omit_empty && !field.pointer && scalar::is_empty(&value);
-        (!left_out).then(|| (field.name.clone(), value))
-    });
-    Ok(named.collect())
-}
-
-/// Values by the position of their field. A message has its fields in order, so that what is looked for is mostly the last.
-#[derive(Default)]
-struct Slots(Vec<(usize, Value)>);
-
-impl Slots {
-    /// The value of a field, `empty` where there is none yet.
-    fn get(&mut self, index: usize, empty: Value) -> &mut Value {
-        let Slots(slots) = self;
-        let at = slots.iter().rposition(|(there, _)| *there == index).unwrap_or(slots.len());
-        if at == slots.len() {
-            slots.push((index, empty));
-        }
-        &mut slots.get_mut(at).expect("found or pushed").1
+    let mut out = Map::new();
+    fields(bytes, plan, schema, &mut out, depth)?;
+    if out.values().any(scalar::is_empty) {
+        out.retain(|name, value| !scalar::is_empty(value) || !schema.field(name).is_some_and(is_left_out));
     }
+    Ok(out)
 }
 
-fn fields(bytes: &[u8], plan: &Plan, schema: SchemaRef<'_>, out: &mut Slots, depth: usize) -> Read<()> {
+fn fields(bytes: &[u8], plan: &Plan, schema: SchemaRef<'_>, out: &mut Map<String, Value>, depth: usize) -> Read<()> {
     let mut wire = Wire { bytes };
     while let Some((number, payload)) = wire.field()? {
         let Ok(at) = plan.entries.binary_search_by_key(&number, |entry| entry.number) else { continue };
@@ -109,7 +90,7 @@ fn one(
     index: usize,
     payload: Payload<'_>,
     schema: SchemaRef<'_>,
-    out: &mut Slots,
+    out: &mut Map<String, Value>,
     depth: usize,
 ) -> Read<()> {
     let SchemaRef { types, id } = schema;
@@ -118,7 +99,8 @@ fn one(
     let union = special.and_then(|wire| wire.union);
     match &field.shape {
         Shape::List { items, .. } if !wrapped => {
-            let Value::Array(list) = out.get(index, Value::Array(Vec::new())) else { return Ok(()) };
+            let slot = out.entry(field.name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(list) = slot else { return Ok(()) };
             let packable = matches!(**items, Shape::Int32 | Shape::Int64 | Shape::Bool);
             if let (true, Payload::Bytes(bytes)) = (packable, payload) {
                 let mut wire = Wire { bytes };
@@ -146,7 +128,8 @@ fn one(
                     _ => {}
                 }
             }
-            if let Value::Object(map) = out.get(index, Value::Object(Map::new())) {
+            let slot = out.entry(field.name.as_str()).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(map) = slot {
                 map.insert(key, entry.unwrap_or_else(|| scalar::zero(values)));
             }
         }
@@ -156,12 +139,20 @@ fn one(
                 (Payload::Bytes(bytes), _) if union.is_some() => union_value(bytes, union, types, id, depth)?,
                 (payload, _) => value(payload, shape, types, depth)?,
             };
-            if let Some(new) = new {
-                *out.get(index, Value::Null) = new;
+            match new {
+                // Go writes what is no pointer even when it is empty.
+                Some(new) if is_left_out(field) && scalar::is_empty(&new) => drop(out.remove(&field.name)),
+                Some(new) => drop(out.insert(field.name.clone(), new)),
+                None => {}
             }
         }
     }
     Ok(())
+}
+
+/// Not there when it is empty.
+fn is_left_out(field: &Field) -> bool {
+    field.omit_empty && !field.pointer
 }
 
 fn wrapped_list(bytes: &[u8], shape: &Shape, types: &Types, depth: usize) -> Read<Value> {
