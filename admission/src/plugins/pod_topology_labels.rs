@@ -23,7 +23,8 @@ impl Plugin for PodTopologyLabels {
             (_, "binding") => value::text(request.old, "spec.nodeName").is_empty(),
             _ => false,
         };
-        if !(request.kind.group.is_empty() && request.kind.plural == "pods") || !placed || name.is_empty() {
+        let is_pod = request.kind.group.is_empty() && request.kind.plural == "pods";
+        if !is_pod || !placed || name.is_empty() {
             return Ok(());
         }
         if let Some(node) = lookup.peek("", "nodes", "", &name).await {

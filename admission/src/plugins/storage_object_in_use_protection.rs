@@ -1,7 +1,7 @@
 //! `StorageObjectInUseProtection`: volumes and claims get the finalizer that keeps them while somebody uses them.
 //!
-//! Off unless a flag turns it on, against upstream: who takes the finalizers away again are controllers that may run elsewhere, and
-//! none of ours does.
+//! Off unless a flag turns it on, against upstream: who takes the finalizer of a VolumeAttributesClass away again is none of our
+//! controllers.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use api::value;

@@ -163,7 +163,7 @@ fn validate(entries: &[Entry]) -> Errors {
         }
         match (kind, &entry.webhook) {
             ("Webhook", None) => {
-                errors.push(FieldError::required(&path.child("webhook"), "required when type=Webhook"))
+                errors.push(FieldError::required(&path.child("webhook"), "required when type=Webhook"));
             }
             ("Webhook", Some(webhook)) => validate_webhook(webhook, &path, &mut errors),
             (_, Some(_)) => {
@@ -194,7 +194,7 @@ fn validate_webhook(webhook: &WebhookEntry, path: &Path, errors: &mut Errors) {
         ("", Some(why)) => errors.push(FieldError::required(&path.child(field), why)),
         ("", None) => {}
         (given, _) if !allowed.contains(&given) => {
-            errors.push(FieldError::not_supported(&path.child(field), given, allowed))
+            errors.push(FieldError::not_supported(&path.child(field), given, allowed));
         }
         _ => {}
     };
@@ -213,7 +213,7 @@ fn validate_webhook(webhook: &WebhookEntry, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::invalid(&at.child("type"), "InClusterConfig", why));
         }
         other => {
-            errors.push(FieldError::not_supported(&at.child("type"), other, &["InClusterConfig", "KubeConfigFile"]))
+            errors.push(FieldError::not_supported(&at.child("type"), other, &["InClusterConfig", "KubeConfigFile"]));
         }
     }
     validate_conditions(&webhook.match_conditions, &path.child("matchConditions"), errors);
