@@ -120,7 +120,8 @@ impl Settings {
             // Tools write whole files: an empty text or no time at all is a field that says nothing.
             let none = value.is_null() || value.as_str().is_some_and(str::is_empty);
             let no_time = || value.as_str().and_then(duration) == Some(Duration::ZERO) || value.as_i64() == Some(0);
-            (!none && !(line.takes == Takes::Duration && no_time())).then(|| value.clone())
+            let nothing = none || (line.takes == Takes::Duration && no_time());
+            (!nothing).then(|| value.clone())
         };
         self.given.get(line.flag).cloned().or_else(in_file)
     }

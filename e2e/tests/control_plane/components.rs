@@ -151,6 +151,20 @@ impl Machine {
         Cli::new("kubectl").env("KUBECONFIG", self.path("admin.conf")).with("--request-timeout=30s")
     }
 
+    /// kubectl as the scheduler's user against a listener whose certificate is its own.
+    fn probe(&self, port: u16) -> Cli {
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {
+                "server": format!("https://127.0.0.1:{port}"), "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "u", "user": {
+                "client-certificate": self.path("scheduler.conf.crt"), "client-key": self.path("scheduler.conf.key")}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        std::fs::write(self.path("probe.conf"), text.to_string()).unwrap();
+        Cli::new("kubectl").env("KUBECONFIG", self.path("probe.conf"))
+    }
+
     /// What kubeadm writes for an API server, in its order, and where objects are kept.
     fn apiserver(&self) -> Vec<String> {
         let pki = self.path("pki");
@@ -245,10 +259,9 @@ fn kubeadms_manifests_start_a_control_plane_of_processes() {
     }
     // Health is for everybody, everything else is for whom the cluster lets.
     for port in [manager_port, scheduler_port] {
-        let at = |path: &str| format!("get --raw {path} --server=https://127.0.0.1:{port} --insecure-skip-tls-verify");
-        let anonymous = Cli::new("kubectl").env("KUBECONFIG", "/dev/null");
-        assert_eq!(anonymous.ok(&at("/healthz")), "ok");
-        anonymous.fails(&at("/metrics"), "orbidden");
+        let kubectl = machine.probe(port);
+        assert_eq!(kubectl.ok("get --raw /healthz"), "ok");
+        kubectl.fails("get --raw /metrics", "orbidden");
     }
     for part in [scheduler, manager, server] {
         let log = part.log.clone();
