@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::JoinHandle;
 
 use crate::client::{Ask, Connection, STREAMS};
+use crate::load::text_of;
 use crate::measure::Tally;
 use crate::scenario::Context;
 
@@ -43,10 +44,14 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Starts `count` watches of `path` (which has a query) and returns when the server has answered all.
+    /// Starts `count` watches of `path` (which has a query), of what happens from now on, and returns when the server has answered all.
     pub(crate) async fn start(context: &Context, count: usize, path: &str, clock: Clock) -> Result<Self> {
         let (counting, end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let seen = Arc::new(AtomicU64::new(0));
+        let collection = path.split('?').next().unwrap_or_default();
+        let list = context.connect().await?.ask(&Ask::get(format!("{collection}?limit=1"))).await?.into_ok().await?;
+        let now = text_of(&list, "resourceVersion").context("a list has no version")?;
+        let path = &format!("{path}&resourceVersion={now}");
         let connections = Connection::open_for(&context.target, context.http, count).await?;
         let mut tasks = Vec::with_capacity(count);
         for batch in batches(connections) {

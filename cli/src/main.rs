@@ -61,7 +61,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
     match flags.command {
-        Command::Up(flags) => up::run(*flags).await,
+        Command::Up(flags) => Box::pin(up::run(*flags)).await,
         Command::Down(flags) => node::down(&flags).await,
         Command::Reset(flags) => node::reset(&flags).await,
         Command::Image(flags) => node::image(&flags).await,

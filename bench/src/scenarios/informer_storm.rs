@@ -53,7 +53,7 @@ async fn list(mut connection: Connection, ask: Ask, begin: Instant) -> Result<(u
         let Some(data) = frame.data_ref() else { continue };
         bytes += data.len() as u64;
         lines.push(data, |line| {
-            ended |= line.starts_with(b"{\"type\":\"BOOKMARK\"") && line.windows(END.len()).any(|w| w == END)
+            ended |= line.starts_with(b"{\"type\":\"BOOKMARK\"") && line.windows(END.len()).any(|w| w == END);
         });
     }
     Ok((bytes, begin.elapsed()))

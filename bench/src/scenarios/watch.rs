@@ -30,8 +30,6 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
         let watching =
             Watchers::start(context, watchers as usize, &format!("{path}?watch=true&timeoutSeconds=600"), clock)
                 .await?;
-        // What was there before comes first.
-        tokio::time::sleep(context.warm_up).await;
         watching.count();
         let begun = usage::begin(&context.pids)?;
         let (begin, mut connection) = (Instant::now(), context.connect().await?);
