@@ -21,6 +21,7 @@ controllers! {
     stateful_set,
     job,
     ttl_after_finished,
+    persistent_volume_binder,
     persistent_volume_claim_protection,
     persistent_volume_protection,
     cron_job,

@@ -25,8 +25,8 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
     core::v1::{
-        ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota,
-        Service, ServiceAccount,
+        ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+        ReplicationController, ResourceQuota, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
 };
@@ -509,6 +509,34 @@ async fn a_job_goes_after_its_end(world: &World) {
     empty(&pods, "app=brief").await;
 }
 
+async fn a_claim_gets_a_volume_and_gives_it_back(world: &World) {
+    let volumes: Api<PersistentVolume> = Api::all(world.admin.clone());
+    let claims = world.api::<PersistentVolumeClaim>();
+    let spec =
+        json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}, "hostPath": {"path": "/tmp/x"}});
+    let made = json!({"metadata": {"name": "disk"}, "spec": spec});
+    volumes.create(&PostParams::default(), &serde_json::from_value(made).unwrap()).await.unwrap();
+    let phase = || async { volumes.get("disk").await.unwrap().status.unwrap_or_default().phase.unwrap_or_default() };
+    eventually("the volume is free", || async { check(phase().await.as_str(), "Available") }).await;
+    world
+        .create::<PersistentVolumeClaim>(json!({"metadata": {"name": "wish"}, "spec": {"storageClassName": "",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
+        .await;
+    eventually("the claim has it", || async {
+        let claim = claims.get("wish").await.unwrap();
+        let (spec, status) = (claim.spec.unwrap(), claim.status.unwrap_or_default());
+        let capacity = status.capacity.and_then(|all| all.get("storage").map(|amount| amount.0.clone()));
+        let found = (spec.volume_name, status.phase, capacity);
+        check(found, (Some("disk".to_owned()), Some("Bound".to_owned()), Some("2Gi".to_owned())))?;
+        check(phase().await.as_str(), "Bound")
+    })
+    .await;
+    claims.delete("wish", &DeleteParams::default()).await.unwrap();
+    eventually("the volume is given back", || async { check(phase().await.as_str(), "Released") }).await;
+    volumes.delete("disk", &DeleteParams::default()).await.unwrap();
+    eventually("and goes", || async { check(volumes.get_opt("disk").await.unwrap().is_none(), true) }).await;
+}
+
 async fn a_namespace_ends_with_all_it_holds(world: &World) {
     let namespaces: Api<Namespace> = Api::all(world.admin.clone());
     let name = "short-lived";
@@ -543,6 +571,7 @@ async fn the_world_converges() {
     a_full_namespace_is_a_condition(&world).await;
     claims_go_with_the_pods_of_a_stateful_set(&world).await;
     a_job_goes_after_its_end(&world).await;
+    a_claim_gets_a_volume_and_gives_it_back(&world).await;
     a_namespace_ends_with_all_it_holds(&world).await;
     world.stop.cancel();
 }
