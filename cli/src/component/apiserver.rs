@@ -1,17 +1,21 @@
 //! `ironkeel apiserver`: the API server from upstream's flags.
 
+use super::access;
 use super::settings::Settings;
 use super::table::Component;
 use crate::cluster;
 use crate::pki::{Pair, self_signed};
-use ::apiserver::Config;
 use ::apiserver::encryption::Encryption;
+use ::apiserver::serving::Serving;
+use ::apiserver::transport::TlsOptions;
+use ::apiserver::{Config, Material, ProxyClient, Source};
 use anyhow::Context as _;
 use api::features::Gates;
 use api::served::Served;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const COMPONENT: Component = Component {
@@ -32,6 +36,8 @@ struct Files {
     verify_keys: Vec<String>,
     kubelet_client: Option<(PathBuf, PathBuf)>,
     kubelet_ca: Option<PathBuf>,
+    proxy_client: Option<(PathBuf, PathBuf)>,
+    admission: Option<PathBuf>,
     encryption: Option<PathBuf>,
     encryption_reload: bool,
 }
@@ -40,7 +46,10 @@ struct Wanted {
     files: Files,
     listen: SocketAddr,
     advertise: IpAddr,
-    anonymous: bool,
+    anonymous: Option<bool>,
+    access: access::Flags,
+    tls: TlsOptions,
+    requests: Serving,
     modes: Vec<String>,
     issuers: Vec<String>,
     audiences: Vec<String>,
@@ -73,14 +82,19 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         _ if !bind.is_unspecified() => bind,
         _ => cluster::outward_address(),
     };
+    let access = access::read(settings)?;
     let mut modes = settings.list("authorization-mode");
-    if modes.is_empty() {
+    if modes.is_empty() && !access.decides() {
         tracing::warn!("--authorization-mode is missing: every authenticated request is allowed, as upstream");
         modes.push("AlwaysAllow".to_owned());
     }
     // Who may do everything should at least have a name.
-    let anonymous = settings.bool("anonymous-auth")
-        && (settings.is_given("anonymous-auth") || !modes.iter().any(|mode| mode == "AlwaysAllow"));
+    let nameless = !modes.iter().any(|mode| mode == "AlwaysAllow");
+    let anonymous = if settings.is_given("anonymous-auth") {
+        Some(settings.bool("anonymous-auth"))
+    } else {
+        (!nameless).then_some(false)
+    };
     let issuers = settings.list("service-account-issuer");
     anyhow::ensure!(!issuers.is_empty(), "--service-account-issuer is missing");
     let cidrs = match settings.text("service-cluster-ip-range").as_str() {
@@ -110,12 +124,27 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             verify_keys: settings.list("service-account-key-file"),
             kubelet_client: pair(settings, "kubelet-client-certificate", "kubelet-client-key")?,
             kubelet_ca: settings.path("kubelet-certificate-authority"),
+            proxy_client: pair(settings, "proxy-client-cert-file", "proxy-client-key-file")?,
+            admission: settings.path("admission-control-config-file"),
             encryption: settings.path("encryption-provider-config"),
             encryption_reload: settings.bool("encryption-provider-config-automatic-reload"),
         },
         listen: SocketAddr::new(bind, settings.number("secure-port")?),
         advertise,
         anonymous,
+        access,
+        tls: TlsOptions {
+            min_version: settings.text("tls-min-version"),
+            cipher_suites: settings.list("tls-cipher-suites"),
+        },
+        requests: Serving {
+            hsts: settings.list("strict-transport-security-directives"),
+            cors: settings.list("cors-allowed-origins"),
+            goaway_chance: settings.raw("goaway-chance").as_f64().unwrap_or_default(),
+            request_timeout: settings.duration("request-timeout")?,
+            shutdown_delay: settings.duration("shutdown-delay-duration")?,
+            ..Serving::default()
+        },
         modes,
         issuers,
         audiences: settings.list("api-audiences"),
@@ -171,20 +200,40 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         Ok(cluster::identity(Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? }))
     });
     let text = |path: &Option<PathBuf>| path.as_deref().map(cluster::read).transpose();
+    let proxy_client = match (&files.proxy_client, text(&wanted.access.front_ca)?) {
+        (Some((certificate, key)), Some(authority)) => {
+            let pair = Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? };
+            Some(ProxyClient { identity: cluster::identity(pair), authority })
+        }
+        _ => None,
+    };
+    let material = files.serving.clone().map(|(certificate, key)| -> Source {
+        let (client_ca, front_ca) = (files.client_ca.clone(), wanted.access.front_ca.clone());
+        let read = |path: &Path| cluster::read(path).map_err(|error| format!("{error:#}"));
+        Arc::new(move || {
+            let pair = Pair { certificate: read(&certificate)?, key: read(&key)? };
+            Ok(Material {
+                identity: cluster::identity(pair),
+                client_ca: client_ca.as_deref().map(read).transpose()?,
+                front_proxy_ca: front_ca.as_deref().map(read).transpose()?,
+            })
+        })
+    });
+    let (authentication, authorization) = wanted.access.open()?;
     let config = Config {
         listen: wanted.listen,
         advertise: wanted.advertise,
         identity: cluster::identity(serving),
         client_ca: text(&files.client_ca)?,
         token_file: text(&files.tokens)?,
-        anonymous: Some(wanted.anonymous),
-        authentication: apiserver::Authentication { bootstrap_tokens: true, ..apiserver::Authentication::default() },
-        tls: apiserver::transport::TlsOptions::default(),
-        serving: apiserver::serving::Serving::default(),
-        material: None,
-        authorization: apiserver::Authorization::default(),
-        admission_config: None,
-        proxy_client: None,
+        anonymous: wanted.anonymous,
+        authentication,
+        tls: wanted.tls,
+        serving: wanted.requests,
+        material,
+        authorization,
+        admission_config: files.admission.clone(),
+        proxy_client,
         authorization_modes: wanted.modes,
         issuers: wanted.issuers,
         audiences: wanted.audiences,
@@ -214,6 +263,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     };
     tracing::info!(address = %running.address(), "serving");
     stop.cancelled().await;
+    running.ended().await;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::settings::Settings;
 use super::table::Component;
 use super::{identity_of_process, listen, secured};
 use anyhow::Context as _;
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
     };
     let port: u16 = settings.number("secure-port")?;
     let address = settings.ip("bind-address")?.context("--bind-address is missing")?;
+    let (cluster_cidrs, [mask_v4, mask_v6]) = node_blocks(settings)?;
     Ok(Wanted {
         kubeconfig: settings.required("kubeconfig")?,
         master: settings.text("master"),
@@ -119,9 +121,32 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             node_monitor_grace_period: settings.duration("node-monitor-grace-period")?,
             node_startup_grace_period: settings.duration("node-startup-grace-period")?,
             node_monitor_period: settings.duration("node-monitor-period")?,
+            cluster_cidrs,
+            node_cidr_mask_size_ipv4: mask_v4,
+            node_cidr_mask_size_ipv6: mask_v6,
             ..controllers::Options::default()
         },
     })
+}
+
+/// The blocks out of which nodes get theirs, and how long those are; none unless they are to be handed out.
+fn node_blocks(settings: &Settings) -> anyhow::Result<(Vec<IpNet>, [u8; 2])> {
+    let block =
+        |text: &str| text.trim().parse::<IpNet>().with_context(|| format!("--cluster-cidr: {text:?} is not a range"));
+    let blocks = settings.text("cluster-cidr");
+    let blocks: Vec<IpNet> =
+        blocks.split(',').filter(|text| !text.is_empty()).map(block).collect::<anyhow::Result<_>>()?;
+    let hand_out = settings.bool("allocate-node-cidrs");
+    let size = |own: &str, otherwise: u8| -> anyhow::Result<u8> {
+        let general: u8 = settings.number("node-cidr-mask-size")?;
+        Ok(match (settings.number(own)?, general) {
+            (0, 0) => otherwise,
+            (0, general) => general,
+            (own, _) => own,
+        })
+    };
+    let sizes = [size("node-cidr-mask-size-ipv4", 24)?, size("node-cidr-mask-size-ipv6", 64)?];
+    Ok((if hand_out { blocks } else { Vec::new() }, sizes))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

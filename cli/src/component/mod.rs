@@ -2,6 +2,7 @@
 //!
 //! Never holds a rule about a flag outside its table.
 
+mod access;
 mod accounts;
 mod apiserver;
 mod connection;

@@ -220,6 +220,7 @@ fn flags_stand_over_the_file_and_the_file_over_defaults() {
     assert_eq!((read.text("root-dir"), read.number::<u32>("v").unwrap()), ("/var/lib/kubelet".to_owned(), 4));
     let warned: Vec<&str> = read.warnings.iter().filter_map(|warning| warning.split(' ').next()).collect();
     assert_eq!(warned, ["--cgroup-driver"]);
+    assert_eq!(read.text("pod-manifest-path"), "/etc/kubernetes/manifests");
     assert_eq!(read.text("container-runtime-endpoint"), "unix:///run/containerd/containerd.sock");
     let read = settings(&kubelet, &[&config, "--max-pods=9", "--register-with-taints=x=y:NoSchedule"]).unwrap();
     assert_eq!(read.number::<u32>("max-pods").unwrap(), 9);
