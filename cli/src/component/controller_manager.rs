@@ -42,8 +42,6 @@ const ABSENT: &[&str] = &[
     "legacy-serviceaccount-token-cleaner-controller",
     "node-route-controller",
     "persistentvolume-attach-detach-controller",
-    "persistentvolume-binder",
-    "persistentvolume-binder-controller",
     "persistentvolume-expander",
     "persistentvolume-expander-controller",
     "podcertificaterequest-cleaner-controller",

@@ -71,6 +71,8 @@ pub async fn ensure(names: &Names, block: PodCidr, node: u8) -> Result<Space, Er
         run("ip", &peer, None).await?;
     }
     run("ip", &["link", "set", "dev", &link, "master", &backbone(names), "up"], None).await?;
+    // What a node's pod sends to a port of this machine may end at a pod of the same node: rewritten by the proxy, it leaves where it came in.
+    run("ip", &["link", "set", "dev", &link, "type", "bridge_slave", "hairpin", "on"], None).await?;
     let within = ["-n", space.name.as_str()];
     let whole = format!("{address}/{}", block.length());
     let gateway = gateway.to_string();
