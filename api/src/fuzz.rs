@@ -265,7 +265,10 @@ fn of_quantity(bytes: &[u8]) {
     let again = Quantity::parse(&shown).expect("what is shown can be read");
     // Beyond 64 bits what is read depends on how many digits it is written with, as with upstream.
     if quantity.abs() <= Quantity::of(i64::MAX, quantity.format()) {
-        assert_eq!(again.to_string(), shown);
+        // Half a Ki is shown in bytes, and read as a decimal number, whose form is another: as upstream.
+        if again.format() == quantity.format() {
+            assert_eq!(again.to_string(), shown);
+        }
         assert!(again >= quantity || quantity.signum() < 0, "{again:?} {quantity:?}");
     }
     assert_eq!(-(-quantity), quantity);
