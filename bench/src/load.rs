@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
 
 use crate::client::{Ask, Connection};
 use crate::measure::{Case, Tally};
@@ -63,24 +64,21 @@ pub(crate) async fn closed(context: &Context, workers: usize, op: Op) -> Result<
             loop {
                 let sent = Instant::now();
                 if sent >= end {
-                    return tally;
+                    return Ok(tally);
                 }
                 let done = op(&mut connection, next.fetch_add(1, Ordering::Relaxed)).await;
+                let failed = done.is_err();
                 if sent >= begin {
                     count(&mut tally, done, sent);
+                }
+                if failed {
+                    // A connection that is gone fails at once, again and again.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
         })
     });
-    let running: Vec<_> = running.collect();
-    tokio::time::sleep_until(begin.into()).await;
-    let begun = usage::begin(&context.pids)?;
-    let mut tally = Tally::default();
-    for worker in running {
-        tally.add(&worker.await?);
-    }
-    let used = begun.map(|begun| begun.end()).transpose()?;
-    checked(tally.into_case(plural(workers, "connection"), "requests", begin.elapsed(), used))
+    gather(context, begin, running.collect(), plural(workers, "connection")).await
 }
 
 /// `rate` requests a second over `workers` connections, each with its turn. Latency counts from when a request was due.
@@ -105,18 +103,10 @@ pub(crate) async fn open(context: &Context, workers: usize, rate: f64, op: Op) -
                     count(&mut tally, done, due);
                 }
             }
-            tally
+            Ok(tally)
         })
     });
-    let running: Vec<_> = running.collect();
-    tokio::time::sleep_until(begin.into()).await;
-    let begun = usage::begin(&context.pids)?;
-    let mut tally = Tally::default();
-    for worker in running {
-        tally.add(&worker.await?);
-    }
-    let used = begun.map(|begun| begun.end()).transpose()?;
-    checked(tally.into_case(format!("{rate:.0}/s due"), "requests", begin.elapsed(), used))
+    gather(context, begin, running.collect(), format!("{rate:.0}/s due")).await
 }
 
 /// Operations 0 to `count`, once each, as fast as `workers` can; none may fail.
@@ -124,7 +114,6 @@ pub(crate) async fn all(context: &Context, workers: usize, count: u64, op: Op) -
     let connections = Connection::open_for(&context.target, context.http, workers).await?;
     let next = Arc::new(AtomicU64::new(0));
     let begin = Instant::now();
-    let begun = usage::begin(&context.pids)?;
     let running = connections.into_iter().map(|mut connection| {
         let (op, next) = (Arc::clone(&op), Arc::clone(&next));
         tokio::spawn(async move {
@@ -132,19 +121,31 @@ pub(crate) async fn all(context: &Context, workers: usize, count: u64, op: Op) -
             loop {
                 let (number, sent) = (next.fetch_add(1, Ordering::Relaxed), Instant::now());
                 if number >= count {
-                    return Ok::<_, anyhow::Error>(tally);
+                    return Ok(tally);
                 }
                 let bytes = op(&mut connection, number).await?;
                 tally.done(sent.elapsed(), bytes);
             }
         })
     });
+    gather(context, begin, running.collect(), plural(workers, "connection")).await
+}
+
+/// What workers counted from `begin`, which may still be to come, until the last of them ended.
+async fn gather(
+    context: &Context,
+    begin: Instant,
+    running: Vec<JoinHandle<Result<Tally>>>,
+    name: String,
+) -> Result<Case> {
+    tokio::time::sleep_until(begin.into()).await;
+    let begun = usage::begin(&context.pids)?;
     let mut tally = Tally::default();
-    for worker in running.collect::<Vec<_>>() {
+    for worker in running {
         tally.add(&worker.await??);
     }
     let used = begun.map(|begun| begun.end()).transpose()?;
-    checked(tally.into_case(plural(workers, "connection"), "requests", begin.elapsed(), used))
+    checked(tally.into_case(name, "requests", begin.elapsed(), used))
 }
 
 fn count(tally: &mut Tally, done: Result<u64>, since: Instant) {

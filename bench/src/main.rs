@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal: its answer goes to standard output")]
 
 mod client;
+mod fill;
 mod load;
 mod measure;
 mod objects;
@@ -30,7 +31,8 @@ use crate::target::Target;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Loads a Kubernetes API server and says what it did. What it makes lies in namespaces named bench-*, which it deletes.
+/// Loads a Kubernetes API server and says what it did. What it makes lies in namespaces named bench-* and in the group bench.example.test,
+/// and is deleted again.
 #[derive(Parser)]
 #[command(name = "bench", version)]
 struct Args {
@@ -58,7 +60,7 @@ struct Args {
     /// The protocol of the connections.
     #[arg(long, value_enum, default_value_t = Http::H1)]
     http: Http,
-    /// What reads ask for, and what creates of ConfigMaps send.
+    /// What reads ask for, and what creates of ConfigMaps send; watches are always JSON.
     #[arg(long, value_enum, default_value_t = Encoding::Json)]
     encoding: Encoding,
     /// Writes what was measured; with two servers, one file each: FILE with the server's name before its ending.

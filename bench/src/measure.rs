@@ -81,8 +81,7 @@ pub(crate) struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         // Two digits, up to ten minutes in microseconds: the bounds are constants that the library takes.
-        let histogram =
-            Histogram::new_with_bounds(1, 600_000_000, 2).unwrap_or_else(|_| unreachable!("the bounds are in order"));
+        let histogram = Histogram::new_with_bounds(1, 600_000_000, 2).expect("the bounds are in order");
         Self { histogram, bytes: 0, failures: 0, failure: None }
     }
 }

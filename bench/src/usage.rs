@@ -1,4 +1,4 @@
-//! What processes of this machine use, from `/proc`: processor time and memory. Never touches a process.
+//! What processes of this machine use, from `/proc`: processor time and memory. Changes nothing of a process but the high-water mark of its memory, which it resets.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};

@@ -5,8 +5,7 @@ use anyhow::Result;
 use crate::client::Ask;
 use crate::measure::Case;
 use crate::scenario::{Context, Scenario, group};
-use crate::scenarios::update_status::name;
-use crate::{load, objects};
+use crate::{fill, load, objects};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "apply",
@@ -17,7 +16,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let path = group("apps/v1", namespace, "deployments");
     let op = load::request(move |number| {
-        let name = name(number);
+        let name = fill::deployment(number);
         let path = format!("{path}/{name}?fieldManager=bench&force=true");
         Ask::patch(path, "application/apply-patch+yaml", objects::deployment(&name, number))
     });

@@ -1,6 +1,7 @@
 //! Creates ConfigMaps of 1 KiB.
 
 use anyhow::Result;
+use http::Method;
 
 use crate::client::{Ask, Encoding};
 use crate::measure::Case;
@@ -23,7 +24,7 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
                 Encoding::Json => Ask::post(&path, objects::config_map(&name, number)),
                 Encoding::Protobuf => {
                     let body = objects::config_map_protobuf(&name, &namespace, number);
-                    Ask::post(&path, body.clone()).body(encoding.media_type(), body)
+                    Ask::new(Method::POST, &path).body(encoding.media_type(), body)
                 }
             };
             ask.accept(encoding.media_type())

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::client::Ask;
 use crate::measure::Case;
 use crate::scenario::{Context, Scenario, core};
-use crate::{load, objects};
+use crate::{fill, load};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "get",
@@ -16,11 +16,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (path, count, media_type) =
         (core(namespace, "configmaps"), context.scaled(1_000), context.encoding.media_type());
-    let make = {
-        let path = path.clone();
-        load::request(move |number| Ask::post(&path, objects::config_map(&format!("of-{number}"), number)))
-    };
-    load::all(context, 16, count, make).await?;
+    fill::config_maps(context, &path, 0..count).await?;
     let mut cases = vec![];
     for workers in [1, 16] {
         let path = path.clone();

@@ -10,9 +10,8 @@ use crate::client::{Ask, Connection};
 use crate::load::plural;
 use crate::measure::{Case, Tally};
 use crate::scenario::{Context, Scenario, core};
-use crate::scenarios::delete::config_maps;
-use crate::usage;
 use crate::watching::Lines;
+use crate::{fill, usage};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "informer_storm",
@@ -25,7 +24,7 @@ const END: &[u8] = b"k8s.io/initial-events-end";
 
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (path, clients) = (core(namespace, "configmaps"), context.scaled(1_000) as usize);
-    config_maps(context, &path, 1_000).await?;
+    fill::config_maps(context, &path, 0..1_000).await?;
     let query = "watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=600";
     let ask = Ask::get(format!("{path}?{query}"));
     let connections = Connection::open_for(&context.target, context.http, clients).await?;

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::client::Ask;
+use crate::fill;
 use crate::load::{self, Op};
 use crate::measure::Case;
-use crate::objects;
 use crate::scenario::{Context, Scenario, core};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
@@ -22,16 +22,8 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let mut cases = vec![];
     let mut made = 0;
     for count in [1_000, 10_000, 100_000].map(|count| context.scaled(count)) {
-        let from = made;
-        let make = {
-            let path = path.clone();
-            load::request(move |number| {
-                let number = from + number;
-                Ask::post(&path, objects::config_map(&format!("of-{number}"), number))
-            })
-        };
-        load::all(context, 16, count.saturating_sub(made).max(1), make).await?;
-        made = count.max(made + 1);
+        fill::config_maps(context, &path, made..count).await?;
+        made = count;
         let get = |query: &str, accept: &'static str| -> Op {
             let path = format!("{path}{query}");
             load::request(move |_| Ask::get(&path).accept(accept))

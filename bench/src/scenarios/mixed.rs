@@ -8,9 +8,9 @@ use http::Method;
 use crate::client::Ask;
 use crate::load::{self, Op};
 use crate::measure::Case;
-use crate::objects;
 use crate::scenario::{Context, Scenario, core, group};
 use crate::watching::{Clock, Watchers};
+use crate::{fill, objects};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "mixed",
@@ -23,16 +23,8 @@ const PODS: u64 = 1_000;
 
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (pods, leases) = (core(namespace, "pods"), group("coordination.k8s.io/v1", namespace, "leases"));
-    let make = {
-        let pods = pods.clone();
-        load::request(move |number| Ask::post(&pods, objects::pod(&format!("of-{number}"), number)))
-    };
-    load::all(context, 16, PODS, make).await?;
-    let make = {
-        let leases = leases.clone();
-        load::request(move |number| Ask::post(&leases, objects::lease(&format!("node-{number}"), 0, 0)))
-    };
-    load::all(context, 16, NODES, make).await?;
+    load::all(context, 16, PODS, fill::pod(&pods)).await?;
+    fill::leases(context, &leases, 0..NODES).await?;
     let (clock, mut watching) = (Clock::start(), vec![]);
     for node in 0..NODES {
         let query = format!("{pods}?watch=true&timeoutSeconds=600&fieldSelector=spec.nodeName%3Dnode-{node}");
@@ -46,7 +38,7 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     Ok(vec![case])
 }
 
-/// Of twenty requests: eight heartbeats, four of status, three reads, one list, two pairs of a pod that comes and goes.
+/// Of twenty requests: eight heartbeats, four of status, three reads, one list, four pods that come and go.
 fn traffic(pods: String, leases: String) -> Op {
     const MERGE: &str = "application/merge-patch+json";
     std::sync::Arc::new(move |connection, number| {

@@ -8,8 +8,7 @@ use http::Method;
 use crate::client::Ask;
 use crate::measure::{Case, Tally};
 use crate::scenario::{Context, Scenario, core, make_namespace};
-use crate::scenarios::delete::config_maps;
-use crate::usage;
+use crate::{fill, usage};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "namespace_deletion",
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (namespace, count) = (format!("{namespace}-full"), context.scaled(10_000));
     make_namespace(context, &namespace).await?;
-    config_maps(context, &core(&namespace, "configmaps"), count).await?;
+    fill::config_maps(context, &core(&namespace, "configmaps"), 0..count).await?;
     let path = format!("/api/v1/namespaces/{namespace}");
     let mut connection = context.connect().await?;
     let (begun, begin) = (usage::begin(&context.pids)?, Instant::now());

@@ -3,10 +3,9 @@
 use anyhow::Result;
 
 use crate::client::Ask;
-use crate::load;
 use crate::measure::Case;
 use crate::scenario::{Context, Scenario, group};
-use crate::scenarios::update_status::{deployments, name};
+use crate::{fill, load};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "patch",
@@ -27,12 +26,16 @@ const TYPES: [(&str, &str, &str); 3] = [
 
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let path = group("apps/v1", namespace, "deployments");
-    deployments(context, &path).await?;
+    fill::deployments(context, &path).await?;
     let mut cases = vec![];
     for (what, media_type, patch) in TYPES {
         let path = path.clone();
         let op = load::request(move |number| {
-            Ask::patch(format!("{path}/{}", name(number)), media_type, patch.replace('@', &number.to_string()))
+            Ask::patch(
+                format!("{path}/{}", fill::deployment(number)),
+                media_type,
+                patch.replace('@', &number.to_string()),
+            )
         });
         let mut case = load::closed(context, 16, op).await?;
         case.name = format!("{what}, {}", case.name);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::client::Ask;
 use crate::measure::{Case, Tally};
 use crate::scenario::{Context, Scenario, core};
-use crate::{load, objects, usage};
+use crate::{fill, load, usage};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "pods",
@@ -24,11 +24,7 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
         idle.unit = "nothing".to_owned();
         cases.push(idle);
     }
-    let make = {
-        let path = path.clone();
-        load::request(move |number| Ask::post(&path, objects::pod(&format!("of-{number}"), number)))
-    };
-    let mut made = load::all(context, 16, count, make).await?;
+    let mut made = load::all(context, 16, count, fill::pod(&path)).await?;
     made.name = format!("create {count}");
     cases.push(made);
     tokio::time::sleep(Duration::from_secs(1)).await;
