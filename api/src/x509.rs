@@ -14,7 +14,19 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::Oid;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::signature_algorithm::RsaSsaPssParams;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
+
+/// The last common name of a subject, as Go reads one; `None` when nobody is named.
+#[must_use]
+pub fn common_name<'a>(subject: &'a X509Name<'_>) -> Option<&'a str> {
+    subject.iter_common_name().filter_map(|name| name.as_str().ok()).last().filter(|name| !name.is_empty())
+}
+
+/// Every organization of a subject: the groups of a client's certificate.
+#[must_use]
+pub fn organizations(subject: &X509Name<'_>) -> Vec<String> {
+    subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect()
+}
 
 /// One block of a PEM text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //!
 //! Never believes a header of anybody else. Source: upstream's "Authenticating Proxy".
 
-use super::x509::{Authorities, common_name};
+use super::x509::Authorities;
 use super::{Authenticator, Credentials, Outcome, Settings, SettingsError, User};
+use api::x509::common_name;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use x509_parser::prelude::{FromDer, X509Certificate};

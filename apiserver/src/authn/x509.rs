@@ -6,6 +6,7 @@
 
 use super::remembered::Remembered;
 use super::{Authenticator, CREDENTIAL_ID, Credentials, Outcome, Settings, SettingsError, User};
+use api::x509::{common_name, organizations};
 use async_trait::async_trait;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -61,11 +62,6 @@ impl Authorities {
     }
 }
 
-/// The last common name of a subject.
-pub(super) fn common_name<'a>(subject: &'a X509Name<'_>) -> Option<&'a str> {
-    subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).last().filter(|cn| !cn.is_empty())
-}
-
 struct X509 {
     authorities: Authorities,
     known: Remembered<Result<Option<User>, String>>,
@@ -106,7 +102,7 @@ fn user(subject: &X509Name<'_>, leaf: &CertificateDer<'_>) -> Result<Option<User
     Ok(Some(User {
         name: name.to_owned(),
         uid: uid.unwrap_or_default(),
-        groups: subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect(),
+        groups: organizations(subject),
         extra: BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![id])]),
     }))
 }

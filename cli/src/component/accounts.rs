@@ -3,7 +3,6 @@
 //! Never writes a token anywhere. Source: upstream's `--use-service-account-credentials`.
 
 use super::connection::Connection;
-use futures::future::BoxFuture;
 use http::{Request, Response};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -11,7 +10,6 @@ use kube::Api;
 use kube::api::PostParams;
 use kube::client::Body;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -46,7 +44,11 @@ impl Account {
             agent: http::HeaderValue::from_str(&agent).unwrap_or(http::HeaderValue::from_static("ironkeel")),
             token: Arc::default(),
         };
-        kube::Client::new(account, "default")
+        let service = tower::service_fn(move |request| {
+            let account = account.clone();
+            async move { account.send(request).await }
+        });
+        kube::Client::new(service, "default")
     }
 
     async fn token(&self) -> Result<http::HeaderValue, kube::Error> {
@@ -75,28 +77,15 @@ impl Account {
         *held = Some((header.clone(), Instant::now()));
         Ok(header)
     }
-}
 
-impl tower::Service<Request<Body>> for Account {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let account = self.clone();
-        Box::pin(async move {
-            request.headers_mut().insert(http::header::USER_AGENT, account.agent.clone());
-            request.headers_mut().insert(http::header::AUTHORIZATION, account.token().await?);
-            let response = account.bare.send(request).await?;
-            if response.status() == http::StatusCode::UNAUTHORIZED {
-                // The account was made anew, or the key changed: the next request brings another token.
-                *account.token.lock().await = None;
-            }
-            Ok(response)
-        })
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, kube::Error> {
+        request.headers_mut().insert(http::header::USER_AGENT, self.agent.clone());
+        request.headers_mut().insert(http::header::AUTHORIZATION, self.token().await?);
+        let response = self.bare.send(request).await?;
+        if response.status() == http::StatusCode::UNAUTHORIZED {
+            // The account was made anew, or the key changed: the next request brings another token.
+            *self.token.lock().await = None;
+        }
+        Ok(response)
     }
 }

@@ -3,14 +3,12 @@
 //! Never decides who the component is.
 
 use anyhow::Context as _;
-use futures::future::BoxFuture;
 use http::{Request, Response};
 use kube::client::Body;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 /// A connection whose clones share their credentials.
 #[derive(Clone)]
@@ -55,7 +53,13 @@ impl Connection {
 
     /// A client over it.
     pub(crate) fn client(&self) -> kube::Client {
-        kube::Client::new(self.clone(), "default")
+        let connection = self.clone();
+        let service = tower::service_fn(move |mut request: Request<Body>| {
+            let connection = connection.clone();
+            request.headers_mut().insert(http::header::USER_AGENT, connection.agent.clone());
+            async move { connection.send(request).await }
+        });
+        kube::Client::new(service, "default")
     }
 }
 
@@ -72,20 +76,4 @@ async fn configuration(kubeconfig: &Path, master: &str) -> anyhow::Result<kube::
 
 fn connect(config: kube::Config) -> anyhow::Result<kube::Client> {
     kube::Client::try_from(config).context("the kubeconfig's credentials cannot be used")
-}
-
-impl tower::Service<Request<Body>> for Connection {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let connection = self.clone();
-        request.headers_mut().insert(http::header::USER_AGENT, self.agent.clone());
-        Box::pin(async move { connection.send(request).await })
-    }
 }

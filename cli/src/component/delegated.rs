@@ -34,10 +34,8 @@ impl User {
     /// Whom a verified certificate names: common name and organizations.
     fn of(certificate: &CertificateDer<'_>) -> Option<User> {
         let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        let subject = certificate.subject();
-        let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-        let mut groups: Vec<String> =
-            subject.iter_organization().filter_map(|item| item.as_str().ok().map(str::to_owned)).collect();
+        let name = api::x509::common_name(certificate.subject())?.to_owned();
+        let mut groups = api::x509::organizations(certificate.subject());
         groups.push("system:authenticated".to_owned());
         Some(User { name, groups })
     }

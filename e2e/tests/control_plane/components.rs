@@ -151,6 +151,16 @@ impl Machine {
         Cli::new("kubectl").env("KUBECONFIG", self.path("admin.conf")).with("--request-timeout=30s")
     }
 
+    /// An API server by [`Machine::apiserver`] that is ready, and its administrator's kubectl.
+    fn serve(&self) -> (Part, Cli) {
+        let (server, kubectl) = (Part::start(self.directory.path(), "apiserver", &self.apiserver()), self.kubectl());
+        eventually("the API server is ready", LONG, || {
+            let output = kubectl.run("get --raw /readyz");
+            if output.code == 0 { Ok(()) } else { Err(format!("{output}\n{}", server.log())) }
+        });
+        (server, kubectl)
+    }
+
     /// kubectl as the scheduler's user against a listener whose certificate is its own.
     fn probe(&self, port: u16) -> Cli {
         let text = serde_json::json!({
@@ -220,12 +230,7 @@ fn kubeadms_manifests_start_a_control_plane_of_processes() {
     }
     let machine = Machine::new();
     let directory = machine.directory.path();
-    let server = Part::start(directory, "apiserver", &machine.apiserver());
-    let kubectl = machine.kubectl();
-    eventually("the API server is ready", LONG, || {
-        let output = kubectl.run("get --raw /readyz");
-        if output.code == 0 { Ok(()) } else { Err(format!("{output}\n{}", server.log())) }
-    });
+    let (server, kubectl) = machine.serve();
     let log = server.log();
     assert!(log.contains("--etcd-servers has no effect: objects are kept in --storage"), "{log}");
 
@@ -276,12 +281,7 @@ fn a_kubelet_joins_with_a_bootstrap_token_and_its_certificate_is_the_clusters() 
     }
     let machine = Machine::new();
     let directory = machine.directory.path();
-    let server = Part::start(directory, "apiserver", &machine.apiserver());
-    let kubectl = machine.kubectl();
-    eventually("the API server is ready", LONG, || {
-        let output = kubectl.run("get --raw /readyz");
-        if output.code == 0 { Ok(()) } else { Err(format!("{output}\n{}", server.log())) }
-    });
+    let (_server, kubectl) = machine.serve();
     let manager = Part::start(directory, "controller-manager", &machine.controller_manager(free_port()));
     // As kubeadm does it.
     let secret = r#"{"apiVersion":"v1","kind":"Secret","type":"bootstrap.kubernetes.io/token",
