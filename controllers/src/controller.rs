@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     CONTROLLERS,
+    controllers::ON_REQUEST,
     events::Recorder,
     informer::Informers,
     leader::{self, Election},
@@ -388,7 +389,8 @@ fn chosen<'a>(table: &[&'a Controller], enabled: &[String]) -> Result<Vec<&'a Co
         })
     };
     let all = enabled.is_empty() || enabled.iter().any(|word| word == "*");
-    Ok(table.iter().copied().filter(|one| !says(one, "-") && (says(one, "") || all)).collect())
+    let by_itself = |one: &Controller| all && !ON_REQUEST.iter().any(|asked| asked.name == one.name);
+    Ok(table.iter().copied().filter(|one| !says(one, "-") && (says(one, "") || by_itself(one))).collect())
 }
 
 /// Runs the chosen controllers until `stop`, after leadership was won if that is asked for.
@@ -451,10 +453,11 @@ mod tests {
     fn names_are_chosen_as_upstream_does() {
         let words = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>();
         let count = |text: &str| chosen(CONTROLLERS, &words(text)).unwrap().len();
-        assert_eq!(count(""), CONTROLLERS.len());
-        assert_eq!(count("*"), CONTROLLERS.len());
-        assert_eq!(count("* -deployment-controller"), CONTROLLERS.len() - 1);
-        assert_eq!(count("-deployment *"), CONTROLLERS.len() - 1);
+        let all = CONTROLLERS.len() - ON_REQUEST.len();
+        assert_eq!((count(""), count("*")), (all, all));
+        assert_eq!(count("* -deployment-controller"), all - 1);
+        assert_eq!(count("-deployment *"), all - 1);
+        assert_eq!(count("* bootstrapsigner tokencleaner"), all + 2);
         assert_eq!(count("deployment replicaset-controller"), 2);
         assert!(
             matches!(chosen(CONTROLLERS, &words("* -nonsense")), Err(Error::UnknownController(name)) if name == "nonsense")

@@ -3,10 +3,13 @@
 use crate::controller::Controller;
 
 macro_rules! controllers {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident),+; on request: $($asked:ident),+ $(,)?) => {
         $(pub(crate) mod $name;)+
+        $(pub(crate) mod $asked;)+
         /// All controllers, in the order in which they start.
-        pub static CONTROLLERS: &[&Controller] = &[$(&$name::CONTROLLER),+];
+        pub static CONTROLLERS: &[&Controller] = &[$(&$name::CONTROLLER,)+ $(&$asked::CONTROLLER),+];
+        /// Those that run only where `--controllers` names them, as upstream.
+        pub(crate) static ON_REQUEST: &[&Controller] = &[$(&$asked::CONTROLLER),+];
     };
 }
 
@@ -24,6 +27,7 @@ controllers! {
     persistent_volume_binder,
     persistent_volume_claim_protection,
     persistent_volume_protection,
+    volume_attributes_class_protection,
     cron_job,
     disruption,
     resource_quota,
@@ -38,5 +42,8 @@ controllers! {
     csr_approving,
     csr_signing,
     csr_cleaner,
-    admission_policy_status,
+    admission_policy_status;
+    on request:
+    bootstrap_signer,
+    token_cleaner,
 }

@@ -3,6 +3,7 @@
 //! *Architecture invariant:* this crate talks to the API and to nothing else; it never opens the store.
 #![forbid(unsafe_code)]
 
+mod bootstrap;
 pub mod certificate;
 pub mod controller;
 pub mod controllers;

@@ -22,11 +22,12 @@ fn meta(service_account: &str) -> ObjectMeta {
     }
 }
 
-/// The rules of each service account in kube-system, by its name; controllers that share one share its rules.
+/// The rules of each service account in kube-system, by its name; controllers that share one share its rules. Those that act in one
+/// namespace alone have none here: their roles are that namespace's, and the API server's own.
 #[must_use]
 pub fn rules() -> BTreeMap<&'static str, Vec<Rule>> {
     let mut by_account: BTreeMap<_, Vec<Rule>> = BTreeMap::new();
-    for controller in CONTROLLERS {
+    for controller in CONTROLLERS.iter().filter(|controller| !controller.rules.is_empty()) {
         let rules = by_account.entry(controller.service_account).or_default();
         for rule in controller.rules {
             if !rules.contains(rule) {

@@ -1,7 +1,6 @@
 //! `StorageObjectInUseProtection`: volumes and claims get the finalizer that keeps them while somebody uses them.
 //!
-//! Off unless a flag turns it on, against upstream: who takes the finalizer of a VolumeAttributesClass away again is none of our
-//! controllers.
+//! Never takes it away again: that is for the controllers of the same names.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use api::value;
@@ -17,10 +16,6 @@ pub(crate) static PLUGIN: StorageObjectInUseProtection = StorageObjectInUseProte
 impl Plugin for StorageObjectInUseProtection {
     fn name(&self) -> &'static str {
         "StorageObjectInUseProtection"
-    }
-
-    fn by_default(&self) -> bool {
-        false
     }
 
     async fn mutate(&self, request: &Request<'_>, object: &mut Value, _: &dyn Lookup) -> Result<(), Refusal> {
