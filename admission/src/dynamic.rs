@@ -156,10 +156,10 @@ impl Notes {
         std::mem::take(&mut self.0.lock().warnings)
     }
 
-    /// The annotations, in the order in which they came; they are gone then.
+    /// The annotations, in the order in which they came.
     #[must_use]
-    pub fn annotations(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.0.lock().annotations)
+    pub fn audited(&self) -> Vec<(String, String)> {
+        self.0.lock().annotations.clone()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod aggregate;
 pub mod answer;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod backup;

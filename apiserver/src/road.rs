@@ -13,6 +13,7 @@ pub mod received;
 pub mod seated;
 
 use crate::answer::{self, Answer, Failure};
+use crate::audit::Slip;
 use crate::registry::unreadable;
 use crate::server::Server;
 use crate::verb;
@@ -32,10 +33,12 @@ pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::
 }
 
 async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> HttpResponse {
-    let received = match received::receive(&request, body) {
+    let mut received = match received::receive(&request, body) {
         Ok(received) => received,
         Err(failure) => return answer::render(Err(failure), None),
     };
+    let slip = server.audit.as_ref().map(Slip::new);
+    received.slip.clone_from(&slip);
     let trace = received.trace();
     let body = received.body.clone();
     let outcome = in_time(server, received).await;
@@ -50,6 +53,10 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
             body.drain().await;
             Err(unreadable::explained(server, failure).await)
         }
+    };
+    let outcome = match slip {
+        Some(slip) => Ok(slip.answered(outcome).await),
+        None => outcome,
     };
     server.metrics.observe(&trace, &outcome);
     answer::render(outcome, Some(&trace))
@@ -68,7 +75,7 @@ async fn in_time(server: &Server, received: received::Received) -> Result<Answer
 
 async fn pass(server: &Server, received: received::Received) -> Result<Answer, Failure> {
     let identified = identified::identify(server, received).await?;
-    let audited = audited::audit(server, identified);
+    let audited = audited::audit(identified).await?;
     let acting = impersonated::impersonate(server, audited).await?;
     let seated = seated::seat(server, acting).await?;
     let authorized = authorized::authorize(server, seated).await?;

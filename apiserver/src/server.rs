@@ -4,6 +4,7 @@
 
 use crate::aggregate::{self, Aggregates};
 use crate::answer::Failure;
+use crate::audit::{self, Audit, Counters};
 use crate::authn::tokens::{self, TokenSigner, VerifyKey};
 use crate::authn::{self, Authenticators, User};
 use crate::authz::rbac::Rbac;
@@ -105,6 +106,8 @@ pub struct Config {
     pub gates: Gates,
     /// `--runtime-config`: the kinds that are served.
     pub served: Served,
+    /// `--audit-*`; none for no audit.
+    pub audit: Option<audit::Settings>,
     /// `gitVersion` of `/version`.
     pub version: String,
 }
@@ -168,6 +171,9 @@ pub enum StartError {
     /// `--authorization-mode`.
     #[error("the authorization settings cannot be used")]
     Authorization(#[from] authz::ModeError),
+    /// `--audit-*`.
+    #[error("the audit cannot begin: {0}")]
+    Audit(String),
     /// Admission flags.
     #[error("the admission settings cannot be used: {0}")]
     Admission(String),
@@ -195,6 +201,8 @@ pub struct Server {
     pub caches: Caches,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Stage 3; none when nothing is recorded.
+    pub audit: Option<Arc<Audit>>,
     /// Stage 2.
     pub authn: ArcSwap<Authenticators>,
     /// The listener's settings.
@@ -278,6 +286,14 @@ impl Running {
     /// Returns when the end that was asked for has come: at once, or after `--shutdown-delay-duration`.
     pub async fn ended(&self) {
         self.server.stop.cancelled().await;
+    }
+
+    /// Returns when, after the end, requests in progress have ended and what they left is on record.
+    pub async fn closed(&self) {
+        self.workers.ended().await;
+        if let Some(audit) = &self.server.audit {
+            audit.close().await;
+        }
     }
 
     /// The server.
@@ -417,10 +433,14 @@ pub(crate) async fn serve(
     let workers = config.workers.max(1);
     let metrics = Metrics::new(&config.gates);
     config.encryption.register(metrics.registry());
+    let counted = Counters::new(metrics.registry()).map_err(|error| StartError::Audit(error.to_string()))?;
+    let audit = config.audit.as_ref().map(|settings| Audit::open(settings, counted)).transpose();
+    let audit = audit.map_err(StartError::Audit)?.map(Arc::new);
     let webhooks = Arc::new(Webhooks::new(caches.clone(), metrics.registry()));
     let server = Arc::new(Server {
         seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
         metrics,
+        audit,
         offer: ArcSwap::from_pointee(Offer {
             served: config.served.clone(),
             documents: Documents::new(config.served.kinds(), &config.version),

@@ -52,6 +52,7 @@ pub(crate) fn config(encryption: &Arc<Encryption>) -> Config {
         workers: 1,
         encryption: Arc::clone(encryption),
         unsafe_deletion: false,
+        audit: None,
         gates: api::features::Gates::default(),
         served: api::served::Served::default(),
         version: "v1.36.0".to_owned(),

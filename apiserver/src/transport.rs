@@ -38,7 +38,10 @@ pub(crate) enum Work {
 
 /// Senders to the workers, one each.
 #[derive(Clone)]
-pub(crate) struct Workers(Vec<mpsc::UnboundedSender<Work>>);
+pub(crate) struct Workers {
+    senders: Vec<mpsc::UnboundedSender<Work>>,
+    ended: CancellationToken,
+}
 
 impl Workers {
     /// Starts `count` worker threads that serve until `stop`.
@@ -47,25 +50,36 @@ impl Workers {
     /// When a thread or its runtime cannot be made.
     pub(crate) fn start(count: usize, server: &Arc<Server>, stop: &CancellationToken) -> std::io::Result<Workers> {
         let mut senders = Vec::with_capacity(count);
+        let ended = CancellationToken::new();
+        let last = Arc::new(ended.clone().drop_guard());
         for index in 0..count {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (server, stop) = (Arc::clone(server), stop.clone());
+            let (server, stop, last) = (Arc::clone(server), stop.clone(), Arc::clone(&last));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("api-{index}")).spawn(move || {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, work(receiver, server, stop));
+                // What its tasks held goes with them.
+                drop((local, runtime, last));
             })?;
             senders.push(sender);
         }
-        Ok(Workers(senders))
+        Ok(Workers { senders, ended })
     }
 
     /// Hands work to the worker whose turn it is; dropped after the workers have stopped.
     pub(crate) fn give(&self, turn: usize, work: Work) {
-        if let Some(worker) = self.0.get(turn % self.0.len().max(1)) {
+        if let Some(worker) = self.senders.get(turn % self.senders.len().max(1)) {
             // After shutdown nobody listens; the caller sees its channel or socket close.
             let _ = worker.send(work);
         }
+    }
+}
+
+impl Workers {
+    /// Returns when all have ended, with the requests that they had.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }
 

@@ -62,9 +62,12 @@ impl Call {
     pub async fn object(&mut self, schema: SchemaRef<'static>, gvk: Gvk) -> Result<Decoded, Failure> {
         let strictness = self.write_query()?.strictness;
         let media = decoded::content_type(self.received());
-        let body = decoded::body(&self.received().body).await?;
+        let body = decoded::body(self.received()).await?;
         let mut decoded = decoded::typed(&media, &body, schema, strictness, gvk)?;
         decoded::expect_kind(&mut decoded.value, gvk, schema.def().free)?;
+        if let Some(slip) = &self.received().slip {
+            slip.object(&decoded.value, schema);
+        }
         Ok(decoded)
     }
 
@@ -177,6 +180,12 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let deprecated = kind.deprecated.filter(|_| part.is_none_or(|part| part.gvk == kind.gvk()));
     if let Some(deprecated) = deprecated {
         server.metrics.deprecated(kind, &info.subresource, deprecated.removed);
+        if let Some(slip) = &received.slip {
+            slip.note("k8s.io/deprecated", "true");
+            if let Some(removed) = deprecated.removed {
+                slip.note("k8s.io/removed-release", removed);
+            }
+        }
     }
     let warning = deprecated.and_then(|_| kind.deprecation());
     let pretty = received.query.flag("pretty");
@@ -216,9 +225,6 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "deletecollection") => delete::collection(server, call).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
-    for (key, value) in notes.annotations() {
-        tracing::debug!(key, value, "audit annotation");
-    }
     let warnings: Vec<String> = warning.into_iter().chain(notes.warnings()).collect();
     match answer {
         answer if warnings.is_empty() => answer,

@@ -135,6 +135,7 @@ pub(crate) async fn start(
         controller_roles: controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
+        audit: None,
         unsafe_deletion: gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates,
         served,

@@ -89,6 +89,7 @@ impl World {
             workers: 2,
             encryption: apiserver::encryption::Encryption::none(),
             unsafe_deletion: false,
+            audit: None,
             gates: api::features::Gates::default(),
             served: api::served::Served::default(),
             version: "v1.36.0".to_owned(),

@@ -1,11 +1,11 @@
-//! Stage 3: the audit record is opened. At present one trace line per finished request; policies come later.
+//! Stage 3: the request is on record, as the audit policy says (`audit.rs`).
 //!
 //! Never changes a request.
 
 use super::identified::Identified;
+use crate::answer::Failure;
 use crate::authn::User;
 use crate::road::received::Received;
-use crate::server::Server;
 
 /// A request whose author is on record.
 pub struct Audited {
@@ -14,9 +14,14 @@ pub struct Audited {
 }
 
 /// Stage 3.
-#[must_use]
-pub fn audit(_server: &Server, identified: Identified) -> Audited {
+///
+/// # Errors
+/// 500 where a request that cannot be recorded must not go on.
+pub async fn audit(identified: Identified) -> Result<Audited, Failure> {
     let Identified { received, user } = identified;
     tracing::trace!(user = user.name, method = %received.method, target = received.target, "request");
-    Audited { received, user }
+    if let Some(slip) = &received.slip {
+        slip.arrived(&received, &user).await?;
+    }
+    Ok(Audited { received, user })
 }

@@ -90,11 +90,18 @@ pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Fa
     let Seated { received, user, seat } = seated;
     let attributes = attributes(&user, &received.info, &received.path);
     match server.authz.authorize(&attributes).await {
-        Decision::Allow(_) => {
+        Decision::Allow(reason) => {
             let permit = Permit { user, internal: false, notes: Arc::default() };
+            if let Some(slip) = &received.slip {
+                slip.judged(true, &reason);
+                slip.admitted(&permit.notes);
+            }
             Ok(Authorized { received, permit, _seat: seat })
         }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            if let Some(slip) = &received.slip {
+                slip.judged(false, &reason);
+            }
             let why = forbidden(&attributes, &reason);
             let info = &received.info;
             let resource = ResourceName { group: &info.group, plural: &info.resource };

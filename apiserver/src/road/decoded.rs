@@ -33,7 +33,23 @@ pub struct Decoded {
 ///
 /// # Errors
 /// 413 over the limit; 400 when the client stops in the middle.
-pub async fn body(body: &Body) -> Result<Bytes, Failure> {
+pub async fn body(received: &Received) -> Result<Bytes, Failure> {
+    whole(&received.body).await
+}
+
+/// Reads the whole body of a patch.
+///
+/// # Errors
+/// As for `body`.
+pub async fn patch(received: &Received) -> Result<Bytes, Failure> {
+    let body = body(received).await?;
+    if let Some(slip) = &received.slip {
+        slip.patch(&content_type(received), &body);
+    }
+    Ok(body)
+}
+
+async fn whole(body: &Body) -> Result<Bytes, Failure> {
     let mut payload = body.take();
     let mut out = BytesMut::new();
     while let Some(chunk) = payload.next().await {

@@ -77,12 +77,20 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
             }
             Ok(Identified { received, user })
         }
-        Outcome::None => Err(Failure::Status(Status::unauthorized())),
+        Outcome::None => Err(refused(&received).await),
         Outcome::Rejected(why) => {
             tracing::debug!(why, "credentials refused");
-            Err(Failure::Status(Status::unauthorized()))
+            Err(refused(&received).await)
         }
     }
+}
+
+async fn refused(received: &Received) -> Failure {
+    let status = Status::unauthorized();
+    if let Some(slip) = &received.slip {
+        slip.unknown(received, &status).await;
+    }
+    Failure::Status(status)
 }
 
 #[cfg(test)]

@@ -95,5 +95,9 @@ pub async fn impersonate(server: &Server, audited: Audited) -> Result<Acting, Fa
     if !is_in(all_users) && !is_in("system:unauthenticated") {
         groups.push(all_users.to_owned());
     }
-    Ok(Acting { received, user: User { name, uid: uid.unwrap_or_default(), groups, extra } })
+    let user = User { name, uid: uid.unwrap_or_default(), groups, extra };
+    if let Some(slip) = &received.slip {
+        slip.acts_as(&user);
+    }
+    Ok(Acting { received, user })
 }

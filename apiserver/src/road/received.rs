@@ -3,6 +3,7 @@
 //! Never reads the body and never looks at who asks. Source: upstream's request info (`apiserver/pkg/endpoints/request`).
 
 use crate::answer::Failure;
+use crate::audit::Slip;
 use crate::authn::User;
 use crate::transport::{Peer, Trusted};
 use actix_web::dev::Payload;
@@ -185,6 +186,8 @@ pub struct Received {
     pub peer: Rc<Peer>,
     /// For taking over the connection.
     pub request: HttpRequest,
+    /// For the audit, where there is one.
+    pub slip: Option<Rc<Slip>>,
     pub(super) trusted: Option<User>,
     id: String,
 }
@@ -233,6 +236,12 @@ impl Received {
         }
     }
 
+    /// `Audit-ID`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A header as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -251,7 +260,7 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
     };
     let query = Query::parse(request.query_string());
     let path = request.uri().path().to_owned();
-    let id = request.headers().get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| id.len() <= 64);
+    let id = request.headers().get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     Ok(Received {
         method: request.method().clone(),
         target: request.uri().to_string(),
@@ -263,6 +272,7 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         path,
         query,
         body: Body(Rc::new(RefCell::new(body.into_inner()))),
+        slip: None,
         peer,
     })
 }

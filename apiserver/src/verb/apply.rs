@@ -22,7 +22,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
     let query = call.write_query()?;
     let (strictness, force) = (query.strictness, query.force);
-    let body = decoded::body(&call.received().body).await?;
+    let body = decoded::patch(call.received()).await?;
     // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
     let unreadable = |error: DecodeError| Status::bad_request(format!("error decoding YAML: {error}"));
     let mut decoded = match kind.custom {

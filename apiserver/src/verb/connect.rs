@@ -107,7 +107,10 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
             return Err(Status::bad_request("the connection cannot be upgraded").into());
         };
         let (answer, protocol) = websocket::accepted(call.received())?;
+        let slip = call.received().slip.clone();
         tokio::task::spawn_local(async move {
+            // Its end is that of the stream.
+            let _slip = slip;
             let Ok(client) = client.await else { return };
             // The client may hang up at any time.
             let _ = websocket::send(TokioIo::new(client), protocol, body).await;
@@ -150,7 +153,10 @@ pub(crate) fn tunnel(
         return Err(Status::bad_request("the connection cannot be upgraded").into());
     };
     let server_side = hyper::upgrade::on(&mut response);
+    let slip = received.slip.clone();
     tokio::task::spawn_local(async move {
+        // Its end is that of the tunnel.
+        let _slip = slip;
         let (Ok(client), Ok(backend)) = (client.await, server_side.await) else {
             return;
         };

@@ -37,6 +37,9 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// Answers the deletion of an object that cannot be read.
 async fn discard(server: &Server, call: &Call) -> Result<Answer, Failure> {
     let (target, permit) = (&call.target, &call.authorized.permit);
+    if let Some(slip) = &call.received().slip {
+        slip.note("apiserver.k8s.io/unsafe-delete-ignore-read-error", "");
+    }
     unreadable::authorize(server, permit, target).await?;
     unreadable::discard(server, permit, target).await?;
     let details = json!({"name": target.name, "kind": target.kind.kind});
@@ -67,11 +70,20 @@ pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failu
 async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOptions, Failure> {
     let media = decoded::content_type(call.received());
     let strictness = call.write_query()?.strictness;
-    let body = decoded::body(&call.received().body).await?;
+    let body = decoded::body(call.received()).await?;
     let given = if body.is_empty() {
         from_query(&call.received().query)?
     } else {
-        decoded::object(&media, &body, shown::meta_schema("DeleteOptions")?, strictness)?.value
+        let schema = shown::meta_schema("DeleteOptions")?;
+        let options = decoded::object(&media, &body, schema, strictness)?.value;
+        if let Some(slip) = &call.received().slip {
+            // Clients need not say what it is.
+            let mut typed = options.clone();
+            value::set_default(&mut typed, "kind", "DeleteOptions");
+            value::set_default(&mut typed, "apiVersion", "meta.k8s.io/v1");
+            slip.object(&typed, schema);
+        }
+        options
     };
     let mut options = parse(&given)?;
     options.ignore_read_error &= unreadable::enabled(server);

@@ -107,7 +107,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     let kind = call.target.kind;
     let strictness = call.write_query()?.strictness;
-    let patch = Patch::read(&media, decoded::body(&call.received().body).await?, kind)?;
+    let patch = Patch::read(&media, decoded::patch(call.received()).await?, kind)?;
     let options = call.write_options()?;
     let mut warnings = Vec::new();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {

@@ -36,7 +36,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         Wanted::Object(call.part_object().await?.value)
     } else {
         let media = decoded::content_type(call.received());
-        Wanted::Patch(Patch::read(&media, decoded::body(&call.received().body).await?, kind)?)
+        Wanted::Patch(Patch::read(&media, decoded::patch(call.received()).await?, kind)?)
     };
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;

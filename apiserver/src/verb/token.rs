@@ -58,6 +58,9 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     };
     let (claims, until) = server.signer.claims(&wanted, server.audiences());
     let token = server.signer.sign(&claims).map_err(Status::internal)?;
+    if let Some(slip) = &call.received().slip {
+        slip.note("authentication.kubernetes.io/issued-credential-id", &format!("JTI={}", wanted.jti));
+    }
     value::set(&mut request, "metadata.name", call.target.name.clone());
     value::set(&mut request, "metadata.namespace", call.target.namespace.clone());
     value::set(&mut request, "metadata.creationTimestamp", server.now_text());

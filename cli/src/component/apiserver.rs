@@ -1,8 +1,8 @@
 //! `ironkeel apiserver`: the API server from upstream's flags.
 
-use super::access;
 use super::settings::Settings;
 use super::table::Component;
+use super::{access, audit};
 use crate::cluster;
 use crate::pki::{Pair, self_signed};
 use ::apiserver::encryption::Encryption;
@@ -62,6 +62,7 @@ struct Wanted {
     disable_admission: Vec<String>,
     gates: Gates,
     served: Served,
+    audit: audit::Flags,
     storage: String,
     storage_options: Vec<String>,
 }
@@ -157,6 +158,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         disable_admission: settings.list("disable-admission-plugins"),
         gates,
         served,
+        audit: audit::read(settings)?,
         storage: settings.text("storage"),
         storage_options: settings.list("storage-option"),
     })
@@ -251,6 +253,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         controller_roles: cluster::controller_roles(),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
+        audit: wanted.audit.open()?,
         unsafe_deletion: wanted.gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates: wanted.gates,
         served: wanted.served,
@@ -264,6 +267,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     tracing::info!(address = %running.address(), "serving");
     stop.cancelled().await;
     running.ended().await;
+    running.closed().await;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 mod access;
 mod accounts;
 mod apiserver;
+mod audit;
 mod connection;
 mod controller_manager;
 mod delegated;

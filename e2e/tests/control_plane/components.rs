@@ -14,16 +14,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A process that ends with the value.
-struct Part {
+pub(crate) struct Part {
     child: Child,
     log: PathBuf,
 }
 
 impl Part {
-    fn start(directory: &Path, name: &str, words: &[String]) -> Part {
+    pub(crate) fn start(directory: &Path, name: &str, words: &[String]) -> Part {
         let log = directory.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(e2e::binary().unwrap())
@@ -37,11 +37,11 @@ impl Part {
         Part { child, log }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(mut self) -> Option<i32> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
         self.child.wait().unwrap().code()
     }
@@ -55,9 +55,9 @@ impl Drop for Part {
 }
 
 /// Certificates in kubeadm's layout, below a directory of the test's own.
-struct Machine {
-    directory: TempDir,
-    port: u16,
+pub(crate) struct Machine {
+    pub(crate) directory: TempDir,
+    pub(crate) port: u16,
     ca: (String, KeyPair),
 }
 
@@ -95,7 +95,7 @@ fn issue(ca: &(String, KeyPair), common: &str, group: Option<&str>, hosts: &[&st
 }
 
 impl Machine {
-    fn new() -> Machine {
+    pub(crate) fn new() -> Machine {
         let directory = tempfile::Builder::new().prefix("ik").tempdir_in("/tmp").unwrap();
         let pki = directory.path().join("pki");
         std::fs::create_dir_all(&pki).unwrap();
@@ -124,11 +124,11 @@ impl Machine {
         machine
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 
-    fn write_config(&self, file: &str, user: &serde_json::Value) {
+    pub(crate) fn write_config(&self, file: &str, user: &serde_json::Value) {
         let text = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {
@@ -147,7 +147,7 @@ impl Machine {
         self.write_config(file, &serde_json::json!({"client-certificate": at, "client-key": key_at}));
     }
 
-    fn kubectl(&self) -> Cli {
+    pub(crate) fn kubectl(&self) -> Cli {
         Cli::new("kubectl").env("KUBECONFIG", self.path("admin.conf")).with("--request-timeout=30s")
     }
 
@@ -176,7 +176,7 @@ impl Machine {
     }
 
     /// What kubeadm writes for an API server, in its order, and where objects are kept.
-    fn apiserver(&self) -> Vec<String> {
+    pub(crate) fn apiserver(&self) -> Vec<String> {
         let pki = self.path("pki");
         let text = format!(
             "--advertise-address=127.0.0.1 --allow-privileged=true --authorization-mode=Node,RBAC \
@@ -340,9 +340,40 @@ fn a_kubelet_joins_with_a_bootstrap_token_and_its_certificate_is_the_clusters() 
     assert_eq!(asked, "system:bootstrap:abcdef/kubernetes.io/kube-apiserver-client-kubelet");
     let written = std::fs::read_to_string(machine.path("kubelet.conf")).unwrap();
     assert!(written.contains("kubelet-client-current.pem"), "{written}");
-    // It goes on as itself without the bootstrap credentials.
+    // Whoever knows the token can trust what it signs, for as long as it lives.
+    kubectl.ok("create configmap cluster-info -n kube-public --from-literal=kubeconfig=hello");
+    let patch = r#"{"stringData":{"usage-bootstrap-signing":"true"}}"#;
+    kubectl.ok(&format!("patch secret -n kube-system bootstrap-token-abcdef --patch {patch}"));
+    let info = || kubectl.run("get configmap cluster-info -n kube-public -o jsonpath={.data.jws-kubeconfig-abcdef}");
+    let signed = |want: bool| {
+        let output = info();
+        let is = output.stdout.starts_with("eyJhbGciOiJIUzI1NiIsImtpZCI6ImFiY2RlZiJ9..");
+        if is == want { Ok(()) } else { Err(format!("{output}\n{}", manager.log())) }
+    };
+    eventually("the signature", LONG, || signed(true));
+    // It goes on as itself without the bootstrap credentials, which go when their time is over.
     assert_eq!(kubelet.stop(), Some(0));
-    kubectl.ok("delete secret -n kube-system bootstrap-token-abcdef");
+    let patch = r#"{"stringData":{"expiration":"2020-01-01T00:00:00Z"}}"#;
+    kubectl.ok(&format!("patch secret -n kube-system bootstrap-token-abcdef --patch {patch}"));
+    eventually("the end of the token", LONG, || {
+        let output = kubectl.run("get secret -n kube-system bootstrap-token-abcdef");
+        if output.stderr.contains("not found") { Ok(()) } else { Err(format!("{output}\n{}", manager.log())) }
+    });
+    eventually("the end of the signature", LONG, || signed(false));
+    // A class of attributes that a claim names stays until the claim is gone.
+    let claimed = r#"{"apiVersion":"v1","kind":"List","items":[
+        {"apiVersion":"storage.k8s.io/v1","kind":"VolumeAttributesClass","metadata":{"name":"gold"},"driverName":"d","parameters":{"a":"b"}},
+        {"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"c","namespace":"default"},"spec":{"accessModes":["ReadWriteOnce"],
+         "resources":{"requests":{"storage":"1Gi"}},"volumeAttributesClassName":"gold"}}]}"#;
+    kubectl.feed("create -f -", claimed.as_bytes()).ok();
+    kubectl.ok("delete volumeattributesclass gold --wait=false");
+    let held = kubectl.ok("get volumeattributesclass gold -o jsonpath={.metadata.finalizers}/{.metadata.deletionTimestamp}");
+    assert!(held.starts_with(r#"["kubernetes.io/vac-protection"]/2"#), "{held}");
+    kubectl.ok("delete pvc c -n default --wait=false");
+    eventually("the end of the class", LONG, || {
+        let output = kubectl.run("get volumeattributesclass gold");
+        if output.stderr.contains("not found") { Ok(()) } else { Err(format!("{output}\n{}", manager.log())) }
+    });
     kubectl.ok("delete node joined");
     let kubelet = Part::start(directory, "kubelet", &words);
     eventually("the node again", LONG, || {

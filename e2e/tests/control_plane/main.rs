@@ -2,6 +2,7 @@
 
 mod aggregated;
 mod apis;
+mod audit;
 mod backup;
 mod bad_input;
 mod certificates;
