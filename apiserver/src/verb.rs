@@ -16,6 +16,8 @@ pub mod patch;
 pub mod review;
 pub mod scale;
 pub mod shown;
+mod spdy;
+mod streams;
 pub mod token;
 pub mod update;
 pub mod watch;

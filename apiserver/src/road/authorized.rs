@@ -109,3 +109,24 @@ pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Fa
         }
     }
 }
+
+/// A request that is authorized by one verb, by another as well.
+///
+/// # Errors
+/// 403 in upstream's words for it.
+pub async fn also(server: &Server, authorized: &Authorized, verb: &str) -> Result<(), Failure> {
+    let Authorized { received, permit, .. } = authorized;
+    if received.info.verb == verb {
+        return Ok(());
+    }
+    let info = &received.info;
+    let mut attributes = attributes(permit.user(), info, &received.path);
+    attributes.verb = verb.to_owned();
+    match server.authz.authorize(&attributes).await {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            let resource = ResourceName { group: &info.group, plural: &info.resource };
+            Err(Failure::Status(Status::forbidden(resource, &info.name, &reason)))
+        }
+    }
+}

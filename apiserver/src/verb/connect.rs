@@ -1,12 +1,13 @@
 //! `log`, `exec`, `attach`, `portforward` and `proxy`: a request handed on to a kubelet, a pod or a service.
 //!
-//! The connection is a tunnel: after an upgrade bytes pass untouched in both directions. Never interprets streams.
+//! The connection is a tunnel: after an upgrade bytes pass untouched in both directions, but for WebSockets that a kubelet does not
+//! speak, which `streams.rs` translates. Never interprets streams.
 
-use super::{Call, page, websocket};
+use super::{Call, page, spdy, streams, websocket};
 use crate::answer::{Answer, Body, Failure, stream};
 use crate::registry::write::Options;
 use crate::registry::{Target, admitted, read};
-use crate::road::authorized::Permit;
+use crate::road::authorized::{self, Permit};
 use crate::road::received::Received;
 use crate::server::Server;
 use crate::transport::{Upgrade, client_config, unjudged_client_config};
@@ -48,12 +49,12 @@ enum Wire {
 }
 
 /// Where a request goes on.
-struct Backend {
-    host: String,
-    port: u16,
+pub(super) struct Backend {
+    pub(super) host: String,
+    pub(super) port: u16,
     wire: Wire,
     /// Path and query.
-    target: String,
+    pub(super) target: String,
 }
 
 /// Answers a request that somebody else has to answer.
@@ -67,18 +68,36 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         let permit = &call.authorized.permit;
         admitted::connection(server, permit, &call.target, &options, part.gvk, &connect_options(&call)).await?;
     }
+    let part = call.part.map_or("", |part| part.name);
+    // A browser can only say `get` of a WebSocket, which must not be enough to run a command.
+    let session = !proxy && part != "log";
+    if session && server.config.gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission") {
+        authorized::also(server, &call.authorized, "create").await?;
+    }
     let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
+    if streams::translated(part, call.received()) {
+        return streams::answer(server, &call, &backend).await;
+    }
+    let tunnelled = streams::tunnelled(part, call.received());
     // Logs are a plain stream from the kubelet, whatever the client takes them over.
-    let socket = call.part.is_some_and(|part| part.name == "log") && websocket::wanted(call.received());
+    let socket = part == "log" && websocket::wanted(call.received());
     let upgrading = !socket && call.received().header("upgrade").is_some();
     let reads = matches!(call.received().method.as_str(), "GET" | "HEAD");
     if let Some(place) = rooted(&call.received().target).filter(|_| proxy && reads && !upgrading) {
         return Ok(Answer::bytes(301, "", Bytes::new()).with("location", place));
     }
-    let mut request = http::Request::builder().method(call.received().method.as_str()).uri(&backend.target);
+    let method = if tunnelled.is_empty() { call.received().method.as_str() } else { "POST" };
+    let mut request = http::Request::builder().method(method).uri(&backend.target);
     request = request.header("host", format!("{}:{}", backend.host, backend.port));
+    if !tunnelled.is_empty() {
+        request = request.header("upgrade", spdy::UPGRADE);
+    }
+    for protocol in &tunnelled {
+        request = request.header("x-stream-protocol-version", *protocol);
+    }
     for (name, value) in &call.received().headers {
-        let own = socket && (name == "upgrade" || name.as_str().starts_with("sec-websocket-"));
+        let unwrapped = socket || !tunnelled.is_empty();
+        let own = unwrapped && (name == "upgrade" || name.as_str().starts_with("sec-websocket-"));
         let keep = !own && (!HOP.contains(&name.as_str()) || (upgrading && name == "connection"));
         if keep && !name.as_str().starts_with("impersonate-") {
             request = request.header(name.as_str(), value.as_bytes());
@@ -90,6 +109,9 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let response = send(server, &backend, request).await?;
     let code = response.status().as_u16();
 
+    if code == 101 && !tunnelled.is_empty() {
+        return streams::tunnel(call.received(), response);
+    }
     if code == 101 {
         return tunnel(call.received(), response);
     }
@@ -256,7 +278,7 @@ pub(crate) fn passed_on<B>(response: &http::Response<B>, upgraded: bool) -> Vec<
         .collect()
 }
 
-async fn send<B>(
+pub(super) async fn send<B>(
     server: &Server,
     backend: &Backend,
     request: http::Request<B>,

@@ -1,6 +1,7 @@
-//! A stream of bytes to a client over a WebSocket: the handshake and the frames that go out (RFC 6455).
+//! WebSockets of clients: the handshake, the frames that go out and those that come in, and a stream of bytes in one direction
+//! (RFC 6455).
 //!
-//! Never takes anything in but the client's end: what upstream streams one way has nothing to hear.
+//! Never says what messages mean.
 
 use crate::answer::Answer;
 use crate::answer::stream;
@@ -15,9 +16,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 /// What RFC 6455 appends to a key.
 const SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const TEXT: u8 = 0x81;
-const BINARY: u8 = 0x82;
+pub(super) const BINARY: u8 = 0x82;
+pub(super) const PONG: u8 = 0x8a;
 /// Status 1000: the stream ended as it should.
-const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xe8];
+pub(super) const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xe8];
+/// The largest piece of a message that is handed on at once.
+const PIECE: usize = 64 * 1024;
 
 /// How bytes go into messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +58,30 @@ pub(super) fn wanted(received: &Received) -> bool {
 /// # Errors
 /// 400 without a key, or when only protocols are offered that are none of ours.
 pub(super) fn accepted(received: &Received) -> Result<(Answer, Protocol), Status> {
+    let protocol = chosen(received.header("sec-websocket-protocol"))
+        .ok_or_else(|| Status::bad_request("none of the protocols of the WebSocket is known"))?;
+    Ok((agreed(received, protocol.name())?, protocol))
+}
+
+/// The answer that makes the connection a WebSocket that speaks a protocol, or none where that is empty.
+///
+/// # Errors
+/// 400 without a key.
+pub(super) fn agreed(received: &Received, protocol: &str) -> Result<Answer, Status> {
     let Some(key) = received.header("sec-websocket-key") else {
         return Err(Status::bad_request("the request has no Sec-WebSocket-Key"));
     };
-    let protocol = chosen(received.header("sec-websocket-protocol"))
-        .ok_or_else(|| Status::bad_request("none of the protocols of the WebSocket is known"))?;
     let mut answer = stream("", futures::stream::empty());
     answer.code = 101;
     let answer = answer.with("upgrade", "websocket").with("connection", "Upgrade");
     let answer = answer.with("sec-websocket-accept", proof(key));
-    let named = protocol.name();
-    Ok((if named.is_empty() { answer } else { answer.with("sec-websocket-protocol", named) }, protocol))
+    Ok(if protocol.is_empty() { answer } else { answer.with("sec-websocket-protocol", protocol) })
+}
+
+/// The protocols that a client offers, in its order.
+pub(super) fn offered(received: &Received) -> impl Iterator<Item = &str> {
+    let offered = received.header("sec-websocket-protocol").unwrap_or_default();
+    offered.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
 fn chosen(offered: Option<&str>) -> Option<Protocol> {
@@ -84,10 +101,16 @@ fn proof(key: &str) -> String {
 }
 
 /// A whole message from the server: not masked.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(payload.len() + 10);
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    framed(first, &[], payload)
+}
+
+/// The same of two parts.
+pub(super) fn framed(first: u8, head: &[u8], payload: &[u8]) -> Vec<u8> {
+    let length = head.len() + payload.len();
+    let mut out = Vec::with_capacity(length + 10);
     out.push(first);
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+    match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ 0..=125), _) => out.push(short),
         (_, Ok(medium)) => {
             out.push(126);
@@ -95,11 +118,113 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         }
         _ => {
             out.push(127);
-            out.extend((payload.len() as u64).to_be_bytes());
+            out.extend((length as u64).to_be_bytes());
         }
     }
+    out.extend_from_slice(head);
     out.extend_from_slice(payload);
     out
+}
+
+/// What came from a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A piece of a message; `first` when it begins one, `last` when it is its end.
+    Data { bytes: Vec<u8>, first: bool, last: bool },
+    /// To be answered by a `PONG` of the same bytes.
+    Ping(Vec<u8>),
+    /// The client closes, or is gone.
+    End,
+}
+
+/// A frame of data that is being read.
+#[derive(Clone, Copy)]
+struct Within {
+    left: u64,
+    mask: [u8; 4],
+    first: bool,
+    last: bool,
+}
+
+/// Reads frames of a client.
+pub(super) struct Reader<R> {
+    input: R,
+    within: Option<Within>,
+    /// A message has begun, and its last frame has not come.
+    open: bool,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    pub(super) fn new(input: R) -> Reader<R> {
+        Reader { input, within: None, open: false }
+    }
+
+    /// What comes next.
+    ///
+    /// # Errors
+    /// Those of the connection, and of frames that no client may send. What was read of a frame is lost when it is dropped.
+    pub(super) async fn next(&mut self) -> std::io::Result<Heard> {
+        loop {
+            if let Some(within) = self.within.take() {
+                return self.piece(within).await;
+            }
+            let mut head = [0; 2];
+            match self.input.read_exact(&mut head).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(Heard::End),
+                Err(error) => return Err(error),
+            }
+            let [first, second] = head;
+            let (last, kind) = (first & 0x80 != 0, first & 0x0f);
+            let left = match second & 0x7f {
+                126 => u64::from(self.input.read_u16().await?),
+                127 => self.input.read_u64().await?,
+                short => u64::from(short),
+            };
+            let wrong = |what: &str| Err(std::io::Error::other(format!("WebSocket: {what}")));
+            if second & 0x80 == 0 || first & 0x70 != 0 {
+                return wrong("a client's frame is masked and has no extensions");
+            }
+            let mut mask = [0; 4];
+            self.input.read_exact(&mut mask).await?;
+            let begins = matches!(kind, 1 | 2);
+            match kind {
+                0..=2 if begins == self.open => return wrong("a message begins once"),
+                0..=2 => {
+                    self.open = !last;
+                    return self.piece(Within { left, mask, first: begins, last }).await;
+                }
+                8..=10 if left > 125 || !last => return wrong("a control frame is short and whole"),
+                8..=10 => {
+                    let Heard::Data { bytes, .. } = self.piece(Within { left, mask, first: true, last }).await? else {
+                        return Ok(Heard::End);
+                    };
+                    match kind {
+                        8 => return Ok(Heard::End),
+                        9 => return Ok(Heard::Ping(bytes)),
+                        _ => {}
+                    }
+                }
+                _ => return wrong("a frame of an unknown kind"),
+            }
+        }
+    }
+
+    async fn piece(&mut self, within: Within) -> std::io::Result<Heard> {
+        let Within { left, mut mask, first, last } = within;
+        let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let mut bytes = vec![0; length];
+        self.input.read_exact(&mut bytes).await?;
+        for (byte, key) in bytes.iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= key;
+        }
+        let rest = left - length as u64;
+        if rest > 0 {
+            mask.rotate_left(length % 4);
+            self.within = Some(Within { left: rest, mask, first: false, last });
+        }
+        Ok(Heard::Data { bytes, first, last: last && rest == 0 })
+    }
 }
 
 /// Sends the stream, a message for each piece, and closes. Ends early when the client does.
@@ -126,6 +251,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
+
     use super::*;
 
     #[test]
@@ -154,6 +281,67 @@ mod tests {
             assert_eq!((whole.len(), &whole[..head.len()]), (head.len() + length, head.as_slice()));
         }
         assert_eq!(Protocol::Base64.message(b"hi"), [TEXT, 4, b'a', b'G', b'k', b'=']);
+    }
+
+    /// A frame as a client sends it.
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = frame(first, payload);
+        let head = out.len() - payload.len();
+        out[1] |= 0x80;
+        let mask = [1, 2, 3, 4];
+        for (byte, key) in out[head..].iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= key;
+        }
+        out.splice(head..head, mask);
+        out
+    }
+
+    #[tokio::test]
+    async fn frames_of_clients_are_heard() {
+        let large: Vec<u8> = (0..PIECE + 3).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let sent = [
+            masked(BINARY, b"whole"),
+            masked(0x02, b"be"),
+            masked(0x89, b"ping"),
+            masked(0x00, b"gi"),
+            masked(0x80, b"n"),
+            masked(PONG, b"pong"),
+            masked(BINARY, &large),
+            masked(TEXT, b""),
+            masked(0x88, &[3, 0xe8]),
+        ]
+        .concat();
+        let mut reader = Reader::new(sent.as_slice());
+        let data = |bytes: &[u8], first, last| Heard::Data { bytes: bytes.to_vec(), first, last };
+        for expected in [
+            data(b"whole", true, true),
+            data(b"be", true, false),
+            Heard::Ping(b"ping".to_vec()),
+            data(b"gi", false, false),
+            data(b"n", false, true),
+            data(&large[..PIECE], true, false),
+            data(&large[PIECE..], false, true),
+            data(b"", true, true),
+            Heard::End,
+            Heard::End,
+        ] {
+            assert_eq!(reader.next().await.unwrap(), expected);
+        }
+        for (wrong, why) in [
+            (frame(BINARY, b"x"), "not masked"),
+            (masked(0x80, b"x"), "goes on with nothing"),
+            (masked(0x83, b"x"), "unknown"),
+            (masked(0xc2, b"x"), "an extension"),
+            (masked(0x09, b"x"), "a ping in parts"),
+            ([masked(0x02, b"x"), masked(BINARY, b"x")].concat(), "begins twice"),
+        ] {
+            let mut reader = Reader::new(wrong.as_slice());
+            let mut heard = reader.next().await;
+            if why == "begins twice" {
+                heard = reader.next().await;
+            }
+            assert!(heard.is_err(), "{why}: {heard:?}");
+        }
     }
 
     #[tokio::test]

@@ -116,6 +116,11 @@ fn commands_run_in_containers() {
     kubectl.fails("exec box -- nothing", "executable file not found in $PATH");
     kubectl.fails("exec box -c other -- true", "container other is not valid for pod box");
     kubectl.fails("exec none -- true", "pods \"none\" not found");
+    // All of that went over WebSockets; older clients and those that are told so speak SPDY.
+    assert!(!kubectl.run("exec -v=4 box -- true").stderr.contains("RemoteCommand fallback"));
+    let spdy = kubectl.clone().env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
+    assert!(spdy.feed("exec -i box -- cat", &input).ok().as_bytes() == input, "the same bytes over SPDY");
+    assert_eq!(spdy.run("exec box -- sh -c 'exit 7'").code, 7);
     // A terminal, as `script` gives one to kubectl, is one inside too; its size comes soon after it.
     if e2e::tool("script").is_some() {
         let config = cluster.directory().join("kubeconfig");
@@ -173,13 +178,25 @@ fn ports_are_forwarded() {
         stream.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.1 200") && text.contains("version 1"), "{text}");
     }
-    let refused = kubectl.start(&format!("port-forward deployment/web {}:9", free_port()));
+    // The same over SPDY, which older clients speak.
+    let other = free_port();
+    let spdy = kubectl.clone().env("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false");
+    let spdy = spdy.start(&format!("port-forward deployment/web {other}:8080"));
+    spdy.says(&format!("Forwarding from 127.0.0.1:{other} -> 8080"));
+    let mut stream = TcpStream::connect(("127.0.0.1", other)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.contains("version 1"), "{text}");
+    let refused = kubectl.start(&format!("port-forward -v=4 deployment/web {}:9", free_port()));
     let said = refused.says("Forwarding from 127.0.0.1");
     let other: u16 = said.split([':', ' ']).find_map(|word| word.parse().ok()).unwrap();
     let mut text = String::new();
     let read = TcpStream::connect(("127.0.0.1", other)).and_then(|mut stream| stream.read_to_string(&mut text));
     assert!(read.is_err() || text.is_empty(), "{text}");
     refused.says("connection refused");
+    assert!(!refused.lines().iter().any(|line| line.contains("fallback to secondary dialer")));
 }
 
 #[test]
