@@ -13,7 +13,7 @@ pub(crate) use remote::Remote;
 
 use crate::answer::Failure;
 use crate::cache::Cache;
-use crate::documents::Document;
+use crate::documents::{self, Document, Form};
 use crate::offer::Offer;
 use crate::registry::Target;
 use crate::registry::write::{self, Change, Options};
@@ -58,6 +58,16 @@ pub(crate) struct Found {
     version: Value,
     /// Its entry in the index of OpenAPI v3.
     openapi: Option<Value>,
+    /// Its document of OpenAPI v2.
+    v2: Option<Arc<Described>>,
+}
+
+/// A document of another server.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Described {
+    /// By which that server knows whether it changed; empty when it says none.
+    etag: String,
+    document: Value,
 }
 
 /// Documents that were merged from an offer and a picture.
@@ -65,6 +75,7 @@ struct Merged {
     offer: Arc<Offer>,
     picture: Arc<Picture>,
     documents: HashMap<String, Document>,
+    v2: Option<Arc<[Form; 2]>>,
 }
 
 /// See the file.
@@ -105,18 +116,10 @@ impl Aggregates {
         }
         let key = format!("{path} {}", version.unwrap_or_default());
         let mut held = self.merged.lock();
-        let fits = |held: &Merged| Arc::ptr_eq(&held.offer, offer) && Arc::ptr_eq(&held.picture, &picture);
-        if !held.as_ref().is_some_and(fits) {
-            let (offer, picture) = (Arc::clone(offer), Arc::clone(&picture));
-            *held = Some(Merged { offer, picture, documents: HashMap::new() });
-        }
-        let merged = held.as_mut()?;
+        let merged = fitting(&mut held, offer, &picture);
         if let Some(document) = merged.documents.get(&key) {
             return Some(document.clone());
         }
-        let own = |document: Option<&Document>| -> Value {
-            document.and_then(|document| serde_json::from_slice(&document.bytes).ok()).unwrap_or_default()
-        };
         let value: Value = match (path, version) {
             ("/openapi/v3", _) => {
                 let index = offer.documents.openapi("v3").and_then(|forms| forms.first()).map(|form| &form.document);
@@ -130,6 +133,65 @@ impl Aggregates {
         merged.documents.insert(key, document.clone());
         Some(document)
     }
+
+    /// The document of OpenAPI v2 with what others serve, in its encodings; `None` where nobody else says anything.
+    pub(crate) fn v2(&self, offer: &Arc<Offer>) -> Option<Arc<[Form; 2]>> {
+        let picture = self.picture.load_full();
+        let described = |remote: &Remote| picture.found.get(&remote.name).and_then(|found| found.v2.clone());
+        // In the order in which upstream merges: groups by priority, and their versions.
+        let mut others: Vec<(&Remote, Arc<Described>)> =
+            picture.remotes.values().filter_map(|remote| Some((&**remote, described(remote)?))).collect();
+        if others.is_empty() {
+            return None;
+        }
+        let priority = |group: &str| picture.priorities.get(group).copied().unwrap_or_default();
+        others.sort_by_key(|(remote, _)| {
+            let first = std::cmp::Reverse((priority(&remote.group), remote.version_priority));
+            (first, remote.group.clone(), remote.version.clone())
+        });
+        let mut held = self.merged.lock();
+        let merged = fitting(&mut held, offer, &picture);
+        if let Some(v2) = &merged.v2 {
+            return Some(Arc::clone(v2));
+        }
+        let forms = offer.documents.openapi("v2").unwrap_or_default();
+        let mut document = own(forms.first().map(|form| &form.document));
+        for (remote, described) in others {
+            let prefix = format!("/apis/{}/{}/", remote.group, remote.version);
+            openapi::aggregated::add_v2(&mut document, &described.document, &prefix);
+        }
+        let v2 = Arc::new(documents::v2(&document));
+        merged.v2 = Some(Arc::clone(&v2));
+        Some(v2)
+    }
+
+    /// The paths of groups that others serve, for the root's list.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let picture = self.picture.load();
+        let remotes = picture.remotes.values().filter(|remote| !remote.group.is_empty());
+        let paths = remotes.flat_map(|remote| {
+            let group = format!("/apis/{}", remote.group);
+            [format!("{group}/{}", remote.version), group]
+        });
+        paths.collect()
+    }
+}
+
+/// What was merged from this offer and picture, or room for it.
+fn fitting<'a>(held: &'a mut Option<Merged>, offer: &Arc<Offer>, picture: &Arc<Picture>) -> &'a mut Merged {
+    let fits = |held: &Merged| Arc::ptr_eq(&held.offer, offer) && Arc::ptr_eq(&held.picture, picture);
+    if !held.as_ref().is_some_and(fits) {
+        *held = None;
+    }
+    held.get_or_insert_with(|| {
+        let (offer, picture) = (Arc::clone(offer), Arc::clone(picture));
+        Merged { offer, picture, documents: HashMap::new(), v2: None }
+    })
+}
+
+/// A document of ours as a value.
+fn own(document: Option<&Document>) -> Value {
+    document.and_then(|document| serde_json::from_slice(&document.bytes).ok()).unwrap_or_default()
 }
 
 /// What is remembered of a server between two looks.
@@ -237,13 +299,14 @@ impl Follower {
             }
             let asked = look.filter(|look| look.key == key).and_then(|look| look.asked);
             let refresh = asked.is_none_or(|asked| now.duration_since(asked) >= REFRESH);
-            due.push((object, Arc::clone(remote), surroundings, key, refresh, asked));
+            let known = picture.found.get(&remote.name).and_then(|found| found.v2.clone());
+            due.push((object, Arc::clone(remote), surroundings, key, refresh, asked, known));
         }
         let server = &self.server;
-        let done = due.into_iter().map(|(object, remote, surroundings, key, refresh, asked)| async move {
+        let done = due.into_iter().map(|(object, remote, surroundings, key, refresh, asked, known)| async move {
             let verdict = availability::check(server, &remote, &surroundings).await;
             let found = match verdict.is_good() && refresh {
-                true => Some(remote::ask(server, &remote).await),
+                true => Some(remote::ask(server, &remote, known).await),
                 false => None,
             };
             (object, remote, key, verdict, found, asked)
@@ -265,7 +328,7 @@ impl Follower {
         let mut new = match (found, known) {
             (Some(found), _) => found,
             (None, Some(known)) => Found::clone(known),
-            (None, None) => Found { version: merge::nothing(&remote.version), openapi: None },
+            (None, None) => Found { version: merge::nothing(&remote.version), openapi: None, v2: None },
         };
         if stale {
             value::set(&mut new.version, "freshness", "Stale");

@@ -42,7 +42,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     let path = received.path.trim_end_matches('/');
     let offer = server.offer();
     match path {
-        "" => Ok(Answer::json(200, &serde_json::json!({"paths": paths(offer.served.kinds())}))),
+        "" => {
+            let paths = paths(offer.served.kinds(), server.aggregates.paths());
+            Ok(Answer::json(200, &serde_json::json!({ "paths": paths })))
+        }
         "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", offer.documents.version))),
         "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
         backup::PATH => backup::answer(server, received).await,
@@ -82,6 +85,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             Some(document) => Ok(conditional(received, &document, "application/json", "no-cache, private")),
             None => described(&offer, received, "v3"),
         },
+        "/openapi/v2" => match server.aggregates.v2(&offer) {
+            Some(forms) => chosen(&*forms, received, "v2"),
+            None => described(&offer, received, "v2"),
+        },
         _ if path.starts_with("/openapi/") => described(&offer, received, path.trim_start_matches("/openapi/")),
         _ if path.starts_with("/apis/") && path.matches('/').count() == 2 => {
             match server.aggregates.document(&offer, path, None) {
@@ -103,7 +110,11 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
 
 /// An OpenAPI document by its path below `/openapi/`.
 fn described(offer: &Offer, received: &Received, path: &str) -> Result<Answer, Failure> {
-    let offers = offer.documents.openapi(path).ok_or_else(Status::no_such_path)?;
+    chosen(offer.documents.openapi(path).ok_or_else(Status::no_such_path)?, received, path)
+}
+
+/// The encoding of a document that the client prefers.
+fn chosen(offers: &[documents::Form], received: &Received, path: &str) -> Result<Answer, Failure> {
     let Some(documents::Form { media, document, .. }) = documents::choose(offers, received.header("accept")) else {
         let offered: Vec<&str> = offers.iter().map(|offer| offer.media).collect();
         return Err(Status::not_acceptable(&offered.join(", ")).into());
@@ -145,7 +156,8 @@ fn aggregated_version(accept: &str) -> Option<&'static str> {
     })
 }
 
-fn paths(kinds: &[&Kind]) -> Vec<String> {
+/// Everything that can be asked for, beside objects; `others` are the paths of groups that are not ours.
+fn paths(kinds: &[&Kind], others: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -166,6 +178,7 @@ fn paths(kinds: &[&Kind]) -> Vec<String> {
         out.push(format!("{root}/{}", kind.version));
         out.push(root);
     }
+    out.extend(others);
     out.sort();
     out.dedup();
     out

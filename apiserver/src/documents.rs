@@ -75,7 +75,7 @@ impl Form {
 }
 
 /// The JSON of the v2 document and its protobuf form, which kubectl asks for under an older name.
-fn v2(value: &Value) -> [Form; 2] {
+pub(crate) fn v2(value: &Value) -> [Form; 2] {
     let json = Form::json(value);
     let bytes = Bytes::from(openapi::gnostic::encode(value));
     let protobuf = Form {

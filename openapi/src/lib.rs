@@ -3,6 +3,7 @@
 //! Builds documents as values and bytes; never serves them and never lists a kind by hand.
 #![forbid(unsafe_code)]
 
+pub mod aggregated;
 pub mod columns;
 pub mod custom;
 pub mod discovery;

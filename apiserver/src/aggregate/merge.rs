@@ -251,7 +251,8 @@ mod tests {
         let mut picture = picture(&[("g.io", "v1", 100, 1)]);
         let before = aggregated(json!({"items": []}), &picture);
         assert_eq!(before["items"][0]["versions"][0]["freshness"], "Stale");
-        let found = super::super::Found { version: version.clone(), openapi: Some(json!({"serverRelativeURL": "/x"})) };
+        let openapi = Some(json!({"serverRelativeURL": "/x"}));
+        let found = super::super::Found { version: version.clone(), openapi, v2: None };
         picture.found.insert("v1.g.io".to_owned(), Arc::new(found));
         let merged = aggregated(json!({"items": []}), &picture);
         assert_eq!(merged["items"], json!([{"metadata": {"name": "g.io"}, "versions": [version]}]));

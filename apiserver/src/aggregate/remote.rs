@@ -2,7 +2,7 @@
 //!
 //! A connection per request, over TLS with the front proxy's certificate. Never says who the user is: who sends a request does.
 
-use super::{Found, merge};
+use super::{Described, Found, merge};
 use crate::remote::Trust;
 use crate::server::Server;
 use crate::transport::Identity;
@@ -111,8 +111,13 @@ impl Remote {
         stream.map_err(|_| slow("net/http: TLS handshake"))?.map_err(|error| trust::sentence(&error))
     }
 
-    /// Asks a question of our own, as the aggregator with all rights: the URL, and status, media type and body of the answer.
+    /// Asks a question of our own, as the aggregator with all rights: the URL, and the answer.
     pub(super) async fn get(&self, server: &Server, path: &str, accept: &str) -> (String, Result<Got, String>) {
+        self.get_newer(server, path, accept, "").await
+    }
+
+    /// The same, of a document that is known already in the state of an `ETag`: then the answer may be 304.
+    async fn get_newer(&self, server: &Server, path: &str, accept: &str, known: &str) -> (String, Result<Got, String>) {
         let address = webhook::resolve(&server.caches, &self.namespace, &self.service, self.port);
         let (host, port) = match address {
             Ok(found) => found,
@@ -136,16 +141,19 @@ impl Remote {
                 .header("accept", accept)
                 .header("user-agent", "kube-aggregator")
                 .header("x-remote-user", "system:kube-aggregator")
-                .header("x-remote-group", "system:masters")
-                .body(Full::<Bytes>::default())
-                .map_err(|error| error.to_string())?;
+                .header("x-remote-group", "system:masters");
+            let request = if known.is_empty() { request } else { request.header("if-none-match", known) };
+            let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
             let response = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
             let code = response.status().as_u16();
-            let media = response.headers().get("content-type").and_then(|media| media.to_str().ok());
-            let media = media.unwrap_or_default().to_owned();
+            let header = |name: &str| {
+                let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+                value.unwrap_or_default().to_owned()
+            };
+            let (media, etag) = (header("content-type"), header("etag"));
             let body = Limited::new(response.into_body(), LARGEST).collect().await;
             let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
-            Ok::<Got, String>(Got { code, media, body })
+            Ok::<Got, String>(Got { code, media, etag, body })
         })
         .await;
         let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
@@ -158,6 +166,7 @@ impl Remote {
 pub(super) struct Got {
     pub(super) code: u16,
     media: String,
+    etag: String,
     body: Bytes,
 }
 
@@ -178,8 +187,8 @@ fn tls(spec: &Value, front: Option<&Identity>) -> Result<Arc<rustls::ClientConfi
     trust.config()
 }
 
-/// What a server has of the version that an APIService gives to it.
-pub(super) async fn ask(server: &Server, remote: &Remote) -> Found {
+/// What a server has of the version that an APIService gives to it; `known` is what it said of it in OpenAPI v2 before.
+pub(super) async fn ask(server: &Server, remote: &Remote, known: Option<Arc<Described>>) -> Found {
     let key = format!("apis/{}/{}", remote.group, remote.version);
     let version = match resources(server, remote).await {
         Some(version) => version,
@@ -193,7 +202,21 @@ pub(super) async fn ask(server: &Server, remote: &Remote) -> Found {
     let index: Option<Value> =
         index.ok().filter(|got| got.code == 200).and_then(|got| serde_json::from_slice(&got.body).ok());
     let openapi = index.and_then(|index| index.get("paths")?.get(&key).cloned());
-    Found { version, openapi }
+    Found { version, openapi, v2: described(server, remote, known).await }
+}
+
+/// Its document of OpenAPI v2. One that cannot be had now is what it was; 404 says that there is none.
+async fn described(server: &Server, remote: &Remote, known: Option<Arc<Described>>) -> Option<Arc<Described>> {
+    let etag = known.as_ref().map_or("", |known| &known.etag);
+    let (_, got) = remote.get_newer(server, "/openapi/v2", "application/json", etag).await;
+    match got {
+        Ok(Got { code: 404, .. }) => None,
+        Ok(Got { code: 200, etag, body, .. }) => match serde_json::from_slice(&body) {
+            Ok(document) => Some(Arc::new(Described { etag, document })),
+            Err(_) => known,
+        },
+        _ => known,
+    }
 }
 
 async fn resources(server: &Server, remote: &Remote) -> Option<Value> {

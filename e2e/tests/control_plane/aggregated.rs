@@ -41,6 +41,17 @@ async fn answer(well: Arc<AtomicBool>, request: http::Request<Incoming>) -> Resu
             let url = format!("/openapi/v3{base}?hash=1");
             json!({"paths": {format!("apis/{GROUP}/v1"): {"serverRelativeURL": url}}})
         }
+        "/openapi/v2" => json!({"swagger": "2.0", "info": {"title": "Things"},
+            "parameters": {"pretty-1": {"name": "pretty", "in": "query", "type": "string"}},
+            "paths": {"/version": {}, format!("{base}/things"): {
+                "parameters": [{"$ref": "#/parameters/pretty-1"}],
+                "get": {"operationId": "listThings", "responses": {"200": {"description": "OK",
+                    "schema": {"$ref": "#/definitions/com.example.Thing"}}}}}},
+            "definitions": {
+                "com.example.Thing": {"type": "object", "description": "One of the other server's things.",
+                    "properties": {"metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}},
+                    "x-kubernetes-group-version-kind": [{"group": GROUP, "version": "v1", "kind": "Thing"}]},
+                "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": {"type": "object", "description": "Of another release."}}}),
         _ if path == format!("/openapi/v3{base}") => json!({"openapi": "3.0.0", "info": {"title": "Things"}}),
         _ => {
             return Ok(reply(
@@ -133,6 +144,17 @@ fn a_group_that_another_server_serves_is_a_group_like_any_other() {
         if url.ends_with("?hash=1") { Ok(()) } else { Err(index["paths"].to_string()) }
     });
     assert_eq!(http.get(&format!("/openapi/v3/apis/{GROUP}/v1?hash=1")).body["info"]["title"], "Things");
+    let document = http.get("/openapi/v2").body;
+    let path = &document["paths"][format!("/apis/{GROUP}/v1/things")];
+    assert_eq!((&path["get"]["operationId"], &path["parameters"][0]["name"]), (&json!("listThings"), &json!("pretty")));
+    let meta = "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let refers = &document["definitions"]["com.example.Thing"]["properties"]["metadata"]["$ref"];
+    assert_eq!(refers, &json!(format!("{meta}_v2")), "two releases of one type have two names");
+    assert!(document["paths"]["/version/"]["get"].is_object() && document["paths"]["/api/v1/pods"]["get"].is_object());
+    let paths = http.get("/").body["paths"].clone();
+    for path in [format!("/apis/{GROUP}"), format!("/apis/{GROUP}/v1")] {
+        assert!(paths.as_array().unwrap().contains(&json!(path)), "{path} in {paths}");
+    }
     let trust =
         kubectl.ok("get configmap extension-apiserver-authentication --namespace=kube-system -o jsonpath={.data}");
     assert!(trust.contains("requestheader-client-ca-file") && trust.contains("front-proxy-client"), "{trust}");
@@ -154,4 +176,5 @@ fn a_group_that_another_server_serves_is_a_group_like_any_other() {
         if found.status == 404 { Ok(()) } else { Err(found.body.to_string()) }
     });
     assert!(!kubectl.ok("get --raw /apis").contains(GROUP));
+    assert!(http.get("/openapi/v2").body["definitions"].get("com.example.Thing").is_none());
 }
