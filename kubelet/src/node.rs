@@ -30,6 +30,8 @@ const STATUS_PERIOD: Duration = Duration::from_secs(10);
 const HEARTBEAT: i64 = 300;
 /// Conflicts with other writers before a write waits for its next turn.
 const CONFLICTS: u32 = 5;
+/// What a node says that it can do, of what the API server and the scheduler ask for by name (KEP-5328), in order.
+const FEATURES: [&str; 1] = ["InPlacePodLevelResourcesVerticalScaling"];
 /// Images listed in the status.
 const MOST_IMAGES: usize = 50;
 /// Memory kept free before pressure is reported, bytes.
@@ -206,6 +208,7 @@ impl Keeper {
             daemon_endpoints: Some(core::NodeDaemonEndpoints {
                 kubelet_endpoint: Some(core::DaemonEndpoint { port: i32::from(config.listen.port()) }),
             }),
+            declared_features: Some(FEATURES.map(str::to_owned).to_vec()),
             images: Some(crate::images::listed(images, MOST_IMAGES)),
             node_info: Some(core::NodeSystemInfo {
                 architecture: identity.architecture.to_owned(),

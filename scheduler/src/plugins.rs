@@ -37,7 +37,7 @@ pub trait Score {
 pub enum Event<'a> {
     /// A node came.
     NodeAdded(&'a Node),
-    /// A node changed in its labels, taints, allocatable or schedulability; before and after.
+    /// A node changed in its labels, taints, allocatable, declared features or schedulability; before and after.
     NodeChanged(&'a Node, &'a Node),
     /// A pod was bound to a node.
     PodBound(&'a Pod),
@@ -122,4 +122,5 @@ plugins! {
     inter_pod_affinity,
     node_resources_balanced_allocation,
     image_locality,
+    node_declared_features,
 }

@@ -334,7 +334,10 @@ impl State {
                     let spec = node.spec.clone().unwrap_or_default();
                     (spec.taints, spec.unschedulable.unwrap_or_default())
                 };
-                let room = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+                let room = |node: &Node| {
+                    let status = node.status.as_ref();
+                    status.map(|status| (status.allocatable.clone(), status.declared_features.clone()))
+                };
                 if node_labels(&old) != node_labels(&node) || rules(&old) != rules(&node) || room(&old) != room(&node) {
                     self.queue.happened(&Event::NodeChanged(&old, &node), now);
                 }
