@@ -179,6 +179,15 @@ pub trait Lookup: Send + Sync {
     fn equivalents(&self, _kind: &'static Kind) -> Vec<&'static Kind> {
         Vec::new()
     }
+    /// An object of one kind as another that is a version of the same.
+    ///
+    /// # Errors
+    /// One sentence: what went wrong where somebody else knows what versions are to each other.
+    async fn converted(&self, from: &'static Kind, to: &'static Kind, mut object: Value) -> Result<Value, String> {
+        from.to_stored(&mut object);
+        to.from_stored(&mut object);
+        Ok(object)
+    }
     /// The kind that is served under this name, if one is.
     fn kind(&self, _group: &str, _version: &str, _kind: &str) -> Option<&'static Kind> {
         None

@@ -3,6 +3,7 @@
 //! Waits for the store only where the latest is asked for: what these stages see otherwise may lag behind by the time an
 //! event takes.
 
+use crate::answer::Failure;
 use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
@@ -179,6 +180,19 @@ impl Lookup for Server {
             place(other) == place(kind) && (other.group, other.version) != (kind.group, kind.version)
         };
         self.offer().served.kinds().iter().copied().filter(other).collect()
+    }
+
+    async fn converted(&self, from: &'static Kind, to: &'static Kind, mut object: Value) -> Result<Value, String> {
+        if to.custom.is_some_and(|custom| custom.conversion.is_some()) {
+            let converted = self.conversions.value(to, object).await;
+            return converted.map_err(|failure| match failure {
+                Failure::Status(status) => status.message,
+                Failure::Store { error, .. } => error.to_string(),
+            });
+        }
+        from.to_stored(&mut object);
+        to.from_stored(&mut object);
+        Ok(object)
     }
 
     fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Kind> {

@@ -4,7 +4,7 @@
 //! `apiserver/pkg/admission/plugin/policy/mutating`.
 
 use super::formula::{Asker, Scene, Sheet};
-use super::matching::{self, Seen};
+use super::matching::{self, Seen, Sight};
 use super::mutate::{decoded, schema};
 use super::policy::{self, Binding, Mutation, Policy};
 use crate::plugin::{Lookup, Operation, Refusal, Request};
@@ -54,7 +54,16 @@ pub async fn run(request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup)
         let (policy, binding) = (invocation.policy, invocation.binding);
         for params in invocation.params {
             let id = format!("{}/{}/{}/{}", policy.name, binding.name, meta::namespace(&params), meta::name(&params));
-            let mut scene = Scene::new(request, invocation.seen, object, params, namespace.clone());
+            let sight = match Sight::of(request, invocation.seen, object, lookup).await {
+                Ok(sight) => sight,
+                Err(why) => {
+                    if !policy.fails_open {
+                        wrong.push((said(policy, Some(binding), &why), false));
+                    }
+                    continue;
+                }
+            };
+            let mut scene = Scene::new(request, &sight, params, namespace.clone());
             match applies(policy, &scene, &asker) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -70,10 +79,17 @@ pub async fn run(request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup)
             }
             let before = object.clone();
             for mutation in policy.mutations.iter().filter(|_| request.is_open()) {
-                match change(policy, mutation, &scene, &asker, invocation.seen) {
+                let changed = match change(policy, mutation, &scene, &asker, invocation.seen) {
                     Ok(new) => {
-                        *object = matching::taken(request, invocation.seen, new);
-                        scene.replace(request, invocation.seen, object);
+                        let taken = matching::taken(request, invocation.seen, new.clone(), lookup).await;
+                        taken.map(|taken| (new, taken))
+                    }
+                    Err(why) => Err(why),
+                };
+                match changed {
+                    Ok((new, taken)) => {
+                        *object = taken;
+                        scene.replace(new);
                     }
                     Err(why) => {
                         if !policy.fails_open {

@@ -3,7 +3,7 @@
 //! Never decides what a value means. Variables are worked out when an expression that uses them is, once for one object. Source:
 //! upstream's `apiserver/pkg/admission/plugin/cel`.
 
-use super::matching::{self, Seen};
+use super::matching::{self, Sight};
 use super::review;
 use crate::plugin::{Lookup, Request};
 use api::cel::lib::authorizer::{Authorization, Authorizer, Decision, Question, ResourceQuestion};
@@ -119,12 +119,12 @@ pub struct Scene {
 impl Scene {
     /// What the request looks like to those who see it so.
     #[must_use]
-    pub fn new(request: &Request<'_>, seen: Seen, object: &Value, params: Value, namespace: Value) -> Scene {
-        let name = matching::name(request, object);
+    pub fn new(request: &Request<'_>, sight: &Sight, params: Value, namespace: Value) -> Scene {
+        let name = matching::name(request, &sight.object);
         Scene {
-            object: matching::shown(request, seen, object),
-            old: matching::shown(request, seen, request.old),
-            request: review::attributes(request, seen, name),
+            object: sight.object.clone(),
+            old: sight.old.clone(),
+            request: review::attributes(request, sight.seen, name),
             params,
             namespace: bare(namespace),
             question: ResourceQuestion {
@@ -139,8 +139,8 @@ impl Scene {
     }
 
     /// The object has become another one.
-    pub fn replace(&mut self, request: &Request<'_>, seen: Seen, object: &Value) {
-        self.object = matching::shown(request, seen, object);
+    pub fn replace(&mut self, object: Value) {
+        self.object = object;
     }
 
     /// The object as it is seen.

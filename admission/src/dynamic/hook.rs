@@ -3,7 +3,7 @@
 //! Never looks at a request.
 
 use super::formula::{Asker, Conditions, Reader, Scene, Sheet, Variables};
-use super::matching::{Rule, Seen, Selection};
+use super::matching::{Rule, Selection, Sight};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::cel::Budget;
 use api::{meta, value};
@@ -109,17 +109,11 @@ impl Hook {
     ///
     /// # Errors
     /// 403 with what is wrong with the conditions.
-    pub fn is_asked(
-        &self,
-        request: &Request<'_>,
-        seen: Seen,
-        object: &Value,
-        lookup: &dyn Lookup,
-    ) -> Result<bool, Refusal> {
+    pub fn is_asked(&self, request: &Request<'_>, sight: &Sight, lookup: &dyn Lookup) -> Result<bool, Refusal> {
         if self.conditions.is_empty() {
             return Ok(true);
         }
-        let scene = Scene::new(request, seen, object, Value::Null, Value::Null);
+        let scene = Scene::new(request, sight, Value::Null, Value::Null);
         let asker = Asker { request, lookup };
         let mut sheet = Sheet::new(&scene, &asker, &self.variables, Budget::match_conditions());
         match self.conditions.hold(&mut sheet) {

@@ -4,6 +4,7 @@
 
 use super::Notes;
 use super::formula::{Asker, Scene, Sheet, Trouble};
+use super::matching::Sight;
 use super::policy::{self, Binding, Policy};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::cel::{Budget, Value as Cel};
@@ -62,8 +63,16 @@ pub async fn run(request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> 
             }
         };
         let (policy, binding) = (invocation.policy, invocation.binding);
+        let sight = match Sight::of(request, invocation.seen, object, lookup).await {
+            Ok(sight) => sight,
+            Err(_) if policy.fails_open => continue,
+            Err(message) => {
+                deny(policy, Some(binding), Denial { message, reason: String::new() });
+                continue;
+            }
+        };
         for params in invocation.params {
-            let scene = Scene::new(request, invocation.seen, object, params, namespace.clone());
+            let scene = Scene::new(request, &sight, params, namespace.clone());
             let verdict = verdict(policy, &scene, &asker, &mut annotations);
             for (index, denial) in verdict.denials {
                 act(binding, policy, index, &denial, request.notes, &mut deny);

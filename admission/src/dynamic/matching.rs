@@ -190,33 +190,59 @@ impl Selection {
     }
 }
 
+/// A write as those who are asked see it.
+#[derive(Debug)]
+pub struct Sight {
+    /// As what they see it.
+    pub seen: Seen,
+    /// The object in that version; `Null` where there is none.
+    pub object: Value,
+    /// The object before; `Null` where there is none.
+    pub old: Value,
+}
+
+impl Sight {
+    /// Of a request.
+    ///
+    /// # Errors
+    /// What went wrong between the versions of a definition.
+    pub async fn of(request: &Request<'_>, seen: Seen, object: &Value, lookup: &dyn Lookup) -> Result<Sight, String> {
+        let old = shown(request, seen, request.old, lookup).await?;
+        Ok(Sight { seen, object: shown(request, seen, object, lookup).await?, old })
+    }
+}
+
+/// It is seen in another version than the request has.
+fn is_other(request: &Request<'_>, seen: Seen) -> bool {
+    seen.gvk == seen.resource.gvk() && !std::ptr::eq(seen.resource, request.kind)
+}
+
 /// The object in the version in which it is seen, with its version and kind said.
-#[must_use]
-pub fn shown(request: &Request<'_>, seen: Seen, object: &Value) -> Value {
+async fn shown(request: &Request<'_>, seen: Seen, object: &Value, lookup: &dyn Lookup) -> Result<Value, String> {
     let mut object = object.clone();
     if object.is_null() {
-        return object;
+        return Ok(object);
     }
-    if seen.gvk == seen.resource.gvk() && !std::ptr::eq(seen.resource, request.kind) {
-        request.kind.to_stored(&mut object);
-        seen.resource.from_stored(&mut object);
+    if is_other(request, seen) {
+        object = lookup.converted(request.kind, seen.resource, object).await?;
     }
     value::set(&mut object, "apiVersion", seen.gvk.api_version());
     value::set(&mut object, "kind", seen.gvk.kind);
-    object
+    Ok(object)
 }
 
-/// The way back of [`shown`].
-#[must_use]
-pub fn taken(request: &Request<'_>, seen: Seen, mut object: Value) -> Value {
-    if seen.gvk == seen.resource.gvk() && !std::ptr::eq(seen.resource, request.kind) {
-        seen.resource.to_stored(&mut object);
-        request.kind.from_stored(&mut object);
+/// The way back: what somebody has made of what he saw, in the version of the request.
+///
+/// # Errors
+/// What went wrong between the versions of a definition.
+pub async fn taken(request: &Request<'_>, seen: Seen, mut object: Value, lookup: &dyn Lookup) -> Result<Value, String> {
+    if is_other(request, seen) {
+        object = lookup.converted(seen.resource, request.kind, object).await?;
     }
     let gvk = request.gvk();
     value::set(&mut object, "apiVersion", gvk.api_version());
     value::set(&mut object, "kind", gvk.kind);
-    object
+    Ok(object)
 }
 
 /// The name that the request has for those who are asked.

@@ -3,7 +3,7 @@
 //! Never decides whether the result is valid: the write goes on as any other.
 
 use super::hook::Hook;
-use super::matching::{self, Seen};
+use super::matching::{self, Seen, Sight};
 use super::{is_exempt, review};
 use crate::dynamic::{Asked, Dynamic};
 use crate::plugin::{Lookup, Refusal, Request};
@@ -43,14 +43,15 @@ async fn all(
 ) -> Result<(), Refusal> {
     for (index, hook) in hooks.iter().enumerate() {
         let Some(seen) = hook.selection.seen(request, object, lookup).await? else { continue };
-        if !hook.is_asked(request, seen, object, lookup)? {
+        let sight = Sight::of(request, seen, object, lookup).await.map_err(|why| Refusal(Status::internal(why)))?;
+        if !hook.is_asked(request, &sight, lookup)? {
             continue;
         }
         if second && !request.rounds(|rounds| rounds.webhooks.calls_again(&hook.id)) {
             continue;
         }
         let place = format!("round_{}_index_{index}", u8::from(second));
-        let outcome = one(dynamic, hook, request, seen, object, &place).await;
+        let outcome = one(dynamic, hook, request, &sight, &place, lookup).await;
         let changed = match &outcome {
             Ok(Some(new)) => new != object,
             _ => false,
@@ -110,12 +111,11 @@ pub async fn ask(
     dynamic: &Dynamic,
     hook: &Hook,
     request: &Request<'_>,
-    seen: Seen,
-    object: &Value,
+    sight: &Sight,
     mutating: bool,
 ) -> Result<Vec<u8>, Wrong> {
     let start = Instant::now();
-    let outcome = exchange(dynamic, hook, request, seen, object, mutating).await;
+    let outcome = exchange(dynamic, hook, request, sight, mutating).await;
     dynamic.caller.observe(&Asked {
         name: &hook.name,
         operation: request.operation.name(),
@@ -134,8 +134,7 @@ async fn exchange(
     dynamic: &Dynamic,
     hook: &Hook,
     request: &Request<'_>,
-    seen: Seen,
-    object: &Value,
+    sight: &Sight,
     mutating: bool,
 ) -> Result<Vec<u8>, Wrong> {
     if request.dry_run && !hook.dry_run {
@@ -149,7 +148,7 @@ async fn exchange(
         )
     })?;
     let uid = uuid::Uuid::new_v4().to_string();
-    let question = review::question(hook, version, &uid, request, seen, object).to_string().into_bytes();
+    let question = review::question(hook, version, &uid, request, sight).to_string().into_bytes();
     let body = dynamic.caller.call(&hook.client, question, hook.timeout).await;
     let body = body.map_err(|why| Wrong::Call(format!("failed to call webhook: {why}")))?;
     let answer = review::answer(&body, version, &uid, mutating).map_err(Wrong::Call)?;
@@ -167,11 +166,11 @@ async fn one(
     dynamic: &Dynamic,
     hook: &Hook,
     request: &Request<'_>,
-    seen: Seen,
-    object: &Value,
+    sight: &Sight,
     place: &str,
+    lookup: &dyn Lookup,
 ) -> Result<Option<Value>, Wrong> {
-    let patch = ask(dynamic, hook, request, seen, object, true).await?;
+    let patch = ask(dynamic, hook, request, sight, true).await?;
     let operations: Option<Vec<Value>> = serde_json::from_slice(&patch).ok();
     if patch.is_empty() || operations.as_ref().is_some_and(Vec::is_empty) {
         return Ok(None);
@@ -186,12 +185,12 @@ async fn one(
         );
         return Err(Wrong::No(Status::internal(why)));
     }
-    let shown = matching::shown(request, seen, object);
-    let patched = api::patch::json::apply(&shown, &patch).map_err(|error| Wrong::No(Status::internal(error)))?;
-    let new = decoded(seen, &patched).map_err(Wrong::No)?;
+    let patched = api::patch::json::apply(&sight.object, &patch).map_err(|error| Wrong::No(Status::internal(error)))?;
+    let new = decoded(sight.seen, &patched).map_err(Wrong::No)?;
     let said = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"});
     request.notes.annotate(format!("patch.webhook.admission.k8s.io/{place}"), said.to_string());
-    Ok(Some(matching::taken(request, seen, new)))
+    let taken = matching::taken(request, sight.seen, new, lookup).await;
+    taken.map(Some).map_err(|why| Wrong::No(Status::internal(why)))
 }
 
 /// The schema of what is seen.

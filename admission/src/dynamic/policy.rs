@@ -242,15 +242,14 @@ async fn params(
     if found.is_empty() && value::text(wanted, "parameterNotFoundAction") == "Deny" {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    Ok(found.into_iter().map(|object| served(kind, object)).collect())
-}
-
-/// A stored object as this kind.
-fn served(kind: &'static Kind, mut object: Value) -> Value {
-    kind.from_stored(&mut object);
-    value::set(&mut object, "apiVersion", kind.api_version());
-    value::set(&mut object, "kind", kind.kind);
-    object
+    let mut served = Vec::with_capacity(found.len());
+    for object in found {
+        let mut object = lookup.converted(stored, kind, object).await?;
+        value::set(&mut object, "apiVersion", kind.api_version());
+        value::set(&mut object, "kind", kind.kind);
+        served.push(object);
+    }
+    Ok(served)
 }
 
 /// The request's namespace as expressions see it; `Null` where there is none.

@@ -3,7 +3,7 @@
 //! Never sends one. Source: upstream's `admission.k8s.io` types.
 
 use super::hook::Hook;
-use super::matching::{self, Seen};
+use super::matching::{self, Seen, Sight};
 use crate::plugin::{Operation, Request};
 use api::status::Status;
 use api::value;
@@ -13,11 +13,11 @@ use serde_json::{Map, Value, json};
 
 /// The question. `object` is `Null` where there is none.
 #[must_use]
-pub fn question(hook: &Hook, version: &str, uid: &str, request: &Request<'_>, seen: Seen, object: &Value) -> Value {
-    let mut asked = attributes(request, seen, matching::name(request, object));
+pub fn question(hook: &Hook, version: &str, uid: &str, request: &Request<'_>, sight: &Sight) -> Value {
+    let mut asked = attributes(request, sight.seen, matching::name(request, &sight.object));
     value::set(&mut asked, "uid", uid);
-    value::set(&mut asked, "object", matching::shown(request, seen, object));
-    value::set(&mut asked, "oldObject", matching::shown(request, seen, request.old));
+    value::set(&mut asked, "object", sight.object.clone());
+    value::set(&mut asked, "oldObject", sight.old.clone());
     tracing::trace!(webhook = hook.name, uid, "asking");
     json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": asked})
 }

@@ -4,9 +4,10 @@
 
 use super::hook::Hook;
 use super::is_exempt;
-use super::matching::Seen;
+use super::matching::Sight;
 use super::mutate::{Wrong, ask};
 use crate::plugin::{Lookup, Refusal, Request};
+use api::status::Status;
 use serde_json::Value;
 
 /// Asks every validating webhook that the request is about.
@@ -16,15 +17,15 @@ use serde_json::Value;
 pub async fn run(request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
     let Some(dynamic) = lookup.dynamic().filter(|_| !is_exempt(request.kind)) else { return Ok(()) };
     let hooks = dynamic.validating.get(lookup).await;
-    let mut asked: Vec<(&Hook, Seen)> = Vec::new();
+    let mut asked: Vec<(&Hook, Sight)> = Vec::new();
     for hook in hooks.iter() {
-        if let Some(seen) = hook.selection.seen(request, object, lookup).await?
-            && hook.is_asked(request, seen, object, lookup)?
-        {
-            asked.push((hook, seen));
+        let Some(seen) = hook.selection.seen(request, object, lookup).await? else { continue };
+        let sight = Sight::of(request, seen, object, lookup).await.map_err(|why| Refusal(Status::internal(why)))?;
+        if hook.is_asked(request, &sight, lookup)? {
+            asked.push((hook, sight));
         }
     }
-    let calls = asked.iter().map(|(hook, seen)| ask(dynamic, hook, request, *seen, object, false));
+    let calls = asked.iter().map(|(hook, sight)| ask(dynamic, hook, request, sight, false));
     let outcomes = futures::future::join_all(calls).await;
     for (index, (outcome, (hook, _))) in outcomes.into_iter().zip(&asked).enumerate() {
         match outcome {

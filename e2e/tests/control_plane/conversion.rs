@@ -244,3 +244,49 @@ fn a_webhook_that_fails_is_named_and_a_new_storage_version_is_taken_up_by_writes
     let list = things.http.get(&things.path("v2", ""));
     assert_eq!((list.status, &list.body["message"]), (500, &json!(sentence)), "{}", list.body);
 }
+
+#[test]
+fn policies_see_the_version_that_they_are_about() {
+    let Some(cluster) = control_plane() else { return };
+    let things = Things::define(cluster.http(), "harbours", "Harbour");
+    things.create("v1", "closed", &json!({"place": "closed:0"}));
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": format!("harbours.{GROUP}")},
+        "spec": {"paramKind": {"apiVersion": format!("{GROUP}/v2"), "kind": "Harbour"},
+            "matchConstraints": {"resourceRules": [{"apiGroups": [GROUP], "apiVersions": ["v2"], "operations": ["CREATE"],
+                "resources": ["harbours"]}]},
+            "validations": [{"expression": "object.spec.host != params.spec.host",
+                "messageExpression": "object.apiVersion + ' ' + object.spec.host + ' ' + object.spec.port"}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": format!("harbours.{GROUP}")},
+        "spec": {"policyName": format!("harbours.{GROUP}"), "validationActions": ["Deny"],
+            "paramRef": {"name": "closed", "parameterNotFoundAction": "Deny"}}});
+    for (plural, object) in [("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", binding)] {
+        let made = things.http.post(&format!("{group}/{plural}"), &object);
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    let refused = format!("denied request: {GROUP}/v2 closed 7");
+    for version in ["v1", "v2"] {
+        let spec = if version == "v1" { json!({"place": "closed:7"}) } else { json!({"host": "closed", "port": "7"}) };
+        let object = things.object(version, "refused", &spec);
+        let path = format!("{}?dryRun=All", things.path(version, ""));
+        eventually("the policy sees what was converted", PATIENCE, || {
+            let made = things.http.post(&path, &object);
+            let said = made.body["message"].as_str().unwrap_or_default();
+            if made.status == 422 && said.ends_with(&refused) { Ok(()) } else { Err(made.body.to_string()) }
+        });
+    }
+    things.create("v1", "open", &json!({"place": "open:7"}));
+    // A webhook that cannot say what the object is in the version of the policy lets nobody past it.
+    things.redefine("/fail", "v1");
+    let object = things.object("v1", "late", &json!({"place": "open:8"}));
+    eventually("the conversion fails", PATIENCE, || {
+        let made = things.http.post(&format!("{}?dryRun=All", things.path("v1", "")), &object);
+        let said = made.body["message"].as_str().unwrap_or_default();
+        if made.status == 422 && said.contains("failed: not today") { Ok(()) } else { Err(made.body.to_string()) }
+    });
+    for plural in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
+        things.http.send("DELETE", &format!("{group}/{plural}/harbours.{GROUP}"), "", b"");
+    }
+}
