@@ -18,8 +18,8 @@ use storage::store::StoreError;
 pub enum Body {
     /// Whole.
     Bytes(Bytes),
-    /// Whole, in pieces that are shared with the cache; the number is their total length.
-    Chunks(Vec<Bytes>, u64),
+    /// Whole, in pieces that are made as they are sent; the number is their total length.
+    Pieces(Box<dyn Iterator<Item = Bytes>>, u64),
     /// As it comes.
     Stream(LocalBoxStream<'static, Result<Bytes, std::io::Error>>),
 }
@@ -200,15 +200,15 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
     }
     match answer.body {
         Body::Bytes(bytes) if bytes.len() >= GZIP_FROM && trace.is_some_and(|trace| trace.gzip) => {
-            gzip(&mut response, &[bytes])
+            gzip(&mut response, std::iter::once(bytes))
         }
         Body::Bytes(bytes) => response.body(bytes),
-        Body::Chunks(chunks, length) if length >= GZIP_FROM as u64 && trace.is_some_and(|trace| trace.gzip) => {
-            gzip(&mut response, &chunks)
+        Body::Pieces(pieces, length) if length >= GZIP_FROM as u64 && trace.is_some_and(|trace| trace.gzip) => {
+            gzip(&mut response, pieces)
         }
-        Body::Chunks(chunks, length) => {
-            let chunks = futures::stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>));
-            response.body(SizedStream::new(length, chunks))
+        Body::Pieces(pieces, length) => {
+            let pieces = futures::stream::iter(pieces.map(Ok::<_, std::io::Error>));
+            response.body(SizedStream::new(length, pieces))
         }
         Body::Stream(stream) if code == StatusCode::SWITCHING_PROTOCOLS => {
             drop(stream);
@@ -218,9 +218,12 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
     }
 }
 
-fn gzip(response: &mut actix_web::HttpResponseBuilder, chunks: &[Bytes]) -> HttpResponse {
+fn gzip(
+    response: &mut actix_web::HttpResponseBuilder,
+    mut pieces: impl Iterator<Item = Bytes>,
+) -> HttpResponse {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let packed = chunks.iter().try_for_each(|chunk| encoder.write_all(chunk)).and_then(|()| encoder.finish());
+    let packed = pieces.try_for_each(|piece| encoder.write_all(&piece)).and_then(|()| encoder.finish());
     match packed {
         Ok(packed) => {
             response.insert_header(("content-encoding", "gzip")).insert_header(("vary", "Accept-Encoding"));

@@ -4,9 +4,13 @@
 //! persistent maps and cost nothing. Never writes.
 
 mod entry;
+mod index;
+mod labels;
 mod watcher;
 
 pub use entry::{Converted, Entry, Key};
+pub use index::{By, Narrow};
+pub use labels::Labels;
 pub use watcher::{Change, Watcher};
 
 use api::kind::Kind;
@@ -20,7 +24,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Events kept for watchers that are a little behind; older ones are read from the store's log.
-const RING: usize = 4096;
+const RING: usize = if cfg!(test) { 64 } else { 4096 };
+/// Bytes of the objects of those events, at most: many large ones are read from the log sooner.
+const RING_BYTES: usize = 16 << 20;
 /// How often a kind with an object that cannot be decrypted is read again.
 const MEND_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,10 +45,13 @@ struct State {
     objects: OrdMap<Key, Arc<Entry>>,
     revision: u64,
     ring: VecDeque<Arc<Event>>,
+    /// Bytes of the objects of the ring's events.
+    ring_bytes: usize,
     /// Number of the first event in the ring, counted from the start of the process.
     first: u64,
     /// Every event after this revision is in the ring.
     floor: u64,
+    indexes: index::Indexes,
     /// Why the objects are not the store's: one of them cannot be decrypted. Who wants the whole kind hears it; single objects are
     /// read from the store.
     broken: Option<StoreError>,
@@ -65,6 +74,8 @@ pub struct Snapshot {
     pub objects: OrdMap<Key, Arc<Entry>>,
     /// Every change up to this revision is in it, none after.
     pub revision: u64,
+    /// The objects are those of a value that was asked for, no others.
+    pub narrow: bool,
 }
 
 impl Cache {
@@ -79,8 +90,10 @@ impl Cache {
                 objects: OrdMap::new(),
                 revision: 0,
                 ring: VecDeque::new(),
+                ring_bytes: 0,
                 first: 0,
                 floor: 0,
+                indexes: index::Indexes::default(),
                 broken: None,
             }),
             moved: watch::Sender::new(0),
@@ -121,7 +134,9 @@ impl Cache {
         // Watchers at the ring's end fall out as well: what happened between the two pictures is in the log alone.
         state.first += u64::try_from(state.ring.len()).unwrap_or(0) + 1;
         state.ring.clear();
+        state.ring_bytes = 0;
         state.objects = objects;
+        state.indexes.clear();
         state.revision = page.revision.0;
         state.floor = page.revision.0;
         state.broken = None;
@@ -197,10 +212,14 @@ impl Cache {
                 EventKind::Deleted => state.objects.remove(&entry.key),
                 EventKind::Created | EventKind::Updated => state.objects.insert(entry.key.clone(), Arc::clone(&entry)),
             };
-            state.ring.push_back(Arc::new(Event { kind, object: entry, previous }));
+            let event = Event { kind, object: entry, previous };
+            state.indexes.apply(&event);
+            state.ring_bytes += event.object.json.len();
+            state.ring.push_back(Arc::new(event));
         }
-        while state.ring.len() > RING {
+        while state.ring.len() > RING || state.ring_bytes > RING_BYTES && state.ring.len() > 1 {
             if let Some(gone) = state.ring.pop_front() {
+                state.ring_bytes -= gone.object.json.len();
                 state.first += 1;
                 state.floor = gone.object.revision;
             }
@@ -213,19 +232,47 @@ impl Cache {
     /// What the cache holds now, however old.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        self.picture(None)
+    }
+
+    /// The same, of the wanted objects alone where there is an index of them.
+    fn picture(&self, narrow: Option<&Narrow>) -> Snapshot {
         let state = self.state.read();
-        Snapshot { objects: state.objects.clone(), revision: state.revision }
+        let narrowed = narrow.and_then(|narrow| state.indexes.find(narrow));
+        let narrow = narrowed.is_some();
+        Snapshot { objects: narrowed.unwrap_or_else(|| state.objects.clone()), revision: state.revision, narrow }
     }
 
     /// The same for a client: what it holds may be old, but it must have been the store's.
     ///
     /// # Errors
     /// `Transform` when the objects cannot be read.
-    pub fn any(&self) -> Result<Snapshot, StoreError> {
+    pub fn any(&self, narrow: Option<&Narrow>) -> Result<Snapshot, StoreError> {
         match self.state.read().broken.clone() {
             Some(error) => Err(error),
-            None => Ok(self.snapshot()),
+            None => Ok(self.picture(narrow)),
         }
+    }
+
+    /// Makes an index: a list has looked at many objects to find few, and the next one need not.
+    pub fn index(self: &Arc<Self>, by: By) {
+        if self.state.read().indexes.has(&by) {
+            return;
+        }
+        let cache = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let (picture, next) = {
+                let state = cache.state.read();
+                (state.objects.clone(), state.first + state.ring.len() as u64)
+            };
+            let mut made = index::Index::new(&by, picture.values());
+            let mut state = cache.state.write();
+            // What has happened meanwhile; where that is not known any more, the next list tries again.
+            let known = next.checked_sub(state.first).and_then(|from| usize::try_from(from).ok());
+            let Some(from) = known.filter(|_| !state.indexes.has(&by)) else { return };
+            state.ring.iter().skip(from).for_each(|event| made.apply(&by, event));
+            state.indexes.add(by, made);
+        });
     }
 
     /// The revision up to which the cache has followed its kind.
@@ -253,17 +300,18 @@ impl Cache {
         }
     }
 
-    /// A picture that holds every write acknowledged before the call; its revision is the store's.
+    /// A picture that holds every write acknowledged before the call; its revision is the store's. Of the wanted objects alone where there
+    /// is an index of them.
     ///
     /// # Errors
     /// Those of the store, and `Unavailable` when the cache does not catch up.
-    pub async fn consistent(&self) -> Result<Snapshot, StoreError> {
+    pub async fn consistent(&self, narrow: Option<&Narrow>) -> Result<Snapshot, StoreError> {
         if let Some(error) = self.state.read().broken.clone() {
             return Err(error);
         }
         let last = self.store.last_change(&self.resource).await?;
         self.wait_for(last.changed.0).await?;
-        let snapshot = self.snapshot();
+        let snapshot = self.picture(narrow);
         let revision = snapshot.revision.max(last.read.0);
         Ok(Snapshot { revision, ..snapshot })
     }
@@ -272,8 +320,8 @@ impl Cache {
     ///
     /// # Errors
     /// `Future` for a revision that has not happened, `Compacted` when the ring no longer reaches back that far.
-    pub async fn at(&self, revision: u64) -> Result<Snapshot, StoreError> {
-        let current = self.consistent().await?;
+    pub async fn at(&self, revision: u64, narrow: Option<&Narrow>) -> Result<Snapshot, StoreError> {
+        let current = self.consistent(None).await?;
         if revision > current.revision {
             return Err(StoreError::Future { latest: Revision(current.revision) });
         }
@@ -281,14 +329,19 @@ impl Cache {
         if revision < state.floor {
             return Err(StoreError::Compacted { oldest: Revision(state.floor) });
         }
-        let mut objects = state.objects.clone();
+        let narrowed = narrow.and_then(|narrow| Some((narrow, state.indexes.find(narrow)?)));
+        let (narrow, mut objects) = match narrowed {
+            Some((narrow, objects)) => (Some(narrow), objects),
+            None => (None, state.objects.clone()),
+        };
+        let wanted = |entry: &Entry| narrow.is_none_or(|narrow| narrow.holds(entry));
         for event in state.ring.iter().rev().take_while(|event| event.object.revision > revision) {
             match &event.previous {
-                Some(previous) => objects.insert(previous.key.clone(), Arc::clone(previous)),
-                None => objects.remove(&event.object.key),
+                Some(previous) if wanted(previous) => objects.insert(previous.key.clone(), Arc::clone(previous)),
+                _ => objects.remove(&event.object.key),
             };
         }
-        Ok(Snapshot { objects, revision })
+        Ok(Snapshot { objects, revision, narrow: narrow.is_some() })
     }
 
     /// Events of the ring from this number on; `None` when it no longer reaches back that far.
@@ -296,6 +349,39 @@ impl Cache {
         let state = self.state.read();
         let offset = usize::try_from(number.checked_sub(state.first)?).unwrap_or(usize::MAX);
         Some(watcher::group(state.ring.iter().skip(offset)))
+    }
+
+    /// The number that the next event of the ring will have, and the revision up to which everything is in it.
+    #[must_use]
+    pub fn end_of_ring(&self) -> (u64, u64) {
+        let state = self.state.read();
+        (state.first + state.ring.len() as u64, state.revision)
+    }
+
+    /// Every event after this revision is in the ring.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.state.read().floor
+    }
+
+    /// All events of the ring from this number on; `None` when it no longer reaches back that far.
+    #[must_use]
+    pub fn from_number(&self, number: u64) -> Option<Vec<Arc<Event>>> {
+        let state = self.state.read();
+        let offset = usize::try_from(number.checked_sub(state.first)?).unwrap_or(usize::MAX);
+        Some(state.ring.iter().skip(offset).cloned().collect())
+    }
+
+    /// The events after a revision and before the one of this number; `None` when the ring no longer reaches back that far.
+    #[must_use]
+    pub fn between(&self, revision: u64, number: u64) -> Option<Vec<Arc<Event>>> {
+        let state = self.state.read();
+        if revision < state.floor {
+            return None;
+        }
+        let from = state.ring.partition_point(|event| event.object.revision <= revision);
+        let to = usize::try_from(number.saturating_sub(state.first)).unwrap_or(usize::MAX).min(state.ring.len());
+        Some(state.ring.range(from.min(to)..to).cloned().collect())
     }
 
     /// A watcher that sees every event after `revision`, oldest first.
@@ -309,7 +395,7 @@ impl Cache {
     /// # Errors
     /// Those of the store.
     pub async fn progress(&self) -> Result<u64, StoreError> {
-        Ok(self.consistent().await?.revision)
+        Ok(self.consistent(None).await?.revision)
     }
 }
 

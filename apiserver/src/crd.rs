@@ -360,7 +360,7 @@ async fn empty(server: &Server, kind: &'static Kind) -> Result<(), Failure> {
         }
         let cache = read::cache(server, &all)?;
         let mut moved = cache.moves();
-        while !cache.consistent().await?.objects.is_empty() {
+        while !cache.consistent(None).await?.objects.is_empty() {
             tokio::select! {
                 () = server.stop.cancelled() => return Err(Status::internal("the server stops").into()),
                 _ = moved.changed() => {}

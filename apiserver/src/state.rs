@@ -140,7 +140,7 @@ impl Lookup for Server {
         let Some(cache) = self.caches.named(&crate::authz::group_resource(group, plural)) else {
             return Vec::new();
         };
-        match cache.consistent().await {
+        match cache.consistent(None).await {
             Ok(snapshot) => inside(&snapshot, namespace),
             Err(_) => inside(&cache.snapshot(), namespace),
         }

@@ -28,6 +28,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+/// Bytes that a connection of HTTP/1.1 and a stream of HTTP/2 hold for a client that does not read, about; bounds the head of a request too.
+const BUFFER: usize = 192 * 1024;
+
 /// What a worker is given to do.
 pub(crate) enum Work {
     /// A fresh TCP connection, and its place among those that may be open.
@@ -193,11 +196,12 @@ where
         async move { bridge::to_hyper(service.call(bridge::from_hyper(request, &peer)).await) }
     });
     let mut builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(32));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(32)).max_buf_size(BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(1000)
+        .max_send_buf_size(BUFFER)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve);

@@ -1,6 +1,6 @@
 //! Watchers: streams of events, read to their lines, and how long each event took since the object was sent. Never writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,25 +29,31 @@ impl Clock {
     pub(crate) fn name(self, number: u64) -> String {
         format!("{TIMED}{}-{number}", self.0.elapsed().as_micros())
     }
-
-    fn since(self, micros: u64) -> Duration {
-        self.0.elapsed().saturating_sub(Duration::from_micros(micros))
-    }
 }
+
+/// How often a watcher to which nothing comes looks whether it is over.
+const LOOK: Duration = Duration::from_millis(200);
+/// Tallies that all watchers share: one each would be more memory than a processor keeps at hand.
+const TALLIES: usize = 4;
 
 /// Running watchers of one collection.
 pub(crate) struct Watchers {
-    tasks: Vec<JoinHandle<Result<Tally>>>,
-    counting: Arc<AtomicBool>,
-    end: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Result<()>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    counting: AtomicBool,
+    end: AtomicBool,
     seen: Arc<AtomicU64>,
+    tallies: [Mutex<Tally>; TALLIES],
 }
 
 impl Watchers {
     /// Starts `count` watches of `path` (which has a query), of what happens from now on, and returns when the server has answered all.
     pub(crate) async fn start(context: &Context, count: usize, path: &str, clock: Clock) -> Result<Self> {
-        let (counting, end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let seen = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(Shared::default());
         let collection = path.split('?').next().unwrap_or_default();
         let list = context.connect().await?.ask(&Ask::get(format!("{collection}?limit=1"))).await?.into_ok().await?;
         let now = text_of(&list, "resourceVersion").context("a list has no version")?;
@@ -61,33 +67,34 @@ impl Watchers {
             });
             for answer in futures::future::join_all(answers).await {
                 let (connection, body) = answer.context("a watch was refused")?;
-                let (counting, end, seen) = (Arc::clone(&counting), Arc::clone(&end), Arc::clone(&seen));
+                let (shared, at) = (Arc::clone(&shared), tasks.len() % TALLIES);
                 tasks.push(tokio::spawn(async move {
                     // Over HTTP/1.1 the stream ends with its connection.
                     let _connection = connection;
-                    read(body, clock, &counting, &end, &seen).await
+                    let tally = shared.tallies.get(at).context("no such tally")?;
+                    read(body, clock, &shared, tally).await
                 }));
             }
         }
-        Ok(Self { tasks, counting, end, seen })
+        Ok(Self { tasks, shared })
     }
 
     /// From here on events count.
     pub(crate) fn count(&self) {
-        self.counting.store(true, Ordering::Relaxed);
+        self.shared.counting.store(true, Ordering::Relaxed);
     }
 
     /// How many events were counted so far.
     pub(crate) fn seen(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.seen)
+        Arc::clone(&self.shared.seen)
     }
 
     /// Waits until as many events were counted, or nothing came for `patience`.
     pub(crate) async fn settle(&self, events: u64, patience: Duration) {
-        let (mut last, mut changed) = (self.seen.load(Ordering::Relaxed), Instant::now());
+        let (mut last, mut changed) = (self.shared.seen.load(Ordering::Relaxed), Instant::now());
         while last < events && changed.elapsed() < patience {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let now = self.seen.load(Ordering::Relaxed);
+            let now = self.shared.seen.load(Ordering::Relaxed);
             if now != last {
                 (last, changed) = (now, Instant::now());
             }
@@ -96,15 +103,18 @@ impl Watchers {
 
     /// Ends them all, and says what they counted.
     pub(crate) async fn end(self) -> Result<Tally> {
-        self.end.store(true, Ordering::Relaxed);
-        let mut tally = Tally::default();
+        self.shared.end.store(true, Ordering::Relaxed);
         for task in self.tasks {
             match tokio::time::timeout(Duration::from_secs(30), task).await {
-                Ok(counted) => tally.add(&counted??),
+                Ok(read) => read??,
                 Err(_) => bail!("a watch did not end"),
             }
         }
-        Ok(tally)
+        let mut all = Tally::default();
+        for tally in &self.shared.tallies {
+            all.add(&tally.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        Ok(all)
     }
 }
 
@@ -119,31 +129,36 @@ fn batches(connections: Vec<Connection>) -> Vec<Vec<Connection>> {
     all
 }
 
-async fn read(
-    mut body: hyper::body::Incoming,
-    clock: Clock,
-    counting: &AtomicBool,
-    end: &AtomicBool,
-    seen: &AtomicU64,
-) -> Result<Tally> {
-    let mut tally = Tally::default();
+async fn read(mut body: hyper::body::Incoming, clock: Clock, shared: &Shared, tally: &Mutex<Tally>) -> Result<()> {
     let mut lines = Lines::default();
-    while !end.load(Ordering::Relaxed) {
-        let frame = match tokio::time::timeout(Duration::from_millis(200), body.frame()).await {
-            Err(_) => continue,
-            Ok(None) => break,
-            Ok(Some(frame)) => frame.context("a watch broke")?,
+    // One timer for many frames: what the load costs itself is taken from the server.
+    let mut look = std::pin::pin!(tokio::time::sleep(LOOK));
+    while !shared.end.load(Ordering::Relaxed) {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = look.as_mut() => {
+                look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+                continue;
+            }
         };
+        let Some(frame) = frame else { break };
+        let frame = frame.context("a watch broke")?;
         let Some(data) = frame.data_ref() else { continue };
-        let counts = counting.load(Ordering::Relaxed);
+        // All lines of a piece have come at the same time.
+        let (counts, now) = (shared.counting.load(Ordering::Relaxed), clock.0.elapsed());
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = 0;
         lines.push(data, |line| {
             if let Some(micros) = sent(line).filter(|_| counts) {
-                tally.done(clock.since(micros), line.len() as u64);
-                seen.fetch_add(1, Ordering::Relaxed);
+                tally.done(now.saturating_sub(Duration::from_micros(micros)), line.len() as u64);
+                seen += 1;
             }
         });
+        drop(tally);
+        shared.seen.fetch_add(seen, Ordering::Relaxed);
     }
-    Ok(tally)
+    Ok(())
 }
 
 /// Cuts a stream into lines. A line that came in one piece is not copied.
@@ -155,10 +170,10 @@ pub(crate) struct Lines {
 impl Lines {
     /// Adds what came, and says every line that is whole.
     pub(crate) fn push(&mut self, data: &[u8], mut line: impl FnMut(&[u8])) {
-        let mut pieces = data.split(|byte| *byte == b'\n');
-        // What follows the last line break is not whole yet.
-        let last = pieces.next_back().unwrap_or_default();
-        for piece in pieces {
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', data) {
+            let piece = data.get(from..end).unwrap_or_default();
+            from = end + 1;
             if self.rest.is_empty() {
                 line(piece);
             } else {
@@ -167,14 +182,15 @@ impl Lines {
                 self.rest.clear();
             }
         }
-        self.rest.extend_from_slice(last);
+        // What follows the last line break is not whole yet.
+        self.rest.extend_from_slice(data.get(from..).unwrap_or_default());
     }
 }
 
 /// When the object of an event was sent, from its name.
 fn sent(line: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"name\":\"timed-";
-    let at = line.windows(KEY.len()).position(|window| window == KEY)?;
+    let at = memchr::memmem::find(line, KEY)?;
     let digits = line.get(at + KEY.len()..)?.split(|byte| !byte.is_ascii_digit()).next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

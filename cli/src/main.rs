@@ -1,5 +1,4 @@
 //! The binary `ironkeel`: flags, certificates, assembly; nothing else.
-#![forbid(unsafe_code)]
 
 mod backup;
 mod check;
@@ -10,6 +9,7 @@ mod flags;
 mod fleet;
 mod join;
 mod kubeconfig;
+mod memory;
 mod node;
 mod pki;
 mod place;
@@ -22,11 +22,6 @@ use clap::{CommandFactory as _, Parser as _};
 use flags::{Command, Flags};
 use std::io::Write as _;
 use std::process::ExitCode;
-
-// Requests and commits hand memory from thread to thread, which the C library's allocator takes twice the processor time for
-// (docs/figures.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -60,6 +55,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
+    tokio::spawn(memory::give_back());
     match flags.command {
         Command::Up(flags) => Box::pin(up::run(*flags)).await,
         Command::Down(flags) => node::down(&flags).await,

@@ -72,7 +72,7 @@ impl Surroundings {
         let all = slices.snapshot();
         let own = all.objects.iter().filter(|(key, entry)| {
             *key.namespace == *remote.namespace
-                && entry.labels.get("kubernetes.io/service-name").is_some_and(|name| *name == remote.service)
+                && entry.labels.get("kubernetes.io/service-name").is_some_and(|name| *name == *remote.service)
         });
         let slices: Vec<Arc<Entry>> = own.map(|(_, entry)| Arc::clone(entry)).collect();
         let revisions: Vec<u64> = service.iter().chain(&slices).map(|entry| entry.revision).collect();

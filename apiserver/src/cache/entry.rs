@@ -2,10 +2,11 @@
 //!
 //! Never changes after it was made.
 
+use super::Labels;
 use api::kind::Kind;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -40,7 +41,7 @@ pub struct Entry {
     /// The object as JSON, `resourceVersion` included.
     pub json: Bytes,
     /// `metadata.labels`.
-    pub labels: Map<String, Value>,
+    pub labels: Labels,
     /// Values of the kind's selectable fields, in the kind's order.
     pub fields: Vec<String>,
     /// The kind in whose version it is; `None` for one that was stored in another version and waits for a webhook to convert it.
@@ -67,8 +68,8 @@ impl Entry {
         let outdated = kind.custom.is_some() && api::value::text(&value, "apiVersion") != kind.api_version();
         let own = kind.restore(&mut value);
         let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
-            Some(Value::Object(labels)) => labels.clone(),
-            _ => Map::new(),
+            Some(Value::Object(labels)) => Labels::new(labels),
+            _ => Labels::default(),
         };
         Entry {
             key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
@@ -228,7 +229,7 @@ mod tests {
         );
         assert_eq!(entry.identity(), None, "it was never created");
         assert_eq!(entry.field(kind, "metadata.name"), Some("a"));
-        assert_eq!(entry.labels["a"], "b");
+        assert_eq!(entry.labels.get("a"), Some("b"));
     }
 
     #[test]

@@ -79,6 +79,15 @@ impl Watcher {
         }
     }
 
+    /// The revision up to which it has seen everything, once the ring has the rest.
+    #[must_use]
+    pub fn caught_up(&self) -> Option<u64> {
+        match self.place {
+            Place::Ring(_, seen) => Some(seen),
+            Place::Log(..) | Place::After(_) => None,
+        }
+    }
+
     fn enter_ring(&self, seen: u64) -> Option<Place> {
         let state = self.cache.state.read();
         (seen >= state.floor).then(|| {

@@ -4,7 +4,7 @@
 
 use super::Target;
 use crate::answer::Failure;
-use crate::cache::{Cache, Entry, Key};
+use crate::cache::{By, Cache, Entry, Key, Narrow};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::continuation::Continue;
@@ -47,7 +47,7 @@ pub fn served(kind: &'static Kind, entry: &Entry) -> Value {
 }
 
 /// What of a collection is wanted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Empty for all.
     pub namespace: String,
@@ -104,8 +104,45 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, kind: &'static Kind, entry: &Entry) -> bool {
         self.placed(&entry.key)
-            && self.labels.matches(&entry.labels)
+            && self.labels.matches_by(|key| entry.labels.get(key))
             && (self.fields.is_empty() || self.fields_match(kind, entry))
+    }
+
+    /// A value that all wanted objects have, beside their place. `kind` is the served one.
+    #[must_use]
+    pub fn narrow(&self, kind: &'static Kind) -> Option<Narrow> {
+        if !self.name.is_empty() || self.is_place() || kind.by_webhook() {
+            return None;
+        }
+        // Fields of another served version are not beside the cached object.
+        let fields = kind.selectable_names().enumerate().filter(|_| kind.stored_as.is_none());
+        let mut fields = fields.filter_map(|(at, name)| Some((By::Field(at), self.fields.required(name)?)));
+        let labels = self.labels.requirements().iter();
+        let mut labels = labels.filter_map(|wanted| Some((&*wanted.key, self.labels.exact(&wanted.key)?)));
+        let found = fields.next().or_else(|| labels.next().map(|(key, value)| (By::Label(key.into()), value)));
+        found.map(|(by, value)| Narrow { by, value: value.to_owned() })
+    }
+
+    /// The keys between which all wanted objects are.
+    #[must_use]
+    pub fn range(&self) -> (Bound<Key>, Bound<Key>) {
+        let name = if self.name.is_empty() { self.fields.required("metadata.name") } else { Some(&*self.name) };
+        let namespace = match &*self.namespace {
+            "" => self.fields.required("metadata.namespace").unwrap_or_default(),
+            namespace => namespace,
+        };
+        match name {
+            _ if namespace.is_empty() => (Bound::Unbounded, Bound::Unbounded),
+            Some(name) => {
+                let key = Key::new(namespace, name);
+                (Bound::Included(key.clone()), Bound::Included(key))
+            }
+            // Names have no zero byte, and neither has a namespace.
+            None => (
+                Bound::Included(Key::new(namespace, "")),
+                Bound::Excluded(Key::new(&format!("{namespace}\0"), "")),
+            ),
+        }
     }
 
     fn fields_match(&self, kind: &'static Kind, entry: &Entry) -> bool {
@@ -173,7 +210,12 @@ pub async fn list(
     filter: &Filter,
     options: &ListOptions,
 ) -> Result<Page, Failure> {
+    /// Objects that a list may look at, and how many for each that it finds, before an index is made.
+    const MANY: usize = 5_000;
+    const FEW: usize = 10;
     let cache = cache(server, target)?;
+    let narrow = filter.narrow(target.kind);
+    let narrow = narrow.as_ref();
     let now = server.now();
     let from = options.from.as_ref();
     let version = match from {
@@ -183,33 +225,46 @@ pub async fn list(
         Some(from) => Version::Exact(from.revision),
     };
     let snapshot = match version {
-        Version::Any => cache.any().map_err(|error| target.failure(error))?,
-        Version::Consistent => cache.consistent().await.map_err(|error| target.failure(error))?,
+        Version::Any => cache.any(narrow).map_err(|error| target.failure(error))?,
+        Version::Consistent => cache.consistent(narrow).await.map_err(|error| target.failure(error))?,
         Version::NotOlderThan(revision) => {
-            let snapshot = cache.consistent().await.map_err(|error| target.failure(error))?;
+            let snapshot = cache.consistent(narrow).await.map_err(|error| target.failure(error))?;
             if snapshot.revision < revision {
                 let latest = storage::store::Revision(snapshot.revision);
                 return Err(target.failure(storage::store::StoreError::Future { latest }));
             }
             snapshot
         }
-        Version::Exact(revision) => cache.at(revision).await.map_err(|error| match (error, from) {
+        Version::Exact(revision) => cache.at(revision, narrow).await.map_err(|error| match (error, from) {
             (storage::store::StoreError::Compacted { .. }, Some(from)) => expired_token(from),
             (error, _) => target.failure(error),
         })?,
     };
+    let (begin, end) = filter.range();
     let begin = match from {
         Some(from) => Bound::Excluded(Key::new(&from.namespace, &from.name)),
-        None => Bound::Included(Key::new(&filter.namespace, "")),
+        None => begin,
     };
-    let inside = |key: &Key| filter.namespace.is_empty() || *filter.namespace == *key.namespace;
+    // A token may lie anywhere: what comes behind the end is not looked at.
+    let inside = |key: &Key| match &end {
+        Bound::Included(end) => key <= end,
+        Bound::Excluded(end) => key < end,
+        Bound::Unbounded => true,
+    };
     let mut rest = snapshot.objects.range((begin, Bound::Unbounded)).take_while(|(key, _)| inside(key));
     let (entries, more, left) = if target.kind.by_webhook() {
         let placed = rest.filter(|(key, _)| filter.placed(key)).map(|(_, entry)| Arc::clone(entry)).collect();
         converted(server, target, filter, options.limit, placed).await?
     } else {
-        let wanted = rest.by_ref().filter(|(_, entry)| filter.matches(target.kind, entry));
+        let mut looked = 0_usize;
+        let wanted = rest.by_ref().filter(|(_, entry)| {
+            looked += 1;
+            filter.matches(target.kind, entry)
+        });
         let entries: Vec<Arc<Entry>> = wanted.take(options.limit).map(|(_, entry)| Arc::clone(entry)).collect();
+        if let Some(narrow) = narrow.filter(|_| !snapshot.narrow && looked > MANY.max(entries.len() * FEW)) {
+            cache.index(narrow.by.clone());
+        }
         let full = entries.len() == options.limit;
         let more = full && rest.clone().any(|(_, entry)| filter.matches(target.kind, entry));
         (entries, more, if more && filter.is_place() { rest.count() } else { 0 })

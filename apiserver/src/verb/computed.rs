@@ -38,7 +38,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         let query = &received.query;
         let filter = Filter::parse(&call.target, query.get("labelSelector"), query.get("fieldSelector"))?;
         let entries: Vec<Arc<Entry>> = entries.filter(|entry| filter.matches(kind, entry)).collect();
-        return shown::list(received, call.medium, kind, &ListMeta::default(), &entries, server.now());
+        return shown::list(received, call.medium, kind, &ListMeta::default(), entries, server.now());
     }
     let mut entries = entries;
     let found = entries.find(|entry| *entry.key.name == *name);

@@ -63,7 +63,7 @@ pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failu
     let permit = &call.authorized.permit;
     let page = write::delete_collection(server, permit, &call.target, &filter, &wanted, &options).await?;
     let meta = ListMeta { revision: page.revision.to_string(), ..ListMeta::default() };
-    shown::list(call.received(), call.medium, call.target.kind, &meta, &page.entries, server.now())
+    shown::list(call.received(), call.medium, call.target.kind, &meta, page.entries, server.now())
 }
 
 /// Options from the body, or from the query when there is none.

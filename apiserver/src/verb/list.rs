@@ -21,5 +21,5 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         next: page.next.as_ref().map(Continue::encode),
         remaining: page.remaining,
     };
-    shown::list(call.received(), call.medium, call.target.kind, &meta, &page.entries, server.now())
+    shown::list(call.received(), call.medium, call.target.kind, &meta, page.entries, server.now())
 }

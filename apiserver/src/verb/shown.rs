@@ -12,7 +12,7 @@ use api::codec;
 use api::kind::Kind;
 use api::schema::{SchemaRef, native};
 use api::status::Status;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -153,7 +153,7 @@ pub fn list(
     medium: Medium,
     kind: &'static Kind,
     meta: &ListMeta,
-    entries: &[Arc<Entry>],
+    entries: Vec<Arc<Entry>>,
     now: i64,
 ) -> Result<Answer, Failure> {
     let content_type = medium.encoding.content_type();
@@ -162,7 +162,7 @@ pub fn list(
         Form::Whole
             if medium.encoding == Encoding::Json && !medium.pretty && entries.iter().all(|entry| entry.is_of(kind)) =>
         {
-            return Ok(chained(kind, &list_kind, meta, entries, content_type));
+            return Ok(joined(kind, &list_kind, meta, entries, content_type));
         }
         Form::Whole => {
             let items: Vec<Value> = entries
@@ -198,12 +198,12 @@ pub fn list(
     Ok(Answer::bytes(200, content_type, body))
 }
 
-/// A list as the cache's own buffers, joined. Items carry no `kind` and `apiVersion` in a list, as upstream's do not.
-fn chained(
+/// A list as the cache's own bytes, joined. Items carry no `kind` and `apiVersion` in a list, as upstream's do not.
+fn joined(
     kind: &Kind,
     list_kind: &str,
     meta: &ListMeta,
-    entries: &[Arc<Entry>],
+    entries: Vec<Arc<Entry>>,
     content_type: &'static str,
 ) -> Answer {
     let prefix = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version());
@@ -219,24 +219,85 @@ fn chained(
         head.push_str(&format!(",\"remainingItemCount\":{remaining}"));
     }
     head.push_str("},\"items\":[");
-    let mut length = head.len();
-    let mut chunks = Vec::with_capacity(entries.len() * 2 + 2);
-    chunks.push(Bytes::from(head));
-    for (index, entry) in entries.iter().enumerate() {
-        let open = Bytes::from_static(if index == 0 { b"{" } else { b",{" });
-        let item = if entry.json.starts_with(prefix.as_bytes()) {
-            entry.json.slice(prefix.len()..)
-        } else {
-            entry.json.slice(1.min(entry.json.len())..)
-        };
-        length += open.len() + item.len();
-        chunks.push(open);
-        chunks.push(item);
+    let pieces = Pieces::new(head, prefix, entries);
+    let length = u64::try_from(pieces.length()).unwrap_or(u64::MAX);
+    Answer { code: 200, content_type, body: Body::Pieces(Box::new(pieces), length), headers: Vec::new() }
+}
+
+/// The bytes of a list, piece by piece as they are sent. Small objects are copied together, so that few writes fill the records of TLS;
+/// large ones are sent as they lie in the cache.
+pub struct Pieces {
+    head: Option<String>,
+    /// What an item begins with in the cache and not in a list.
+    prefix: String,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    /// A large item that follows what was sent last.
+    large: Option<Bytes>,
+    first: bool,
+    ended: bool,
+}
+
+/// About the size of a piece.
+const PIECE: usize = 64 * 1024;
+/// Objects from this size on are not copied.
+const LARGE: usize = 16 * 1024;
+const TAIL: &[u8] = b"]}";
+
+impl Pieces {
+    fn new(head: String, prefix: String, entries: Vec<Arc<Entry>>) -> Pieces {
+        Pieces { head: Some(head), prefix, entries: entries.into_iter(), large: None, first: true, ended: false }
     }
-    length += 2;
-    chunks.push(Bytes::from_static(b"]}"));
-    let body = Body::Chunks(chunks, u64::try_from(length).unwrap_or(u64::MAX));
-    Answer { code: 200, content_type, body, headers: Vec::new() }
+
+    /// How many bytes of an object an item does without; its opening bracket is written for all.
+    fn skipped(prefix: &str, json: &[u8]) -> usize {
+        if json.starts_with(prefix.as_bytes()) { prefix.len() } else { 1.min(json.len()) }
+    }
+
+    /// Bytes of all of it, before the first piece is taken.
+    fn length(&self) -> usize {
+        let items = self.entries.as_slice().iter().map(|entry| entry.json.len() - Pieces::skipped(&self.prefix, &entry.json));
+        // Each item's opening bracket, and the commas between them.
+        let around = self.entries.len() * 2 - self.entries.len().min(1);
+        self.head.as_ref().map_or(0, String::len) + items.sum::<usize>() + around + TAIL.len()
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(large) = self.large.take() {
+            return Some(large);
+        }
+        if self.ended {
+            return None;
+        }
+        let few = self.entries.as_slice().iter().take(PIECE).map(|entry| entry.json.len() + 2);
+        let mut room = self.head.as_ref().map_or(0, String::len) + TAIL.len();
+        for length in few {
+            room += length.min(LARGE);
+            if room > PIECE + LARGE {
+                break;
+            }
+        }
+        let mut out = BytesMut::with_capacity(room);
+        out.extend_from_slice(self.head.take().unwrap_or_default().as_bytes());
+        while out.len() < PIECE {
+            let Some(entry) = self.entries.next() else {
+                out.extend_from_slice(TAIL);
+                self.ended = true;
+                break;
+            };
+            out.extend_from_slice(if std::mem::take(&mut self.first) { b"{" } else { b",{" });
+            let item = entry.json.slice(Pieces::skipped(&self.prefix, &entry.json)..);
+            if item.len() >= LARGE {
+                self.large = Some(item);
+                break;
+            }
+            out.extend_from_slice(&item);
+        }
+        Some(out.freeze())
+    }
 }
 
 #[cfg(test)]
@@ -251,5 +312,39 @@ mod tests {
             shown,
             "{\n  \"b\": [\n    1,\n    {\n      \"a\": \"x,{\\\"y\\\":1}\"\n    }\n  ],\n  \"a\": {},\n  \"c\": []\n}"
         );
+    }
+
+    #[test]
+    fn pieces_are_the_list_and_as_long_as_they_say() {
+        let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
+        let check = |sizes: &[usize]| {
+            let entry = |(at, size): (usize, &usize)| {
+                let object = json!({"kind": "ConfigMap", "apiVersion": "v1",
+                    "metadata": {"name": format!("o-{at}"), "uid": "u"}, "data": {"a": "x".repeat(*size)}});
+                let bytes = codec::json::encode(&object, kind.schema()).into();
+                let key = storage::store::Key::new("configmaps", "ns", &format!("o-{at}"));
+                Arc::new(Entry::new(kind, &key, 7, &bytes))
+            };
+            let entries: Vec<_> = sizes.iter().enumerate().map(entry).collect();
+            let meta = ListMeta { revision: "9".to_owned(), ..ListMeta::default() };
+            let answer = joined(kind, "ConfigMapList", &meta, entries, "application/json");
+            let Body::Pieces(pieces, length) = answer.body else { panic!("a list is sent in pieces") };
+            let pieces: Vec<Bytes> = pieces.collect();
+            assert!(pieces.iter().all(|piece| !piece.is_empty()), "{sizes:?}");
+            let text = pieces.concat();
+            assert_eq!(text.len() as u64, length, "{sizes:?}");
+            let list: Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(list["kind"], "ConfigMapList");
+            let items = list["items"].as_array().unwrap();
+            let got: Vec<usize> = items.iter().map(|item| item["data"]["a"].as_str().map_or(0, str::len)).collect();
+            assert_eq!(got, sizes);
+            assert!(items.iter().all(|item| item["kind"].is_null()));
+        };
+        check(&[]);
+        check(&[1]);
+        check(&[1, 2, 3]);
+        check(&[LARGE, 1, LARGE * 9, LARGE, 5]);
+        check(&vec![1000; 300]);
+        check(&[PIECE; 3]);
     }
 }

@@ -2,33 +2,39 @@
 //!
 //! Source: upstream's API concepts on watches; KEP-956 (bookmarks), KEP-3157 (streaming lists).
 
+mod frames;
+mod hub;
+#[cfg(test)]
+mod tests;
+
+use self::frames::Frames;
+use self::hub::{Hub, Member, Taken, View};
 use super::options::{self, WatchOptions};
 use super::{Call, shown};
 use crate::answer::{Answer, Failure, status, stream};
-use crate::cache::{Change, Entry, Event, Watcher};
-use crate::registry::columns::{self, Include, ListMeta};
+use crate::cache::{Cache, Entry, Event, Key, Watcher};
 use crate::registry::convert::Conversions;
-use crate::registry::read::{self, Filter, served};
-use crate::road::negotiated::{Encoding, Form, Medium};
+use crate::registry::read::{self, Filter};
+use crate::road::negotiated::Encoding;
 use crate::server::Server;
 use api::kind::Kind;
 use api::status::Status;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use serde_json::{Value, json};
+use imbl::OrdMap;
 use std::collections::VecDeque;
+use std::ops::Bound;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(50);
 
 /// What a 406 offers.
 const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
-
-/// Marks the bookmark behind the last initial event.
-const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 /// Answers a watch.
 ///
@@ -47,52 +53,68 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
 
     let cache = read::cache(server, &call.target)?;
     let with_state = initial.unwrap_or(matches!(revision, None | Some(0)));
-    let mut first = VecDeque::new();
+    let mut first = Initial::None;
+    let kind = call.target.kind;
+    let narrow = filter.narrow(kind);
     let from = if with_state {
         let snapshot = match revision {
-            Some(0) if initial.is_none() => cache.any().map_err(|error| call.target.failure(error))?,
-            _ => cache.consistent().await.map_err(|error| call.target.failure(error))?,
+            Some(0) if initial.is_none() => cache.any(narrow.as_ref()).map_err(|error| call.target.failure(error))?,
+            _ => cache.consistent(narrow.as_ref()).await.map_err(|error| call.target.failure(error))?,
         };
-        let kind = call.target.kind;
-        let mut all: Vec<_> = snapshot.objects.values().filter(|entry| filter.placed(&entry.key)).cloned().collect();
-        server.conversions.all(kind, &mut all).await?;
-        first.extend(all.into_iter().filter(|entry| filter.matches(kind, entry)));
+        first = if kind.by_webhook() {
+            let mut all: Vec<_> = snapshot.objects.values().filter(|entry| filter.placed(&entry.key)).cloned().collect();
+            server.conversions.all(kind, &mut all).await?;
+            Initial::Converted(all.into_iter().filter(|entry| filter.matches(kind, entry)).collect())
+        } else {
+            Initial::Snapshot(snapshot.objects, None)
+        };
         snapshot.revision
     } else {
         match revision {
             Some(revision) => revision,
-            None => cache.consistent().await.map_err(|error| call.target.failure(error))?.revision,
+            None => cache.consistent(None).await.map_err(|error| call.target.failure(error))?.revision,
         }
     };
-    let mut watcher = cache.watch(from);
-    // A version that is gone is refused with a status of its own rather than inside the stream.
-    let early = match tokio::time::timeout(Duration::ZERO, watcher.next()).await {
-        Ok(Err(error)) => return Err(call.target.failure(error)),
-        Ok(Ok(events)) => events,
-        Err(_) => Vec::new(),
-    };
+    let frames = Frames { kind, medium: call.medium, include: shown::include(call.received())? };
+    let view = View { filter, frames };
+    let (mut source, mut early) = source(&cache, &view, from);
+    if let Source::Alone(watcher) = &mut source {
+        // A version that is gone is refused with a status of its own rather than inside the stream.
+        match tokio::time::timeout(Duration::ZERO, watcher.next()).await {
+            Ok(Err(error)) => return Err(call.target.failure(error)),
+            Ok(Ok(events)) => early = events,
+            Err(_) => {}
+        }
+    }
     let end_of_initial = (initial == Some(true) && bookmarks).then_some(from);
-    let include = shown::include(call.received())?;
-    let frames = Frames { kind: call.target.kind, medium: call.medium, include };
-    let content_type = call.medium.encoding.stream_content_type();
+    let deadline = Instant::now() + timeout;
+    let next_bookmark = bookmarks.then(|| Instant::now() + BOOKMARK_EVERY);
     let watch = Watch {
-        frames,
-        filter,
-        watcher,
+        view,
+        source,
         first,
         early,
         end_of_initial,
-        bookmarks,
         headed: false,
-        deadline: Instant::now() + timeout,
-        next_bookmark: Instant::now() + BOOKMARK_EVERY,
-        stop: cache.end().clone(),
+        alarm: Box::pin(tokio::time::sleep_until(next_bookmark.map_or(deadline, |next| next.min(deadline)))),
+        deadline,
+        next_bookmark,
         conversions: Arc::clone(&server.conversions),
         cache,
         clock: Arc::clone(&server.clock),
         done: false,
     };
-    Ok(stream(content_type, watch.into_stream()))
+    Ok(stream(call.medium.encoding.stream_content_type(), watch.into_stream()))
+}
+
+/// Where the events after a revision come from, and those that the watch must be told before.
+fn source(cache: &Arc<Cache>, view: &View, from: u64) -> (Source, Vec<Arc<Event>>) {
+    // What a webhook converts, a watch waits for alone.
+    let joined = if view.frames.kind.by_webhook() { None } else { Hub::of(cache).join(view, from) };
+    match joined {
+        Some((member, events)) => (Source::Shared(member), events),
+        None => (Source::Alone(Box::new(cache.watch(from))), Vec::new()),
+    }
 }
 
 /// Between 30 and 60 minutes, so that watches that began together do not end together.
@@ -102,21 +124,45 @@ fn default_timeout() -> Duration {
 }
 
 struct Watch {
-    frames: Frames,
-    filter: Filter,
-    watcher: Watcher,
-    first: VecDeque<Arc<Entry>>,
+    view: View,
+    source: Source,
+    first: Initial,
     early: Vec<Arc<Event>>,
     end_of_initial: Option<u64>,
-    bookmarks: bool,
     headed: bool,
     deadline: Instant,
-    next_bookmark: Instant,
-    cache: Arc<crate::cache::Cache>,
+    /// When the next bookmark is due, if the client wants any.
+    next_bookmark: Option<Instant>,
+    /// Rings at the deadline, or before it for a bookmark.
+    alarm: Pin<Box<Sleep>>,
+    cache: Arc<Cache>,
     conversions: Arc<Conversions>,
     clock: Arc<dyn storage::clock::Clock>,
-    stop: tokio_util::sync::CancellationToken,
     done: bool,
+}
+
+/// Where events come from.
+enum Source {
+    /// With all who want the same.
+    Shared(Member),
+    /// From the store's log, until it has caught up; to the end where objects are converted by a webhook.
+    Alone(Box<Watcher>),
+}
+
+/// The objects that a watch begins with.
+enum Initial {
+    None,
+    /// Those of a picture, behind this key.
+    Snapshot(OrdMap<Key, Arc<Entry>>, Option<Key>),
+    Converted(VecDeque<Arc<Entry>>),
+}
+
+/// What a watch that waited is awake for.
+enum Woken {
+    Shared,
+    Alone(Result<Vec<Arc<Event>>, storage::store::StoreError>),
+    Alarm,
+    End,
 }
 
 impl Watch {
@@ -127,86 +173,188 @@ impl Watch {
         })
     }
 
+    fn now(&self) -> i64 {
+        i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX)
+    }
+
     /// The next frames, several at once where several are ready; `None` at the end.
     async fn chunk(&mut self) -> Option<Bytes> {
         if self.done {
             return None;
         }
         let mut out = BytesMut::new();
-        let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
-        while let Some(entry) = self.first.pop_front() {
-            self.frames.object(&mut out, "ADDED", &entry, entry.revision, now, &mut self.headed);
-            if out.len() > 64 * 1024 {
-                return Some(out.freeze());
-            }
+        if !self.initial(&mut out) {
+            return Some(out.freeze());
         }
         if let Some(revision) = self.end_of_initial.take() {
-            self.frames.bookmark(&mut out, revision, true);
+            self.view.frames.bookmark(&mut out, revision, true);
         }
+        // What is seldom needed lies in boxes: most watches wait, and there are many.
         let early = std::mem::take(&mut self.early);
-        self.events(&mut out, early, now).await;
-        while out.is_empty() && !self.done {
-            let events = tokio::select! {
-                () = tokio::time::sleep_until(self.deadline) => return None,
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.bookmark(&mut out).await;
-                    continue;
+        if !early.is_empty() {
+            Box::pin(self.events(&mut out, early)).await;
+        }
+        loop {
+            if self.done {
+                return Some(out.freeze());
+            }
+            let now = self.now();
+            if let Source::Shared(member) = &self.source {
+                match member.take(now, &mut self.headed) {
+                    Taken::Frames(bytes) if out.is_empty() => return Some(bytes),
+                    Taken::Frames(bytes) => out.extend_from_slice(&bytes),
+                    Taken::Nothing => {}
+                    Taken::Lost(after) => {
+                        self.source = Source::Alone(Box::new(self.cache.watch(after)));
+                    }
+                    Taken::Ended => return (!out.is_empty()).then(|| out.freeze()),
                 }
-                events = self.watcher.next() => events,
-            };
-            let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
-            match events {
-                Ok(events) => self.events(&mut out, events, now).await,
-                Err(error) => {
-                    let kind = self.frames.kind;
-                    let failure = Failure::Store {
-                        error: Box::new(error),
-                        resource: (kind.group, kind.plural),
-                        name: String::new(),
-                    };
-                    self.frames.error(&mut out, &status(failure));
-                    self.done = true;
+            }
+            if !out.is_empty() {
+                return Some(out.freeze());
+            }
+            match self.woken().await {
+                Woken::Shared => {}
+                Woken::End => return None,
+                Woken::Alarm if Instant::now() >= self.deadline => return None,
+                Woken::Alarm => Box::pin(self.bookmark(&mut out)).await,
+                Woken::Alone(Ok(events)) => {
+                    Box::pin(self.events(&mut out, events)).await;
+                    Box::pin(self.rejoin(&mut out)).await;
+                }
+                Woken::Alone(Err(error)) => self.broken(&mut out, error),
+            }
+        }
+    }
+
+    /// Waits for something to tell.
+    async fn woken(&mut self) -> Woken {
+        let alarm = &mut self.alarm;
+        match &mut self.source {
+            Source::Shared(member) => {
+                let member = &*member;
+                std::future::poll_fn(|cx| match (member.poll(cx), alarm.as_mut().poll(cx)) {
+                    (Poll::Ready(()), _) => Poll::Ready(Woken::Shared),
+                    (Poll::Pending, Poll::Ready(())) => Poll::Ready(Woken::Alarm),
+                    (Poll::Pending, Poll::Pending) => Poll::Pending,
+                })
+                .await
+            }
+            Source::Alone(watcher) => tokio::select! {
+                () = self.cache.end().cancelled() => Woken::End,
+                () = alarm.as_mut() => Woken::Alarm,
+                events = Box::pin(watcher.next()) => Woken::Alone(events),
+            },
+        }
+    }
+
+    /// Writes the objects that the watch begins with, as many as fit; `false` when there are more.
+    fn initial(&mut self, out: &mut BytesMut) -> bool {
+        const ENOUGH: usize = 64 * 1024;
+        let (now, View { filter, frames }) = (self.now(), &self.view);
+        let headed = &mut self.headed;
+        let mut write = |entry: &Entry| {
+            if out.capacity() == 0 {
+                out.reserve(ENOUGH + 4096);
+            }
+            frames.object(out, "ADDED", entry, entry.revision, now, headed);
+            out.len() >= ENOUGH
+        };
+        match &mut self.first {
+            Initial::None => {}
+            Initial::Converted(entries) => {
+                while let Some(entry) = entries.pop_front() {
+                    if write(&entry) {
+                        return false;
+                    }
+                }
+            }
+            Initial::Snapshot(objects, at) => {
+                let (begin, end) = filter.range();
+                let begin = at.take().map_or(begin, Bound::Excluded);
+                for (key, entry) in objects.range((begin, end)) {
+                    if filter.matches(frames.kind, entry) && write(entry) {
+                        *at = Some(key.clone());
+                        return false;
+                    }
                 }
             }
         }
-        Some(out.freeze())
+        self.first = Initial::None;
+        true
+    }
+
+    /// Goes on with the others once everything that the store's log had was told.
+    async fn rejoin(&mut self, out: &mut BytesMut) {
+        let Source::Alone(watcher) = &self.source else { return };
+        let Some(seen) = watcher.caught_up().filter(|_| !self.done) else { return };
+        let (joined, events) = source(&self.cache, &self.view, seen);
+        if let Source::Shared(member) = joined {
+            self.events(out, events).await;
+            self.source = Source::Shared(member);
+        }
+    }
+
+    fn broken(&mut self, out: &mut BytesMut, error: storage::store::StoreError) {
+        let kind = self.view.frames.kind;
+        let failure =
+            Failure::Store { error: Box::new(error), resource: (kind.group, kind.plural), name: String::new() };
+        self.view.frames.error(out, &status(failure));
+        self.done = true;
     }
 
     /// Writes events; an object that cannot be had in the version of the watch ends it.
-    async fn events(&mut self, out: &mut BytesMut, events: Vec<Arc<Event>>, now: i64) {
-        match converted(&self.conversions, self.frames.kind, &self.filter, events).await {
-            Ok(events) => events.iter().for_each(|event| self.event(out, event, now)),
+    async fn events(&mut self, out: &mut BytesMut, events: Vec<Arc<Event>>) {
+        let View { filter, frames } = &self.view;
+        match converted(&self.conversions, frames.kind, filter, events).await {
+            Ok(events) => {
+                let now = self.now();
+                for event in &events {
+                    if let Some(change) = self.view.change(event) {
+                        let (object, revision) = (&event.object, event.object.revision);
+                        self.view.frames.object(out, change.name(), object, revision, now, &mut self.headed);
+                    }
+                }
+            }
             Err(failure) => {
-                self.frames.error(out, &status(failure));
+                self.view.frames.error(out, &status(failure));
                 self.done = true;
             }
         }
     }
 
-    fn event(&mut self, out: &mut BytesMut, event: &Event, now: i64) {
-        let kind = self.frames.kind;
-        let change = Change::seen(event, |entry| self.filter.matches(kind, entry));
-        if let Some(change) = change {
-            let revision = event.object.revision;
-            self.frames.object(out, change.name(), &event.object, revision, now, &mut self.headed);
-        }
-    }
-
     /// Everything up to the bookmark's version was sent: the cache is asked first, then the events it has are drained.
     async fn bookmark(&mut self, out: &mut BytesMut) {
-        self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+        let next = Instant::now() + BOOKMARK_EVERY;
+        self.next_bookmark = self.next_bookmark.map(|_| next);
+        self.alarm.as_mut().reset(next.min(self.deadline));
         let Ok(revision) = self.cache.progress().await else {
             return;
         };
-        let now = i64::try_from(self.clock.unix_seconds()).unwrap_or(i64::MAX);
-        while let Ok(Ok(events)) = tokio::time::timeout(Duration::ZERO, self.watcher.next()).await {
-            self.events(out, events, now).await;
-            if self.done {
-                return;
+        loop {
+            let now = self.now();
+            match &mut self.source {
+                Source::Shared(member) => {
+                    member.catch_up();
+                    match member.take(now, &mut self.headed) {
+                        Taken::Frames(bytes) => out.extend_from_slice(&bytes),
+                        Taken::Nothing => break,
+                        // Too slow to be told a version: what it missed comes first.
+                        Taken::Lost(_) | Taken::Ended => return,
+                    }
+                }
+                Source::Alone(watcher) => match tokio::time::timeout(Duration::ZERO, watcher.next()).await {
+                    Ok(Ok(events)) => {
+                        self.events(out, events).await;
+                        if self.done {
+                            return;
+                        }
+                    }
+                    _ => break,
+                },
             }
         }
-        self.frames.bookmark(out, revision, false);
+        self.view.frames.bookmark(out, revision, false);
     }
 }
 
@@ -235,108 +383,3 @@ async fn converted(
     Ok(events.collect())
 }
 
-/// Writes frames in the client's encoding.
-struct Frames {
-    kind: &'static Kind,
-    medium: Medium,
-    include: Include,
-}
-
-impl Frames {
-    fn object(&self, out: &mut BytesMut, change: &str, entry: &Entry, revision: u64, now: i64, headed: &mut bool) {
-        let plain = self.medium.form == Form::Whole && self.medium.encoding == Encoding::Json;
-        if plain && entry.is_of(self.kind) {
-            self.json(out, change, &entry.json);
-            return;
-        }
-        let (value, schema) = match self.medium.form {
-            Form::Whole => (served(self.kind, entry), Ok(self.kind.schema())),
-            Form::Metadata(version) => {
-                (columns::metadata(&served(self.kind, entry), version), shown::meta_schema("PartialObjectMetadata"))
-            }
-            Form::Table(version) => {
-                let meta = ListMeta { revision: revision.to_string(), ..ListMeta::default() };
-                let one = std::iter::once(entry);
-                let table = columns::table(self.kind, version, &meta, one, self.include, now, !*headed);
-                *headed = true;
-                (table, shown::meta_schema("Table"))
-            }
-        };
-        self.value(out, change, &value, schema);
-    }
-
-    fn bookmark(&self, out: &mut BytesMut, revision: u64, end_of_initial: bool) {
-        let mut meta = json!({"resourceVersion": revision.to_string()});
-        if end_of_initial {
-            api::value::set(&mut meta, "annotations", json!({INITIAL_END: "true"}));
-        }
-        let (kind, api_version, schema) = match self.medium.form {
-            Form::Metadata(version) => {
-                ("PartialObjectMetadata", format!("meta.k8s.io/{version}"), shown::meta_schema("PartialObjectMetadata"))
-            }
-            _ => (self.kind.kind, self.kind.api_version(), Ok(self.kind.schema())),
-        };
-        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": meta});
-        if let Form::Table(version) = self.medium.form {
-            let meta = ListMeta { revision: revision.to_string(), ..ListMeta::default() };
-            let mut table = columns::table(self.kind, version, &meta, std::iter::empty(), self.include, 0, false);
-            api::value::set(&mut table, "rows", vec![json!({"cells": [], "object": object})]);
-            self.value(out, "BOOKMARK", &table, shown::meta_schema("Table"));
-            return;
-        }
-        self.value(out, "BOOKMARK", &object, schema);
-    }
-
-    fn error(&self, out: &mut BytesMut, status: &Status) {
-        self.value(out, "ERROR", &status.to_value(), shown::meta_schema("Status"));
-    }
-
-    fn value(
-        &self,
-        out: &mut BytesMut,
-        change: &str,
-        value: &Value,
-        schema: Result<api::schema::SchemaRef<'_>, Failure>,
-    ) {
-        let medium = Medium { pretty: false, ..self.medium };
-        match schema.and_then(|schema| shown::encode(medium, value, schema)) {
-            Ok(bytes) => match self.medium.encoding {
-                Encoding::Protobuf => protobuf_frame(out, change, &bytes),
-                Encoding::Json | Encoding::Yaml => self.json(out, change, &bytes),
-            },
-            Err(failure) => tracing::error!(?failure, "a watch frame could not be encoded"),
-        }
-    }
-
-    #[allow(clippy::unused_self)] // reads as a sibling of the other frame writers
-    fn json(&self, out: &mut BytesMut, change: &str, object: &[u8]) {
-        out.put_slice(b"{\"type\":\"");
-        out.put_slice(change.as_bytes());
-        out.put_slice(b"\",\"object\":");
-        out.put_slice(object);
-        out.put_slice(b"}\n");
-    }
-}
-
-/// A length-prefixed `runtime.Unknown`-wrapped `WatchEvent`: field 1 the type, field 2 a `RawExtension` whose field 1
-/// is the object with its own envelope.
-fn protobuf_frame(out: &mut BytesMut, change: &str, object: &[u8]) {
-    let mut raw = Vec::with_capacity(object.len() + 8);
-    field(&mut raw, 1, object);
-    let mut event = Vec::with_capacity(raw.len() + 24);
-    field(&mut event, 1, change.as_bytes());
-    field(&mut event, 2, &raw);
-    out.put_u32(u32::try_from(event.len()).unwrap_or(u32::MAX));
-    out.put_slice(&event);
-}
-
-fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        out.push((length as u8 & 0x7f) | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
-    out.extend_from_slice(bytes);
-}

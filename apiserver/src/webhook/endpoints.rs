@@ -54,7 +54,7 @@ pub fn ready(slices: &Arc<Cache>, namespace: &str, service: &str, port: &str) ->
     let slices = slices.snapshot();
     let own = slices.objects.iter().filter(|(key, entry)| {
         *key.namespace == *namespace
-            && entry.labels.get("kubernetes.io/service-name").is_some_and(|label| *label == service)
+            && entry.labels.get("kubernetes.io/service-name").is_some_and(|label| *label == *service)
     });
     own.flat_map(|(_, entry)| of_slice(&entry.value(), port)).collect()
 }
