@@ -24,6 +24,17 @@ pub enum Body {
     Stream(LocalBoxStream<'static, Result<Bytes, std::io::Error>>),
 }
 
+impl Body {
+    /// Puts pieces together, for who must see all of it before it is sent.
+    pub fn gather(&mut self) {
+        if let Body::Pieces(pieces, length) = self {
+            let mut whole = Vec::with_capacity(usize::try_from(*length).unwrap_or(0));
+            pieces.by_ref().for_each(|piece| whole.extend_from_slice(&piece));
+            *self = Body::Bytes(whole.into());
+        }
+    }
+}
+
 /// What a verb answers.
 pub struct Answer {
     /// HTTP status.

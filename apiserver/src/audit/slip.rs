@@ -14,7 +14,6 @@ use admission::Notes;
 use api::codec::{self, Strictness};
 use api::schema::{SchemaRef, native};
 use api::status::Status;
-use bytes::Bytes;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -85,8 +84,8 @@ impl Slip {
     pub async fn unknown(&self, received: &Received, status: &Status) {
         let Some(mut open) = self.begin(received, None) else { return };
         let Open { event, verdict, .. } = &mut open;
-        let answer = refusal(Failure::Status(status.clone()));
-        answered(event, verdict, &answer);
+        let mut answer = refusal(Failure::Status(status.clone()));
+        answered(event, verdict, &mut answer);
         // It is refused already.
         let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
     }
@@ -158,7 +157,7 @@ impl Slip {
         for (key, value) in notes.take().iter().flat_map(|notes| notes.audited()) {
             event.annotations.entry(key).or_insert(value);
         }
-        answered(event, verdict, &answer);
+        answered(event, verdict, &mut answer);
         if *long {
             // The answer is decided: only an arrival can still be refused.
             let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
@@ -233,11 +232,13 @@ fn sources(forwarded: &str, real: &str, own: Option<IpAddr>) -> Vec<String> {
 }
 
 /// Fills in what an answer says.
-fn answered(event: &mut Event, verdict: &Verdict, answer: &Answer) {
+fn answered(event: &mut Event, verdict: &Verdict, answer: &mut Answer) {
+    if verdict.level == Level::RequestResponse {
+        answer.body.gather();
+    }
     let whole = match &answer.body {
         Body::Bytes(bytes) => Some(bytes.clone()),
-        Body::Chunks(chunks, _) if verdict.level == Level::RequestResponse => Some(Bytes::from(chunks.concat())),
-        Body::Chunks(..) | Body::Stream(_) => None,
+        Body::Pieces(..) | Body::Stream(_) => None,
     };
     let status = whole.as_deref().filter(|bytes| is_status(answer.content_type, bytes));
     let mut body = None;
@@ -370,7 +371,7 @@ mod tests {
         let check = |level: Level, code: u16, body: &'static str, status: &str, object: &str| {
             let mut event = Event::new(level, String::new(), Timestamp::UNIX_EPOCH);
             let verdict = Verdict { level, omit: Vec::new(), omit_managed_fields: true };
-            answered(&mut event, &verdict, &Answer::bytes(code, "application/json", body));
+            answered(&mut event, &verdict, &mut Answer::bytes(code, "application/json", body));
             let told = serde_json::to_string(&event.response_status).unwrap();
             let kept = event.response_object.map_or_else(String::new, |object| object.get().to_owned());
             assert_eq!((told.as_str(), kept.as_str()), (status, object), "{level:?} {body}");
