@@ -4,6 +4,7 @@
 
 use crate::answer::Failure;
 use crate::authz::bootstrap as roles;
+use crate::fairness::keeper;
 use crate::registry::write::{self, Change, DeleteOptions, Options};
 use crate::registry::{Target, read};
 use crate::road::authorized::Permit;
@@ -35,6 +36,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
     for wanted in roles::policy(&server.config.controller_roles, &server.config.gates) {
         reconcile(server, &permit, &wanted).await?;
     }
+    keeper::ensure(server, &permit).await?;
     registrations(server, &permit).await?;
     authentication(server, &permit).await?;
     ranges(server, &permit).await?;

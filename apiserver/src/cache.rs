@@ -13,6 +13,7 @@ pub use index::{By, Narrow};
 pub use labels::Labels;
 pub use watcher::{Change, Watcher};
 
+use crate::fairness::Size;
 use api::kind::Kind;
 use imbl::OrdMap;
 use parking_lot::RwLock;
@@ -43,6 +44,8 @@ pub struct Event {
 
 struct State {
     objects: OrdMap<Key, Arc<Entry>>,
+    /// Of all objects, as clients get them.
+    bytes: u64,
     revision: u64,
     ring: VecDeque<Arc<Event>>,
     /// Bytes of the objects of the ring's events.
@@ -68,6 +71,10 @@ pub struct Cache {
     end: CancellationToken,
 }
 
+fn length(entry: &Arc<Entry>) -> u64 {
+    entry.json.len() as u64
+}
+
 /// A consistent picture of a kind.
 pub struct Snapshot {
     /// By namespace and name.
@@ -88,6 +95,7 @@ impl Cache {
             store,
             state: RwLock::new(State {
                 objects: OrdMap::new(),
+                bytes: 0,
                 revision: 0,
                 ring: VecDeque::new(),
                 ring_bytes: 0,
@@ -135,6 +143,7 @@ impl Cache {
         state.first += u64::try_from(state.ring.len()).unwrap_or(0) + 1;
         state.ring.clear();
         state.ring_bytes = 0;
+        state.bytes = objects.values().map(length).sum();
         state.objects = objects;
         state.indexes.clear();
         state.revision = page.revision.0;
@@ -212,6 +221,9 @@ impl Cache {
                 EventKind::Deleted => state.objects.remove(&entry.key),
                 EventKind::Created | EventKind::Updated => state.objects.insert(entry.key.clone(), Arc::clone(&entry)),
             };
+            let gained = if kind == EventKind::Deleted { 0 } else { length(&entry) };
+            let lost = previous.as_ref().map_or(0, length);
+            state.bytes = (state.bytes + gained).saturating_sub(lost);
             let event = Event { kind, object: entry, previous };
             state.indexes.apply(&event);
             state.ring_bytes += event.object.json.len();
@@ -241,6 +253,12 @@ impl Cache {
         let narrowed = narrow.and_then(|narrow| state.indexes.find(narrow));
         let narrow = narrowed.is_some();
         Snapshot { objects: narrowed.unwrap_or_else(|| state.objects.clone()), revision: state.revision, narrow }
+    }
+
+    /// How many objects there are, and how long their JSON is together.
+    pub(crate) fn size(&self) -> Size {
+        let state = self.state.read();
+        Size { objects: state.objects.len() as u64, bytes: state.bytes }
     }
 
     /// The same for a client: what it holds may be old, but it must have been the store's.

@@ -7,6 +7,7 @@ use crate::authn::tokens;
 use crate::backup;
 use crate::documents::{self, Document};
 use crate::encryption;
+use crate::fairness::{self, Seats};
 use crate::offer::Offer;
 use crate::road::received::Received;
 use crate::server::Server;
@@ -47,7 +48,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             Ok(Answer::json(200, &serde_json::json!({ "paths": paths })))
         }
         "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", offer.documents.version))),
-        "/metrics" => Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text())),
+        "/metrics" => {
+            server.seats.tell();
+            Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text()))
+        }
         backup::PATH => backup::answer(server, received).await,
         "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')).await,
         "/openid/v1/jwks" => {
@@ -98,6 +102,9 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         }
         _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(&offer, received, path),
         _ => {
+            if let Some(table) = path.strip_prefix(fairness::dump::ROOT) {
+                return Ok(dump(server, received, table));
+            }
             for root in ["healthz", "livez", "readyz"] {
                 if let Some(name) = path.strip_prefix(&format!("/{root}/")) {
                     return one_check(server, root, name).await;
@@ -105,6 +112,16 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             }
             Ok(Answer::no_such_page())
         }
+    }
+}
+
+/// What priority and fairness is doing.
+fn dump(server: &Server, received: &Received, table: &str) -> Answer {
+    let details = received.query.get("includeRequestDetails").is_some_and(|given| !given.is_empty());
+    let Seats::Fair(fairness) = &server.seats else { return Answer::no_such_page() };
+    match fairness::dump::answer(fairness, table, details, server.clock.unix_millis()) {
+        Some(text) => Answer::bytes(200, "text/plain; charset=utf-8", text),
+        None => Answer::no_such_page(),
     }
 }
 

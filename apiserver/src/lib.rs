@@ -17,6 +17,7 @@ pub mod crd;
 pub mod discovery;
 mod documents;
 pub mod encryption;
+mod fairness;
 mod kubeconfig;
 pub mod metrics;
 mod offer;

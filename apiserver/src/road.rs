@@ -19,6 +19,7 @@ use crate::server::Server;
 use crate::verb;
 use actix_web::{HttpRequest, HttpResponse, web};
 use api::status::Status;
+use std::rc::Rc;
 
 /// Answers one request.
 pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::Payload) -> HttpResponse {
@@ -40,6 +41,7 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
     let slip = server.audit.as_ref().map(Slip::new);
     received.slip.clone_from(&slip);
     let trace = received.trace();
+    let matched = Rc::clone(&received.matched);
     let body = received.body.clone();
     let outcome = in_time(server, received).await;
     let outcome = match outcome {
@@ -59,7 +61,9 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
         None => outcome,
     };
     server.metrics.observe(&trace, &outcome);
-    answer::render(outcome, Some(&trace))
+    let mut response = answer::render(outcome, Some(&trace));
+    seated::dress(&matched, &mut response);
+    response
 }
 
 /// The whole way, given up where it takes too long: a client that sends its body byte by byte holds nothing for ever.
@@ -77,7 +81,10 @@ async fn pass(server: &Server, received: received::Received) -> Result<Answer, F
     let identified = identified::identify(server, received).await?;
     let audited = audited::audit(identified).await?;
     let acting = impersonated::impersonate(server, audited).await?;
-    let seated = seated::seat(server, acting).await?;
+    let seated = match seated::seat(server, acting).await? {
+        seated::Outcome::Seated(seated) => seated,
+        seated::Outcome::Refused(answer) => return Ok(answer),
+    };
     let authorized = authorized::authorize(server, seated).await?;
     verb::answer(server, authorized).await
 }

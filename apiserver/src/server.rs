@@ -12,6 +12,7 @@ use crate::authz::{self, Authorizers};
 use crate::cache::Caches;
 use crate::documents::Documents;
 use crate::encryption::Encryption;
+use crate::fairness::{Fairness, InFlight, Plain, Seats, keeper};
 use crate::metrics::Metrics;
 use crate::offer::Offer;
 use crate::registry::convert::Conversions;
@@ -80,8 +81,12 @@ pub struct Config {
     pub event_ttl: Duration,
     /// `--history-retention`: how long past states of objects can be read and watched from.
     pub history: Duration,
-    /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together.
-    pub max_in_flight: usize,
+    /// `--max-requests-inflight`: of those that read.
+    pub max_requests: usize,
+    /// `--max-mutating-requests-inflight`: of those that write.
+    pub max_mutating: usize,
+    /// `--enable-priority-and-fairness`: both bounds together are divided among priority levels.
+    pub fairness: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -226,7 +231,7 @@ pub struct Server {
     /// Keys whose tokens are accepted.
     pub keys: Vec<VerifyKey>,
     /// Stage 5.
-    pub seats: Arc<Semaphore>,
+    pub(crate) seats: Seats,
     /// `/metrics`.
     pub metrics: Metrics,
     /// What is served now, and how it is described.
@@ -437,8 +442,9 @@ pub(crate) async fn serve(
     let audit = config.audit.as_ref().map(|settings| Audit::open(settings, counted)).transpose();
     let audit = audit.map_err(StartError::Audit)?.map(Arc::new);
     let webhooks = Arc::new(Webhooks::new(caches.clone(), metrics.registry()));
+    let seats = seats(&config, &metrics)?;
     let server = Arc::new(Server {
-        seats: Arc::new(Semaphore::new(config.max_in_flight.max(1))),
+        seats,
         metrics,
         audit,
         offer: ArcSwap::from_pointee(Offer {
@@ -467,12 +473,28 @@ pub(crate) async fn serve(
         keys,
     });
     crd::start(&server).await?;
+    keeper::start(&server);
     aggregate::start(&server);
     let workers = Workers::start(workers, &server, &stop).map_err(StartError::Workers)?;
     tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, stop.clone()));
     let bound = server.config.serving.max_connections.map(|most| Arc::new(Semaphore::new(most.max(1))));
     tokio::spawn(accept(listener, workers.clone(), bound, stop));
     Ok(Running { server, workers, address })
+}
+
+/// What bounds the requests in progress.
+fn seats(config: &Config, metrics: &Metrics) -> Result<Seats, StartError> {
+    let (reading, writing) = (config.max_requests, config.max_mutating);
+    let in_flight = InFlight::new(metrics.registry());
+    if !config.fairness {
+        return Ok(Seats::Plain(Plain::new(reading, writing, in_flight)));
+    }
+    match u32::try_from(reading.saturating_add(writing)) {
+        Ok(0) => Err(StartError::Serving(
+            "--max-requests-inflight and --max-mutating-requests-inflight must add up to something positive".to_owned(),
+        )),
+        total => Ok(Seats::Fair(Fairness::new(total.unwrap_or(u32::MAX), metrics.registry(), in_flight))),
+    }
 }
 
 /// Cancelled so long after the other; at once where there is nothing to wait for.

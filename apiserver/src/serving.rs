@@ -125,6 +125,14 @@ impl Rules {
             Some(nanos) => Ok(Some(Duration::from_nanos(nanos).min(self.timeout))),
         }
     }
+
+    /// How long a request may wait for seats: a quarter of the time that it may take.
+    ///
+    /// # Errors
+    /// As for `patience`.
+    pub(crate) fn queue_wait(&self, received: &Received) -> Result<Duration, Status> {
+        Ok(self.patience(received)?.unwrap_or(self.timeout) / 4)
+    }
 }
 
 /// It lasts as long as the client wants.

@@ -224,6 +224,16 @@ pub(crate) struct Up {
         requires = "encryption_provider_config"
     )]
     pub(crate) encryption_provider_config_automatic_reload: bool,
+    /// Sort requests into priority levels that have seats and queues of their own
+    #[arg(
+        long,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) enable_priority_and_fairness: bool,
     /// Most requests in progress that only read
     #[arg(long, default_value_t = 400)]
     pub(crate) max_requests_inflight: usize,

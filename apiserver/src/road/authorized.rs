@@ -5,7 +5,7 @@
 //! let forged = apiserver::road::authorized::Permit { user: Default::default(), private: () };
 //! ```
 
-use super::seated::Seated;
+use super::seated::{Held, Seated};
 use crate::answer::Failure;
 use crate::authn::User;
 use crate::authz::{Attributes, Decision, ResourceAttributes, forbidden};
@@ -14,7 +14,6 @@ use crate::server::Server;
 use admission::Notes;
 use api::status::{ResourceName, Status};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Evidence that an action was authorized, and for whom.
 #[derive(Clone)]
@@ -57,7 +56,8 @@ pub struct Authorized {
     pub received: Received,
     /// Evidence for the layers below.
     pub permit: Permit,
-    _seat: Option<OwnedSemaphorePermit>,
+    /// Seats, given back when the answer is made.
+    pub held: Held,
 }
 
 /// What a request wants, in authorization's terms.
@@ -87,7 +87,7 @@ pub fn attributes(user: &User, info: &RequestInfo, path: &str) -> Attributes {
 /// # Errors
 /// 403 with upstream's sentence.
 pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Failure> {
-    let Seated { received, user, seat } = seated;
+    let Seated { received, user, held } = seated;
     let attributes = attributes(&user, &received.info, &received.path);
     match server.authz.authorize(&attributes).await {
         Decision::Allow(reason) => {
@@ -96,7 +96,7 @@ pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Fa
                 slip.judged(true, &reason);
                 slip.admitted(&permit.notes);
             }
-            Ok(Authorized { received, permit, _seat: seat })
+            Ok(Authorized { received, permit, held })
         }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             if let Some(slip) = &received.slip {

@@ -5,6 +5,7 @@
 use crate::answer::Failure;
 use crate::audit::Slip;
 use crate::authn::User;
+use crate::road::seated::Matched;
 use crate::transport::{Peer, Trusted};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -13,6 +14,7 @@ use actix_web::{HttpMessage as _, HttpRequest, web};
 use api::status::Status;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The query string, decoded.
@@ -65,6 +67,8 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for `proxy`.
     pub rest: Vec<String>,
+    /// The path as sent.
+    pub path: String,
     /// `fieldSelector` of a collection, as written.
     pub field_selector: Option<String>,
     /// `labelSelector` of a collection, as written.
@@ -75,7 +79,7 @@ impl RequestInfo {
     /// Reads method, path and query.
     #[must_use]
     pub fn parse(method: &str, path: &str, query: &Query) -> RequestInfo {
-        let mut info = RequestInfo { verb: method.to_ascii_lowercase(), ..RequestInfo::default() };
+        let mut info = RequestInfo { verb: method.to_ascii_lowercase(), path: path.to_owned(), ..RequestInfo::default() };
         let parts: Vec<String> = path
             .split('/')
             .filter(|part| !part.is_empty())
@@ -159,7 +163,7 @@ pub struct Trace {
     /// `Audit-ID`.
     pub id: String,
     /// See `RequestInfo`.
-    pub info: RequestInfo,
+    pub info: Arc<RequestInfo>,
     /// When the request arrived.
     pub start: Instant,
     /// `gzip` is acceptable to the client.
@@ -179,7 +183,7 @@ pub struct Received {
     /// Decoded query.
     pub query: Query,
     /// What is asked.
-    pub info: RequestInfo,
+    pub info: Arc<RequestInfo>,
     /// The body, unread.
     pub body: Body,
     /// Other end.
@@ -189,6 +193,7 @@ pub struct Received {
     /// For the audit, where there is one.
     pub slip: Option<Rc<Slip>>,
     pub(super) trusted: Option<User>,
+    pub(super) matched: Matched,
     id: String,
 }
 
@@ -230,7 +235,7 @@ impl Received {
     pub fn trace(&self) -> Trace {
         Trace {
             id: self.id.clone(),
-            info: self.info.clone(),
+            info: Arc::clone(&self.info),
             start: Instant::now(),
             gzip: self.header("accept-encoding").is_some_and(|value| value.contains("gzip")),
         }
@@ -265,10 +270,11 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         method: request.method().clone(),
         target: request.uri().to_string(),
         headers: request.headers().clone(),
-        info: RequestInfo::parse(request.method().as_str(), &path, &query),
+        info: Arc::new(RequestInfo::parse(request.method().as_str(), &path, &query)),
         id: id.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
         trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
         request: request.clone(),
+        matched: Matched::default(),
         path,
         query,
         body: Body(Rc::new(RefCell::new(body.into_inner()))),

@@ -1,41 +1,129 @@
-//! Stage 5: a seat. Bounds the work in progress; a request that finds no seat in time is told to come back.
+//! Stage 5: seats. A request that finds none waits in a queue of its priority level, or is told to come back.
 //!
-//! Long-running requests (watch, log, exec) take no seat, and nothing bounds their number yet. Priority
-//! levels and flow schemas refine this stage; the bound is upstream's `--max-requests-inflight` family.
+//! What is meant to last (log, exec) takes no seat; a watch has its seats until it has begun. Who gets one is decided in `fairness.rs`. Source:
+//! KEP-1040; upstream's filters of priority and fairness and of the plain bounds.
 
 use super::impersonated::Acting;
-use crate::answer::Failure;
+use crate::answer::{Answer, Failure};
 use crate::authn::User;
-use crate::road::received::Received;
+use crate::fairness::{Facts, Refused, Schema, Seats, Size, Watching};
+use crate::road::received::{Received, RequestInfo};
 use crate::server::Server;
 use crate::serving;
-use api::status::Status;
-use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use actix_web::HttpResponse;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
 
-/// How long a request may wait for a seat.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The flow schema of a request, once it is known.
+pub(crate) type Matched = Rc<OnceCell<Arc<Schema>>>;
+
+/// What a request holds while it uses the server's time.
+#[derive(Default)]
+pub struct Held {
+    _seat: Option<Seat>,
+    watching: Option<Watching>,
+}
+
+enum Seat {
+    Fair(#[allow(dead_code, reason = "held until it is dropped")] crate::fairness::Seat),
+    Plain(#[allow(dead_code, reason = "held until it is dropped")] crate::fairness::Taken),
+}
+
+impl Held {
+    /// Gives the seats back and goes on being counted as a watch.
+    #[must_use]
+    pub(crate) fn begun(self) -> Option<Watching> {
+        self.watching
+    }
+}
 
 /// A request that may use the server's time.
 pub struct Seated {
     pub(super) received: Received,
     pub(super) user: User,
-    pub(super) seat: Option<OwnedSemaphorePermit>,
+    pub(super) held: Held,
+}
+
+/// What becomes of a request.
+pub enum Outcome {
+    /// It goes on.
+    Seated(Seated),
+    /// 429.
+    Refused(Answer),
 }
 
 /// Stage 5.
 ///
 /// # Errors
-/// 429 with `Retry-After` when the server is full.
-pub async fn seat(server: &Server, acting: Acting) -> Result<Seated, Failure> {
+/// 400 for a `timeout` that is no duration.
+pub async fn seat(server: &Server, acting: Acting) -> Result<Outcome, Failure> {
     let Acting { received, user } = acting;
-    let exempt = user.groups.iter().any(|group| group == "system:masters");
-    if exempt || serving::is_long(&received.info) {
-        return Ok(Seated { received, user, seat: None });
+    let lasts = serving::is_long(&received.info);
+    let watches = received.info.verb == "watch";
+    let held = match &server.seats {
+        _ if lasts && !watches => Held::default(),
+        Seats::Plain(_) if lasts => Held::default(),
+        Seats::Plain(plain) => match plain.take(&user, &received.info) {
+            Some(taken) => Held { _seat: Some(Seat::Plain(taken)), watching: None },
+            None => return Ok(Outcome::Refused(refusal(1))),
+        },
+        Seats::Fair(fairness) => match fairness.classify(&user, &received.info, &received.path) {
+            None => Held::default(),
+            Some(schema) => {
+                let schema = received.matched.get_or_init(|| schema);
+                let patience = server.rules.queue_wait(&received)?;
+                let (info, query) = (&received.info, &received.query);
+                match fairness.seat(schema, &user, info, query, &Kinds(server), patience).await {
+                    Ok(seat) => {
+                        let watching = if watches { fairness.watching(info) } else { None };
+                        Held { _seat: Some(Seat::Fair(seat)), watching }
+                    }
+                    Err(Refused { retry_after }) => return Ok(Outcome::Refused(refusal(retry_after))),
+                }
+            }
+        },
+    };
+    Ok(Outcome::Seated(Seated { received, user, held }))
+}
+
+/// Seconds.
+fn refusal(retry_after: u64) -> Answer {
+    Answer::bytes(429, "text/plain; charset=utf-8", "Too many requests, please try again later.\n")
+        .with("retry-after", retry_after.to_string())
+        .with("x-content-type-options", "nosniff")
+}
+
+/// Says which flow schema and priority level a request belonged to. By uid: names may say more than who asks should know.
+pub(crate) fn dress(matched: &Matched, response: &mut HttpResponse) {
+    let Some(schema) = matched.get() else { return };
+    for (name, uid) in [
+        ("x-kubernetes-pf-flowschema-uid", &schema.uid),
+        ("x-kubernetes-pf-prioritylevel-uid", &schema.level_uid),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
     }
-    let waiting = std::sync::Arc::clone(&server.seats).acquire_owned();
-    match tokio::time::timeout(PATIENCE, waiting).await {
-        Ok(Ok(seat)) => Ok(Seated { received, user, seat: Some(seat) }),
-        _ => Err(Failure::Status(Status::too_many_requests("too many requests, please try again later", 1))),
+}
+
+/// How large kinds are.
+struct Kinds<'a>(&'a Server);
+
+impl Facts for Kinds<'_> {
+    fn size(&self, info: &RequestInfo) -> Option<Size> {
+        let Kinds(server) = self;
+        let kept = server.caches.named(&crate::authz::group_resource(&info.group, &info.resource));
+        // Kept under another group's name.
+        let elsewhere = || {
+            let offer = server.offer();
+            server.caches.of(offer.served.by_resource(&info.group, &info.version, &info.resource)?)
+        };
+        Some(kept.or_else(elsewhere)?.size())
+    }
+
+    fn watches(&self, _info: &RequestInfo) -> u32 {
+        0
     }
 }

@@ -13,9 +13,11 @@ use super::options::{self, WatchOptions};
 use super::{Call, shown};
 use crate::answer::{Answer, Failure, status, stream};
 use crate::cache::{Cache, Entry, Event, Key, Watcher};
+use crate::fairness::Watching;
 use crate::registry::convert::Conversions;
 use crate::registry::read::{self, Filter};
 use crate::road::negotiated::Encoding;
+use crate::road::seated::Held;
 use crate::server::Server;
 use api::kind::Kind;
 use api::status::Status;
@@ -40,7 +42,7 @@ const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes
 ///
 /// # Errors
 /// 400 and 422 for parameters, 410 for versions that are gone.
-pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
+pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     // YAML has no framing for streams.
     if call.medium.encoding == Encoding::Yaml {
         return Err(Status::not_acceptable(STREAMS).into());
@@ -87,6 +89,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         }
     }
     let end_of_initial = (initial == Some(true) && bookmarks).then_some(from);
+    let held = Some(std::mem::take(&mut call.authorized.held));
     let deadline = Instant::now() + timeout;
     let next_bookmark = bookmarks.then(|| Instant::now() + BOOKMARK_EVERY);
     let watch = Watch {
@@ -103,6 +106,8 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         cache,
         clock: Arc::clone(&server.clock),
         done: false,
+        held,
+        _watching: None,
     };
     Ok(stream(call.medium.encoding.stream_content_type(), watch.into_stream()))
 }
@@ -139,6 +144,10 @@ struct Watch {
     conversions: Arc<Conversions>,
     clock: Arc<dyn storage::clock::Clock>,
     done: bool,
+    /// Seats until it has begun.
+    held: Option<Held>,
+    /// Counted as a watch from then on.
+    _watching: Option<Watching>,
 }
 
 /// Where events come from.
@@ -188,6 +197,9 @@ impl Watch {
         }
         if let Some(revision) = self.end_of_initial.take() {
             self.view.frames.bookmark(&mut out, revision, true);
+        }
+        if let Some(held) = self.held.take() {
+            self._watching = held.begun();
         }
         // What is seldom needed lies in boxes: most watches wait, and there are many.
         let early = std::mem::take(&mut self.early);

@@ -57,7 +57,9 @@ struct Wanted {
     node_ports: (u16, u16),
     event_ttl: std::time::Duration,
     history: std::time::Duration,
-    max_in_flight: usize,
+    max_requests: usize,
+    max_mutating: usize,
+    fairness: bool,
     enable_admission: Vec<String>,
     disable_admission: Vec<String>,
     gates: Gates,
@@ -113,8 +115,6 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         tracing::warn!("unrecognized feature gate: {name}");
     }
     let served = Served::by_flags(&settings.words("runtime-config"), &gates).context("--runtime-config")?;
-    let in_flight: usize = settings.number("max-requests-inflight")?;
-    let mutating: usize = settings.number("max-mutating-requests-inflight")?;
     Ok(Wanted {
         files: Files {
             serving: pair(settings, "tls-cert-file", "tls-private-key-file")?,
@@ -153,7 +153,9 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         node_ports: cluster::ports(&settings.text("service-node-port-range"))?,
         event_ttl: settings.duration("event-ttl")?,
         history: settings.duration("history-retention")?,
-        max_in_flight: in_flight.saturating_add(mutating),
+        max_requests: settings.number("max-requests-inflight")?,
+        max_mutating: settings.number("max-mutating-requests-inflight")?,
+        fairness: settings.bool("enable-priority-and-fairness"),
         enable_admission: settings.list("enable-admission-plugins"),
         disable_admission: settings.list("disable-admission-plugins"),
         gates,
@@ -245,7 +247,9 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         node_ports: wanted.node_ports,
         event_ttl: wanted.event_ttl,
         history: wanted.history,
-        max_in_flight: wanted.max_in_flight,
+        max_requests: wanted.max_requests,
+        max_mutating: wanted.max_mutating,
+        fairness: wanted.fairness,
         enable_admission: wanted.enable_admission,
         disable_admission: wanted.disable_admission,
         kubelet_client: kubelet_client.transpose()?,

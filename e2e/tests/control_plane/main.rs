@@ -13,6 +13,7 @@ mod conversion;
 mod custom;
 mod encryption;
 mod every_kind;
+mod fairness;
 mod objects;
 mod permissions;
 mod policies;
