@@ -385,8 +385,13 @@ impl Drop for Seat {
         if self.stage != Stage::GaveUp {
             level.leave(self.id);
         }
-        if let Stage::Runs(began) = self.stage {
-            self.schema.meters.executed(level.shared.now().saturating_sub(began), self.watch);
+        match self.stage {
+            Stage::Runs(began) => {
+                self.schema.meters.executed(level.shared.now().saturating_sub(began), self.watch);
+            }
+            // Its client has gone.
+            Stage::Waits => self.schema.meters.refused(Refusal::TimeOut),
+            Stage::GaveUp => {}
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod impersonated;
 pub mod negotiated;
 pub mod received;
 pub mod seated;
+mod timed;
 
 use crate::answer::{self, Answer, Failure};
 use crate::audit::Slip;
@@ -41,7 +42,7 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
     let slip = server.audit.as_ref().map(Slip::new);
     received.slip.clone_from(&slip);
     let trace = received.trace();
-    let matched = Rc::clone(&received.matched);
+    let (matched, steps) = (Rc::clone(&received.matched), received.steps.clone());
     let body = received.body.clone();
     let outcome = in_time(server, received).await;
     let outcome = match outcome {
@@ -61,6 +62,7 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
         None => outcome,
     };
     server.metrics.observe(&trace, &outcome);
+    steps.tell(&trace, &outcome);
     let mut response = answer::render(outcome, Some(&trace));
     seated::dress(&matched, &mut response);
     response
@@ -78,13 +80,18 @@ async fn in_time(server: &Server, received: received::Received) -> Result<Answer
 }
 
 async fn pass(server: &Server, received: received::Received) -> Result<Answer, Failure> {
+    let steps = received.steps.clone();
     let identified = identified::identify(server, received).await?;
+    steps.done("identified");
     let audited = audited::audit(identified).await?;
     let acting = impersonated::impersonate(server, audited).await?;
+    steps.done("impersonated");
     let seated = match seated::seat(server, acting).await? {
         seated::Outcome::Seated(seated) => seated,
         seated::Outcome::Refused(answer) => return Ok(answer),
     };
+    steps.done("seated");
     let authorized = authorized::authorize(server, seated).await?;
+    steps.done("authorized");
     verb::answer(server, authorized).await
 }

@@ -133,7 +133,7 @@ async fn moved(cache: &mut Option<watch::Receiver<u64>>) {
         None => true,
     };
     if gone {
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -6,6 +6,7 @@ use crate::answer::Failure;
 use crate::audit::Slip;
 use crate::authn::User;
 use crate::road::seated::Matched;
+use crate::road::timed::Steps;
 use crate::transport::{Peer, Trusted};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -194,6 +195,7 @@ pub struct Received {
     pub slip: Option<Rc<Slip>>,
     pub(super) trusted: Option<User>,
     pub(super) matched: Matched,
+    pub(super) steps: Steps,
     id: String,
 }
 
@@ -275,6 +277,7 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
         request: request.clone(),
         matched: Matched::default(),
+        steps: Steps::begin(),
         path,
         query,
         body: Body(Rc::new(RefCell::new(body.into_inner()))),

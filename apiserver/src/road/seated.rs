@@ -47,6 +47,7 @@ pub struct Seated {
 }
 
 /// What becomes of a request.
+#[allow(clippy::large_enum_variant, reason = "nearly all are of the large one, and it is moved once")]
 pub enum Outcome {
     /// It goes on.
     Seated(Seated),
