@@ -21,6 +21,7 @@ use crate::{
     events::Recorder,
     informer::Informers,
     leader::{self, Election},
+    metrics::Metrics,
     queue::Queue,
 };
 
@@ -134,6 +135,8 @@ pub struct Options {
     pub identity: String,
     /// The clock.
     pub clock: Clock,
+    /// What the controllers tell about themselves.
+    pub metrics: Metrics,
     /// Reconciles of one controller that may run at once.
     pub workers: usize,
     /// `--terminated-pod-gc-threshold`: ended pods kept in the cluster; 0 keeps all.
@@ -163,6 +166,7 @@ impl Default for Options {
             leader_elect: false,
             identity: "ironkeel".to_owned(),
             clock: Clock::default(),
+            metrics: Metrics::default(),
             workers: 5,
             terminated_pod_gc_threshold: 12_500,
             node_monitor_grace_period: Duration::from_secs(50),
@@ -227,6 +231,7 @@ impl Context {
         F: Fn(Context, T) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Result<Next, Error>> + Send + 'static,
     {
+        queue.observe(&self.options.metrics, name);
         let mut running = JoinSet::new();
         for _ in 0..workers.max(1) {
             let (context, queue, reconcile) = (self.clone(), queue.clone(), reconcile.clone());
@@ -429,9 +434,12 @@ pub async fn run(
             stop: leading.clone(),
         };
         let (start, name) = (controller.start, controller.name);
+        let runs = options.metrics.controller(name);
         running.spawn(async move {
+            runs.set(1);
             let stop = context.stop.clone();
             let ended = AssertUnwindSafe(start(context)).catch_unwind().await;
+            runs.set(0);
             if !stop.is_cancelled() {
                 tracing::error!(controller = name, panicked = ended.is_err(), "controller ended early");
             }

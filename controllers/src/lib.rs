@@ -13,6 +13,7 @@ pub mod events;
 mod history;
 pub mod informer;
 pub mod leader;
+pub mod metrics;
 pub mod object;
 pub mod pod;
 mod protection;

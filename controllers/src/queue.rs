@@ -2,12 +2,14 @@
 //! time, and may come back later, after a fixed delay or with exponential back-off. It never knows what a key means.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt::Debug,
     hash::Hash,
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
+use crate::metrics::{Busy, Meters, Metrics};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -28,14 +30,16 @@ pub fn backoff(failures: u32) -> Duration {
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Notify,
+    meters: OnceLock<Meters>,
 }
 
 #[derive(Debug)]
 struct State<T> {
     ready: VecDeque<T>,
-    /// Keys that are in `ready`, or that were added while a worker held them.
-    dirty: HashSet<T>,
-    held: HashSet<T>,
+    /// Keys that are in `ready`, or that were added while a worker held them, and since when.
+    dirty: HashMap<T, Instant>,
+    /// Keys that workers have, and since when.
+    held: HashMap<T, Instant>,
     delayed: BTreeMap<(Instant, u64), T>,
     due: HashMap<T, (Instant, u64)>,
     failures: HashMap<T, u32>,
@@ -47,44 +51,81 @@ impl<T> Default for Queue<T> {
         Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                dirty: HashSet::new(),
-                held: HashSet::new(),
+                dirty: HashMap::new(),
+                held: HashMap::new(),
                 delayed: BTreeMap::new(),
                 due: HashMap::new(),
                 failures: HashMap::new(),
                 sequence: 0,
             }),
             wake: Notify::new(),
+            meters: OnceLock::new(),
         }
     }
 }
 
 impl<T: Clone + Eq + Hash + Debug> State<T> {
-    fn add(&mut self, key: T) {
-        if !self.dirty.insert(key.clone()) {
-            return;
+    /// Whether it was not there.
+    fn add(&mut self, key: T) -> bool {
+        if self.dirty.contains_key(&key) {
+            return false;
         }
-        if !self.held.contains(&key) {
+        self.dirty.insert(key.clone(), Instant::now());
+        if !self.held.contains_key(&key) {
             self.ready.push_back(key);
         }
+        true
     }
 
-    fn release_due(&mut self, now: Instant) {
+    /// How many were added.
+    fn release_due(&mut self, now: Instant) -> u64 {
+        let mut added = 0;
         while let Some(entry) = self.delayed.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             let key = entry.remove();
             self.due.remove(&key);
-            self.add(key);
+            added += u64::from(self.add(key));
         }
+        added
+    }
+}
+
+impl<T: Send + Sync> Busy for Queue<T> {
+    fn depth(&self) -> usize {
+        self.state.lock().ready.len()
+    }
+
+    fn held(&self) -> Vec<Duration> {
+        self.state.lock().held.values().map(Instant::elapsed).collect()
     }
 }
 
 impl<T: Clone + Eq + Hash + Debug> Queue<T> {
+    /// Counts for these metrics from now on, under the name of its controller.
+    pub(crate) fn observe(self: &Arc<Self>, metrics: &Metrics, name: &'static str)
+    where
+        T: Send + Sync + 'static,
+    {
+        let own: Weak<Self> = Arc::downgrade(self);
+        let meters = metrics.queue(name, own);
+        meters.adds.inc_by(u64::try_from(self.state.lock().dirty.len()).unwrap_or(u64::MAX));
+        // A queue that counts already goes on as it does.
+        let _ = self.meters.set(meters);
+    }
+
+    fn count(&self, what: impl FnOnce(&Meters)) {
+        if let Some(meters) = self.meters.get() {
+            what(meters);
+        }
+    }
+
     /// Adds a key at once.
     pub fn add(&self, key: T) {
-        self.state.lock().add(key);
+        if self.state.lock().add(key) {
+            self.count(|meters| meters.adds.inc());
+        }
         self.wake.notify_one();
     }
 
@@ -93,6 +134,7 @@ impl<T: Clone + Eq + Hash + Debug> Queue<T> {
         if delay.is_zero() {
             return self.add(key);
         }
+        self.count(|meters| meters.retries.inc());
         let mut state = self.state.lock();
         let at = Instant::now() + delay;
         if let Some(old) = state.due.get(&key).copied() {
@@ -146,10 +188,14 @@ impl<T: Clone + Eq + Hash + Debug> Queue<T> {
             }
             let deadline = {
                 let mut state = self.state.lock();
-                state.release_due(Instant::now());
+                let now = Instant::now();
+                let added = state.release_due(now);
+                self.count(|meters| meters.adds.inc_by(added));
                 if let Some(key) = state.ready.pop_front() {
-                    state.dirty.remove(&key);
-                    state.held.insert(key.clone());
+                    if let Some(since) = state.dirty.remove(&key) {
+                        self.count(|meters| meters.waited.observe((now - since).as_secs_f64()));
+                    }
+                    state.held.insert(key.clone(), now);
                     if !state.ready.is_empty() {
                         self.wake.notify_one();
                     }
@@ -169,8 +215,10 @@ impl<T: Clone + Eq + Hash + Debug> Queue<T> {
     /// Gives a key back; if it was added meanwhile it is ready again.
     pub fn done(&self, key: &T) {
         let mut state = self.state.lock();
-        state.held.remove(key);
-        if state.dirty.contains(key) {
+        if let Some(since) = state.held.remove(key) {
+            self.count(|meters| meters.worked.observe(since.elapsed().as_secs_f64()));
+        }
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
             drop(state);
             self.wake.notify_one();

@@ -8,6 +8,7 @@ pub mod bind;
 pub mod cycle;
 mod leader;
 pub mod matching;
+pub mod metrics;
 pub mod plugins;
 pub mod preempt;
 pub mod queue;
@@ -33,6 +34,8 @@ pub struct Options {
     pub lease_name: String,
     /// Who we are among several; part of events and the lease.
     pub identity: String,
+    /// What the scheduler tells about itself.
+    pub metrics: metrics::Metrics,
 }
 
 impl Default for Options {
@@ -43,6 +46,7 @@ impl Default for Options {
             lease_namespace: "kube-system".to_owned(),
             lease_name: "kube-scheduler".to_owned(),
             identity: format!("ironkeel_{:016x}", rand::random::<u64>()),
+            metrics: metrics::Metrics::default(),
         }
     }
 }
@@ -100,7 +104,7 @@ async fn serve(client: Client, options: &Options, stop: CancellationToken) -> Re
     let (changes, inbox) = tokio::sync::mpsc::unbounded_channel();
     let mut watches = watch::start(&client, &changes, &stop);
     let recorder = bind::Recorder::start(client.clone(), options.scheduler_name.clone(), options.identity.clone());
-    let state = State::new(client, options.scheduler_name.clone(), recorder, changes);
+    let state = State::new(client, options.scheduler_name.clone(), recorder, changes, options.metrics.clone());
     let ended = tokio::select! {
         biased;
         () = state.run(inbox, &stop) => Ok(()),

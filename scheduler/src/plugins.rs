@@ -50,6 +50,19 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// Upstream's word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NodeAdded(_) => "NodeAdd",
+            Self::NodeChanged(..) => "NodeUpdate",
+            Self::PodBound(_) => "AssignedPodAdd",
+            Self::PodChanged(_) => "AssignedPodUpdate",
+            Self::PodGone(_) => "AssignedPodDelete",
+            Self::NamespaceChanged => "NamespaceUpdate",
+        }
+    }
+
     /// The node as it is now, where the event is about one.
     #[must_use]
     pub fn node(&self) -> Option<&'a Node> {

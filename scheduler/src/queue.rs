@@ -6,7 +6,7 @@ use crate::plugins::{Event, PLUGINS};
 use crate::snapshot::PodInfo;
 use k8s_openapi::api::core::v1::Pod;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,35 @@ impl Place {
             Self::Active | Self::Gated | Self::Taken => None,
         }
     }
+
+    /// Upstream's word for it; none for one that does not wait.
+    fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Active => Some("active"),
+            Self::Backoff { .. } => Some("backoff"),
+            Self::Refused { .. } => Some("unschedulable"),
+            Self::Gated => Some("gated"),
+            Self::Taken => None,
+        }
+    }
+
+    fn refused_by(&self) -> &[usize] {
+        match self {
+            Self::Refused { by, .. } => by,
+            _ => &[],
+        }
+    }
+}
+
+/// The tries that a pod has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// How many.
+    pub tries: u32,
+    /// When the first one began.
+    pub first: Moment,
+    /// When the last one began.
+    pub last: Moment,
 }
 
 #[derive(Debug)]
@@ -55,6 +84,7 @@ struct Entry {
     pod: Arc<PodInfo>,
     place: Place,
     tries: u32,
+    first: Moment,
     tried: Moment,
     /// Order of arrival.
     number: u64,
@@ -83,6 +113,12 @@ pub struct Queue {
     eager: BTreeSet<(Moment, String)>,
     refused: BTreeSet<String>,
     next: u64,
+    /// How many wait, by place.
+    waiting: BTreeMap<&'static str, usize>,
+    /// How many each plugin has refused, by its place in the table.
+    refusals: BTreeMap<usize, usize>,
+    /// How many came to each place, and why, since somebody asked.
+    incoming: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 /// Whether the pod must not be looked at yet.
@@ -97,9 +133,9 @@ impl Queue {
         let gate = gated(&pod.pod);
         let Some(entry) = self.entries.get_mut(&uid) else {
             self.next += 1;
-            let entry = Entry { pod, place: Place::Taken, tries: 0, tried: Moment::ZERO, number: self.next };
+            let entry = Entry { pod, place: Place::Taken, tries: 0, first: Moment::ZERO, tried: Moment::ZERO, number: self.next };
             self.entries.insert(uid.clone(), entry);
-            self.put(&uid, if gate { Place::Gated } else { Place::Active });
+            self.put(&uid, if gate { Place::Gated } else { Place::Active }, "PodAdd");
             return;
         };
         let changed = entry.pod.pod.spec != pod.pod.spec || entry.pod.pod.metadata.labels != pod.pod.metadata.labels;
@@ -110,17 +146,35 @@ impl Queue {
             same => same.clone(),
         };
         // Out of its old place by its old rank.
-        self.put(&uid, Place::Taken);
+        let why = if entry.place == to { "" } else { "PodUpdate" };
+        self.put(&uid, Place::Taken, "");
         if let Some(entry) = self.entries.get_mut(&uid) {
             entry.pod = pod;
         }
-        self.put(&uid, to);
+        self.put(&uid, to, why);
     }
 
-    /// Moves an entry; keeps every set in step.
-    fn put(&mut self, uid: &str, place: Place) {
+    /// Moves an entry, for this reason (empty: it only comes back to where it was); keeps every set in step.
+    fn put(&mut self, uid: &str, place: Place, why: &'static str) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         let old = std::mem::replace(&mut entry.place, place);
+        if let Some(count) = old.word().and_then(|word| self.waiting.get_mut(word)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(word) = entry.place.word() {
+            *self.waiting.entry(word).or_default() += 1;
+            if !why.is_empty() {
+                *self.incoming.entry((why, word)).or_default() += 1;
+            }
+        }
+        for index in old.refused_by() {
+            if let Some(count) = self.refusals.get_mut(index) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        for index in entry.place.refused_by() {
+            *self.refusals.entry(*index).or_default() += 1;
+        }
         if let Some(at) = old.timer() {
             self.timers.remove(&(at, uid.to_owned()));
             self.eager.remove(&(at, uid.to_owned()));
@@ -146,7 +200,7 @@ impl Queue {
 
     /// The pod is gone or has its node.
     pub fn remove(&mut self, uid: &str) {
-        self.put(uid, Place::Taken);
+        self.put(uid, Place::Taken, "");
         self.entries.remove(uid);
     }
 
@@ -164,12 +218,15 @@ impl Queue {
     /// Takes the next pod to look at. When nothing is ready, one that waits although a change may have helped goes ahead.
     pub fn take(&mut self, now: Moment) -> Option<Arc<PodInfo>> {
         while let Some((_, uid)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
-            self.put(&uid, Place::Active);
+            self.put(&uid, Place::Active, "BackoffComplete");
         }
         let ready = self.active.first().map(|(_, _, uid)| uid);
         let uid = ready.or_else(|| self.eager.first().map(|(_, uid)| uid))?.clone();
-        self.put(&uid, Place::Taken);
+        self.put(&uid, Place::Taken, "");
         let entry = self.entries.get_mut(&uid)?;
+        if entry.tries == 0 {
+            entry.first = now;
+        }
         entry.tries = entry.tries.saturating_add(1);
         entry.tried = now;
         Some(Arc::clone(&entry.pod))
@@ -177,14 +234,14 @@ impl Queue {
 
     /// No node will do, for these plugins (none: whatever changes may help).
     pub fn refuse(&mut self, uid: &str, by: Vec<usize>, now: Moment) {
-        self.put(uid, Place::Refused { since: now, by });
+        self.put(uid, Place::Refused { since: now, by }, "ScheduleAttemptFailure");
     }
 
     /// The try failed for a reason that time may heal.
     pub fn retry(&mut self, uid: &str, now: Moment) {
         if let Some(entry) = self.entries.get(uid) {
             let until = now + entry.backoff();
-            self.put(uid, Place::Backoff { until, eager: false });
+            self.put(uid, Place::Backoff { until, eager: false }, "ScheduleAttemptFailure");
         }
     }
 
@@ -199,8 +256,31 @@ impl Queue {
             }
         }
         for (uid, until) in back {
-            self.put(&uid, if until <= now { Place::Active } else { Place::Backoff { until, eager: true } });
+            let place = if until <= now { Place::Active } else { Place::Backoff { until, eager: true } };
+            self.put(&uid, place, event.word());
         }
+    }
+
+    /// The tries that a pod has had, as long as it is here.
+    #[must_use]
+    pub fn tried(&self, uid: &str) -> Option<Tried> {
+        let entry = self.entries.get(uid)?;
+        Some(Tried { tries: entry.tries, first: entry.first, last: entry.tried })
+    }
+
+    /// How many pods wait, by place.
+    pub fn waiting(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.waiting.iter().map(|(place, pods)| (*place, *pods))
+    }
+
+    /// How many waiting pods each plugin has refused.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.refusals.iter().filter_map(|(index, pods)| Some((PLUGINS.get(*index)?.name(), *pods)))
+    }
+
+    /// How many pods came to each place, and why (event, place), since the last call.
+    pub fn take_incoming(&mut self) -> BTreeMap<(&'static str, &'static str), u64> {
+        std::mem::take(&mut self.incoming)
     }
 
     /// When [`Queue::take`] may have something although nothing happens until then.

@@ -6,6 +6,7 @@
 use crate::bind::{Bound, Note, Recorder, bind, evict, nominate, patch_status, unschedulable_patch};
 use crate::cycle::{Turn, place};
 use crate::matching::{node_labels, pod_labels};
+use crate::metrics::{Metrics, Outcome};
 use crate::plugins::Event;
 use crate::preempt::{self, priority};
 use crate::queue::{Moment, Queue};
@@ -60,10 +61,17 @@ pub(crate) struct State {
     synced: Synced,
     began: Instant,
     start: usize,
+    metrics: Metrics,
 }
 
 impl State {
-    pub(crate) fn new(client: Client, name: String, recorder: Recorder, changes: UnboundedSender<Change>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        name: String,
+        recorder: Recorder,
+        changes: UnboundedSender<Change>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             client,
             name,
@@ -76,6 +84,26 @@ impl State {
             synced: Synced::default(),
             began: Instant::now(),
             start: 0,
+            metrics,
+        }
+    }
+
+    /// Tells who waits where.
+    fn tell(&mut self) {
+        self.metrics.pending(self.queue.waiting());
+        self.metrics.unschedulable(&self.name, self.queue.refusals());
+        for ((event, place), pods) in self.queue.take_incoming() {
+            self.metrics.incoming(event, place, pods);
+        }
+    }
+
+    /// A try has ended.
+    fn tried(&self, uid: &str, outcome: Outcome) {
+        if let Some(tried) = self.queue.tried(uid) {
+            self.metrics.tried(&self.name, outcome, self.now().saturating_sub(tried.last));
+            if outcome == Outcome::Scheduled {
+                self.metrics.bound(tried.tries, self.now().saturating_sub(tried.first));
+            }
         }
     }
 
@@ -105,7 +133,9 @@ impl State {
                 while let Ok(change) = inbox.try_recv() {
                     self.take_in(change);
                 }
-                if !self.place_some() || stop.is_cancelled() {
+                let more = self.place_some();
+                self.tell();
+                if !more || stop.is_cancelled() {
                     break;
                 }
                 tokio::task::yield_now().await;
@@ -169,6 +199,7 @@ impl State {
             }
             Err(unfit) => {
                 let message = unfit.to_string();
+                self.tried(pod.uid(), Outcome::Unschedulable);
                 self.queue.refuse(pod.uid(), unfit.refused_by, self.now());
                 self.tell_failure(pod, message);
                 if let Some(preemption) = preemption {
@@ -180,6 +211,7 @@ impl State {
 
     /// Lets the victims go; when they are gone, the pod is tried again.
     fn make_room(&mut self, pod: &Arc<PodInfo>, preemption: preempt::Preemption) {
+        self.metrics.preempted(preemption.victims.len());
         self.nominated.insert(pod.uid().to_owned(), (Arc::clone(pod), preemption.node.clone()));
         for victim in &preemption.victims {
             let note = format!("Preempted by pod {} on node {}", pod.uid(), preemption.node);
@@ -210,6 +242,7 @@ impl State {
         let uid = pod.uid();
         match bound {
             Bound::Done => {
+                self.tried(uid, Outcome::Scheduled);
                 self.queue.remove(uid);
                 let name = pod.pod.metadata.name.as_deref().unwrap_or_default();
                 let namespace = crate::matching::namespace(&pod.pod);
@@ -224,6 +257,7 @@ impl State {
                 }
                 match bound {
                     Bound::Failed(why) if self.queue.contains(uid) => {
+                        self.tried(uid, Outcome::Error);
                         self.queue.retry(uid, self.now());
                         self.tell_failure(pod, format!("binding rejected: {why}"));
                     }

@@ -69,6 +69,15 @@ pub(crate) fn health() -> Routes {
     })
 }
 
+/// Those, and `/metrics`.
+pub(crate) fn with_metrics(text: impl Fn() -> String + Send + Sync + 'static) -> Routes {
+    let health = health();
+    Arc::new(move |path| match path {
+        "/metrics" => Some((StatusCode::OK, text())),
+        path => health(path),
+    })
+}
+
 /// Listens, and serves until `stop`.
 ///
 /// # Errors

@@ -76,7 +76,9 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let mut tasks = JoinSet::new();
     if let Some(address) = wanted.listen {
         let secured = secured.open(&connection, AGENT).await?;
-        listen::serve(&mut tasks, address, listen::health(), Some(secured), stop.clone()).await?;
+        let metrics = wanted.options.metrics.clone();
+        let routes = listen::with_metrics(move || metrics.text());
+        listen::serve(&mut tasks, address, routes, Some(secured), stop.clone()).await?;
     }
     scheduler::run(connection.client(), wanted.options, stop).await?;
     while tasks.join_next().await.is_some() {}

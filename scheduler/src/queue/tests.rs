@@ -120,3 +120,32 @@ fn only_what_matters_wakes_a_refused_pod() {
     queue.offer(pod("a", 3, json!({})));
     assert_eq!(take(&mut queue, 1), "", "it is being bound");
 }
+
+/// Numbers for `/metrics` follow every move.
+#[test]
+fn who_waits_where_is_counted() {
+    let mut queue = Queue::default();
+    let waiting = |queue: &Queue| queue.waiting().filter(|(_, pods)| *pods > 0).collect::<Vec<_>>();
+    for uid in ["a", "b", "c"] {
+        queue.offer(pod(uid, 0, json!({})));
+    }
+    queue.offer(pod("g", 0, json!({"schedulingGates": [{"name": "x"}]})));
+    assert_eq!(waiting(&queue), [("active", 3), ("gated", 1)]);
+    assert_eq!((take(&mut queue, 1), take(&mut queue, 2)), ("a".to_owned(), "b".to_owned()));
+    queue.refuse("a", plugin("NodeResourcesFit"), seconds(1));
+    queue.retry("b", seconds(3));
+    assert_eq!(waiting(&queue), [("active", 1), ("backoff", 1), ("gated", 1), ("unschedulable", 1)]);
+    assert_eq!(queue.refusals().collect::<Vec<_>>(), [("NodeResourcesFit", 1)]);
+    // What only changed in its status comes from nowhere.
+    queue.offer(pod("c", 0, json!({})));
+    let came = queue.take_incoming();
+    assert_eq!(came.get(&("PodAdd", "active")), Some(&3));
+    assert_eq!(came.get(&("ScheduleAttemptFailure", "unschedulable")), Some(&1));
+    assert_eq!((came.values().sum::<u64>(), queue.take_incoming().len()), (6, 0));
+    let tried = queue.tried("b").unwrap();
+    assert_eq!((tried.tries, tried.first, tried.last), (1, seconds(2), seconds(2)));
+    for uid in ["a", "b", "c", "g"] {
+        queue.remove(uid);
+    }
+    assert_eq!((waiting(&queue), queue.refusals().map(|(_, pods)| pods).sum::<usize>()), (Vec::new(), 0));
+}
