@@ -157,6 +157,7 @@ fn config(fairness: bool) -> Config {
         unsafe_deletion: false,
         gates: api::features::Gates::default(),
         served: api::served::Served::default(),
+        audit: None,
         version: "v1.36.0".to_owned(),
     }
 }
