@@ -109,7 +109,8 @@ async fn measure_beyond(mut bare: impl AsyncFnMut(), mut run: impl AsyncFnMut())
             }
         }
         let [one, other] = [0, 1].map(|which| {
-            used.get(which).map_or(f64::NAN, Duration::as_secs_f64) * 1e6 / f64::from(counts.get(which).copied().unwrap_or(1))
+            used.get(which).map_or(f64::NAN, Duration::as_secs_f64) * 1e6
+                / f64::from(counts.get(which).copied().unwrap_or(1))
         });
         bares.push(one);
         runs.push(other);
@@ -316,8 +317,10 @@ impl Many {
         let (mut wide, mut narrow) = (Vec::new(), Vec::new());
         for number in 0..BINDINGS {
             let metadata = ObjectMeta { name: Some(format!("binding{number}")), ..ObjectMeta::default() };
-            let subjects =
-                Some(vec![subject("User", format!("user{}", number % 1000)), subject("Group", format!("group{}", number % 50))]);
+            let subjects = Some(vec![
+                subject("User", format!("user{}", number % 1000)),
+                subject("Group", format!("group{}", number % 50)),
+            ]);
             if number % 3 == 0 {
                 wide.push(Arc::new(ClusterRoleBinding { metadata, role_ref: refers(number), subjects }));
             } else {
@@ -367,7 +370,12 @@ async fn decisions() {
     };
     for (name, user, resource, allowed) in [
         ("allowed by its name", User::new("user7", &["system:authenticated"]), "pods", true),
-        ("in three groups, refused", User::new("jane", &["group1", "group2", "group3", "system:authenticated"]), "nodes", false),
+        (
+            "in three groups, refused",
+            User::new("jane", &["group1", "group2", "group3", "system:authenticated"]),
+            "nodes",
+            false,
+        ),
         ("a stranger, refused", User::new("jane", &["system:authenticated"]), "pods", false),
     ] {
         let asked = attributes(user, resource);

@@ -97,7 +97,10 @@ impl Counters {
                 opts("error_total", "Audit events that were lost, by the plugin on which they were."),
                 &["plugin"],
             )?,
-            levels: IntCounterVec::new(opts("level_total", "Requests by their level in the audit policy."), &["level"])?,
+            levels: IntCounterVec::new(
+                opts("level_total", "Requests by their level in the audit policy."),
+                &["level"],
+            )?,
             rejected: IntCounter::with_opts(opts(
                 "requests_rejected_total",
                 "Requests that were refused because they could not be recorded.",
@@ -180,7 +183,12 @@ impl Audit {
             Ok(line) => Some((Arc::clone(&way.queue), line)),
             Err((plugin, why)) => {
                 self.counters.errors.with_label_values(&[plugin]).inc();
-                tracing::error!(plugin, error = why, event = event.without_bodies().legacy(), "an audit event was lost");
+                tracing::error!(
+                    plugin,
+                    error = why,
+                    event = event.without_bodies().legacy(),
+                    "an audit event was lost"
+                );
                 None
             }
         };

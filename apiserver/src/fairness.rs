@@ -243,13 +243,8 @@ impl Fairness {
         let work = self.width(schema, info, query, facts);
         let level = &schema.level;
         let mutating = is_mutating(info);
-        let hash = if schema.sharded {
-            hand::flow(&schema.name, schema.distinguisher.of(&user.name, info))
-        } else {
-            0
-        };
-        let parcel =
-            Parcel { schema: Arc::clone(schema), user: user.name.clone(), info: Arc::clone(info), wake: None };
+        let hash = if schema.sharded { hand::flow(&schema.name, schema.distinguisher.of(&user.name, info)) } else { 0 };
+        let parcel = Parcel { schema: Arc::clone(schema), user: user.name.clone(), info: Arc::clone(info), wake: None };
         let now = self.shared.now();
         let mut begun = Vec::new();
         let (id, woken) = {

@@ -21,8 +21,7 @@ pub(crate) const NAMESPACE: &str = "kube-system";
 
 /// Whether the secret is a bootstrap token.
 pub(crate) fn is_token(secret: &Secret) -> bool {
-    secret.type_.as_deref() == Some("bootstrap.kubernetes.io/token")
-        && object::namespace(&secret.metadata) == NAMESPACE
+    secret.type_.as_deref() == Some("bootstrap.kubernetes.io/token") && object::namespace(&secret.metadata) == NAMESPACE
 }
 
 /// All of them.

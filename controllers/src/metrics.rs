@@ -62,7 +62,8 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Regis
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str| registered(&registry, IntCounterVec::new(Opts::new(name, help), &["name"]));
+        let counters =
+            |name: &str, help: &str| registered(&registry, IntCounterVec::new(Opts::new(name, help), &["name"]));
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
@@ -78,7 +79,10 @@ impl Default for Metrics {
             depth: gauges("workqueue_depth", "Keys that wait for a worker.", &["name"]),
             waited: times("workqueue_queue_duration_seconds", "How long keys wait for a worker, in seconds."),
             worked: times("workqueue_work_duration_seconds", "How long keys are with their worker, in seconds."),
-            unfinished: numbers("workqueue_unfinished_work_seconds", "How long all keys have been with their workers, in seconds."),
+            unfinished: numbers(
+                "workqueue_unfinished_work_seconds",
+                "How long all keys have been with their workers, in seconds.",
+            ),
             longest: numbers(
                 "workqueue_longest_running_processor_seconds",
                 "How long the oldest key has been with its worker, in seconds.",

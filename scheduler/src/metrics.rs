@@ -78,7 +78,11 @@ impl Default for Metrics {
             registered(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
         };
         let families = Families {
-            attempts: counters("scheduler_schedule_attempts_total", "Tries to find a node, by outcome.", &["profile", "result"]),
+            attempts: counters(
+                "scheduler_schedule_attempts_total",
+                "Tries to find a node, by outcome.",
+                &["profile", "result"],
+            ),
             durations: histograms(
                 "scheduler_scheduling_attempt_duration_seconds",
                 "How long a try took, binding included, in seconds.",
@@ -91,7 +95,11 @@ impl Default for Metrics {
                 "Pods that came to where they wait, by why.",
                 &["event", "queue"],
             ),
-            tries: histogram("scheduler_pod_scheduling_attempts", "Tries that a pod took to get its node.", doubling(1.0, 5)),
+            tries: histogram(
+                "scheduler_pod_scheduling_attempts",
+                "Tries that a pod took to get its node.",
+                doubling(1.0, 5),
+            ),
             since: histograms(
                 "scheduler_pod_scheduling_sli_duration_seconds",
                 "From a pod's first try to its binding, in seconds.",

@@ -133,7 +133,14 @@ impl Queue {
         let gate = gated(&pod.pod);
         let Some(entry) = self.entries.get_mut(&uid) else {
             self.next += 1;
-            let entry = Entry { pod, place: Place::Taken, tries: 0, first: Moment::ZERO, tried: Moment::ZERO, number: self.next };
+            let entry = Entry {
+                pod,
+                place: Place::Taken,
+                tries: 0,
+                first: Moment::ZERO,
+                tried: Moment::ZERO,
+                number: self.next,
+            };
             self.entries.insert(uid.clone(), entry);
             self.put(&uid, if gate { Place::Gated } else { Place::Active }, "PodAdd");
             return;

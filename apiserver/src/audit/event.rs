@@ -297,10 +297,9 @@ mod tests {
 
     #[test]
     fn what_an_event_keeps_of_a_status_has_upstreams_order() {
-        let body = raw(
-            "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"m\",\
-             \"reason\":\"NotFound\",\"details\":{\"name\":\"a\",\"kind\":\"pods\"},\"code\":404}",
-        );
+        let body =
+            raw("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"m\",\
+             \"reason\":\"NotFound\",\"details\":{\"name\":\"a\",\"kind\":\"pods\"},\"code\":404}");
         assert_eq!(
             serde_json::to_string(&ResponseStatus::read(404, &body)).unwrap(),
             "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"m\",\"reason\":\"NotFound\",\

@@ -123,7 +123,8 @@ fn sweep(path: &Path, rotation: Rotation, now: Timestamp) -> io::Result<()> {
     if !rotation.compress {
         return Ok(());
     }
-    for (_, plain) in others(path)?.into_iter().filter(|(_, path)| path.extension().is_none_or(|ending| ending != "gz")) {
+    for (_, plain) in others(path)?.into_iter().filter(|(_, path)| path.extension().is_none_or(|ending| ending != "gz"))
+    {
         use std::os::unix::fs::OpenOptionsExt as _;
         let packed = PathBuf::from(format!("{}.gz", plain.display()));
         let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&packed)?;

@@ -176,8 +176,7 @@ impl Policy {
     pub fn read(text: &[u8]) -> Result<(Policy, Vec<String>), PolicyError> {
         let file = yaml::parse(text).map_err(|error| PolicyError(format!("failed decoding: {error}")))?;
         let unknown = unknown(&file);
-        let written =
-            Written::deserialize(&file).map_err(|error| PolicyError(format!("failed decoding: {error}")))?;
+        let written = Written::deserialize(&file).map_err(|error| PolicyError(format!("failed decoding: {error}")))?;
         if written.api_version != "audit.k8s.io/v1" || written.kind != "Policy" {
             let (version, kind) = (&written.api_version, &written.kind);
             return Err(PolicyError(format!("unknown group version field {version}, Kind={kind} in policy")));
@@ -185,7 +184,8 @@ impl Policy {
         let mut errors = Errors::new();
         let omit_stages = stages(&written.omit_stages, &Path::new("omitStages"), &mut errors);
         let at = Path::new("rules");
-        let rules = written.rules.into_iter().enumerate().map(|(index, rule)| rule.judge(&at.index(index), &mut errors));
+        let rules =
+            written.rules.into_iter().enumerate().map(|(index, rule)| rule.judge(&at.index(index), &mut errors));
         let rules: Vec<Rule> = rules.collect();
         if !errors.is_empty() {
             return Err(PolicyError(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
@@ -228,7 +228,11 @@ fn stages(names: &[String], at: &Path, errors: &mut Errors) -> Vec<Stage> {
             Some((_, stage)) => out.push(*stage),
             None => {
                 let names = KNOWN.map(|(name, _)| name).join(",");
-                errors.push(FieldError::invalid(&at.index(index), name.as_str(), format!("allowed stages are {names}")));
+                errors.push(FieldError::invalid(
+                    &at.index(index),
+                    name.as_str(),
+                    format!("allowed stages are {names}"),
+                ));
             }
         }
     }
@@ -412,7 +416,10 @@ mod tests {
     fn a_policy_that_cannot_be_meant_is_refused() {
         let head = |rules: Value| json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules});
         for (file, words) in [
-            (json!({"apiVersion": "v1", "kind": "Policy", "rules": [{"level": "None"}]}), "unknown group version field v1"),
+            (
+                json!({"apiVersion": "v1", "kind": "Policy", "rules": [{"level": "None"}]}),
+                "unknown group version field v1",
+            ),
             (json!({"rules": [{"level": "None"}]}), "unknown group version field"),
             (head(json!([])), "loaded illegal policy with 0 rules"),
             (head(json!("all")), "failed decoding"),
@@ -431,7 +438,10 @@ mod tests {
                 head(json!([{"level": "None", "nonResourceURLs": ["/a"], "namespaces": ["x"]}])),
                 "rules[0].nonResourceURLs: Invalid value: [\"/a\"]: rules cannot apply to both regular resources and non-resource URLs",
             ),
-            (head(json!([{"level": "None", "resources": [{"group": "apps/v1"}]}])), "rules[0].resources.group: Invalid value"),
+            (
+                head(json!([{"level": "None", "resources": [{"group": "apps/v1"}]}])),
+                "rules[0].resources.group: Invalid value",
+            ),
             (
                 head(json!([{"level": "None", "resources": [{"resourceNames": ["a"]}]}])),
                 "rules[0].resources.resourceNames: Invalid value: [\"a\"]: using resourceNames requires at least one resource",

@@ -417,7 +417,8 @@ mod tests {
     async fn what_cannot_be_recorded_is_counted_and_stops_a_request_in_strict_mode_alone() {
         let check = async |mode: Mode, plugin: &str, stops: bool| {
             let errors = IntCounterVec::new(Opts::new("e", "e"), &["plugin"]).unwrap();
-            let full = Place::Log(Mutex::new(Lines::open("/dev/full", super::super::file::Rotation::default()).unwrap()));
+            let full =
+                Place::Log(Mutex::new(Lines::open("/dev/full", super::super::file::Rotation::default()).unwrap()));
             let queue = Arc::new(Queue::open(full, mode, errors.clone()));
             for _ in 0..3 {
                 let sending = queue.give_now("x".to_owned());
@@ -436,7 +437,8 @@ mod tests {
     #[test]
     fn events_for_a_server_are_one_list() {
         let sent = list(&["{\"a\":1}".to_owned(), "{}".to_owned()]);
-        let want = "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{},\"items\":[{\"a\":1},{}]}";
+        let want =
+            "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"metadata\":{},\"items\":[{\"a\":1},{}]}";
         assert_eq!(String::from_utf8(sent).unwrap(), want);
     }
 }

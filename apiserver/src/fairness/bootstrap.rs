@@ -234,7 +234,9 @@ pub(crate) fn suggested_schemas() -> Vec<wire::FlowSchema> {
         suggested.what.iter().for_each(|what| what.add(&mut rule));
         let method = Some(suggested.distinguisher).filter(|method| !method.is_empty());
         let spec = wire::FlowSchemaSpec {
-            priority_level_configuration: wire::PriorityLevelConfigurationReference { name: suggested.level.to_owned() },
+            priority_level_configuration: wire::PriorityLevelConfigurationReference {
+                name: suggested.level.to_owned(),
+            },
             matching_precedence: Some(suggested.precedence),
             distinguisher_method: method.map(|method| wire::FlowDistinguisherMethod { type_: method.to_owned() }),
             rules: Some(vec![rule]),

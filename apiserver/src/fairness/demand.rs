@@ -46,8 +46,7 @@ impl Demand {
         let passed = self.at.saturating_sub(self.since) as f64;
         let average = if passed > 0.0 { self.sum / passed } else { 0.0 };
         let variance = if passed > 0.0 { self.squares / passed - average * average } else { 0.0 };
-        let moments =
-            Moments { seconds: passed / 1e9, average, deviation: variance.max(0.0).sqrt(), most: self.most };
+        let moments = Moments { seconds: passed / 1e9, average, deviation: variance.max(0.0).sqrt(), most: self.most };
         *self = Demand { since: self.at, at: self.at, seats: self.seats, most: self.seats, sum: 0.0, squares: 0.0 };
         moments
     }

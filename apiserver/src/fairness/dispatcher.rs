@@ -536,9 +536,8 @@ impl<P> Dispatcher<P> {
         assert_eq!(self.queued_demand, demand);
         for (index, queue) in &self.queues {
             let own = queue.waiting.iter().map(|id| self.requests[id].work);
-            let sums = own.fold((0, 0, 0), |sum, work| {
-                (sum.0 + work.seats, sum.1 + work.width(), sum.2 + work.total())
-            });
+            let sums =
+                own.fold((0, 0, 0), |sum, work| (sum.0 + work.seats, sum.1 + work.width(), sum.2 + work.total()));
             assert_eq!((queue.wanted.0, queue.wanted.1, queue.work), sums, "queue {index}");
             assert!(queue.is_active() || queue.seats > 0, "queue {index} has nothing to do");
         }

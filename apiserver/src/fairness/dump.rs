@@ -227,8 +227,14 @@ mod tests {
     fn tables_are_aligned_as_upstreams_are() {
         let rows = [row(["PriorityLevelName", "Index", "Last"]), row(["catch-all", "0", "123456789"])];
         assert_eq!(table(&rows), "PriorityLevelName, Index,  Last\ncatch-all,         0,      123456789\n");
-        assert_eq!((work(0), work(12_345_678_909), work(30)), ("0.00000000ss".into(), "12.34567890ss".into(), "0.00000003ss".into()));
-        assert_eq!((duration(0), duration(5_000_000), duration(1_500_000_000)), ("0s".into(), "5ms".into(), "1.5s".into()));
+        assert_eq!(
+            (work(0), work(12_345_678_909), work(30)),
+            ("0.00000000ss".into(), "12.34567890ss".into(), "0.00000003ss".into())
+        );
+        assert_eq!(
+            (duration(0), duration(5_000_000), duration(1_500_000_000)),
+            ("0s".into(), "5ms".into(), "1.5s".into())
+        );
         assert_eq!(time(1_000, 1_000), "1970-01-01T00:00:00.999999Z");
     }
 }

@@ -96,9 +96,17 @@ mod tests {
 
     #[test]
     fn decks_that_a_hash_can_deal() {
-        for (deck, hand, sound) in
-            [(64, 6, true), (128, 6, true), (16, 4, true), (1, 1, true), (0, 1, false), (4, 5, false), (4, 0, false), (64, 11, false), (1 << 27, 1, false)]
-        {
+        for (deck, hand, sound) in [
+            (64, 6, true),
+            (128, 6, true),
+            (16, 4, true),
+            (1, 1, true),
+            (0, 1, false),
+            (4, 5, false),
+            (4, 0, false),
+            (64, 11, false),
+            (1 << 27, 1, false),
+        ] {
             assert_eq!(Dealer::new(deck, hand).is_some(), sound, "{deck} {hand}");
         }
     }
@@ -106,9 +114,8 @@ mod tests {
     /// The first digit is the first card; the second counts the cards that are left.
     #[test]
     fn digits_are_cards() {
-        let dealt = |deck, size, hash| {
-            Dealer::new(deck, size).unwrap().deal(hash).iter().copied().collect::<Vec<u32>>()
-        };
+        let dealt =
+            |deck, size, hash| Dealer::new(deck, size).unwrap().deal(hash).iter().copied().collect::<Vec<u32>>();
         assert_eq!(dealt(8, 3, 0), [0, 1, 2]);
         assert_eq!(dealt(8, 3, 3), [3, 0, 1]);
         assert_eq!(dealt(8, 3, 3 + 8 * 3), [3, 4, 0]);

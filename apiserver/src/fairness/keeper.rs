@@ -162,8 +162,11 @@ fn digest(server: &Server, fairness: &Fairness) -> Vec<Verdict> {
     let (Some(levels), Some(schemas)) = (all(server), all::<wire::FlowSchema>(server)) else { return Vec::new() };
     let judged = fairness.digest(&levels, &schemas);
     let verdicts = judged.into_iter().zip(&schemas).filter_map(|(judged, schema)| {
-        let (status, reason, end) =
-            if judged.dangling { ("True", "NotFound", "but there is no such object") } else { ("False", "Found", "and it exists") };
+        let (status, reason, end) = if judged.dangling {
+            ("True", "NotFound", "but there is no such object")
+        } else {
+            ("False", "Found", "and it exists")
+        };
         let message =
             format!("This FlowSchema references the PriorityLevelConfiguration object named {:?} {end}", judged.level);
         let conditions = schema.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -236,7 +239,9 @@ async fn say(server: &Server, permit: &Permit, verdict: &Verdict) -> Result<(), 
         let Some(old) = old else { return Err(Status::not_found(target.resource(), &target.name).into()) };
         let reset = write::reset_fields(kind, "status");
         let object = apply::apply_resetting(Some(old), &applied, kind.schema(), &who, true, &reset);
-        object.map(|object| Change { object, applied: true, rebased: true }).map_err(|error| Status::internal(format!("{error:?}")).into())
+        object
+            .map(|object| Change { object, applied: true, rebased: true })
+            .map_err(|error| Status::internal(format!("{error:?}")).into())
     })
     .await
     .map(drop)

@@ -195,11 +195,8 @@ impl Fairness {
             let seen = holding.level.state.lock().take_demand(now);
             holding.expected.note(seen);
         }
-        let wish = |holding: &Holding| Wish {
-            seats: holding.seats,
-            exempt: holding.part.exempt,
-            expected: holding.expected,
-        };
+        let wish =
+            |holding: &Holding| Wish { seats: holding.seats, exempt: holding.part.exempt, expected: holding.expected };
         let wishes: Vec<Wish> = held.values().map(wish).collect();
         let (seats, factor) = divide(&wishes);
         self.families.fair(factor);

@@ -199,7 +199,13 @@ impl Meters {
         [&self.level, &self.schema]
     }
 
-    fn split<'a>(&self, cells: &'a [OnceLock<Histogram>; 2], second: bool, family: &HistogramVec, word: &str) -> &'a Histogram {
+    fn split<'a>(
+        &self,
+        cells: &'a [OnceLock<Histogram>; 2],
+        second: bool,
+        family: &HistogramVec,
+        word: &str,
+    ) -> &'a Histogram {
         let [one, other] = cells;
         let cell = if second { other } else { one };
         cell.get_or_init(|| family.with_label_values(&[self.level.as_str(), self.schema.as_str(), word]))
@@ -261,9 +267,8 @@ impl InFlight {
     /// # Panics
     /// When two metrics share a name: a mistake in this file.
     pub(crate) fn new(registry: &Registry) -> InFlight {
-        let family = |name: &str, help: &str| {
-            registered(registry, IntGaugeVec::new(Opts::new(name, help), &["request_kind"]))
-        };
+        let family =
+            |name: &str, help: &str| registered(registry, IntGaugeVec::new(Opts::new(name, help), &["request_kind"]));
         let running =
             family("apiserver_current_inflight_requests", "Most requests in progress at once in the last second.");
         let waiting =

@@ -232,18 +232,32 @@ mod tests {
             (json!({"kind": "Group", "group": {"name": "dev"}}), "jane ops,dev", true),
             (json!({"kind": "Group", "group": {"name": "dev"}}), "dev ops", false),
             (json!({"kind": "Group", "group": {"name": "*"}}), "jane", true),
-            (json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "b"}}), "system:serviceaccount:a:b", true),
-            (json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "b"}}), "system:serviceaccount:a:bc", false),
-            (json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}}), "system:serviceaccount:a:c", true),
-            (json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}}), "system:serviceaccount:ab:c", false),
+            (
+                json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "b"}}),
+                "system:serviceaccount:a:b",
+                true,
+            ),
+            (
+                json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "b"}}),
+                "system:serviceaccount:a:bc",
+                false,
+            ),
+            (
+                json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}}),
+                "system:serviceaccount:a:c",
+                true,
+            ),
+            (
+                json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}}),
+                "system:serviceaccount:ab:c",
+                false,
+            ),
             (json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": "*"}}), "jane", false),
         ] {
             check(&who(subject), pods, user, want);
         }
 
-        let what = |rule: serde_json::Value| {
-            json!({"subjects": [{"kind": "User", "user": {"name": "*"}}], "resourceRules": [rule]})
-        };
+        let what = |rule: serde_json::Value| json!({"subjects": [{"kind": "User", "user": {"name": "*"}}], "resourceRules": [rule]});
         let pods_of_a = json!({"verbs": ["list", "get"], "apiGroups": [""], "resources": ["pods", "pods/log"], "namespaces": ["a"]});
         for (request, want) in [
             (pods, true),

@@ -87,11 +87,7 @@ pub(crate) fn divide(wishes: &[Wish]) -> (Vec<u32>, f64) {
         limited().map(part).collect()
     } else {
         let items: Vec<Item> = limited()
-            .map(|wish| Item {
-                low: f64::from(wish.floor()),
-                high: f64::from(wish.seats.most),
-                target: wish.target(),
-            })
+            .map(|wish| Item { low: f64::from(wish.floor()), high: f64::from(wish.seats.most), target: wish.target() })
             .collect();
         let filled = fill(f64::from(total), &items);
         factor = filled.1;

@@ -347,7 +347,9 @@ fn an_uncontended_request_leaves_no_trace() {
     let mut begun = Vec::new();
     let (rounds, begin) = (20_000_u64, std::time::Instant::now());
     for round in 0..rounds {
-        let Arrival::Runs(id) = level.arrive(round * 1000, Work::ONE, round, (), &mut begun) else { panic!("it waits") };
+        let Arrival::Runs(id) = level.arrive(round * 1000, Work::ONE, round, (), &mut begun) else {
+            panic!("it waits")
+        };
         level.leave(round * 1000 + 500, id, &mut begun);
     }
     println!("{} ns for each request, in a build of this kind", begin.elapsed().as_nanos() / u128::from(rounds));

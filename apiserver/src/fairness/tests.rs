@@ -33,9 +33,11 @@ struct World {
 const SECOND: Duration = Duration::from_secs(1);
 
 fn level(name: &str, shares: u32, response: &serde_json::Value) -> wire::PriorityLevelConfiguration {
-    serde_json::from_value(json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
+    serde_json::from_value(
+        json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
         "metadata": {"name": name, "uid": format!("level-{name}")},
-        "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": shares, "limitResponse": response}}}))
+        "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": shares, "limitResponse": response}}}),
+    )
     .unwrap()
 }
 
@@ -240,10 +242,20 @@ async fn requests_travel_by_their_schema() {
     let at = "/apis/flowcontrol.apiserver.k8s.io/v1";
     let names = async |resource: &str| {
         let (_, list) = ask("GET", &format!("{at}/{resource}"), &null).await;
-        let names = list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned());
+        let names =
+            list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned());
         names.collect::<Vec<String>>()
     };
-    let levels = ["catch-all", "exempt", "global-default", "leader-election", "node-high", "system", "workload-high", "workload-low"];
+    let levels = [
+        "catch-all",
+        "exempt",
+        "global-default",
+        "leader-election",
+        "node-high",
+        "system",
+        "workload-high",
+        "workload-low",
+    ];
     assert_eq!(names("prioritylevelconfigurations").await, levels);
     let schemas = names("flowschemas").await;
     assert_eq!((schemas.len(), schemas[0].as_str(), schemas[10].as_str()), (11, "catch-all", "system-nodes"));
@@ -269,21 +281,30 @@ async fn requests_travel_by_their_schema() {
         panic!("nobody says whether the level of {name} is there");
     };
     let found = condition("noisy").await;
-    assert_eq!((&found["status"]["conditions"][0]["status"], &found["status"]["conditions"][0]["reason"]), (&json!("False"), &json!("Found")));
+    assert_eq!(
+        (&found["status"]["conditions"][0]["status"], &found["status"]["conditions"][0]["reason"]),
+        (&json!("False"), &json!("Found"))
+    );
     let lost = condition("lost").await;
     let told = &lost["status"]["conditions"][0];
-    assert_eq!((&told["type"], &told["status"], &told["reason"]), (&json!("Dangling"), &json!("True"), &json!("NotFound")));
+    assert_eq!(
+        (&told["type"], &told["status"], &told["reason"]),
+        (&json!("Dangling"), &json!("True"), &json!("NotFound"))
+    );
     assert_eq!(
         told["message"],
         "This FlowSchema references the PriorityLevelConfiguration object named \"nowhere\" but there is no such object"
     );
     let managers = lost["metadata"]["managedFields"].as_array().unwrap();
-    let consumer = managers.iter().find(|entry| entry["manager"] == "api-priority-and-fairness-config-consumer-v1").unwrap();
+    let consumer =
+        managers.iter().find(|entry| entry["manager"] == "api-priority-and-fairness-config-consumer-v1").unwrap();
     assert_eq!((&consumer["operation"], &consumer["subresource"]), (&json!("Apply"), &json!("status")));
 
     // One seat, taken.
     let pods = "/api/v1/namespaces/default/pods";
-    let uid = |headers: &http::HeaderMap, name: &str| headers[&format!("x-kubernetes-pf-{name}-uid")].to_str().unwrap().to_owned();
+    let uid = |headers: &http::HeaderMap, name: &str| {
+        headers[&format!("x-kubernetes-pf-{name}-uid")].to_str().unwrap().to_owned()
+    };
     let Seats::Fair(fairness) = &world.running.server().seats else { panic!("fairness is on") };
     let busy = User::new("noisy", &["system:authenticated"]);
     let info = Arc::new(RequestInfo::parse("GET", pods, &Query::default()));
@@ -298,8 +319,16 @@ async fn requests_travel_by_their_schema() {
     let (_, global) = ask("GET", &format!("{at}/flowschemas/global-default"), &null).await;
     let (_, level) = ask("GET", &format!("{at}/prioritylevelconfigurations/global-default"), &null).await;
     let (code, headers, _) = travel(&world, "quiet", "GET", pods).await;
-    assert_eq!((code, uid(&headers, "flowschema"), uid(&headers, "prioritylevel")), (403, global["metadata"]["uid"].as_str().unwrap().to_owned(), level["metadata"]["uid"].as_str().unwrap().to_owned()));
-    let (code, dump) = ask("GET", "/debug/api_priority_and_fairness/dump_requests?includeRequestDetails=1", &null).await;
+    assert_eq!(
+        (code, uid(&headers, "flowschema"), uid(&headers, "prioritylevel")),
+        (
+            403,
+            global["metadata"]["uid"].as_str().unwrap().to_owned(),
+            level["metadata"]["uid"].as_str().unwrap().to_owned()
+        )
+    );
+    let (code, dump) =
+        ask("GET", "/debug/api_priority_and_fairness/dump_requests?includeRequestDetails=1", &null).await;
     assert_eq!(code, 200);
     let dump = dump.as_str().unwrap().to_owned();
     let row = dump.lines().find(|line| line.starts_with("narrow,")).unwrap();
@@ -320,8 +349,13 @@ async fn requests_travel_by_their_schema() {
     assert_eq!(ask("PATCH", &format!("{at}/flowschemas/service-accounts"), &keep).await.0, 200);
     assert_eq!(ask("DELETE", &format!("{at}/flowschemas/exempt"), &null).await.0, 200);
     super::keeper::ensure(world.running.server(), &permit).await.unwrap();
-    let precedence = async |name: &str| ask("GET", &format!("{at}/flowschemas/{name}"), &null).await.1["spec"]["matchingPrecedence"].clone();
-    assert_eq!((precedence("global-default").await, precedence("service-accounts").await, precedence("exempt").await), (json!(9900), json!(8000), json!(1)));
+    let precedence = async |name: &str| {
+        ask("GET", &format!("{at}/flowschemas/{name}"), &null).await.1["spec"]["matchingPrecedence"].clone()
+    };
+    assert_eq!(
+        (precedence("global-default").await, precedence("service-accounts").await, precedence("exempt").await),
+        (json!(9900), json!(8000), json!(1))
+    );
 }
 
 #[tokio::test]

@@ -80,7 +80,8 @@ impl RequestInfo {
     /// Reads method, path and query.
     #[must_use]
     pub fn parse(method: &str, path: &str, query: &Query) -> RequestInfo {
-        let mut info = RequestInfo { verb: method.to_ascii_lowercase(), path: path.to_owned(), ..RequestInfo::default() };
+        let mut info =
+            RequestInfo { verb: method.to_ascii_lowercase(), path: path.to_owned(), ..RequestInfo::default() };
         let parts: Vec<String> = path
             .split('/')
             .filter(|part| !part.is_empty())

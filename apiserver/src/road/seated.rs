@@ -99,10 +99,9 @@ fn refusal(retry_after: u64) -> Answer {
 /// Says which flow schema and priority level a request belonged to. By uid: names may say more than who asks should know.
 pub(crate) fn dress(matched: &Matched, response: &mut HttpResponse) {
     let Some(schema) = matched.get() else { return };
-    for (name, uid) in [
-        ("x-kubernetes-pf-flowschema-uid", &schema.uid),
-        ("x-kubernetes-pf-prioritylevel-uid", &schema.level_uid),
-    ] {
+    for (name, uid) in
+        [("x-kubernetes-pf-flowschema-uid", &schema.uid), ("x-kubernetes-pf-prioritylevel-uid", &schema.level_uid)]
+    {
         if let Ok(value) = HeaderValue::from_str(uid) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }

@@ -42,7 +42,15 @@ impl Steps {
         let total = trace.start.elapsed().as_millis();
         let info = &trace.info;
         let steps = shown(&self.0.borrow());
-        tracing::info!(audit_id = trace.id, verb = info.verb, path = info.path, code, total_ms = total, steps, "a request took long");
+        tracing::info!(
+            audit_id = trace.id,
+            verb = info.verb,
+            path = info.path,
+            code,
+            total_ms = total,
+            steps,
+            "a request took long"
+        );
     }
 }
 
@@ -61,7 +69,8 @@ mod tests {
     fn each_stage_has_its_time() {
         let begin = Instant::now();
         let at = |millis| begin + Duration::from_millis(millis);
-        let steps = [("", begin), ("identified", at(2)), ("seated", at(2)), ("authorized", at(700)), ("answered", at(703))];
+        let steps =
+            [("", begin), ("identified", at(2)), ("seated", at(2)), ("authorized", at(700)), ("answered", at(703))];
         assert_eq!(shown(&steps), "identified 2ms, authorized 698ms, answered 3ms");
         assert_eq!(shown(&[("", begin)]), "");
     }

@@ -131,7 +131,10 @@ fn requests_are_on_record_as_the_policy_says() {
     let listed = find(&events, &[(VERB, "list"), (RESOURCE, "configmaps")]);
     assert_eq!(listed["responseObject"]["kind"], "Table", "{listed}");
     let deleted = find(&events, &[(VERB, "delete"), (RESOURCE, "configmaps")]);
-    assert_eq!((&deleted["responseStatus"]["status"], &deleted["responseStatus"]["code"]), (&json!("Success"), &json!(200)));
+    assert_eq!(
+        (&deleted["responseStatus"]["status"], &deleted["responseStatus"]["code"]),
+        (&json!("Success"), &json!(200))
+    );
     assert_eq!(deleted["requestObject"]["kind"], "DeleteOptions", "{deleted}");
     find(&events, &[(VERB, "watch"), (STAGE, "ResponseStarted"), (RESOURCE, "configmaps")]);
     let hidden = find(&events, &[(VERB, "create"), (RESOURCE, "secrets")]);
@@ -140,7 +143,10 @@ fn requests_are_on_record_as_the_policy_says() {
     let refused = find(&events, &[(VERB, "get"), (RESOURCE, "secrets"), (NAME, "hidden")]);
     assert_eq!(refused["impersonatedUser"]["username"], "nobody", "{refused}");
     assert_eq!(refused["impersonatedUser"]["groups"], json!(["few", "system:authenticated"]), "{refused}");
-    assert_eq!((&refused["responseStatus"]["code"], &refused["responseStatus"]["reason"]), (&json!(403), &json!("Forbidden")));
+    assert_eq!(
+        (&refused["responseStatus"]["code"], &refused["responseStatus"]["reason"]),
+        (&json!(403), &json!("Forbidden"))
+    );
     assert_eq!(refused["annotations"]["authorization.k8s.io/decision"], "forbid");
     let bold = find(&events, &[(VERB, "create"), (RESOURCE, "pods"), (NAME, "bold")]);
     let violations = bold["annotations"]["pod-security.kubernetes.io/audit-violations"].as_str().unwrap_or_default();
@@ -189,14 +195,18 @@ fn a_log_of_the_old_form_is_put_aside_and_packed() {
     let directory = machine.directory.path();
     let mut aside = Vec::new();
     eventually("two packed logs", LONG, || {
-        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         aside = names.filter(|name| name.starts_with("audit-")).collect();
         let packed = aside.iter().filter(|name| name.ends_with(".log.gz")).count();
         if packed == 2 && aside.len() == 2 { Ok(()) } else { Err(format!("{aside:?}")) }
     });
     assert_eq!(server.stop(), Some(0));
     let last = std::fs::read_to_string(machine.path("audit.log")).unwrap();
-    let long = last.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|event| event["objectRef"]["name"] == "long");
+    let long = last
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["objectRef"]["name"] == "long");
     let long = long.last().unwrap();
     assert_eq!(long["annotations"]["audit.k8s.io/truncated"], "true");
     assert!(long.get("requestObject").is_none() && long.get("responseObject").is_none());

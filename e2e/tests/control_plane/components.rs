@@ -367,7 +367,8 @@ fn a_kubelet_joins_with_a_bootstrap_token_and_its_certificate_is_the_clusters() 
          "resources":{"requests":{"storage":"1Gi"}},"volumeAttributesClassName":"gold"}}]}"#;
     kubectl.feed("create -f -", claimed.as_bytes()).ok();
     kubectl.ok("delete volumeattributesclass gold --wait=false");
-    let held = kubectl.ok("get volumeattributesclass gold -o jsonpath={.metadata.finalizers}/{.metadata.deletionTimestamp}");
+    let held =
+        kubectl.ok("get volumeattributesclass gold -o jsonpath={.metadata.finalizers}/{.metadata.deletionTimestamp}");
     assert!(held.starts_with(r#"["kubernetes.io/vac-protection"]/2"#), "{held}");
     kubectl.ok("delete pvc c -n default --wait=false");
     eventually("the end of the class", LONG, || {
