@@ -147,7 +147,7 @@ fn cache<O: Object>(server: &Server) -> Option<Arc<Cache>> {
 
 fn all<O: Object>(server: &Server) -> Option<Vec<O>> {
     // What cannot be read is not gone.
-    let snapshot = cache::<O>(server)?.any().ok()?;
+    let snapshot = cache::<O>(server)?.any(None).ok()?;
     Some(snapshot.objects.values().filter_map(|entry| serde_json::from_slice(&entry.json).ok()).collect())
 }
 
