@@ -310,7 +310,7 @@ impl Many {
         };
         let subject = |kind: &str, name: String| Subject { kind: kind.to_owned(), name, ..Subject::default() };
         let refers = |number: usize| RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
             kind: "ClusterRole".to_owned(),
             name: format!("role{}", number % 100),
         };

@@ -45,6 +45,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             lease_namespace: settings.text("leader-elect-resource-namespace"),
             lease_name: settings.text("leader-elect-resource-name"),
             identity: identity_of_process(),
+            ..scheduler::Options::default()
         },
     })
 }
