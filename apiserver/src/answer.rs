@@ -229,10 +229,7 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
     }
 }
 
-fn gzip(
-    response: &mut actix_web::HttpResponseBuilder,
-    mut pieces: impl Iterator<Item = Bytes>,
-) -> HttpResponse {
+fn gzip(response: &mut actix_web::HttpResponseBuilder, mut pieces: impl Iterator<Item = Bytes>) -> HttpResponse {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let packed = pieces.try_for_each(|piece| encoder.write_all(&piece)).and_then(|()| encoder.finish());
     match packed {

@@ -1,7 +1,7 @@
 //! Watchers: streams of events, read to their lines, and how long each event took since the object was sent. Never writes.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};

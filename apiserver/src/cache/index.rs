@@ -147,7 +147,10 @@ mod tests {
     use serde_json::{Value, json};
     use std::time::Duration;
 
-    fn keys(snapshot: &Snapshot, narrow: &Narrow) -> Vec<(Key, u64)> {
+    /// Objects and their versions.
+    type Found = Vec<(Key, u64)>;
+
+    fn keys(snapshot: &Snapshot, narrow: &Narrow) -> Found {
         let there = snapshot.objects.values().filter(|entry| narrow.holds(entry));
         there.map(|entry| (entry.key.clone(), entry.revision)).collect()
     }
@@ -162,7 +165,7 @@ mod tests {
         let cache = world.running.server().caches.named("configmaps").unwrap();
         let narrows: Vec<Narrow> =
             (0..4).map(|value| Narrow { by: By::Label("group".into()), value: format!("{value}") }).collect();
-        let mut past: Vec<(u64, Vec<Vec<(Key, u64)>>)> = Vec::new();
+        let mut past: Vec<(u64, Vec<Found>)> = Vec::new();
         for step in 0..200 {
             if step == 50 {
                 cache.index(narrows[0].by.clone());

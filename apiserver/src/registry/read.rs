@@ -138,10 +138,9 @@ impl Filter {
                 (Bound::Included(key.clone()), Bound::Included(key))
             }
             // Names have no zero byte, and neither has a namespace.
-            None => (
-                Bound::Included(Key::new(namespace, "")),
-                Bound::Excluded(Key::new(&format!("{namespace}\0"), "")),
-            ),
+            None => {
+                (Bound::Included(Key::new(namespace, "")), Bound::Excluded(Key::new(&format!("{namespace}\0"), "")))
+            }
         }
     }
 

@@ -255,7 +255,8 @@ impl Pieces {
 
     /// Bytes of all of it, before the first piece is taken.
     fn length(&self) -> usize {
-        let items = self.entries.as_slice().iter().map(|entry| entry.json.len() - Pieces::skipped(&self.prefix, &entry.json));
+        let items =
+            self.entries.as_slice().iter().map(|entry| entry.json.len() - Pieces::skipped(&self.prefix, &entry.json));
         // Each item's opening bracket, and the commas between them.
         let around = self.entries.len() * 2 - self.entries.len().min(1);
         self.head.as_ref().map_or(0, String::len) + items.sum::<usize>() + around + TAIL.len()

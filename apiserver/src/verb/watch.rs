@@ -64,7 +64,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             _ => cache.consistent(narrow.as_ref()).await.map_err(|error| call.target.failure(error))?,
         };
         first = if kind.by_webhook() {
-            let mut all: Vec<_> = snapshot.objects.values().filter(|entry| filter.placed(&entry.key)).cloned().collect();
+            let mut all: Vec<_> =
+                snapshot.objects.values().filter(|entry| filter.placed(&entry.key)).cloned().collect();
             server.conversions.all(kind, &mut all).await?;
             Initial::Converted(all.into_iter().filter(|entry| filter.matches(kind, entry)).collect())
         } else {
@@ -394,4 +395,3 @@ async fn converted(
     });
     Ok(events.collect())
 }
-

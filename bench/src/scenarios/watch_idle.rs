@@ -34,7 +34,12 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let mut tally = Tally::default();
     let each = begin.elapsed().div_f64(count as f64);
     (0..count).for_each(|_| tally.done(each, 0));
-    cases.push(tally.into_case(plural(usize::try_from(count)?, "watch begun"), "requests", begin.elapsed(), used(begun)?));
+    cases.push(tally.into_case(
+        plural(usize::try_from(count)?, "watch begun"),
+        "requests",
+        begin.elapsed(),
+        used(begun)?,
+    ));
     let begun = usage::begin(&context.pids)?;
     tokio::time::sleep(context.time).await;
     cases.push(idle("with them", used(begun)?));

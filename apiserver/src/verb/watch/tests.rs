@@ -124,8 +124,7 @@ async fn every_watch_is_told_what_happened_once_and_in_order() {
                 quick.push((way, from, body));
             }
         }
-        let (at, number, group) =
-            (random.random_range(0..2), random.random_range(0..8), random.random_range(0..3_u64));
+        let (at, number, group) = (random.random_range(0..2), random.random_range(0..8), random.random_range(0..3_u64));
         let (namespace, name) = (NAMESPACES[at], format!("o-{number}"));
         let path = format!("/api/v1/namespaces/{namespace}/configmaps");
         let before = objects.get(&(at, number)).copied();
