@@ -12,4 +12,4 @@ mod signers;
 
 pub use configured::{Opener, Remote, SetupError};
 pub use dynamic::{Dynamic, Notes};
-pub use plugin::{Chain, Form, Lookup, Operation, Plugin, Refusal, Request, Right, Shape};
+pub use plugin::{Along, Chain, Form, Lookup, Operation, Plugin, Refusal, Request, Right, Shape};

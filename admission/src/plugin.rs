@@ -163,8 +163,8 @@ pub trait Lookup: Send + Sync {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value>;
     /// All objects of a kind in a namespace (all namespaces when empty).
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
-    /// As [`Lookup::list`], with everything that was written before the call.
-    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
+    /// As [`Lookup::list`], with everything that was written before the call. An error where that cannot be known.
+    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Refusal>;
     /// Whether the user of this request holds a right.
     async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool;
     /// One object as it was a moment ago; `None` when it was absent then.
@@ -245,6 +245,26 @@ pub trait Plugin: Send + Sync {
     async fn validate(&self, _request: &Request<'_>, _object: &Value, _lookup: &dyn Lookup) -> Result<(), Refusal> {
         Ok(())
     }
+
+    /// The last word on a new or changed object, from what other writers must not change meanwhile: objects that are written in the
+    /// transaction of the write. Asked again when one of them is no longer what it was.
+    async fn settle(
+        &self,
+        _request: &Request<'_>,
+        _object: &Value,
+        _lookup: &dyn Lookup,
+    ) -> Result<Vec<Along>, Refusal> {
+        Ok(Vec::new())
+    }
+}
+
+/// An object that is written in the transaction of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Along {
+    /// As stored.
+    pub kind: &'static Kind,
+    /// What it becomes, with the `resourceVersion` that it must still have.
+    pub object: Value,
 }
 
 /// The plugins that are on, in order.
@@ -381,5 +401,25 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// Asks the plugins for the last word on a new or changed object, in order: what is written along with it.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn settle(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+        lookup: &dyn Lookup,
+    ) -> Result<Vec<Along>, Refusal> {
+        let mut along = Vec::new();
+        if matches!(request.form, Form::Body(_)) || !request.is_open() {
+            return Ok(along);
+        }
+        for plugin in &self.0 {
+            along.extend(plugin.settle(request, object, lookup).await?);
+        }
+        Ok(along)
     }
 }

@@ -47,8 +47,8 @@ mod tests {
             Vec::new()
         }
 
-        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
-            Vec::new()
+        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Result<Vec<Value>, Refusal> {
+            Ok(Vec::new())
         }
 
         async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {

@@ -173,7 +173,8 @@ impl Follower {
                 bootstrap::ensure(server, &permit(), api_service::of_definitions(group, version)).await?;
             }
         }
-        for object in server.list_latest(api_service::KIND.group, api_service::KIND.plural, "").await {
+        let there = server.list_latest(api_service::KIND.group, api_service::KIND.plural, "").await;
+        for object in there.map_err(|refusal| refusal.0)? {
             let (group, version) = (value::text(&object, "spec.group"), value::text(&object, "spec.version"));
             if api_service::is_of_definitions(&object) && !wanted.contains(&(group, version)) {
                 let name = meta::name(&object).to_owned();

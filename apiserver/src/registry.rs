@@ -4,6 +4,7 @@
 
 pub mod admitted;
 pub mod allocate;
+mod along;
 pub mod columns;
 pub mod convert;
 pub mod finalize;

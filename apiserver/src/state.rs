@@ -9,7 +9,7 @@ use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
 use crate::cache::{Caches, Key, Snapshot};
 use crate::server::Server;
-use admission::{Dynamic, Lookup, Request, Right};
+use admission::{Dynamic, Lookup, Refusal, Request, Right};
 use api::cel::lib::authorizer::{self as cel, Question};
 use api::kind::Kind;
 use api::{meta, value};
@@ -136,14 +136,15 @@ impl Lookup for Server {
         inside(&cache.snapshot(), namespace)
     }
 
-    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
+    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Refusal> {
         let Some(cache) = self.caches.named(&crate::authz::group_resource(group, plural)) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        match cache.consistent(None).await {
-            Ok(snapshot) => inside(&snapshot, namespace),
-            Err(_) => inside(&cache.snapshot(), namespace),
-        }
+        let snapshot = cache.consistent(None).await.map_err(|error| {
+            let (error, name) = (Box::new(error), String::new());
+            Refusal(crate::answer::status(Failure::Store { error, resource: ("", ""), name }))
+        })?;
+        Ok(inside(&snapshot, namespace))
     }
 
     async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {

@@ -70,12 +70,20 @@ pub(crate) struct World {
 impl World {
     /// Starts one with these changes to its configuration.
     pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> World {
-        let encryption = Encryption::none();
-        let mut config = config(&encryption);
-        change(&mut config);
-        let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
+        World::over(&World::store().await, change).await
+    }
+
+    /// A store in memory.
+    pub(crate) async fn store() -> Store {
         let kv: Arc<dyn Kv> = Arc::new(Sim::new(1, Faults::NONE));
-        let store = Store::open_sealed(kv, clock.clone(), encryption).await.unwrap();
+        Store::open_sealed(kv, Arc::new(SystemClock), Encryption::none()).await.unwrap()
+    }
+
+    /// Starts one over this store, beside others.
+    pub(crate) async fn over(store: &Store, change: impl FnOnce(&mut Config)) -> World {
+        let mut config = config(&Encryption::none());
+        change(&mut config);
+        let (clock, stop, store) = (Arc::new(SystemClock), CancellationToken::new(), store.clone());
         let world = World { running: crate::start(config, store, clock, stop.clone()).await.unwrap(), stop };
         // Roles are read from the cache.
         let (user, review) = (User::new("somebody", &[AUTHENTICATED]), serde_json::json!({}));

@@ -82,8 +82,8 @@ impl Lookup for World {
         self.objects.get(plural).cloned().unwrap_or_default()
     }
 
-    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
-        self.list(group, plural, namespace).await
+    async fn list_latest(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Refusal> {
+        Ok(self.list(group, plural, namespace).await)
     }
 
     async fn may(&self, _: &Request<'_>, _: Right<'_>) -> bool {

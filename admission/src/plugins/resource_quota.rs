@@ -1,12 +1,13 @@
 //! `ResourceQuota`: refuses what a namespace's quotas do not allow, and pods that leave unsaid what a quota counts.
 //!
-//! Compares with the objects that are there, not with the quota's status, so that it needs no controller. Whoever runs it
-//! lets one write at a time through in a namespace with quotas; writes of several API servers do not see each other yet.
+//! Compares with the objects that are there, so that it needs no controller, and writes the quotas' status in the transaction of the
+//! write: of two writers, on whichever servers, the later one sees what the earlier one left or is asked again.
 
-use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use crate::plugin::{Along, Lookup, Operation, Plugin, Refusal, Request};
 use api::quantity::Quantity;
 use api::quota::{self, Amounts};
-use api::{kind::Kind, meta};
+use api::kinds::core_v1::resource_quota;
+use api::{kind::Kind, meta, value};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -21,27 +22,39 @@ impl Plugin for ResourceQuota {
         "ResourceQuota"
     }
 
-    async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+    async fn settle(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+        lookup: &dyn Lookup,
+    ) -> Result<Vec<Along>, Refusal> {
         let kind = request.kind.stored();
         let of_whole = request.subresource.is_empty() || request.subresource == "resize";
-        if request.operation == Operation::Delete || !of_whole || !kind.namespaced || !kind.is_stored() {
-            return Ok(());
+        if !of_whole || !kind.namespaced || !kind.is_stored() {
+            return Ok(Vec::new());
+        }
+        // Most namespaces have none, and most changes cost nothing.
+        if lookup.list("", "resourcequotas", request.namespace).await.is_empty() {
+            return Ok(Vec::new());
         }
         let write = Write { kind, object, old: request.old, now: request.now };
-        let quotas = lookup.list("", "resourcequotas", request.namespace).await;
+        // The quotas first: who writes after they were read changes one of them.
+        let quotas = lookup.list_latest("", "resourcequotas", request.namespace).await?;
         if let Some(why) = quotas.iter().find_map(|one| write.unsaid(one)) {
             return Err(request.forbidden(&why));
         }
         let asked: Vec<_> =
-            quotas.iter().map(|one| (one, write.more(one))).filter(|(_, more)| !more.is_empty()).collect();
+            quotas.into_iter().map(|one| (write.more(&one), one)).filter(|(more, _)| !more.is_empty()).collect();
         if asked.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let there = lookup.list_latest(kind.group, kind.plural, request.namespace).await;
-        match asked.iter().find_map(|(one, more)| write.refusal(one, more, &there)) {
-            Some(why) => Err(request.forbidden(&why)),
-            None => Ok(()),
+        let there = lookup.list_latest(kind.group, kind.plural, request.namespace).await?;
+        let mut along = Vec::new();
+        for (more, quota) in asked {
+            let object = write.charged(quota, &more, &there).map_err(|why| request.forbidden(&why))?;
+            along.push(Along { kind: &resource_quota::KIND, object });
         }
+        Ok(along)
     }
 }
 
@@ -87,14 +100,26 @@ impl Write<'_> {
         Some(format!("failed quota: {}: {unsaid}", meta::name(one)))
     }
 
-    /// Why the quota does not allow the write. On an update the object is among those that are there, as it was.
-    fn refusal(&self, one: &Value, more: &Amounts, there: &[Value]) -> Option<String> {
-        let hard = quota::amounts(one, "spec.hard");
+    /// The quota as the write leaves it. On an update the object is among those that are there, as it was.
+    ///
+    /// # Errors
+    /// Why the quota does not allow the write.
+    fn charged(&self, mut one: Value, more: &Amounts, there: &[Value]) -> Result<Value, String> {
+        let hard = quota::amounts(&one, "spec.hard");
         let mut used = Amounts::new();
         for held in there {
-            quota::add(&mut used, &self.cost(one, held));
+            quota::add(&mut used, &self.cost(&one, held));
         }
-        quota::exceeded(one, &hard, &used, more)
+        if let Some(why) = quota::exceeded(&one, &hard, &used, more) {
+            return Err(why);
+        }
+        quota::add(&mut used, more);
+        let status = value::map_mut(&mut one, "status.used");
+        for name in more.keys() {
+            let amount = used.get(name).copied().unwrap_or(Quantity::ZERO);
+            status.insert(name.clone(), Value::from(amount.to_string()));
+        }
+        Ok(one)
     }
 }
 
@@ -107,7 +132,8 @@ mod tests {
     fn check(kind: &'static Kind, hard: &Value, there: &[Value], old: &Value, object: &Value, expected: Option<&str>) {
         let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
         let write = Write { kind, object, old, now: 0 };
-        let said = write.unsaid(&quota).or_else(|| write.refusal(&quota, &write.more(&quota), there));
+        let charged = |quota: Value| write.charged(quota.clone(), &write.more(&quota), there).err();
+        let said = write.unsaid(&quota).or_else(|| charged(quota));
         assert_eq!(said.as_deref(), expected, "{object}");
     }
 
@@ -131,5 +157,14 @@ mod tests {
         let full =
             "exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1";
         check(&config_map::KIND, &json!({"count/configmaps": 1}), &[json!({})], &Value::Null, &json!({}), Some(full));
+    }
+
+    #[test]
+    fn what_fits_is_on_the_quota() {
+        let quota = json!({"spec": {"hard": {"configmaps": 3, "secrets": 1}}, "status": {"used": {"configmaps": "9", "secrets": "1"}}});
+        let write = Write { kind: &config_map::KIND, object: &json!({}), old: &Value::Null, now: 0 };
+        let more = write.more(&quota);
+        let charged = write.charged(quota, &more, &[json!({}), json!({})]).unwrap();
+        assert_eq!(charged["status"]["used"], json!({"configmaps": "3", "secrets": "1"}));
     }
 }

@@ -1,6 +1,6 @@
-//! Writes that quotas of a namespace may count take turns: each is compared with what those before it left.
+//! Writes that quotas of a namespace may count take turns, so that of many on one server none has to be made anew for another.
 //!
-//! Never orders writes elsewhere, nor those of other API servers.
+//! Never needed for what is written to be right: the transaction sees to that, for those of other API servers too.
 
 use crate::server::Server;
 use parking_lot::Mutex;

@@ -1,7 +1,7 @@
 //! Writing: the order of steps of create, update and delete, once, for every kind.
 //!
 //! Create: fill metadata, clear status, default, admit (mutating), default, prepare, own fields, validate, admit
-//! (validating), allocate, commit. Update does the same against the stored object and again when another writer was
+//! (validating), settle quotas, allocate, commit. Update does the same against the stored object and again when another writer was
 //! faster. Never speaks HTTP and never encodes for clients.
 
 mod create;

@@ -6,6 +6,7 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
+use crate::registry::along::Along;
 use crate::registry::{Target, allocate, guard, parameters, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
@@ -76,10 +77,11 @@ pub async fn create(
     errors.extend(meta_validation::validate_create(&object, kind));
     errors.extend(kind.hooks.validate(&object));
     refuse(target, &object, &errors)?;
-    let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &object, None).await?;
     parameters::readable(server, permit, target, &object, None).await?;
+    let _turn = turn::take(server, &target.namespace, &options.subresource).await;
+    let mut along = Along::settle(server, &request, &object).await?;
     // Upstream's store says it, when all others have had their say.
     if versioned {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
@@ -102,7 +104,7 @@ pub async fn create(
         };
         let write = Commit {
             who: permit.user().name.as_str().into(),
-            ops: vec![op],
+            ops: along.with(op),
             checks: namespaces.clone(),
             claims: claims.claims.clone(),
         };
@@ -118,6 +120,9 @@ pub async fn create(
                         format!("{}, the server was not able to generate a unique name for the object", status.message);
                 }
                 return Err(status.into());
+            }
+            Err(StoreError::Expectation { key, .. }) if along.holds(&key) => {
+                along = Along::settle(server, &request, &object).await?;
             }
             // The namespace changed meanwhile: look again whether it still takes objects.
             Err(StoreError::Expectation { .. }) => {

@@ -6,6 +6,7 @@ use super::{
 use super::{drop_disabled, refuse, reset_fields, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
+use crate::registry::along::Along;
 use crate::registry::{Target, admitted, allocate, finalize, guard, parameters, read, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
@@ -108,10 +109,11 @@ async fn attempt(
         errors.extend(kind.hooks.validate_part(&options.subresource, &new, old));
     }
     refuse(target, &new, &errors)?;
-    let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &new, Some(old)).await?;
     parameters::readable(server, permit, target, &new, Some(old)).await?;
+    let _turn = turn::take(server, &target.namespace, &options.subresource).await;
+    let mut along = Along::settle(server, &request, &new).await?;
     let warnings = match options.subresource.as_str() {
         "" => kind.hooks.warnings(&new, Some(old)),
         part => kind.hooks.warnings_of_part(part, &new, old),
@@ -144,21 +146,29 @@ async fn attempt(
             claims.claims.clone(),
         )
     };
-    let write =
-        Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims: claims_now };
-    match commit(server, target, stored_kind, write, &stored).await {
-        Ok(entry) => {
-            let entry = server.conversions.one(kind, entry).await?;
-            Ok(Some(Written { entry, created: false, warnings }))
-        }
-        Err(StoreError::Expectation { .. }) if insists => {
-            Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
-        }
-        Err(StoreError::Expectation { .. }) => Ok(None),
-        Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => Ok(None),
-        Err(StoreError::Claimed { item, .. }) => Err(allocate::taken(target, &new, &item)),
-        Err(error) => Err(target.failure(error)),
+    let mut attempts = Attempts::begin();
+    while attempts.next().await {
+        let (ops, claims_now) = (along.with(op.clone()), claims_now.clone());
+        let write = Commit { who: permit.user().name.as_str().into(), ops, checks: Vec::new(), claims: claims_now };
+        return match commit(server, target, stored_kind, write, &stored).await {
+            Ok(entry) => {
+                let entry = server.conversions.one(kind, entry).await?;
+                Ok(Some(Written { entry, created: false, warnings }))
+            }
+            Err(StoreError::Expectation { key, .. }) if along.holds(&key) => {
+                along = Along::settle(server, &request, &new).await?;
+                continue;
+            }
+            Err(StoreError::Expectation { .. }) if insists => {
+                Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
+            }
+            Err(StoreError::Expectation { .. }) => Ok(None),
+            Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => Ok(None),
+            Err(StoreError::Claimed { item, .. }) => Err(allocate::taken(target, &new, &item)),
+            Err(error) => Err(target.failure(error)),
+        };
     }
+    Err(Status::conflict(target.resource(), &target.name, "too many writers").into())
 }
 
 /// What was sent, as far as a write through this part may change the object.
