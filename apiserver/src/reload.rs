@@ -6,7 +6,7 @@
 use crate::authn::{self, Anonymous, Authenticators, Issuers, oidc};
 use crate::authz::{self, Entry, ModeError};
 use crate::server::{Config, Server, StartError};
-use crate::transport::{Identity, TlsSettings, server_config};
+use crate::transport::{Identity, Named, TlsOptions, TlsSettings, server_config};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ const EVERY: Duration = if cfg!(test) { Duration::from_millis(200) } else { Dura
 pub struct Material {
     /// `--tls-cert-file`, `--tls-private-key-file`.
     pub identity: Identity,
+    /// `--tls-sni-cert-key`.
+    pub named: Vec<Named>,
     /// `--client-ca-file`.
     pub client_ca: Option<String>,
     /// `--requestheader-client-ca-file`.
@@ -92,7 +94,10 @@ pub(crate) fn tls(config: &Config, material: Option<&Material>) -> TlsSettings {
     TlsSettings {
         identity: identity.clone(),
         client_ca: (!hints.is_empty()).then(|| hints.join("\n")),
-        options: config.tls.clone(),
+        options: match material {
+            Some(material) => TlsOptions { named: material.named.clone(), ..config.tls.clone() },
+            None => config.tls.clone(),
+        },
     }
 }
 
@@ -127,7 +132,8 @@ pub(crate) async fn watch(
         match new_material {
             Some(Ok(new)) if material.as_ref() != Some(&new) => {
                 // At the first look the server may have read the files a moment ago: then nothing follows.
-                if !first || new.identity != server.config.identity || new.client_ca != server.config.client_ca {
+                let same = new.identity == server.config.identity && new.named == server.config.tls.named;
+                if !first || !same || new.client_ca != server.config.client_ca {
                     changed |= take(&server, &mut settings, &new);
                 }
                 material = Some(new);

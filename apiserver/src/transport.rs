@@ -10,7 +10,7 @@ mod tls;
 pub use bridge::{Peer, Trusted, Upgrade};
 pub use local::{InProcess, LocalCall};
 pub use tls::{
-    Identity, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config, with_identity,
+    Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config, with_identity,
 };
 
 use crate::road;

@@ -17,6 +17,7 @@ mod front_proxy;
 pub mod oidc;
 mod remembered;
 mod service_account;
+mod signature;
 mod token_file;
 pub mod tokens;
 mod webhook;

@@ -14,11 +14,11 @@ pub use config::{
 };
 
 use super::remembered::Remembered;
+use super::signature::{self, Scheme};
 use super::tokens::base64url_decode;
 use super::{Accepted, Authenticator, CREDENTIAL_ID, Settings, SettingsError, User};
 use crate::remote::Trust;
 use async_trait::async_trait;
-use jsonwebtoken::Algorithm;
 use keys::{Fetch, Keys, Network};
 use mapping::Mapping;
 use serde_json::{Map, Value};
@@ -29,18 +29,6 @@ use std::sync::Arc;
 const LEEWAY: i64 = 300;
 /// Seconds for which a judgement is kept, as upstream's token cache keeps it.
 const REMEMBER: i64 = 10;
-
-/// The algorithms of `--oidc-signing-algs` and of files.
-const ALGORITHMS: [(&str, Algorithm); 8] = [
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-];
 
 /// What is believed of whom: from the file, or from the flags.
 #[derive(Clone, Debug, Default)]
@@ -67,10 +55,10 @@ pub(super) fn build(settings: &Settings) -> Result<Option<Box<dyn Authenticator>
     Ok(Some(Box::new(Tokens(providers))))
 }
 
-fn algorithms(named: Option<&[String]>) -> Result<Vec<(&'static str, Algorithm)>, String> {
-    let Some(named) = named else { return Ok(ALGORITHMS.to_vec()) };
+fn algorithms(named: Option<&[String]>) -> Result<Vec<(&'static str, Scheme)>, String> {
+    let Some(named) = named else { return Ok(signature::ALL.to_vec()) };
     let find = |name: &String| {
-        let found = ALGORITHMS.iter().find(|(known, _)| *known == *name);
+        let found = signature::ALL.iter().find(|(known, _)| *known == *name);
         found.copied().ok_or_else(|| format!("oidc: unsupported signing alg: {name:?}"))
     };
     named.iter().map(find).collect()
@@ -98,7 +86,7 @@ impl Source {
 struct Provider {
     issuer: String,
     audiences: Vec<String>,
-    algorithms: Vec<(&'static str, Algorithm)>,
+    algorithms: Vec<(&'static str, Scheme)>,
     keys: Keys,
     fetch: Arc<dyn Fetch>,
     username: Source,
@@ -112,7 +100,7 @@ struct Provider {
 }
 
 impl Provider {
-    fn new(jwt: &Jwt, algorithms: &[(&'static str, Algorithm)], fetch: Arc<dyn Fetch>) -> Result<Provider, String> {
+    fn new(jwt: &Jwt, algorithms: &[(&'static str, Scheme)], fetch: Arc<dyn Fetch>) -> Result<Provider, String> {
         let mappings = &jwt.claim_mappings;
         let rules = &jwt.claim_validation_rules;
         let with_expression = rules.iter().filter(|rule| !rule.expression.is_empty());

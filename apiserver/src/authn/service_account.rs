@@ -69,10 +69,7 @@ impl ServiceAccountTokens {
         if candidates.peek().is_none() {
             return Err("invalid signature, no keys found".to_owned());
         }
-        let holds = |key: &VerifyKey| {
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, key.algorithm).unwrap_or(false)
-        };
-        if !candidates.any(holds) {
+        if !candidates.any(|key: &VerifyKey| key.has_signed(message, signature)) {
             return Err("invalid signature".to_owned());
         }
         let claims = Arc::new(claims);

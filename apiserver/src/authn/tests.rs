@@ -219,9 +219,16 @@ fn legacy_tokens_match_their_secret() {
     );
 }
 
+fn discovery_name(keys: &[VerifyKey]) -> String {
+    let document = tokens::discovery("https://i", "https://i/openid/v1/jwks", keys);
+    document["id_token_signing_alg_values_supported"][0].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn keys_of_every_form_sign_and_verify() {
-    for pem in [tokens::generate_es256().unwrap(), tokens::generate_rsa().unwrap()] {
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap().serialize_pem();
+    let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem();
+    for pem in [tokens::generate_es256().unwrap(), tokens::generate_rsa().unwrap(), p384, p521] {
         let signer = TokenSigner::from_pem(&pem, "i").unwrap();
         let private = VerifyKey::all_from_pem(&pem).unwrap();
         let public = VerifyKey::all_from_pem(&KeyPair::from_pem(&pem).unwrap().public_key_pem()).unwrap();
@@ -233,13 +240,18 @@ fn keys_of_every_form_sign_and_verify() {
             // ECDSA integers come in varying lengths.
             let token = signer.sign(&Claims { sub: "x".to_owned(), ..Claims::default() }).unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
-            let key = &public[0];
-            assert!(jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, key.algorithm).unwrap());
+            assert!(public[0].has_signed(message, signature));
+            assert!(!public[0].has_signed(&format!("{message}x"), signature));
         }
         let document = tokens::jwks(&public);
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(document["keys"][0].clone()).unwrap();
         assert_eq!(jwk.common.key_id.as_deref(), Some(public[0].id.as_str()));
-        assert!(jsonwebtoken::DecodingKey::from_jwk(&jwk).is_ok());
+        let key = super::signature::Key::of_set(&document["keys"][0]).unwrap();
+        let token = signer.sign(&Claims::default()).unwrap();
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let name = discovery_name(&public);
+        let (_, scheme) = super::signature::ALL.into_iter().find(|(known, _)| *known == name).unwrap();
+        assert!(key.has_signed(scheme, message, signature), "{name}");
         let discovery = tokens::discovery("https://i", "https://i/openid/v1/jwks", &public);
         assert_eq!(discovery["id_token_signing_alg_values_supported"].as_array().unwrap().len(), 1);
     }

@@ -1,9 +1,10 @@
 //! Service account tokens as JWTs: keys from PEM, signing, and the documents with which others verify (JWKS, OIDC discovery).
 //!
-//! Algorithms are those of Kubernetes: RS256 for RSA keys, ES256 and ES384 for EC keys. A key's id is the base64url SHA-256
+//! Algorithms are those of Kubernetes: RS256 for RSA keys, ES256, ES384 and ES512 for EC keys. A key's id is the base64url SHA-256
 //! of its public key's DER, as upstream, so that tokens and keys can move between the two. No clock here: callers pass Unix
 //! seconds.
 
+use super::signature::{Key, Scheme};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use rustls_pki_types::PrivateKeyDer;
@@ -30,7 +31,7 @@ pub enum KeyError {
     #[error("a key cannot be read: {0}")]
     Unreadable(String),
     /// An algorithm that tokens are not signed with.
-    #[error("only RSA, P-256 and P-384 keys sign service account tokens")]
+    #[error("only RSA, P-256, P-384 and P-521 keys sign service account tokens")]
     Unsupported,
     /// The crypto library refused to make or use the key.
     #[error("the key cannot be used: {0}")]
@@ -63,8 +64,8 @@ pub fn base64url_decode(text: &str) -> Option<Vec<u8>> {
 pub struct VerifyKey {
     /// Upstream's key id.
     pub id: String,
-    pub(super) algorithm: Algorithm,
-    pub(super) key: DecodingKey,
+    scheme: Scheme,
+    key: Key,
     jwk: Value,
 }
 
@@ -106,40 +107,40 @@ impl VerifyKey {
         let id = base64url_encode(Sha256::digest(der));
         let (_, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|why| KeyError::Unreadable(why.to_string()))?;
         let parsed = spki.parsed().map_err(|why| KeyError::Unreadable(why.to_string()))?;
-        let (algorithm, key, parts) = match parsed {
+        let (scheme, key, parts) = match parsed {
             PublicKey::RSA(rsa) => {
                 let (n, e) = (strip_zeroes(rsa.modulus), strip_zeroes(rsa.exponent));
                 let parts = json!({"kty": "RSA", "n": base64url_encode(n), "e": base64url_encode(e)});
-                (Algorithm::RS256, DecodingKey::from_rsa_raw_components(n, e), parts)
+                (Scheme::Known(Algorithm::RS256), Key::Rsa(DecodingKey::from_rsa_raw_components(n, e)), parts)
             }
             PublicKey::EC(point) => {
-                let (algorithm, curve, size) = match point.key_size() {
-                    256 => (Algorithm::ES256, "P-256", 32),
-                    384 => (Algorithm::ES384, "P-384", 48),
-                    _ => return Err(KeyError::Unsupported),
-                };
                 let Some((4, rest)) = point.data().split_first().map(|(form, rest)| (*form, rest)) else {
                     return Err(KeyError::Unsupported);
                 };
+                let library = || Key::Ec(DecodingKey::from_ec_der(point.data()));
+                let (scheme, curve, size, key) = match rest.len() / 2 {
+                    size @ 32 => (Scheme::Known(Algorithm::ES256), "P-256", size, library()),
+                    size @ 48 => (Scheme::Known(Algorithm::ES384), "P-384", size, library()),
+                    size @ 66 => (Scheme::Es512, "P-521", size, Key::P521(point.data().to_vec())),
+                    _ => return Err(KeyError::Unsupported),
+                };
                 let (x, y) = rest.split_at_checked(size).ok_or(KeyError::Unsupported)?;
                 let parts = json!({"kty": "EC", "crv": curve, "x": base64url_encode(x), "y": base64url_encode(y)});
-                (algorithm, DecodingKey::from_ec_der(point.data()), parts)
+                (scheme, key, parts)
             }
             _ => return Err(KeyError::Unsupported),
         };
-        let mut jwk = json!({"use": "sig", "kid": id, "alg": name(algorithm)});
+        let mut jwk = json!({"use": "sig", "kid": id, "alg": scheme.name()});
         if let (Some(jwk), Value::Object(parts)) = (jwk.as_object_mut(), parts) {
             jwk.extend(parts);
         }
-        Ok(Self { id, algorithm, key, jwk })
+        Ok(Self { id, scheme, key, jwk })
     }
-}
 
-fn name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::ES256 => "ES256",
-        Algorithm::ES384 => "ES384",
-        _ => "RS256",
+    /// Whether it has signed the message; `signature` is base64url. The algorithm is the key's, never the token's.
+    #[must_use]
+    pub fn has_signed(&self, message: &str, signature: &str) -> bool {
+        self.key.has_signed(self.scheme, message, signature)
     }
 }
 
@@ -185,8 +186,8 @@ pub(super) fn fixed_width(signature: &[u8], size: usize) -> Option<Vec<u8>> {
         padded.extend_from_slice(value);
         Some((padded, rest.to_vec()))
     };
-    // P-384 signatures are at most 104 bytes, so that the length has one byte.
-    let body = signature.get(2..)?;
+    // Those of P-521 are longer than a length of one byte can say.
+    let body = signature.get(if signature.get(1) == Some(&0x81) { 3 } else { 2 }..)?;
     let (mut r, rest) = integer(body)?;
     let (s, _) = integer(&rest)?;
     r.extend(s);
@@ -430,14 +431,13 @@ impl TokenSigner {
     /// When the crypto library refuses.
     pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
         let refused = |why: String| KeyError::Refused(why);
-        let header = json!({"alg": name(self.public.algorithm), "kid": self.public.id});
+        let header = json!({"alg": self.public.scheme.name(), "kid": self.public.id});
         let body = serde_json::to_vec(claims).map_err(|why| refused(why.to_string()))?;
         let message = format!("{}.{}", base64url_encode(header.to_string()), base64url_encode(body));
         let signature = self.pair.sign(message.as_bytes()).map_err(|why| refused(why.to_string()))?;
-        let signature = match self.public.algorithm {
-            Algorithm::ES256 => fixed_width(&signature, 32).ok_or(KeyError::Unsupported)?,
-            Algorithm::ES384 => fixed_width(&signature, 48).ok_or(KeyError::Unsupported)?,
-            _ => signature,
+        let signature = match self.public.scheme.width() {
+            Some(width) => fixed_width(&signature, width).ok_or(KeyError::Unsupported)?,
+            None => signature,
         };
         Ok(format!("{message}.{}", base64url_encode(signature)))
     }
@@ -452,7 +452,7 @@ pub fn jwks(keys: &[VerifyKey]) -> Value {
 /// `/.well-known/openid-configuration`.
 #[must_use]
 pub fn discovery(issuer: &str, jwks_uri: &str, keys: &[VerifyKey]) -> Value {
-    let mut algorithms: Vec<_> = keys.iter().map(|key| name(key.algorithm)).collect();
+    let mut algorithms: Vec<_> = keys.iter().map(|key| key.scheme.name()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
     json!({

@@ -7,8 +7,11 @@ use rustls::DistinguishedName;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A certificate chain and its key, PEM.
@@ -18,6 +21,21 @@ pub struct Identity {
     pub certificates: String,
     /// PKCS#8, PKCS#1 or SEC1.
     pub key: String,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identity(REDACTED)")
+    }
+}
+
+/// A certificate for clients that ask for these names (`--tls-sni-cert-key`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Certificate and key.
+    pub identity: Identity,
+    /// Names, `*.` for any first part; those that the certificate names where there are none.
+    pub names: Vec<String>,
 }
 
 /// What the listener needs.
@@ -38,6 +56,8 @@ pub struct TlsOptions {
     pub min_version: String,
     /// `--tls-cipher-suites`, by their names in Go; empty for the default. Suites of TLS 1.3 are always there.
     pub cipher_suites: Vec<String>,
+    /// Certificates for names, where there are others than the server's own.
+    pub named: Vec<Named>,
 }
 
 /// Names of suites that Go knows and nobody should speak any more: left out with a warning.
@@ -125,9 +145,7 @@ pub enum TlsError {
 /// When a PEM text cannot be read, the key does not belong to the certificate, or a flag names what there is not.
 pub fn server_config(settings: &TlsSettings) -> Result<rustls::ServerConfig, TlsError> {
     let provider = Arc::new(settings.options.provider()?);
-    let chain = certificates(&settings.identity.certificates, "serving certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(settings.identity.key.as_bytes())
-        .map_err(|source| TlsError::Pem { what: "serving key", source })?;
+    let resolver = Arc::new(ByName::new(&settings.identity, &settings.options.named, &provider)?);
     let hints = match &settings.client_ca {
         Some(pem) => certificates(pem, "client CA")?
             .iter()
@@ -139,9 +157,66 @@ pub fn server_config(settings: &TlsSettings) -> Result<rustls::ServerConfig, Tls
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(settings.options.versions()?)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = certificates(&identity.certificates, "serving certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())
+        .map_err(|source| TlsError::Pem { what: "serving key", source })?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+}
+
+/// Chooses the certificate by the name that a client asks for. Names that were given stand over those of certificates, earlier
+/// certificates over later ones, whole names over patterns.
+#[derive(Debug)]
+struct ByName {
+    own: Arc<CertifiedKey>,
+    named: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    fn new(own: &Identity, others: &[Named], provider: &CryptoProvider) -> Result<ByName, TlsError> {
+        let (mut given, mut found) = (HashMap::new(), HashMap::new());
+        for other in others.iter().rev() {
+            let key = certified(&other.identity, provider)?;
+            let leaf = key.end_entity_cert()?;
+            let names = if other.names.is_empty() { names_of(leaf) } else { other.names.clone() };
+            let into = if other.names.is_empty() { &mut found } else { &mut given };
+            into.extend(names.into_iter().map(|name| (name.to_ascii_lowercase(), Arc::clone(&key))));
+        }
+        found.extend(given);
+        Ok(ByName { own: certified(own, provider)?, named: found })
+    }
+
+    fn of(&self, name: &str) -> &Arc<CertifiedKey> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let pattern = || self.named.get(&format!("*.{}", name.split_once('.')?.1));
+        self.named.get(&name).or_else(pattern).unwrap_or(&self.own)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(hello.server_name().map_or(&self.own, |name| self.of(name))))
+    }
+}
+
+/// The names of a certificate that clients can ask for: no addresses.
+fn names_of(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(leaf) else { return Vec::new() };
+    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    let domain = |name: &&str| name.contains('.') && name.parse::<std::net::IpAddr>().is_err() && !name.contains(' ');
+    let mut names: Vec<String> = common.filter(domain).map(str::to_owned).collect();
+    let others = certificate.subject_alternative_name().ok().flatten();
+    for name in others.iter().flat_map(|extension| &extension.value.general_names) {
+        if let x509_parser::extensions::GeneralName::DNSName(name) = name {
+            names.push((*name).to_owned());
+        }
+    }
+    names
 }
 
 /// A configuration for connections to kubelets: our certificate, their authority.
@@ -308,7 +383,7 @@ mod tests {
     fn suites_and_versions_by_their_names_in_go() {
         let check = |min: &str, suites: &[&str], want: Result<(usize, usize), &str>| {
             let cipher_suites = suites.iter().map(|name| (*name).to_owned()).collect();
-            let options = TlsOptions { min_version: min.to_owned(), cipher_suites };
+            let options = TlsOptions { min_version: min.to_owned(), cipher_suites, named: Vec::new() };
             let got = options.versions().and_then(|versions| {
                 let old = options.provider()?.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).count();
                 Ok((versions.len(), old))
@@ -326,5 +401,46 @@ mod tests {
         check("", &["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"], Ok((2, 1)));
         check("", &["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "TLS_RSA_WITH_AES_128_CBC_SHA"], Ok((2, 1)));
         check("", &["TLS_MAGIC"], Err("Cipher suite TLS_MAGIC not supported or doesn't exist"));
+    }
+
+    fn identity(names: &[&str]) -> Identity {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let certificate = params.unwrap().self_signed(&key).unwrap();
+        Identity { certificates: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    #[test]
+    fn clients_get_the_certificate_of_the_name_they_ask_for() {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let named = |of: &[&str], names: &[&str]| Named {
+            identity: identity(of),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let others = [
+            named(&["a.example", "*.b.example", "10.0.0.1"], &[]),
+            named(&["a.example", "c.example"], &[]),
+            named(&["x.example"], &["C.example", "*.c.example"]),
+        ];
+        let resolver = ByName::new(&identity(&["own"]), &others, &provider).unwrap();
+        let leaf = |identity: &Identity| certificates(&identity.certificates, "x").unwrap().remove(0);
+        for (name, want) in [
+            ("a.example", Some(0)),
+            ("A.Example.", Some(0)),
+            ("x.b.example", Some(0)),
+            ("x.y.b.example", None),
+            ("b.example", None),
+            ("10.0.0.1", None),
+            ("c.example", Some(2)),
+            ("d.c.example", Some(2)),
+            ("x.example", None),
+            ("own", None),
+        ] {
+            let got = resolver.of(name).end_entity_cert().unwrap().clone();
+            let got = others.iter().position(|other| leaf(&other.identity) == got);
+            assert_eq!(got, want, "{name}");
+        }
+        let foreign = Identity { key: identity(&["z"]).key, ..identity(&["y"]) };
+        assert!(ByName::new(&foreign, &[], &provider).is_err());
     }
 }

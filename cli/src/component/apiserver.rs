@@ -7,7 +7,7 @@ use crate::cluster;
 use crate::pki::{Pair, self_signed};
 use ::apiserver::encryption::Encryption;
 use ::apiserver::serving::Serving;
-use ::apiserver::transport::TlsOptions;
+use ::apiserver::transport::{Named, TlsOptions};
 use ::apiserver::{Config, Material, ProxyClient, Source};
 use anyhow::Context as _;
 use api::features::Gates;
@@ -29,6 +29,7 @@ pub(crate) const COMPONENT: Component = Component {
 /// Where the flags' certificates are, before they are read.
 struct Files {
     serving: Option<(PathBuf, PathBuf)>,
+    named: Vec<NamedFiles>,
     cert_dir: Option<PathBuf>,
     client_ca: Option<PathBuf>,
     tokens: Option<PathBuf>,
@@ -67,6 +68,34 @@ struct Wanted {
     audit: audit::Flags,
     storage: String,
     storage_options: Vec<String>,
+}
+
+/// `--tls-sni-cert-key`: `CERTIFICATE,KEY`, and behind a colon the names for which it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NamedFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    names: Vec<String>,
+}
+
+impl NamedFiles {
+    fn parse(text: &str) -> anyhow::Result<NamedFiles> {
+        let (files, names) = text.split_once(':').map_or((text, None), |(files, names)| (files, Some(names)));
+        let words = |text: &str| -> Vec<String> { text.split(',').map(|word| word.trim().to_owned()).collect() };
+        let names = match names.map(str::trim) {
+            Some("") => anyhow::bail!("--tls-sni-cert-key {text:?}: empty names list is not allowed"),
+            names => names.map(words).unwrap_or_default(),
+        };
+        let [certificate, key] = words(files).try_into().map_err(|_| {
+            anyhow::anyhow!("--tls-sni-cert-key {text:?}: expected comma separated certificate and key file paths")
+        })?;
+        Ok(NamedFiles { certificate: certificate.into(), key: key.into(), names })
+    }
+
+    fn read(&self) -> anyhow::Result<Named> {
+        let pair = Pair { certificate: cluster::read(&self.certificate)?, key: cluster::read(&self.key)? };
+        Ok(Named { identity: cluster::identity(pair), names: self.names.clone() })
+    }
 }
 
 /// Two flags of which none or both are given.
@@ -118,6 +147,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
     Ok(Wanted {
         files: Files {
             serving: pair(settings, "tls-cert-file", "tls-private-key-file")?,
+            named: settings.list("tls-sni-cert-key").iter().map(|text| NamedFiles::parse(text)).collect::<Result<_, _>>()?,
             cert_dir: settings.path("cert-dir"),
             client_ca: settings.path("client-ca-file"),
             tokens: settings.path("token-auth-file"),
@@ -137,6 +167,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         tls: TlsOptions {
             min_version: settings.text("tls-min-version"),
             cipher_suites: settings.list("tls-cipher-suites"),
+            named: Vec::new(),
         },
         requests: Serving {
             hsts: settings.list("strict-transport-security-directives"),
@@ -212,12 +243,14 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         _ => None,
     };
     let material = files.serving.clone().map(|(certificate, key)| -> Source {
-        let (client_ca, front_ca) = (files.client_ca.clone(), wanted.access.front_ca.clone());
+        let (client_ca, front_ca, sni) = (files.client_ca.clone(), wanted.access.front_ca.clone(), files.named.clone());
         let read = |path: &Path| cluster::read(path).map_err(|error| format!("{error:#}"));
         Arc::new(move || {
             let pair = Pair { certificate: read(&certificate)?, key: read(&key)? };
+            let named = sni.iter().map(|files| files.read().map_err(|error| format!("{error:#}")));
             Ok(Material {
                 identity: cluster::identity(pair),
+                named: named.collect::<Result<_, String>>()?,
                 client_ca: client_ca.as_deref().map(read).transpose()?,
                 front_proxy_ca: front_ca.as_deref().map(read).transpose()?,
             })
@@ -232,7 +265,10 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         token_file: text(&files.tokens)?,
         anonymous: wanted.anonymous,
         authentication,
-        tls: wanted.tls,
+        tls: TlsOptions {
+            named: files.named.iter().map(NamedFiles::read).collect::<anyhow::Result<_>>().context("--tls-sni-cert-key")?,
+            ..wanted.tls
+        },
         serving: wanted.requests,
         material,
         authorization,
@@ -278,4 +314,26 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
 #[cfg(test)]
 pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
     wanted(settings).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_for_names_are_read_as_upstream_reads_them() {
+        let check = |text: &str, want: Result<(&str, &str, &[&str]), &str>| match (NamedFiles::parse(text), want) {
+            (Ok(got), Ok((certificate, key, names))) => {
+                assert_eq!((got.certificate, got.key), (certificate.into(), key.into()), "{text}");
+                assert_eq!(got.names, names, "{text}");
+            }
+            (Err(got), Err(want)) => assert!(got.to_string().contains(want), "{text}: {got}"),
+            (got, want) => panic!("{text}: {got:?}, not {want:?}"),
+        };
+        check("a.crt,a.key", Ok(("a.crt", "a.key", &[])));
+        check("foo.crt, foo.key: *.foo.com, foo.com", Ok(("foo.crt", "foo.key", &["*.foo.com", "foo.com"])));
+        check("a.crt,a.key:", Err("empty names list is not allowed"));
+        check("a.crt", Err("expected comma separated certificate and key file paths"));
+        check("a,b,c:d", Err("expected comma separated certificate and key file paths"));
+    }
 }

@@ -277,6 +277,8 @@ fn read(takes: Takes, text: &str) -> anyhow::Result<Value> {
             Value::from(text)
         }
         Takes::List => text.split(',').filter(|part| !part.is_empty()).map(Value::from).collect(),
+        Takes::Each if text == "[]" => Value::Array(Vec::new()),
+        Takes::Each => Value::Array(vec![Value::from(text)]),
         Takes::Map => {
             let mut map = Map::new();
             for part in text.split(',').filter(|part| !part.is_empty()) {

@@ -21,6 +21,8 @@ pub(crate) enum Takes {
     Ip,
     /// Texts with commas between them; each further use of the flag adds to them.
     List,
+    /// Texts as they are; each further use of the flag adds one.
+    Each,
     /// `key=value` with commas between them.
     Map,
     /// What only the file can say.
@@ -28,7 +30,7 @@ pub(crate) enum Takes {
 }
 
 impl Takes {
-    const ALL: [(&'static str, Takes); 9] = [
+    const ALL: [(&'static str, Takes); 10] = [
         ("bool", Takes::Bool),
         ("int", Takes::Int),
         ("float", Takes::Float),
@@ -36,6 +38,7 @@ impl Takes {
         ("duration", Takes::Duration),
         ("ip", Takes::Ip),
         ("list", Takes::List),
+        ("each", Takes::Each),
         ("map", Takes::Map),
         ("object", Takes::Object),
     ];

@@ -65,7 +65,7 @@ fn no_flag_of_upstream_is_missing_and_none_is_invented() {
         for line in &lines {
             assert!(keys.insert(line.key()), "{}: {} is there twice", component.name, line.key());
             let Some((kind, default)) = wanted.get(line.flag) else { continue };
-            let wider = line.takes == Takes::Object || (line.takes == Takes::List && takes(kind) == Takes::Text);
+            let wider = matches!(line.takes, Takes::Object | Takes::Each) || (line.takes == Takes::List && takes(kind) == Takes::Text);
             assert!(line.takes == takes(kind) || wider, "{} --{}: takes {kind}", component.name, line.flag);
             assert!(
                 line.default == *default || line.why.contains("upstream's default"),

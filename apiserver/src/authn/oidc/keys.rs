@@ -2,9 +2,8 @@
 //!
 //! Never looks at claims. Source: OpenID Connect Discovery 1.0, RFC 7517.
 
+use crate::authn::signature::{self, Scheme};
 use async_trait::async_trait;
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey};
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::sync::Arc;
@@ -38,9 +37,7 @@ const FRESH: Duration = Duration::from_secs(2);
 
 struct Key {
     id: Option<String>,
-    key: DecodingKey,
-    /// Of the algorithms, those that can be tried with it.
-    rsa: bool,
+    key: signature::Key,
 }
 
 #[derive(Clone)]
@@ -81,16 +78,16 @@ impl Keys {
     pub(super) async fn verify(
         &self,
         id: Option<&str>,
-        algorithm: Algorithm,
+        scheme: Scheme,
         message: &str,
         signature: &str,
     ) -> Result<(), String> {
         let held = self.held.read().clone();
-        if held.is_some_and(|held| signed(&held.keys, id, algorithm, message, signature)) {
+        if held.is_some_and(|held| signed(&held.keys, id, scheme, message, signature)) {
             return Ok(());
         }
         let keys = self.again().await?;
-        if signed(&keys, id, algorithm, message, signature) {
+        if signed(&keys, id, scheme, message, signature) {
             return Ok(());
         }
         Err("failed to verify signature: failed to verify id token signature".to_owned())
@@ -156,22 +153,12 @@ impl Keys {
 
 /// A key of a set; `None` for what no token here is signed with.
 fn key(value: &Value) -> Option<Key> {
-    let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
-    if api::value::text(value, "use") == "enc" {
-        return None;
-    }
-    let rsa = match api::value::text(value, "kty") {
-        "RSA" => true,
-        "EC" => false,
-        _ => return None,
-    };
     let id = Some(api::value::text(value, "kid").to_owned()).filter(|id| !id.is_empty());
-    Some(Key { id, key: DecodingKey::from_jwk(&jwk).ok()?, rsa })
+    Some(Key { id, key: signature::Key::of_set(value)? })
 }
 
-fn signed(keys: &[Key], id: Option<&str>, algorithm: Algorithm, message: &str, signature: &str) -> bool {
-    let rsa = !matches!(algorithm, Algorithm::ES256 | Algorithm::ES384);
+fn signed(keys: &[Key], id: Option<&str>, scheme: Scheme, message: &str, signature: &str) -> bool {
     keys.iter()
-        .filter(|key| key.rsa == rsa && id.is_none_or(|id| key.id.as_deref().is_none_or(|own| own == id)))
-        .any(|key| jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false))
+        .filter(|key| id.is_none_or(|id| key.id.as_deref().is_none_or(|own| own == id)))
+        .any(|key| key.key.has_signed(scheme, message, signature))
 }

@@ -41,6 +41,11 @@ impl Signer {
         Signer { own: TokenSigner::from_pem(&pem, ISSUER).unwrap(), pair: KeyPair::from_pem(&pem).unwrap(), rsa }
     }
 
+    fn p521() -> Signer {
+        let pem = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap().serialize_pem();
+        Signer { own: TokenSigner::from_pem(&pem, ISSUER).unwrap(), pair: KeyPair::from_pem(&pem).unwrap(), rsa: false }
+    }
+
     fn sign(&self, claims: &Value) -> String {
         self.sign_as(if self.rsa { "RS256" } else { "ES256" }, claims)
     }
@@ -49,7 +54,9 @@ impl Signer {
         let header = json!({"alg": algorithm, "kid": self.own.public().id});
         let message = format!("{}.{}", base64url_encode(header.to_string()), base64url_encode(claims.to_string()));
         let signature = self.pair.sign(message.as_bytes()).unwrap();
-        let signature = if self.rsa { signature } else { crate::authn::tokens::fixed_width(&signature, 32).unwrap() };
+        let width = if algorithm == "ES512" && self.pair.is_compatible(&rcgen::PKCS_ECDSA_P521_SHA512) { 66 } else { 32 };
+        let fixed = || crate::authn::tokens::fixed_width(&signature, width).unwrap();
+        let signature = if self.rsa { signature.clone() } else { fixed() };
         format!("{message}.{}", base64url_encode(signature))
     }
 }
@@ -72,7 +79,7 @@ fn jwt(rest: &str) -> Jwt {
 }
 
 fn provider(jwt: &Jwt, web: &Arc<Web>) -> Tokens {
-    Tokens(vec![Provider::new(jwt, &ALGORITHMS, Arc::clone(web) as _).unwrap()])
+    Tokens(vec![Provider::new(jwt, &super::super::signature::ALL, Arc::clone(web) as _).unwrap()])
 }
 
 fn claims(more: Value) -> Value {
@@ -139,6 +146,27 @@ async fn what_does_not_hold_is_refused() {
     for algorithm in ["none", "HS256", "RS256", "ES512", ""] {
         assert!(ask(&tokens, &signer.sign_as(algorithm, &claims(json!({})))).await.is_err(), "{algorithm}");
     }
+}
+
+#[tokio::test]
+async fn tokens_of_the_largest_curve_are_judged_by_their_own_algorithm_alone() {
+    let signer = Signer::p521();
+    let tokens = provider(&jwt(BY_CLAIM), &web(&signer));
+    for _ in 0..20 {
+        // ECDSA integers come in varying lengths.
+        assert!(ask(&tokens, &signer.sign_as("ES512", &claims(json!({})))).await.is_ok());
+    }
+    let forged = Signer::p521().sign_as("ES512", &claims(json!({})));
+    assert!(ask(&tokens, &forged).await.unwrap_err().contains("failed to verify"));
+    let good = signer.sign_as("ES512", &claims(json!({})));
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    for bad in [format!("{message}."), format!("{message}.AAAA"), good.replacen('.', ".e30", 1)] {
+        assert!(ask(&tokens, &bad).await.is_err(), "{bad}");
+    }
+    // The same signature under another name.
+    let header = base64url_encode(json!({"alg": "ES384", "kid": signer.own.public().id}).to_string());
+    let body = message.split_once('.').unwrap().1;
+    assert!(ask(&tokens, &format!("{header}.{body}.{signature}")).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
