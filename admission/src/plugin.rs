@@ -259,7 +259,7 @@ pub trait Plugin: Send + Sync {
 }
 
 /// An object that is written in the transaction of another.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Along {
     /// As stored.
     pub kind: &'static Kind,

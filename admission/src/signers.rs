@@ -29,7 +29,7 @@ pub(crate) async fn may(request: &Request<'_>, verb: &str, signer: &str, lookup:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::Chain;
+    use crate::plugin::{Chain, Refusal};
     use api::kinds::by_resource;
     use async_trait::async_trait;
     use serde_json::{Value, json};

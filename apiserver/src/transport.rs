@@ -10,7 +10,8 @@ mod tls;
 pub use bridge::{Peer, Trusted, Upgrade};
 pub use local::{InProcess, LocalCall};
 pub use tls::{
-    Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config, with_identity,
+    Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config,
+    with_identity,
 };
 
 use crate::road;
@@ -28,8 +29,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes that a connection of HTTP/1.1 and a stream of HTTP/2 hold for a client that does not read, about; bounds the head of a request too.
+/// Bytes that a connection of HTTP/1.1 and a stream of HTTP/2 hold for a client that does not read, about. Over HTTP/1.1 it bounds the head of
+/// a request too, where upstream takes a mebibyte: the library has one bound for both.
 const BUFFER: usize = 192 * 1024;
+/// How long the head of a request may take, from the end of the one before (upstream's `ReadHeaderTimeout`).
+const HEAD_WITHIN: Duration = Duration::from_secs(32);
+/// Bytes of a head over HTTP/2, as upstream's library has it.
+const LARGEST_HEAD: u32 = 1 << 20;
+/// Headers of a request over HTTP/1.1. Upstream has no bound but the bytes.
+const MOST_HEADERS: usize = 500;
 
 /// What a worker is given to do.
 pub(crate) enum Work {
@@ -183,6 +191,7 @@ where
 {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await??;
+    let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let peer = Rc::new(Peer { address: Some(peer), certificates });
     // Now and then a client of HTTP/2 is asked to connect anew, so that its requests spread over all servers.
@@ -195,11 +204,14 @@ where
         let (service, peer) = (Rc::clone(&service), Rc::clone(&peer));
         async move { bridge::to_hyper(service.call(bridge::from_hyper(request, &peer)).await) }
     });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(32)).max_buf_size(BUFFER);
+    // As upstream: HTTP/2 is agreed upon in the handshake or not spoken. Nobody is waited for who never says which it is.
+    let builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
+    let mut builder = if second { builder.http2_only() } else { builder.http1_only() };
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(BUFFER).max_headers(MOST_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(LARGEST_HEAD)
         .max_concurrent_streams(1000)
         .max_send_buf_size(BUFFER)
         .keep_alive_interval(Duration::from_secs(30))

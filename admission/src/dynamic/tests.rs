@@ -4,7 +4,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "literals of JSON read better without a borrow")]
 
 use super::{Caller, Client, Dynamic, Notes, Round, Rounds};
-use crate::plugin::{Chain, Form, Lookup, Operation, Request, Right};
+use crate::plugin::{Chain, Form, Lookup, Operation, Refusal, Request, Right};
 use api::kind::Kind;
 use api::kinds::{self, by_resource};
 use api::value;

@@ -3,10 +3,10 @@
 //! Compares with the objects that are there, so that it needs no controller, and writes the quotas' status in the transaction of the
 //! write: of two writers, on whichever servers, the later one sees what the earlier one left or is asked again.
 
-use crate::plugin::{Along, Lookup, Operation, Plugin, Refusal, Request};
+use crate::plugin::{Along, Lookup, Plugin, Refusal, Request};
+use api::kinds::core_v1::resource_quota;
 use api::quantity::Quantity;
 use api::quota::{self, Amounts};
-use api::kinds::core_v1::resource_quota;
 use api::{kind::Kind, meta, value};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -22,12 +22,7 @@ impl Plugin for ResourceQuota {
         "ResourceQuota"
     }
 
-    async fn settle(
-        &self,
-        request: &Request<'_>,
-        object: &Value,
-        lookup: &dyn Lookup,
-    ) -> Result<Vec<Along>, Refusal> {
+    async fn settle(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<Vec<Along>, Refusal> {
         let kind = request.kind.stored();
         let of_whole = request.subresource.is_empty() || request.subresource == "resize";
         if !of_whole || !kind.namespaced || !kind.is_stored() {

@@ -246,11 +246,11 @@ fn keys_of_every_form_sign_and_verify() {
         let document = tokens::jwks(&public);
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(document["keys"][0].clone()).unwrap();
         assert_eq!(jwk.common.key_id.as_deref(), Some(public[0].id.as_str()));
-        let key = super::signature::Key::of_set(&document["keys"][0]).unwrap();
+        let key = signature::Key::of_set(&document["keys"][0]).unwrap();
         let token = signer.sign(&Claims::default()).unwrap();
         let (message, signature) = token.rsplit_once('.').unwrap();
         let name = discovery_name(&public);
-        let (_, scheme) = super::signature::ALL.into_iter().find(|(known, _)| *known == name).unwrap();
+        let (_, scheme) = signature::ALL.into_iter().find(|(known, _)| *known == name).unwrap();
         assert!(key.has_signed(scheme, message, signature), "{name}");
         let discovery = tokens::discovery("https://i", "https://i/openid/v1/jwks", &public);
         assert_eq!(discovery["id_token_signing_alg_values_supported"].as_array().unwrap().len(), 1);

@@ -76,7 +76,9 @@ mod tests {
         let quotas = "/api/v1/namespaces/tight/resourcequotas";
         made(quotas, json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
         // The other server knows the quota once it shows it.
-        while worlds[1].ask(&root(), "GET", quotas, &Value::Null).await.1["items"].as_array().is_none_or(Vec::is_empty) {}
+        while worlds[1].ask(&root(), "GET", quotas, &Value::Null).await.1["items"].as_array().is_none_or(Vec::is_empty)
+        {
+        }
 
         let create = |number: usize| {
             let world = &worlds[number % 2];
@@ -87,7 +89,9 @@ mod tests {
         let in_number = answers.iter().filter(|(code, _)| *code == 201).count();
         let refusals: Vec<&Value> = answers.iter().filter(|(code, _)| *code != 201).map(|(_, body)| body).collect();
         assert_eq!(in_number, LIMIT, "{refusals:?}");
-        let words = format!("exceeded quota: q, requested: count/configmaps=1, used: count/configmaps={LIMIT}, limited: count/configmaps={LIMIT}");
+        let words = format!(
+            "exceeded quota: q, requested: count/configmaps=1, used: count/configmaps={LIMIT}, limited: count/configmaps={LIMIT}"
+        );
         assert!(refusals.iter().all(|body| body["message"].as_str().unwrap().contains(&words)), "{refusals:?}");
         // Its status is that of the last one that got in, and of the same transaction.
         let after = quota(&worlds[1]).await;

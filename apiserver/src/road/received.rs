@@ -327,4 +327,102 @@ mod tests {
         check("GET", "/version", "get / ns= / name= rest=");
         check("GET", "/apis/apps/v1", "get / ns= / name= rest=");
     }
+
+    /// A path that this is read from, in its plainest form.
+    fn written(info: &RequestInfo) -> String {
+        let encoded =
+            |part: &String| percent_encoding::utf8_percent_encode(part, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let mut parts =
+            if info.group.is_empty() { vec!["api".to_owned()] } else { vec!["apis".to_owned(), encoded(&info.group)] };
+        parts.push(encoded(&info.version));
+        if !info.namespace.is_empty() && info.resource != "namespaces" {
+            parts.extend(["namespaces".to_owned(), encoded(&info.namespace)]);
+        }
+        parts.extend(
+            [&info.resource, &info.name, &info.subresource].into_iter().filter(|part| !part.is_empty()).map(encoded),
+        );
+        parts.extend(info.rest.iter().map(encoded));
+        format!("/{}", parts.join("/"))
+    }
+
+    #[test]
+    fn whatever_is_sent_has_one_meaning() {
+        use rand::{Rng as _, SeedableRng as _};
+        const PIECES: [&str; 34] = [
+            "api",
+            "apis",
+            "v1",
+            "apps",
+            "namespaces",
+            "default",
+            "pods",
+            "p",
+            "status",
+            "finalize",
+            "log",
+            "proxy",
+            "watch",
+            "exec",
+            "..",
+            ".",
+            "",
+            "%2f",
+            "%2F..",
+            "%2e%2e",
+            "%00",
+            "%",
+            "%zz",
+            "%ff",
+            "%25%32%66",
+            "a%2fb",
+            "\u{e9}",
+            "*",
+            ";",
+            "a b",
+            "\\",
+            "?",
+            "#",
+            "~",
+        ];
+        const QUERIES: [&str; 6] = [
+            "",
+            "watch=true",
+            "watch=0",
+            "fieldSelector=metadata.name%3Dx",
+            "fieldSelector=%",
+            "labelSelector=a&labelSelector=b",
+        ];
+        let seed: u64 = rand::random();
+        println!("seed {seed}");
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        for _ in 0..50_000 {
+            let mut path = String::new();
+            for _ in 0..random.random_range(0..9) {
+                path.push_str(if random.random_range(0..8) > 0 { "/" } else { "" });
+                path.push_str(PIECES[random.random_range(0..PIECES.len())]);
+            }
+            let method = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", ""][random.random_range(0..8)];
+            let query = Query::parse(QUERIES[random.random_range(0..QUERIES.len())]);
+            let info = RequestInfo::parse(method, &path, &query);
+            let shown = format!("seed {seed}: {method} {path}: {info:?}");
+            // No resource is none at all: who may see a path may see nothing that has a name.
+            let named = [&info.group, &info.version, &info.namespace, &info.resource, &info.name, &info.subresource];
+            if !info.is_resource {
+                // A group may have been read before the path turned out to be too short.
+                assert!(named[2..].iter().all(|part| part.is_empty()), "{shown}");
+                continue;
+            }
+            assert!(named.iter().all(|part| !part.contains("%2f") || path.contains("%25")), "{shown}");
+            assert!(!info.subresource.is_empty() || info.rest.is_empty(), "{shown}");
+            // What was understood, written plainly, is understood the same way: nothing hides in how it is written.
+            let verbatim =
+                info.verb != "watch" && (info.resource == "namespaces") == info.resource.starts_with("namespaces");
+            let selected = query.get("fieldSelector").is_some()
+                && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "get");
+            if verbatim && !selected && info.resource != "watch" && info.version != "" {
+                let again = RequestInfo::parse(method, &written(&info), &query);
+                assert_eq!(again, info, "{shown}\n{}", written(&info));
+            }
+        }
+    }
 }

@@ -208,7 +208,8 @@ impl ResolvesServerCert for ByName {
 fn names_of(leaf: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(leaf) else { return Vec::new() };
     let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
-    let domain = |name: &&str| name.contains('.') && name.parse::<std::net::IpAddr>().is_err() && !name.contains(' ');
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
+    let domain = |name: &&str| name.parse::<std::net::IpAddr>().is_err() && name.bytes().all(letter);
     let mut names: Vec<String> = common.filter(domain).map(str::to_owned).collect();
     let others = certificate.subject_alternative_name().ok().flatten();
     for name in others.iter().flat_map(|extension| &extension.value.general_names) {

@@ -147,7 +147,11 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
     Ok(Wanted {
         files: Files {
             serving: pair(settings, "tls-cert-file", "tls-private-key-file")?,
-            named: settings.list("tls-sni-cert-key").iter().map(|text| NamedFiles::parse(text)).collect::<Result<_, _>>()?,
+            named: settings
+                .list("tls-sni-cert-key")
+                .iter()
+                .map(|text| NamedFiles::parse(text))
+                .collect::<Result<_, _>>()?,
             cert_dir: settings.path("cert-dir"),
             client_ca: settings.path("client-ca-file"),
             tokens: settings.path("token-auth-file"),
@@ -266,7 +270,12 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         anonymous: wanted.anonymous,
         authentication,
         tls: TlsOptions {
-            named: files.named.iter().map(NamedFiles::read).collect::<anyhow::Result<_>>().context("--tls-sni-cert-key")?,
+            named: files
+                .named
+                .iter()
+                .map(NamedFiles::read)
+                .collect::<anyhow::Result<_>>()
+                .context("--tls-sni-cert-key")?,
             ..wanted.tls
         },
         serving: wanted.requests,

@@ -137,7 +137,9 @@ impl Flags {
     pub(crate) fn open(self) -> anyhow::Result<Option<Audit>> {
         let Some(path) = &self.policy else {
             if self.log.is_some() || self.webhook.is_some() {
-                tracing::warn!("no audit policy file provided, no events will be recorded for log and webhook backends");
+                tracing::warn!(
+                    "no audit policy file provided, no events will be recorded for log and webhook backends"
+                );
             }
             return Ok(None);
         };

@@ -65,7 +65,8 @@ fn no_flag_of_upstream_is_missing_and_none_is_invented() {
         for line in &lines {
             assert!(keys.insert(line.key()), "{}: {} is there twice", component.name, line.key());
             let Some((kind, default)) = wanted.get(line.flag) else { continue };
-            let wider = matches!(line.takes, Takes::Object | Takes::Each) || (line.takes == Takes::List && takes(kind) == Takes::Text);
+            let wider = matches!(line.takes, Takes::Object | Takes::Each)
+                || (line.takes == Takes::List && takes(kind) == Takes::Text);
             assert!(line.takes == takes(kind) || wider, "{} --{}: takes {kind}", component.name, line.flag);
             assert!(
                 line.default == *default || line.why.contains("upstream's default"),
@@ -202,7 +203,8 @@ fn mistakes_are_said_with_a_way_out() {
 fn audit_flags_are_judged_where_their_backend_is_on() {
     let entry = COMPONENTS.iter().find(|entry| entry.component.name == "apiserver").unwrap();
     let check = |words: &str, want: &str| {
-        let base = "--service-account-issuer=/x --service-account-signing-key-file=/x --service-cluster-ip-range=10.96.0.0/12";
+        let base =
+            "--service-account-issuer=/x --service-account-signing-key-file=/x --service-cluster-ip-range=10.96.0.0/12";
         let words: Vec<&str> = base.split(' ').chain(words.split(' ')).collect();
         let read = (entry.read_all)(&settings(&entry.component, &words).unwrap());
         let error = read.err().map(|error| format!("{error:#}")).unwrap_or_default();
@@ -210,16 +212,25 @@ fn audit_flags_are_judged_where_their_backend_is_on() {
     };
     check("--audit-log-mode=never", "");
     check("--audit-log-path=- --audit-log-mode=never", "invalid audit log mode never, allowed modes are");
-    check("--audit-log-path=- --audit-log-format=xml", "invalid audit log format xml, allowed formats are \"legacy,json\"");
+    check(
+        "--audit-log-path=- --audit-log-format=xml",
+        "invalid audit log format xml, allowed formats are \"legacy,json\"",
+    );
     check("--audit-log-path=- --audit-log-maxage=-1", "--audit-log-maxage -1 can't be a negative number");
     check("--audit-log-path=- --audit-log-version=audit.k8s.io/v1beta1", "invalid group version");
     check("--audit-log-path=- --audit-log-batch-buffer-size=0", "");
     let batch = "--audit-log-path=- --audit-log-mode=batch";
-    check(&format!("{batch} --audit-log-batch-buffer-size=0"), "invalid audit batch log buffer size 0, must be a positive number");
+    check(
+        &format!("{batch} --audit-log-batch-buffer-size=0"),
+        "invalid audit batch log buffer size 0, must be a positive number",
+    );
     check(&format!("{batch} --audit-log-batch-throttle-enable"), "invalid audit batch log throttle QPS 0");
     check("--audit-webhook-batch-throttle-burst=0", "");
     check("--audit-webhook-config-file=/x --audit-webhook-batch-throttle-burst=0", "webhook throttle burst 0");
-    check("--audit-webhook-config-file=/x --audit-webhook-truncate-max-batch-size=5", "must be greater than max event size (102400)");
+    check(
+        "--audit-webhook-config-file=/x --audit-webhook-truncate-max-batch-size=5",
+        "must be greater than max event size (102400)",
+    );
     check("--audit-webhook-config-file=/x --audit-webhook-batch-initial-backoff=1s", "");
 }
 

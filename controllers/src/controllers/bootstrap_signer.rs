@@ -63,8 +63,11 @@ fn start(context: Context) -> BoxFuture<'static, ()> {
 /// The data with the signatures that it ought to have; none where it has them, or nothing is there to sign.
 fn plan(data: &BTreeMap<String, String>, tokens: &[Arc<Secret>], now: Timestamp) -> Option<BTreeMap<String, String>> {
     let content = data.get(CONTENT)?;
-    let mut wanted: BTreeMap<String, String> =
-        data.iter().filter(|(key, _)| !key.starts_with(SIGNATURE)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut wanted: BTreeMap<String, String> = data
+        .iter()
+        .filter(|(key, _)| !key.starts_with(SIGNATURE))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     for (id, key) in tokens.iter().filter_map(|token| bootstrap::signer(token, now)) {
         wanted.insert(format!("{SIGNATURE}{id}"), bootstrap::signature(content, id, key));
     }

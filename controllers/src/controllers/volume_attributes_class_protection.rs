@@ -118,7 +118,10 @@ mod tests {
             (json!({"spec": {"volumeAttributesClassName": "gold"}}), true),
             (json!({"spec": {"volumeAttributesClassName": "silver"}}), false),
             (json!({"status": {"currentVolumeAttributesClassName": "gold"}}), true),
-            (json!({"status": {"modifyVolumeStatus": {"status": "Pending", "targetVolumeAttributesClassName": "gold"}}}), true),
+            (
+                json!({"status": {"modifyVolumeStatus": {"status": "Pending", "targetVolumeAttributesClassName": "gold"}}}),
+                true,
+            ),
         ] {
             let read = serde_json::from_value(claim.clone()).unwrap();
             assert_eq!(claims_it(&read, "gold"), held, "{claim}");

@@ -14,6 +14,7 @@ mod custom;
 mod encryption;
 mod every_kind;
 mod fairness;
+mod floods;
 mod objects;
 mod permissions;
 mod policies;

@@ -54,7 +54,8 @@ impl Signer {
         let header = json!({"alg": algorithm, "kid": self.own.public().id});
         let message = format!("{}.{}", base64url_encode(header.to_string()), base64url_encode(claims.to_string()));
         let signature = self.pair.sign(message.as_bytes()).unwrap();
-        let width = if algorithm == "ES512" && self.pair.is_compatible(&rcgen::PKCS_ECDSA_P521_SHA512) { 66 } else { 32 };
+        let width =
+            if algorithm == "ES512" && self.pair.is_compatible(&rcgen::PKCS_ECDSA_P521_SHA512) { 66 } else { 32 };
         let fixed = || crate::authn::tokens::fixed_width(&signature, width).unwrap();
         let signature = if self.rsa { signature.clone() } else { fixed() };
         format!("{message}.{}", base64url_encode(signature))
@@ -79,7 +80,7 @@ fn jwt(rest: &str) -> Jwt {
 }
 
 fn provider(jwt: &Jwt, web: &Arc<Web>) -> Tokens {
-    Tokens(vec![Provider::new(jwt, &super::super::signature::ALL, Arc::clone(web) as _).unwrap()])
+    Tokens(vec![Provider::new(jwt, &signature::ALL, Arc::clone(web) as _).unwrap()])
 }
 
 fn claims(more: Value) -> Value {
