@@ -32,7 +32,7 @@ use crate::registry::write::Options;
 use crate::road::authorized::Authorized;
 use crate::road::decoded::{self, Decoded};
 use crate::road::negotiated::{self, Form, Medium};
-use crate::road::received::Received;
+use crate::road::received::{Received, RequestInfo};
 use crate::server::Server;
 use api::kind::{Gvk, Kind, Part, Subresource, Verb};
 use api::schema::{SchemaRef, native};
@@ -167,7 +167,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         "" => None,
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
     };
-    check_scope(kind, &info.namespace, &info.verb)?;
+    check_scope(kind, &info)?;
     // There is no such route, and so no resource in the sentence.
     let item = !info.name.is_empty();
     if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {
@@ -240,10 +240,13 @@ fn offers(kind: &Kind, verb: &str) -> bool {
     kind.verbs.iter().any(|offered| offered.name() == verb)
 }
 
-/// Namespaced kinds are written in a namespace, others in none.
-fn check_scope(kind: &Kind, namespace: &str, verb: &str) -> Result<(), Failure> {
-    let across = matches!(verb, "list" | "watch") || (verb == "create" && !kind.is_stored());
-    let misplaced = !kind.namespaced && !namespace.is_empty() && kind.plural != "namespaces";
+/// Namespaced kinds are written in a namespace, others in none. A namespace is in itself: below another one it would be reached with
+/// that one's rights.
+fn check_scope(kind: &Kind, info: &RequestInfo) -> Result<(), Failure> {
+    let RequestInfo { namespace, verb, .. } = info;
+    let across = matches!(verb.as_str(), "list" | "watch") || (verb == "create" && !kind.is_stored());
+    let itself = kind.plural == "namespaces" && info.name == *namespace;
+    let misplaced = !kind.namespaced && !namespace.is_empty() && !itself;
     let homeless = kind.namespaced && namespace.is_empty() && !across;
     if misplaced || homeless {
         return Err(Status::no_such_path().into());

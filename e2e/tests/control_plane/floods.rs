@@ -81,7 +81,7 @@ fn heads_that_mean_two_things_mean_nothing_and_names_are_not_believed() {
     let machine = Machine::new();
     let (_server, door) = started(&machine);
     let kubectl = machine.kubectl();
-    kubectl.ok("create role reader --verb=get,list --resource=secrets --namespace=default");
+    kubectl.ok("create role reader --verb=get,list --resource=secrets,namespaces --namespace=default");
     kubectl.ok("create rolebinding reader --role=reader --user=limited --namespace=default");
     kubectl.ok("create secret generic own --namespace=default");
     kubectl.ok("create secret generic other --namespace=kube-system");
@@ -144,6 +144,9 @@ fn heads_that_mean_two_things_mean_nothing_and_names_are_not_believed() {
     limited("/api/v1//namespaces/default//secrets/own", &[200, 404]);
     for path in [
         "/api/v1/namespaces/kube-system/secrets/other",
+        // Rights in a namespace are none in what its path leads to.
+        "/api/v1/namespaces/default/namespaces",
+        "/api/v1/namespaces/default/namespaces/kube-system",
         "/api/v1/namespaces/default/secrets/../../kube-system/secrets/other",
         "/api/v1/namespaces/default/secrets/..%2f..%2fkube-system%2fsecrets%2fother",
         "/api/v1/namespaces/default%2f..%2fkube-system/secrets/other",

@@ -162,7 +162,7 @@ async fn tokens_of_the_largest_curve_are_judged_by_their_own_algorithm_alone() {
     let good = signer.sign_as("ES512", &claims(json!({})));
     let (message, signature) = good.rsplit_once('.').unwrap();
     for bad in [format!("{message}."), format!("{message}.AAAA"), good.replacen('.', ".e30", 1)] {
-        assert!(ask(&tokens, &bad).await.is_err(), "{bad}");
+        assert!(!matches!(ask(&tokens, &bad).await, Ok(Some(_))), "{bad}");
     }
     // The same signature under another name.
     let header = base64url_encode(json!({"alg": "ES384", "kid": signer.own.public().id}).to_string());
