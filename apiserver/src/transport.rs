@@ -207,7 +207,12 @@ where
     // As upstream: HTTP/2 is agreed upon in the handshake or not spoken. Nobody is waited for who never says which it is.
     let builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
     let mut builder = if second { builder.http2_only() } else { builder.http1_only() };
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(BUFFER).max_headers(MOST_HEADERS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(BUFFER)
+        .max_headers(MOST_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())

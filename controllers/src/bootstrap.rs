@@ -89,8 +89,8 @@ pub(crate) mod tests {
     /// A token that may sign, with these fields changed.
     pub(crate) fn token(id: &str, changes: Value) -> Secret {
         let mut fields = json!({"token-id": id, "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true"});
-        for (key, value) in changes.as_object().unwrap() {
-            fields[key] = value.clone();
+        if let Value::Object(changes) = changes {
+            fields.as_object_mut().unwrap().extend(changes);
         }
         let mut secret = Secret { type_: Some("bootstrap.kubernetes.io/token".to_owned()), ..Secret::default() };
         secret.metadata.name = Some(format!("bootstrap-token-{id}"));

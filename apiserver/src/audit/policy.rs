@@ -360,7 +360,7 @@ mod tests {
         Policy::read(file.to_string().as_bytes())
     }
 
-    fn policy(rules: Value) -> Policy {
+    fn policy(rules: &Value) -> Policy {
         read(&json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules})).unwrap().0
     }
 
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_decides() {
-        let policy = policy(json!([
+        let policy = policy(&json!([
             {"level": "None", "users": ["system:kube-proxy"], "verbs": ["watch"]},
             {"level": "None", "nonResourceURLs": ["/healthz*", "/version"]},
             {"level": "RequestResponse", "resources": [{"resources": ["pods/*"]}]},

@@ -401,7 +401,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_tried_five_times_with_longer_pauses() {
         let check = async |answers: &[Result<u16, String>], want: Result<(), &str>, pauses: f64| {
-            let (start, asked) = (Instant::now(), Mutex::new(answers.to_vec().into_iter()));
+            let (start, asked) = (Instant::now(), Mutex::new(answers.iter().cloned()));
             let done = insist(Duration::from_secs(10), || std::future::ready(asked.lock().next().unwrap())).await;
             assert_eq!(done, want.map_err(str::to_owned));
             assert!((start.elapsed().as_secs_f64() - pauses).abs() < 0.1, "{:?}", start.elapsed());

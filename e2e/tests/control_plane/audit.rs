@@ -207,7 +207,7 @@ fn a_log_of_the_old_form_is_put_aside_and_packed() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|event| event["objectRef"]["name"] == "long");
-    let long = long.last().unwrap();
+    let long = long.next_back().unwrap();
     assert_eq!(long["annotations"]["audit.k8s.io/truncated"], "true");
     assert!(long.get("requestObject").is_none() && long.get("responseObject").is_none());
 
