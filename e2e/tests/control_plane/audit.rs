@@ -203,7 +203,7 @@ fn a_log_of_the_old_form_is_put_aside_and_packed() {
     });
     assert_eq!(server.stop(), Some(0));
     let last = std::fs::read_to_string(machine.path("audit.log")).unwrap();
-    let long = last
+    let mut long = last
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|event| event["objectRef"]["name"] == "long");
