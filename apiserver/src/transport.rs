@@ -29,12 +29,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes that a connection of HTTP/1.1 and a stream of HTTP/2 hold for a client that does not read, about. Over HTTP/1.1 it bounds the head of
-/// a request too, where upstream takes a mebibyte: the library has one bound for both.
+/// Bytes that a stream of HTTP/2 holds for a client that does not read, about.
 const BUFFER: usize = 192 * 1024;
 /// How long the head of a request may take, from the end of the one before (upstream's `ReadHeaderTimeout`).
 const HEAD_WITHIN: Duration = Duration::from_secs(32);
-/// Bytes of a head over HTTP/2, as upstream's library has it.
+/// Bytes of a head, as upstream's library has it. Over HTTP/1.1 the library has one bound for the head and for what a connection holds for a
+/// client that does not read.
 const LARGEST_HEAD: u32 = 1 << 20;
 /// Headers of a request over HTTP/1.1. Upstream has no bound but the bytes.
 const MOST_HEADERS: usize = 500;
@@ -211,7 +211,7 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(BUFFER)
+        .max_buf_size(LARGEST_HEAD as usize)
         .max_headers(MOST_HEADERS);
     builder
         .http2()
