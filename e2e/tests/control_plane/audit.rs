@@ -11,16 +11,8 @@ use std::sync::{Arc, Mutex};
 fn serving(machine: &Machine, policy: &str, words: &[String]) -> (Part, Cli) {
     let head = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
     std::fs::write(machine.path("policy.yaml"), format!("{head}{policy}")).unwrap();
-    let mut all = machine.apiserver();
-    all.push(format!("--audit-policy-file={}", machine.path("policy.yaml")));
-    all.extend_from_slice(words);
-    let server = Part::start(machine.directory.path(), "apiserver", &all);
-    let kubectl = machine.kubectl();
-    eventually("the API server is ready", LONG, || {
-        let output = kubectl.run("get --raw /readyz");
-        if output.code == 0 { Ok(()) } else { Err(format!("{output}\n{}", server.log())) }
-    });
-    (server, kubectl)
+    let policy = format!("--audit-policy-file={}", machine.path("policy.yaml"));
+    machine.serve(&[&[policy], words].concat())
 }
 
 fn read(path: &str) -> (String, Vec<Value>) {

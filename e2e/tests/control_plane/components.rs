@@ -151,9 +151,10 @@ impl Machine {
         Cli::new("kubectl").env("KUBECONFIG", self.path("admin.conf")).with("--request-timeout=30s")
     }
 
-    /// An API server by [`Machine::apiserver`] that is ready, and its administrator's kubectl.
-    fn serve(&self) -> (Part, Cli) {
-        let (server, kubectl) = (Part::start(self.directory.path(), "apiserver", &self.apiserver()), self.kubectl());
+    /// An API server by [`Machine::apiserver`] and further flags that is ready, and its administrator's kubectl.
+    pub(crate) fn serve(&self, further: &[String]) -> (Part, Cli) {
+        let flags = [self.apiserver().as_slice(), further].concat();
+        let (server, kubectl) = (Part::start(self.directory.path(), "apiserver", &flags), self.kubectl());
         eventually("the API server is ready", LONG, || {
             let output = kubectl.run("get --raw /readyz");
             if output.code == 0 { Ok(()) } else { Err(format!("{output}\n{}", server.log())) }
@@ -230,7 +231,7 @@ fn kubeadms_manifests_start_a_control_plane_of_processes() {
     }
     let machine = Machine::new();
     let directory = machine.directory.path();
-    let (server, kubectl) = machine.serve();
+    let (server, kubectl) = machine.serve(&[]);
     let log = server.log();
     assert!(log.contains("--etcd-servers has no effect: objects are kept in --storage"), "{log}");
 
@@ -281,7 +282,7 @@ fn a_kubelet_joins_with_a_bootstrap_token_and_its_certificate_is_the_clusters() 
     }
     let machine = Machine::new();
     let directory = machine.directory.path();
-    let (_server, kubectl) = machine.serve();
+    let (_server, kubectl) = machine.serve(&[]);
     let manager = Part::start(directory, "controller-manager", &machine.controller_manager(free_port()));
     // As kubeadm does it.
     let secret = r#"{"apiVersion":"v1","kind":"Secret","type":"bootstrap.kubernetes.io/token",

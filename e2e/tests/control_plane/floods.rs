@@ -1,8 +1,8 @@
 //! Clients that mean harm: they are refused, and others hardly notice.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 
-use crate::components::{LONG, Machine, Part};
-use e2e::{control_plane, eventually, runtime};
+use crate::components::Machine;
+use e2e::{control_plane, runtime};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::sync::Arc;
@@ -63,24 +63,13 @@ async fn said(connection: &mut Connection, bytes: &[u8]) -> Vec<u16> {
     heads.collect()
 }
 
-fn started(machine: &Machine) -> (Part, Door) {
-    let server = Part::start(machine.directory.path(), "apiserver", &machine.apiserver());
-    let kubectl = machine.kubectl();
-    eventually("the API server is ready", LONG, || {
-        let output = kubectl.run("get --raw /readyz");
-        if output.code == 0 { Ok(()) } else { Err(format!("{output}\n{}", server.log())) }
-    });
-    (server, Door::of(machine))
-}
-
 #[test]
 fn heads_that_mean_two_things_mean_nothing_and_names_are_not_believed() {
     if control_plane().is_none() {
         return;
     }
     let machine = Machine::new();
-    let (_server, door) = started(&machine);
-    let kubectl = machine.kubectl();
+    let ((_server, kubectl), door) = (machine.serve(&[]), Door::of(&machine));
     kubectl.ok("create role reader --verb=get,list --resource=secrets,namespaces --namespace=default");
     kubectl.ok("create rolebinding reader --role=reader --user=limited --namespace=default");
     kubectl.ok("create secret generic own --namespace=default");
@@ -264,7 +253,7 @@ fn floods_are_refused_and_others_hardly_notice() {
         return;
     }
     let machine = Machine::new();
-    let (_server, door) = started(&machine);
+    let ((_server, _), door) = (machine.serve(&[]), Door::of(&machine));
     runtime().block_on(async {
         middle(&door).await;
         let quiet = middle(&door).await.max(middle(&door).await);
