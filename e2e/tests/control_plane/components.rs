@@ -94,6 +94,16 @@ fn issue(ca: &(String, KeyPair), common: &str, group: Option<&str>, hosts: &[&st
     (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // A kubelet makes its root a mount of its own, so that volumes reach containers, and leaves it to the next one.
+        let root = self.directory.path().join("kubelet");
+        if root.exists() {
+            let _ = Command::new("umount").arg(root).stderr(Stdio::null()).status();
+        }
+    }
+}
+
 impl Machine {
     pub(crate) fn new() -> Machine {
         let directory = tempfile::Builder::new().prefix("ik").tempdir_in("/tmp").unwrap();
