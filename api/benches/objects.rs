@@ -7,13 +7,16 @@
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures")]
 
+mod rounds;
+
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::apply::{FieldSet, Manager, Operation, apply_resetting, update};
 use api::codec::{Strictness, json, protobuf, yaml};
 use api::kind::Kind;
 use api::{kinds, meta_validation, schema, value};
+use rounds::{processor_time, rounds, wanted};
 use serde_json::Value;
 
 // The one that the server runs with.
@@ -24,23 +27,12 @@ const POD: &str = include_str!("pod.json");
 const DEPLOYMENT: &str = include_str!("deployment.json");
 const TIME: &str = "2026-01-02T03:04:05Z";
 
-fn env(name: &str, default: u64, quick: u64) -> u64 {
-    let full = std::env::args().any(|argument| argument == "--bench");
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(if full { default } else { quick })
-}
-
-/// How long this thread has run on a processor: others that wait for it do not count. Not more exact than a tick.
-fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap())
-}
-
 /// Prints the median over rounds of the microseconds of processor time that one run takes.
 fn figure(name: &str, bound: Option<f64>, mut run: impl FnMut()) {
-    if std::env::var("BENCH_ONLY").is_ok_and(|only| !name.contains(&only)) {
+    if !wanted(name) {
         return;
     }
-    let (rounds, time) = (env("BENCH_ROUNDS", 9, 1), Duration::from_millis(env("BENCH_MILLIS", 300, 1)));
+    let (rounds, time) = rounds();
     let mut all: Vec<f64> = (0..rounds)
         .map(|_| {
             let (begun, used, mut runs) = (Instant::now(), processor_time(), 0_u32);

@@ -8,6 +8,9 @@
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures")]
 
+#[path = "../../api/benches/rounds/mod.rs"]
+mod rounds;
+
 use actix_web::body::to_bytes;
 use actix_web::test::TestRequest;
 use actix_web::{App, HttpMessage as _, HttpResponse, web};
@@ -22,9 +25,9 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rounds::{processor_time, rounds, wanted};
 use serde_json::{Value, json};
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,17 +40,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ISSUER: &str = "https://kubernetes.default.svc";
 const BINDINGS: usize = 5000;
-
-fn env(name: &str, default: u64, quick: u64) -> u64 {
-    let full = std::env::args().any(|argument| argument == "--bench");
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(if full { default } else { quick })
-}
-
-/// How long this thread has run on a processor: others that wait for it do not count. Not more exact than a tick.
-fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap())
-}
 
 /// Fastest, median and slowest of some rounds, in microseconds for each run.
 #[derive(Clone, Copy)]
@@ -65,14 +57,6 @@ impl Figure {
         let bound = bound.map_or_else(String::new, |bound| format!(", bound {bound}"));
         println!("{name}: {median:.2} us ({fastest:.2} to {slowest:.2}{bound})");
     }
-}
-
-fn wanted(name: &str) -> bool {
-    std::env::var("BENCH_ONLY").map_or(true, |only| name.contains(&only))
-}
-
-fn rounds() -> (u64, Duration) {
-    (env("BENCH_ROUNDS", 9, 1), Duration::from_millis(env("BENCH_MILLIS", 300, 1)))
 }
 
 async fn measure(mut run: impl AsyncFnMut()) -> Figure {
@@ -122,44 +106,13 @@ async fn measure_beyond(mut bare: impl AsyncFnMut(), mut run: impl AsyncFnMut())
 fn config(fairness: bool) -> Config {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let identity = apiserver::transport::Identity { certificates: certificate.pem(), key: key.serialize_pem() };
     Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        identity: apiserver::transport::Identity { certificates: certificate.pem(), key: key.serialize_pem() },
-        client_ca: None,
-        token_file: None,
-        anonymous: Some(false),
-        authentication: apiserver::Authentication::default(),
-        tls: apiserver::transport::TlsOptions::default(),
-        serving: apiserver::serving::Serving::default(),
-        material: None,
-        authorization: apiserver::Authorization::default(),
-        admission_config: None,
         authorization_modes: vec!["Node".to_owned(), "RBAC".to_owned()],
         issuers: vec![ISSUER.to_owned()],
-        audiences: Vec::new(),
-        signing_key: rcgen::KeyPair::generate().unwrap().serialize_pem(),
-        verify_keys: Vec::new(),
-        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
-        node_ports: (30000, 32767),
-        event_ttl: Duration::from_secs(3600),
-        history: Duration::from_secs(3600),
-        max_requests: 400,
-        max_mutating: 200,
-        fairness,
-        enable_admission: Vec::new(),
         disable_admission: vec!["ServiceAccount".to_owned()],
-        kubelet_client: None,
-        kubelet_ca: None,
-        proxy_client: None,
-        controller_roles: Vec::new(),
-        workers: 1,
-        encryption: apiserver::encryption::Encryption::none(),
-        unsafe_deletion: false,
-        gates: api::features::Gates::default(),
-        served: api::served::Served::default(),
-        audit: None,
-        version: "v1.36.0".to_owned(),
+        fairness,
+        ..Config::new(identity, rcgen::KeyPair::generate().unwrap().serialize_pem())
     }
 }
 

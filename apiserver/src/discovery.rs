@@ -30,7 +30,7 @@ const READY: &[Check] = &[
 /// # Errors
 /// 404 for a path that nothing serves, 405 for methods other than GET and HEAD.
 pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Failure> {
-    if received.path == encryption::rewrite::PATH {
+    if received.info.path == encryption::rewrite::PATH {
         return encryption::rewrite::answer(server, received).await;
     }
     if !matches!(received.method.as_str(), "GET" | "HEAD") {
@@ -40,7 +40,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         )
         .into());
     }
-    let path = received.path.trim_end_matches('/');
+    let path = received.info.path.trim_end_matches('/');
     let offer = server.offer();
     match path {
         "" => {

@@ -27,7 +27,7 @@ pub(crate) use meters::InFlight;
 pub(crate) use plain::{Plain, Taken};
 pub(crate) use schema::Schema;
 pub(crate) use watches::Watching;
-pub(crate) use width::{Facts, Size};
+pub(crate) use width::Size;
 
 use crate::authn::User;
 use crate::road::received::{Query, RequestInfo};
@@ -213,21 +213,26 @@ impl Fairness {
     }
 
     /// The flow schema of a request.
-    pub(crate) fn classify(&self, user: &User, info: &RequestInfo, path: &str) -> Option<Arc<Schema>> {
+    pub(crate) fn classify(&self, user: &User, info: &RequestInfo) -> Option<Arc<Schema>> {
         let schemas = self.schemas.load();
-        let matching = |schema: &&Arc<Schema>| schema.rules.iter().any(|rule| rule.matches(user, info, path));
+        let matching = |schema: &&Arc<Schema>| schema.rules.iter().any(|rule| rule.matches(user, info));
         // Users are in one of the groups that the last one names; if not, it is theirs all the same.
         schemas.iter().find(matching).or_else(|| schemas.last()).map(Arc::clone)
     }
 
     /// How many seats a request takes, and for how long.
-    fn width(&self, schema: &Schema, info: &RequestInfo, query: &Query, facts: &impl Facts) -> Work {
-        let work = width::guess(info, query, schema.widest, &Watched { facts, fairness: self, schema });
+    fn width(&self, schema: &Schema, info: &RequestInfo, query: &Query, size: impl FnOnce() -> Option<Size>) -> Work {
+        let watches = || {
+            let watches = self.watches.interested(info);
+            schema.meters.watched(watches);
+            watches
+        };
+        let work = width::guess(info, query, schema.widest, size, watches);
         schema.meters.estimated(work.width());
         work
     }
 
-    /// Seats for a request, after a wait of at most `patience` where its level has queues.
+    /// Seats for a request, after a wait of at most `patience` where its level has queues. `size` says how large its kind is.
     ///
     /// # Errors
     /// There is no place for it.
@@ -237,10 +242,10 @@ impl Fairness {
         user: &User,
         info: &Arc<RequestInfo>,
         query: &Query,
-        facts: &impl Facts,
+        size: impl FnOnce() -> Option<Size>,
         patience: Duration,
     ) -> Result<Seat, Refused> {
-        let work = self.width(schema, info, query, facts);
+        let work = self.width(schema, info, query, size);
         let level = &schema.level;
         let mutating = is_mutating(info);
         let hash = if schema.sharded { hand::flow(&schema.name, schema.distinguisher.of(&user.name, info)) } else { 0 };
@@ -334,25 +339,6 @@ impl Fairness {
                 }
             }
         }
-    }
-}
-
-/// Adds to what is known of kinds how many watch.
-struct Watched<'a, F> {
-    facts: &'a F,
-    fairness: &'a Fairness,
-    schema: &'a Schema,
-}
-
-impl<F: Facts> Facts for Watched<'_, F> {
-    fn size(&self, info: &RequestInfo) -> Option<Size> {
-        self.facts.size(info)
-    }
-
-    fn watches(&self, info: &RequestInfo) -> u32 {
-        let watches = self.fairness.watches.interested(info);
-        self.schema.meters.watched(watches);
-        watches
     }
 }
 

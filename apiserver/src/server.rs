@@ -27,8 +27,8 @@ use admission::{Chain, Dynamic};
 use api::features::Gates;
 use api::served::Served;
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,6 +115,53 @@ pub struct Config {
     pub audit: Option<audit::Settings>,
     /// `gitVersion` of `/version`.
     pub version: String,
+}
+
+impl Config {
+    /// What upstream's defaults come to, on a free port of the loopback address, with RBAC and nobody anonymous.
+    #[must_use]
+    pub fn new(identity: Identity, signing_key: String) -> Config {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Config {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            identity,
+            client_ca: None,
+            token_file: None,
+            anonymous: Some(false),
+            authentication: Authentication::default(),
+            tls: TlsOptions::default(),
+            serving: Serving::default(),
+            material: None,
+            authorization_modes: vec!["RBAC".to_owned()],
+            authorization: Authorization::default(),
+            issuers: vec!["https://kubernetes.default.svc".to_owned()],
+            audiences: Vec::new(),
+            signing_key,
+            verify_keys: Vec::new(),
+            service_cidrs: Ipv4Net::new(Ipv4Addr::new(10, 96, 0, 0), 16).map(IpNet::V4).into_iter().collect(),
+            node_ports: (30000, 32767),
+            event_ttl: HOUR,
+            history: HOUR,
+            max_requests: 400,
+            max_mutating: 200,
+            fairness: true,
+            enable_admission: Vec::new(),
+            disable_admission: Vec::new(),
+            admission_config: None,
+            kubelet_client: None,
+            kubelet_ca: None,
+            proxy_client: None,
+            controller_roles: Vec::new(),
+            workers: 1,
+            encryption: Encryption::none(),
+            unsafe_deletion: false,
+            gates: Gates::default(),
+            served: Served::default(),
+            audit: None,
+            version: "v1.36.0".to_owned(),
+        }
+    }
 }
 
 /// The certificate with which users are named to aggregated API servers, and the authority by which they know it.

@@ -6,7 +6,6 @@ use crate::server::{Config, Running};
 use crate::transport::Identity;
 use kube::client::Body;
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::SystemClock;
@@ -20,44 +19,11 @@ pub(crate) fn config(encryption: &Arc<Encryption>) -> Config {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let signing_key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        identity: Identity { certificates: certificate.pem(), key: key.serialize_pem() },
-        client_ca: None,
-        token_file: None,
-        anonymous: Some(false),
-        authentication: crate::server::Authentication::default(),
-        tls: crate::transport::TlsOptions::default(),
-        material: None,
-        serving: crate::serving::Serving::default(),
-        authorization_modes: vec!["RBAC".to_owned()],
-        authorization: crate::server::Authorization::default(),
-        issuers: vec!["https://kubernetes.default.svc".to_owned()],
-        audiences: Vec::new(),
-        signing_key: rcgen::KeyPair::generate().unwrap().serialize_pem(),
-        verify_keys: Vec::new(),
-        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
-        node_ports: (30000, 32767),
-        event_ttl: Duration::from_secs(3600),
-        history: Duration::from_secs(3600),
-        max_requests: 400,
-        max_mutating: 200,
-        fairness: true,
-        enable_admission: Vec::new(),
         disable_admission: vec!["ServiceAccount".to_owned()],
-        admission_config: None,
-        kubelet_client: None,
-        kubelet_ca: None,
-        proxy_client: None,
-        controller_roles: Vec::new(),
-        workers: 1,
         encryption: Arc::clone(encryption),
-        unsafe_deletion: false,
-        audit: None,
-        gates: api::features::Gates::default(),
-        served: api::served::Served::default(),
-        version: "v1.36.0".to_owned(),
+        ..Config::new(Identity { certificates: certificate.pem(), key: key.serialize_pem() }, signing_key)
     }
 }
 

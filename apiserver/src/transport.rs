@@ -85,9 +85,7 @@ impl Workers {
             let _ = worker.send(work);
         }
     }
-}
 
-impl Workers {
     /// Returns when all have ended, with the requests that they had.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;

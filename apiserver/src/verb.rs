@@ -148,7 +148,7 @@ pub fn part_schema(gvk: Gvk) -> Result<SchemaRef<'static>, Failure> {
 /// Whatever the verb fails with.
 pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, Failure> {
     let notes = std::sync::Arc::clone(authorized.permit.notes());
-    if let Some(remote) = server.aggregates.of(&authorized.received.path) {
+    if let Some(remote) = server.aggregates.of(&authorized.received.info.path) {
         return aggregate::answer(server, authorized, &remote).await;
     }
     let received = &authorized.received;

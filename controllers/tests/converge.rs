@@ -10,7 +10,6 @@
 use std::{
     fmt::Debug,
     future::Future,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -51,50 +50,16 @@ impl World {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate =
             rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let identity = Identity { certificates: certificate.clone(), key: key.serialize_pem() };
+        let signing_key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let roles = controllers::rbac::rules().into_iter().map(|(service_account, rules)| ControllerRole {
+            service_account,
+            rules: rules.iter().map(controllers::rbac::policy).collect(),
+        });
         let config = apiserver::Config {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            identity: Identity { certificates: certificate.clone(), key: key.serialize_pem() },
-            client_ca: None,
-            token_file: None,
-            anonymous: Some(false),
-            authentication: apiserver::Authentication::default(),
-            tls: apiserver::transport::TlsOptions::default(),
-            serving: apiserver::serving::Serving::default(),
-            material: None,
-            authorization: apiserver::Authorization::default(),
-            admission_config: None,
-            authorization_modes: vec!["RBAC".to_owned()],
-            issuers: vec!["https://kubernetes.default.svc".to_owned()],
-            audiences: Vec::new(),
-            signing_key: rcgen::KeyPair::generate().unwrap().serialize_pem(),
-            verify_keys: Vec::new(),
-            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
-            node_ports: (30000, 32767),
-            event_ttl: Duration::from_secs(3600),
-            history: Duration::from_secs(3600),
-            max_requests: 400,
-            max_mutating: 200,
-            fairness: true,
-            enable_admission: Vec::new(),
-            disable_admission: Vec::new(),
-            kubelet_client: None,
-            kubelet_ca: None,
-            proxy_client: None,
-            controller_roles: controllers::rbac::rules()
-                .into_iter()
-                .map(|(service_account, rules)| ControllerRole {
-                    service_account,
-                    rules: rules.iter().map(controllers::rbac::policy).collect(),
-                })
-                .collect(),
+            controller_roles: roles.collect(),
             workers: 2,
-            encryption: apiserver::encryption::Encryption::none(),
-            unsafe_deletion: false,
-            audit: None,
-            gates: api::features::Gates::default(),
-            served: api::served::Served::default(),
-            version: "v1.36.0".to_owned(),
+            ..apiserver::Config::new(identity, signing_key)
         };
         let clock = Arc::new(storage::clock::SystemClock);
         let kv = storage::engines::open("sim:1").unwrap();

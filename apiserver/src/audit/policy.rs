@@ -198,8 +198,8 @@ impl Policy {
 
     /// What is recorded of a request; of one whose author is not known, `user` is none.
     #[must_use]
-    pub fn judge(&self, user: Option<&User>, info: &RequestInfo, path: &str) -> Verdict {
-        let rule = self.rules.iter().find(|rule| rule.matches(user, info, path));
+    pub fn judge(&self, user: Option<&User>, info: &RequestInfo) -> Verdict {
+        let rule = self.rules.iter().find(|rule| rule.matches(user, info));
         let Some(rule) = rule else {
             return Verdict { level: Level::None, omit: Vec::new(), omit_managed_fields: self.omit_managed_fields };
         };
@@ -298,7 +298,7 @@ impl WrittenRule {
 }
 
 impl Rule {
-    fn matches(&self, user: Option<&User>, info: &RequestInfo, path: &str) -> bool {
+    fn matches(&self, user: Option<&User>, info: &RequestInfo) -> bool {
         if !self.users.is_empty() && !user.is_some_and(|user| lists(&self.users, &user.name)) {
             return false;
         }
@@ -314,8 +314,8 @@ impl Rule {
         }
         if !self.paths.is_empty() {
             let same = |spec: &String| match spec.strip_suffix('*') {
-                Some(start) => path.starts_with(start),
-                None => spec == path,
+                Some(start) => info.path.starts_with(start),
+                None => *spec == info.path,
             };
             return !info.is_resource && self.paths.iter().any(same);
         }
@@ -366,7 +366,7 @@ mod tests {
 
     fn judge(policy: &Policy, user: &str, method: &str, path: &str) -> Level {
         let user = User::new(user, &["system:authenticated"]);
-        policy.judge(Some(&user), &RequestInfo::parse(method, path, &Query::parse("")), path).level
+        policy.judge(Some(&user), &RequestInfo::parse(method, path, &Query::parse(""))).level
     }
 
     #[test]
@@ -405,7 +405,7 @@ mod tests {
                 {"level": "Metadata"}]});
         let (policy, unknown) = read(&file).unwrap();
         assert_eq!(unknown, [""; 0]);
-        let verdict = |method| policy.judge(None, &RequestInfo::parse(method, "/x", &Query::parse("")), "/x");
+        let verdict = |method| policy.judge(None, &RequestInfo::parse(method, "/x", &Query::parse("")));
         let get = verdict("GET");
         assert_eq!((get.omit, get.omit_managed_fields), (vec![Stage::RequestReceived, Stage::ResponseStarted], false));
         let post = verdict("POST");

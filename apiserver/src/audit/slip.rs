@@ -55,7 +55,7 @@ impl Slip {
     }
 
     fn begin(&self, received: &Received, user: Option<&User>) -> Option<Open> {
-        let verdict = self.audit.policy.judge(user, &received.info, &received.path);
+        let verdict = self.audit.policy.judge(user, &received.info);
         self.audit.counters.levels.with_label_values(&[verdict.level.name()]).inc();
         if verdict.level == Level::None {
             return None;

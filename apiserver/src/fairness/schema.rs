@@ -166,14 +166,14 @@ impl Rule {
         (Distinguisher::read(spec), rules.collect())
     }
 
-    pub(crate) fn matches(&self, user: &User, info: &RequestInfo, path: &str) -> bool {
+    pub(crate) fn matches(&self, user: &User, info: &RequestInfo) -> bool {
         if !self.subjects.iter().any(|subject| subject.is(user)) {
             return false;
         }
         if info.is_resource {
             return self.resources.iter().any(|rule| rule.matches(info));
         }
-        self.others.iter().any(|(verbs, paths)| verbs.have(&info.verb) && reaches(paths, path))
+        self.others.iter().any(|(verbs, paths)| verbs.have(&info.verb) && reaches(paths, &info.path))
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
         let (name, groups) = user.split_once(' ').unwrap_or((user, ""));
         let user = User::new(name, &groups.split(',').collect::<Vec<_>>());
         let info = RequestInfo::parse(method, path, &Query::default());
-        assert_eq!(rules[0].matches(&user, &info, path), want, "{rule} {request} {name}");
+        assert_eq!(rules[0].matches(&user, &info), want, "{rule} {request} {name}");
     }
 
     #[test]

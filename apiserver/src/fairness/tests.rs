@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 
-use super::{Facts, Fairness, InFlight, Refused, Seat, Seats, Size};
+use super::{Fairness, InFlight, Refused, Seat, Seats};
 use crate::authn::User;
 use crate::road::received::{Query, RequestInfo};
 use crate::testing;
@@ -12,18 +12,6 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-struct Nothing;
-
-impl Facts for Nothing {
-    fn size(&self, _info: &RequestInfo) -> Option<Size> {
-        None
-    }
-
-    fn watches(&self, _info: &RequestInfo) -> u32 {
-        0
-    }
-}
 
 struct World {
     fairness: Arc<Fairness>,
@@ -66,8 +54,8 @@ impl World {
     async fn ask(&self, user: &str, patience: Duration) -> Result<Seat, Refused> {
         let user = User::new(user, &["system:authenticated"]);
         let info = Arc::new(RequestInfo::parse("GET", "/api/v1/namespaces/a/pods/b", &Query::default()));
-        let schema = self.fairness.classify(&user, &info, "").unwrap();
-        self.fairness.seat(&schema, &user, &info, &Query::default(), &Nothing, patience).await
+        let schema = self.fairness.classify(&user, &info).unwrap();
+        self.fairness.seat(&schema, &user, &info, &Query::default(), || None, patience).await
     }
 
     async fn fill(&self, user: &str, seats: usize) -> Vec<Seat> {
@@ -159,12 +147,12 @@ async fn levels_come_and_go() {
     assert_eq!(name(judged), [("everybody".to_owned(), true), ("jane".to_owned(), false)]);
     let matched = |user: &str| {
         let info = RequestInfo::parse("GET", "/api/v1/namespaces/a/pods", &Query::default());
-        world.fairness.classify(&User::new(user, &["system:authenticated"]), &info, "").unwrap().name.clone()
+        world.fairness.classify(&User::new(user, &["system:authenticated"]), &info).unwrap().name.clone()
     };
     assert_eq!((matched("jane"), matched("joe")), ("jane".to_owned(), "catch-all".to_owned()));
     let root = User::new("root", &["system:masters"]);
     let info = RequestInfo::parse("GET", "/version", &Query::default());
-    assert_eq!(world.fairness.classify(&root, &info, "/version").unwrap().name, "exempt");
+    assert_eq!(world.fairness.classify(&root, &info).unwrap().name, "exempt");
     // Three levels of five shares each.
     world.shows(&["nominal_limit_seats{priority_level=\"own\"} 7"]);
     assert!(!world.fairness.has_idle_remains());
@@ -174,7 +162,7 @@ async fn levels_come_and_go() {
     world.shows(&["nominal_limit_seats{priority_level=\"own\"} 10"]);
     // Whoever matches nothing belongs to the last schema, whatever groups there are.
     let info = RequestInfo::parse("GET", "/version", &Query::default());
-    assert_eq!(world.fairness.classify(&User::new("x", &[]), &info, "/version").unwrap().name, "catch-all");
+    assert_eq!(world.fairness.classify(&User::new("x", &[]), &info).unwrap().name, "catch-all");
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,8 +173,8 @@ async fn seats_that_linger_come_back_by_themselves() {
     let held: Vec<_> = (0..200).map(|_| world.fairness.watching(&watch()).unwrap()).collect();
     let user = User::new("jane", &["system:authenticated"]);
     let info = Arc::new(RequestInfo::parse("PUT", "/api/v1/namespaces/a/pods/b", &Query::default()));
-    let schema = world.fairness.classify(&user, &info, "").unwrap();
-    let write = || async { world.fairness.seat(&schema, &user, &info, &Query::default(), &Nothing, 5 * SECOND).await };
+    let schema = world.fairness.classify(&user, &info).unwrap();
+    let write = || async { world.fairness.seat(&schema, &user, &info, &Query::default(), || None, 5 * SECOND).await };
     // Two seats for fifty milliseconds each: as wide as the level's work may be guessed.
     let writes: Vec<Seat> = futures::future::join_all((0..5).map(|_| write())).await.into_iter().flatten().collect();
     assert_eq!(writes.len(), 5);
@@ -308,8 +296,8 @@ async fn requests_travel_by_their_schema() {
     let Seats::Fair(fairness) = &world.running.server().seats else { panic!("fairness is on") };
     let busy = User::new("noisy", &["system:authenticated"]);
     let info = Arc::new(RequestInfo::parse("GET", pods, &Query::default()));
-    let schema = fairness.classify(&busy, &info, pods).unwrap();
-    let seat = fairness.seat(&schema, &busy, &info, &Query::default(), &Nothing, SECOND).await.unwrap();
+    let schema = fairness.classify(&busy, &info).unwrap();
+    let seat = fairness.seat(&schema, &busy, &info, &Query::default(), || None, SECOND).await.unwrap();
     let (code, headers, body) = travel(&world, "noisy", "GET", pods).await;
     assert_eq!((code, body.as_str()), (429, "Too many requests, please try again later.\n"));
     assert_eq!(headers["retry-after"], "1");

@@ -22,30 +22,29 @@ pub(crate) struct Size {
     pub(crate) bytes: u64,
 }
 
-/// What the guess may ask for; only what a request needs is looked up.
-pub(crate) trait Facts {
-    /// How large the kind of a request is; `None` for one that nobody keeps here.
-    fn size(&self, info: &RequestInfo) -> Option<Size>;
-    /// How many watches a write wakes.
-    fn watches(&self, info: &RequestInfo) -> u32;
-}
-
-/// The guess. `widest` is the bound of the level, 0 without one.
-pub(crate) fn guess(info: &RequestInfo, query: &Query, widest: u32, facts: &impl Facts) -> Work {
+/// The guess. `widest` is the bound of the level, 0 without one; `size` says how large the kind of the request is, `None` for one that nobody
+/// keeps here, and `watches` how many watches a write wakes. Only what the request needs is asked for.
+pub(super) fn guess(
+    info: &RequestInfo,
+    query: &Query,
+    widest: u32,
+    size: impl FnOnce() -> Option<Size>,
+    watches: impl FnOnce() -> u32,
+) -> Work {
     let bound = |most: u32| if widest == 0 { most } else { widest.min(most) };
     match info.verb.as_str() {
         "list" | "watch" => {
             let bound = bound(WIDEST.0);
-            let seats = listed(info, query, facts).unwrap_or(bound).clamp(1, bound);
+            let seats = listed(info, query, size).unwrap_or(bound).clamp(1, bound);
             Work { seats, ..Work::ONE }
         }
-        "create" | "update" | "patch" | "delete" => written(info, bound(WIDEST.1), facts),
+        "create" | "update" | "patch" | "delete" => written(info, bound(WIDEST.1), watches),
         _ => Work::ONE,
     }
 }
 
 /// `None` for parameters that will be refused: nobody knows what they mean.
-fn listed(info: &RequestInfo, query: &Query, facts: &impl Facts) -> Option<u32> {
+fn listed(info: &RequestInfo, query: &Query, size: impl FnOnce() -> Option<Size>) -> Option<u32> {
     let number = |name: &str| match query.get(name).filter(|text| !text.is_empty()) {
         None => Some(0),
         Some(text) => text.parse::<i64>().ok(),
@@ -60,7 +59,7 @@ fn listed(info: &RequestInfo, query: &Query, facts: &impl Facts) -> Option<u32> 
         }
     }
     // Somebody else's work.
-    let Some(size) = facts.size(info) else { return Some(1) };
+    let Some(size) = size() else { return Some(1) };
     let average = size.bytes.checked_div(size.objects).unwrap_or_default();
     let objects = match u64::try_from(limit) {
         _ if !info.name.is_empty() => 1,
@@ -73,12 +72,12 @@ fn listed(info: &RequestInfo, query: &Query, facts: &impl Facts) -> Option<u32> 
 
 /// Each of those who watch takes a part of a seat for a moment after the answer. More seats than `bound` become fewer for longer: a wide request
 /// waits until all its seats are free at once.
-fn written(info: &RequestInfo, bound: u32, facts: &impl Facts) -> Work {
+fn written(info: &RequestInfo, bound: u32, watches: impl FnOnce() -> u32) -> Work {
     // A token is written nowhere.
     if info.resource == "serviceaccounts" && info.subresource == "token" {
         return Work::ONE;
     }
-    let watches = facts.watches(info);
+    let watches = watches();
     if watches < WATCHES {
         return Work::ONE;
     }
@@ -92,17 +91,9 @@ fn written(info: &RequestInfo, bound: u32, facts: &impl Facts) -> Work {
 mod tests {
     use super::*;
 
+    /// Objects and bytes of the kind, and who watches it.
+    #[derive(Clone, Copy)]
     struct Known(u64, u64, u32);
-
-    impl Facts for Known {
-        fn size(&self, info: &RequestInfo) -> Option<Size> {
-            (info.group != "elsewhere").then_some(Size { objects: self.0, bytes: self.1 })
-        }
-
-        fn watches(&self, _info: &RequestInfo) -> u32 {
-            self.2
-        }
-    }
 
     #[test]
     fn wide_is_what_is_large_or_watched() {
@@ -110,7 +101,10 @@ mod tests {
             let (method, target) = request.split_once(' ').unwrap();
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
             let query = Query::parse(query);
-            let work = guess(&RequestInfo::parse(method, path, &query), &query, widest, &facts);
+            let info = RequestInfo::parse(method, path, &query);
+            let Known(objects, bytes, watches) = facts;
+            let size = || (info.group != "elsewhere").then_some(Size { objects, bytes });
+            let work = guess(&info, &query, widest, size, || watches);
             assert_eq!((work.seats, work.lingering, work.linger / 1_000_000), want, "{request}");
         };
         let (pods, pod) = ("/api/v1/namespaces/a/pods", "/api/v1/namespaces/a/pods/b");

@@ -62,7 +62,7 @@ pub struct Authorized {
 
 /// What a request wants, in authorization's terms.
 #[must_use]
-pub fn attributes(user: &User, info: &RequestInfo, path: &str) -> Attributes {
+pub fn attributes(user: &User, info: &RequestInfo) -> Attributes {
     Attributes {
         user: user.clone(),
         verb: info.verb.clone(),
@@ -78,7 +78,7 @@ pub fn attributes(user: &User, info: &RequestInfo, path: &str) -> Attributes {
             };
             resource.narrowed(info.field_selector.as_deref(), info.label_selector.as_deref())
         }),
-        path: path.to_owned(),
+        path: info.path.clone(),
     }
 }
 
@@ -88,7 +88,7 @@ pub fn attributes(user: &User, info: &RequestInfo, path: &str) -> Attributes {
 /// 403 with upstream's sentence.
 pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Failure> {
     let Seated { received, user, held } = seated;
-    let attributes = attributes(&user, &received.info, &received.path);
+    let attributes = attributes(&user, &received.info);
     match server.authz.authorize(&attributes).await {
         Decision::Allow(reason) => {
             let permit = Permit { user, internal: false, notes: Arc::default() };
@@ -120,7 +120,7 @@ pub async fn also(server: &Server, authorized: &Authorized, verb: &str) -> Resul
         return Ok(());
     }
     let info = &received.info;
-    let mut attributes = attributes(permit.user(), info, &received.path);
+    let mut attributes = attributes(permit.user(), info);
     attributes.verb = verb.to_owned();
     match server.authz.authorize(&attributes).await {
         Decision::Allow(_) => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Never defaults or validates.
 
-use super::received::{Body, Received};
+use super::received::Received;
 use crate::answer::Failure;
 use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
@@ -34,23 +34,7 @@ pub struct Decoded {
 /// # Errors
 /// 413 over the limit; 400 when the client stops in the middle.
 pub async fn body(received: &Received) -> Result<Bytes, Failure> {
-    whole(&received.body).await
-}
-
-/// Reads the whole body of a patch.
-///
-/// # Errors
-/// As for `body`.
-pub async fn patch(received: &Received) -> Result<Bytes, Failure> {
-    let body = body(received).await?;
-    if let Some(slip) = &received.slip {
-        slip.patch(&content_type(received), &body);
-    }
-    Ok(body)
-}
-
-async fn whole(body: &Body) -> Result<Bytes, Failure> {
-    let mut payload = body.take();
+    let mut payload = received.body.take();
     let mut out = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Status::bad_request(format!("the body could not be read: {error}")))?;
@@ -66,6 +50,18 @@ async fn whole(body: &Body) -> Result<Bytes, Failure> {
         out.extend_from_slice(&chunk);
     }
     Ok(out.freeze())
+}
+
+/// Reads the whole body of a patch.
+///
+/// # Errors
+/// As for `body`.
+pub async fn patch(received: &Received) -> Result<Bytes, Failure> {
+    let body = body(received).await?;
+    if let Some(slip) = &received.slip {
+        slip.patch(&content_type(received), &body);
+    }
+    Ok(body)
 }
 
 /// The media type of the body, without parameters; JSON when the client says nothing.

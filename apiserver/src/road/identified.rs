@@ -66,7 +66,7 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
         authorization: received.header("authorization"),
         websocket_protocol_token: in_protocol,
         headers: &proxied,
-        path: &received.path,
+        path: &received.info.path,
         now: server.now(),
     };
     match authn.authenticate(&credentials).await {

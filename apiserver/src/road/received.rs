@@ -176,8 +176,6 @@ pub struct Trace {
 pub struct Received {
     /// HTTP method.
     pub method: Method,
-    /// Path as sent.
-    pub path: String,
     /// Path and query as sent.
     pub target: String,
     /// Headers.
@@ -267,19 +265,17 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         return Err(Failure::Status(Status::internal("a request came without a connection")));
     };
     let query = Query::parse(request.query_string());
-    let path = request.uri().path().to_owned();
     let id = request.headers().get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     Ok(Received {
         method: request.method().clone(),
         target: request.uri().to_string(),
         headers: request.headers().clone(),
-        info: Arc::new(RequestInfo::parse(request.method().as_str(), &path, &query)),
+        info: Arc::new(RequestInfo::parse(request.method().as_str(), request.uri().path(), &query)),
         id: id.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
         trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
         request: request.clone(),
         matched: Matched::default(),
         steps: Steps::begin(),
-        path,
         query,
         body: Body(Rc::new(RefCell::new(body.into_inner()))),
         slip: None,

@@ -6,7 +6,7 @@
 use super::impersonated::Acting;
 use crate::answer::{Answer, Failure};
 use crate::authn::User;
-use crate::fairness::{Facts, Refused, Schema, Seats, Size, Watching};
+use crate::fairness::{Refused, Schema, Seats, Size, Watching};
 use crate::road::received::{Received, RequestInfo};
 use crate::server::Server;
 use crate::serving;
@@ -70,13 +70,13 @@ pub async fn seat(server: &Server, acting: Acting) -> Result<Outcome, Failure> {
             Some(taken) => Held { _seat: Some(Seat::Plain(taken)), watching: None },
             None => return Ok(Outcome::Refused(refusal(1))),
         },
-        Seats::Fair(fairness) => match fairness.classify(&user, &received.info, &received.path) {
+        Seats::Fair(fairness) => match fairness.classify(&user, &received.info) {
             None => Held::default(),
             Some(schema) => {
                 let schema = received.matched.get_or_init(|| schema);
                 let patience = server.rules.queue_wait(&received)?;
                 let (info, query) = (&received.info, &received.query);
-                match fairness.seat(schema, &user, info, query, &Kinds(server), patience).await {
+                match fairness.seat(schema, &user, info, query, || size(server, info), patience).await {
                     Ok(seat) => {
                         let watching = if watches { fairness.watching(info) } else { None };
                         Held { _seat: Some(Seat::Fair(seat)), watching }
@@ -108,22 +108,13 @@ pub(crate) fn dress(matched: &Matched, response: &mut HttpResponse) {
     }
 }
 
-/// How large kinds are.
-struct Kinds<'a>(&'a Server);
-
-impl Facts for Kinds<'_> {
-    fn size(&self, info: &RequestInfo) -> Option<Size> {
-        let Kinds(server) = self;
-        let kept = server.caches.named(&crate::authz::group_resource(&info.group, &info.resource));
-        // Kept under another group's name.
-        let elsewhere = || {
-            let offer = server.offer();
-            server.caches.of(offer.served.by_resource(&info.group, &info.version, &info.resource)?)
-        };
-        Some(kept.or_else(elsewhere)?.size())
-    }
-
-    fn watches(&self, _info: &RequestInfo) -> u32 {
-        0
-    }
+/// How large the kind of a request is.
+fn size(server: &Server, info: &RequestInfo) -> Option<Size> {
+    let kept = server.caches.named(&crate::authz::group_resource(&info.group, &info.resource));
+    // Kept under another group's name.
+    let elsewhere = || {
+        let offer = server.offer();
+        server.caches.of(offer.served.by_resource(&info.group, &info.version, &info.resource)?)
+    };
+    Some(kept.or_else(elsewhere)?.size())
 }

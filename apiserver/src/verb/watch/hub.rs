@@ -188,6 +188,10 @@ impl Hub {
 
     /// Offers what the cache has got since to all channels.
     pub(super) fn offer_all(&self) {
+        if self.channels.borrow().is_empty() {
+            self.skip_to_end();
+            return;
+        }
         let Some(events) = self.cache.from_number(self.next.get()) else {
             self.fall_out();
             return;
@@ -195,10 +199,8 @@ impl Hub {
         let Some(last) = events.last().map(|event| event.object.revision) else { return };
         let first = self.next.get();
         self.next.set(first + events.len() as u64);
-        if !self.channels.borrow().is_empty() {
-            for (number, event) in (first..).zip(&events) {
-                self.offer(number, event);
-            }
+        for (number, event) in (first..).zip(&events) {
+            self.offer(number, event);
         }
         self.revision.set(last);
         if !self.due.borrow().is_empty() {
@@ -230,10 +232,14 @@ impl Hub {
             channel.lose(channel.end(), Some(self.revision.get()), &mut due);
         }
         drop(due);
+        self.skip_to_end();
+        self.more.notify_one();
+    }
+
+    fn skip_to_end(&self) {
         let (next, revision) = self.cache.end_of_ring();
         self.next.set(next);
         self.revision.set(revision);
-        self.more.notify_one();
     }
 
     /// What a filter looks at first, and the hash of what it wants to see there.
