@@ -29,6 +29,13 @@ pub(crate) async fn config_maps(context: &Context, path: &str, numbers: Range<u6
     all(context, numbers, move |number| Ask::post(&path, objects::config_map(&format!("of-{number}"), number))).await
 }
 
+/// Makes ConfigMaps of about 10 KiB.
+pub(crate) async fn large_config_maps(context: &Context, path: &str, numbers: Range<u64>) -> Result<()> {
+    let path = path.to_owned();
+    let make = move |number| Ask::post(&path, objects::config_map_with(&format!("large-{number}"), number, 9_900));
+    all(context, numbers, make).await
+}
+
 /// Makes Leases as nodes do: `node-N`.
 pub(crate) async fn leases(context: &Context, path: &str, numbers: Range<u64>) -> Result<()> {
     let path = path.to_owned();

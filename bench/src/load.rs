@@ -131,6 +131,14 @@ pub(crate) async fn all(context: &Context, workers: usize, count: u64, op: Op) -
     gather(context, begin, running.collect(), plural(workers, "connection")).await
 }
 
+/// Nothing, for as long as the context says: what an idle server uses.
+pub(crate) async fn rest(context: &Context, name: &str) -> Result<Case> {
+    let (begun, begin) = (usage::begin(&context.pids)?, Instant::now());
+    tokio::time::sleep(context.time).await;
+    let used = begun.map(|begun| begun.end()).transpose()?;
+    Ok(Tally::default().into_case(name, "nothing", begin.elapsed(), used))
+}
+
 /// What workers counted from `begin`, which may still be to come, until the last of them ended.
 async fn gather(
     context: &Context,

@@ -93,6 +93,11 @@ impl Tally {
         self.bytes += bytes;
     }
 
+    /// Bytes that came beside those of single ones.
+    pub(crate) fn bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
     /// One that did not.
     pub(crate) fn failed(&mut self, error: &anyhow::Error) {
         self.failures += 1;

@@ -5,10 +5,15 @@ use serde_json::{Value, json};
 
 /// A ConfigMap of about 1 KiB as JSON, with a label that 100 of 10,000 share.
 pub(crate) fn config_map(name: &str, number: u64) -> Bytes {
+    config_map_with(name, number, 700)
+}
+
+/// The same with so many letters of text.
+pub(crate) fn config_map_with(name: &str, number: u64, letters: usize) -> Bytes {
     let object = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": name, "labels": labels(number)},
-        "data": {"number": number.to_string(), "text": text(700)},
+        "data": {"number": number.to_string(), "text": text(letters)},
     });
     bytes(&object)
 }

@@ -25,8 +25,7 @@ const END: &[u8] = b"k8s.io/initial-events-end";
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (path, clients) = (core(namespace, "configmaps"), context.scaled(1_000) as usize);
     fill::config_maps(context, &path, 0..1_000).await?;
-    let query = "watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=600";
-    let ask = Ask::get(format!("{path}?{query}"));
+    let ask = list_of(&path);
     let connections = Connection::open_for(&context.target, context.http, clients).await?;
     let (begun, begin) = (usage::begin(&context.pids)?, Instant::now());
     let clients = connections.into_iter().map(|connection| tokio::spawn(list(connection, ask.clone(), begin)));
@@ -41,6 +40,12 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     }
     let used = begun.map(|begun| begun.end()).transpose()?;
     Ok(vec![tally.into_case(plural(count, "client"), "lists", begin.elapsed(), used)])
+}
+
+/// A streaming list of a collection, from the beginning.
+pub(super) fn list_of(path: &str) -> Ask {
+    let query = "watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=600";
+    Ask::get(format!("{path}?{query}"))
 }
 
 /// Reads up to the bookmark: how many bytes came, and how long after `begin`.

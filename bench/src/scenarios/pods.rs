@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::client::Ask;
-use crate::measure::{Case, Tally};
+use crate::measure::Case;
 use crate::scenario::{Context, Scenario, core};
-use crate::{fill, load, usage};
+use crate::{fill, load};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "pods",
@@ -17,13 +17,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (path, count) = (core(namespace, "pods"), context.scaled(10_000));
-    let mut cases = vec![];
-    if let Some(begun) = usage::begin(&context.pids)? {
-        tokio::time::sleep(context.time).await;
-        let mut idle = Tally::default().into_case("before", "requests", context.time, Some(begun.end()?));
-        idle.unit = "nothing".to_owned();
-        cases.push(idle);
-    }
+    let mut cases = vec![load::rest(context, "before").await?];
     let mut made = load::all(context, 16, count, fill::pod(&path)).await?;
     made.name = format!("create {count}");
     cases.push(made);

@@ -17,10 +17,10 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     run: |context, namespace| Box::pin(run(context, namespace)),
 };
 
-/// Creates, and the pause between them for each thousand watchers.
-const CREATES: u64 = 50;
+/// Creates, and the pause between them for each thousand watchers. One in a hundred is one create, so p99 is the latency of the slowest: what the disk makes of it is in it.
+const CREATES: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
-const PAUSE_PER_THOUSAND: Duration = Duration::from_millis(200);
+const PAUSE_PER_THOUSAND: Duration = Duration::from_millis(100);
 
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let mut cases = vec![];

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::load::plural;
+use crate::load::{self, plural};
 use crate::measure::{Case, Tally};
 use crate::scenario::{Context, Scenario, core};
 use crate::usage;
@@ -18,16 +18,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 
 async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
     let (count, path) = (context.scaled(10_000), core(namespace, "configmaps"));
-    let mut cases = vec![];
-    let used = |begun: Option<usage::Begun>| begun.map(|begun| begun.end()).transpose();
-    let idle = |name: &str, used| {
-        let mut case = Tally::default().into_case(name, "requests", context.time, used);
-        "nothing".clone_into(&mut case.unit);
-        case
-    };
-    let begun = usage::begin(&context.pids)?;
-    tokio::time::sleep(context.time).await;
-    cases.push(idle("before", used(begun)?));
+    let mut cases = vec![load::rest(context, "before").await?];
     let (begun, begin) = (usage::begin(&context.pids)?, Instant::now());
     let query = format!("{path}?watch=true&timeoutSeconds=600");
     let watching = Watchers::start(context, usize::try_from(count)?, &query, Clock::start()).await?;
@@ -38,11 +29,9 @@ async fn run(context: &Context, namespace: &str) -> Result<Vec<Case>> {
         plural(usize::try_from(count)?, "watch begun"),
         "requests",
         begin.elapsed(),
-        used(begun)?,
+        begun.map(|begun| begun.end()).transpose()?,
     ));
-    let begun = usage::begin(&context.pids)?;
-    tokio::time::sleep(context.time).await;
-    cases.push(idle("with them", used(begun)?));
+    cases.push(load::rest(context, "with them").await?);
     watching.end().await?;
     Ok(cases)
 }
