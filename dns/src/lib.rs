@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures::StreamExt as _;
 use hickory_net::runtime::Time;
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -16,10 +15,9 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client, Resource};
-use kube_runtime::reflector::{self, Store};
-use kube_runtime::{WatchStreamExt as _, watcher};
-use serde::de::DeserializeOwned;
+use kube::Client;
+use kube_runtime::reflector::Store;
+use proxy::follow::follow;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -246,37 +244,4 @@ impl RequestHandler for Handler {
             }
         }
     }
-}
-
-/// Keeps all objects of a kind at hand and says when one changes.
-fn follow<K>(
-    tasks: &mut tokio::task::JoinSet<()>,
-    client: &Client,
-    changed: &Arc<Notify>,
-    stop: &CancellationToken,
-) -> Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let stream = watch.modify(|object| object.meta_mut().managed_fields = None).reflect(writer);
-    let (changed, stop) = (Arc::clone(changed), stop.clone());
-    tasks.spawn(async move {
-        let mut stream = std::pin::pin!(stream);
-        loop {
-            let event = tokio::select! {
-                () = stop.cancelled() => return,
-                event = stream.next() => event,
-            };
-            match event {
-                // While a list comes in, only its end is a change.
-                Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_))) => {}
-                Some(Ok(_)) => changed.notify_one(),
-                Some(Err(error)) => tracing::debug!(%error, kind = %K::kind(&()), "the watch begins anew"),
-                None => return,
-            }
-        }
-    });
-    store
 }

@@ -33,7 +33,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("scheduler", &["api"]),
     ("kubelet", &["api"]),
     ("proxy", &["api"]),
-    ("dns", &["api"]),
+    ("dns", &["proxy"]),
     (
         "cli",
         &["admission", "api", "apiserver", "controllers", "dns", "kubelet", "openapi", "proxy", "scheduler", "storage"],
