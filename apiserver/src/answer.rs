@@ -164,6 +164,16 @@ pub fn status(failure: Failure) -> Status {
     }
 }
 
+/// The code of what a request came to.
+#[must_use]
+pub fn code(outcome: &Result<Answer, Failure>) -> u16 {
+    match outcome {
+        Ok(answer) => answer.code,
+        Err(Failure::Status(status)) => status.code,
+        Err(Failure::Store { .. }) => 500,
+    }
+}
+
 /// Answers below this size are not worth compressing (upstream's threshold).
 const GZIP_FROM: usize = 128 * 1024;
 

@@ -28,6 +28,8 @@ mod remote;
 pub mod road;
 pub mod server;
 pub mod serving;
+mod sockets;
+pub mod spans;
 pub mod state;
 #[cfg(test)]
 mod testing;

@@ -67,11 +67,7 @@ impl Metrics {
     /// Counts a finished request. Only resources that exist are named, so that clients cannot make label values.
     pub fn observe(&self, trace: &Trace, outcome: &Result<Answer, Failure>) {
         let info = &trace.info;
-        let code = match outcome {
-            Ok(answer) => answer.code,
-            Err(Failure::Status(status)) => status.code,
-            Err(Failure::Store { .. }) => 500,
-        };
+        let code = crate::answer::code(outcome);
         let known = info.is_resource && api::kinds::by_resource(&info.group, &info.version, &info.resource).is_some();
         let scope = match (info.name.is_empty(), info.namespace.is_empty()) {
             (false, _) => "resource",

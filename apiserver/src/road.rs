@@ -11,12 +11,13 @@ pub mod impersonated;
 pub mod negotiated;
 pub mod received;
 pub mod seated;
-mod timed;
+pub(crate) mod timed;
 
 use crate::answer::{self, Answer, Failure};
 use crate::audit::Slip;
 use crate::registry::unreadable;
 use crate::server::Server;
+use crate::spans::Trip;
 use crate::verb;
 use actix_web::{HttpRequest, HttpResponse, web};
 use api::status::Status;
@@ -41,6 +42,8 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
     };
     let slip = server.audit.as_ref().map(Slip::new);
     received.slip.clone_from(&slip);
+    let trip = server.tracer.as_ref().map(|tracer| Trip::new(tracer, &received.steps));
+    received.trip.clone_from(&trip);
     let trace = received.trace();
     let (matched, steps) = (Rc::clone(&received.matched), received.steps.clone());
     let body = received.body.clone();
@@ -63,6 +66,10 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
     };
     server.metrics.observe(&trace, &outcome);
     steps.tell(&trace, &outcome);
+    let outcome = match trip {
+        Some(trip) => Ok(trip.answered(outcome.unwrap_or_else(answer::refusal))),
+        None => outcome,
+    };
     let mut response = answer::render(outcome, Some(&trace));
     seated::dress(&matched, &mut response);
     response
@@ -82,16 +89,20 @@ async fn in_time(server: &Server, received: received::Received) -> Result<Answer
 async fn pass(server: &Server, received: received::Received) -> Result<Answer, Failure> {
     let steps = received.steps.clone();
     let identified = identified::identify(server, received).await?;
-    steps.done("identified");
+    if let Some(trip) = &identified.received.trip {
+        trip.begin(&identified.received, &identified.user);
+    }
+    steps.enter("audited");
     let audited = audited::audit(identified).await?;
+    steps.enter("impersonated");
     let acting = impersonated::impersonate(server, audited).await?;
-    steps.done("impersonated");
+    steps.enter("seated");
     let seated = match seated::seat(server, acting).await? {
         seated::Outcome::Seated(seated) => seated,
         seated::Outcome::Refused(answer) => return Ok(answer),
     };
-    steps.done("seated");
+    steps.enter("authorized");
     let authorized = authorized::authorize(server, seated).await?;
-    steps.done("authorized");
+    steps.enter("verb");
     verb::answer(server, authorized).await
 }

@@ -19,6 +19,7 @@ use crate::registry::convert::Conversions;
 use crate::registry::turn::Turns;
 use crate::reload::{self, Source};
 use crate::serving::{Rules, Serving};
+use crate::spans::{self, Tracer};
 use crate::state::State;
 use crate::transport::{Identity, InProcess, TlsError, TlsOptions, Workers, accept, server_config};
 use crate::webhook::Webhooks;
@@ -113,6 +114,8 @@ pub struct Config {
     pub served: Served,
     /// `--audit-*`; none for no audit.
     pub audit: Option<audit::Settings>,
+    /// `--tracing-config-file`; none for no spans.
+    pub tracing: Option<spans::Settings>,
     /// `gitVersion` of `/version`.
     pub version: String,
 }
@@ -159,6 +162,7 @@ impl Config {
             gates: Gates::default(),
             served: Served::default(),
             audit: None,
+            tracing: None,
             version: "v1.36.0".to_owned(),
         }
     }
@@ -226,6 +230,9 @@ pub enum StartError {
     /// `--audit-*`.
     #[error("the audit cannot begin: {0}")]
     Audit(String),
+    /// `--tracing-config-file`.
+    #[error("spans cannot be sent: {0}")]
+    Tracing(String),
     /// Admission flags.
     #[error("the admission settings cannot be used: {0}")]
     Admission(String),
@@ -255,6 +262,8 @@ pub struct Server {
     pub clock: Arc<dyn Clock>,
     /// Stage 3; none when nothing is recorded.
     pub audit: Option<Arc<Audit>>,
+    /// Records the ways of requests; none when nobody wants to know.
+    pub tracer: Option<Arc<Tracer>>,
     /// Stage 2.
     pub authn: ArcSwap<Authenticators>,
     /// The listener's settings.
@@ -345,6 +354,9 @@ impl Running {
         self.workers.ended().await;
         if let Some(audit) = &self.server.audit {
             audit.close().await;
+        }
+        if let Some(tracer) = &self.server.tracer {
+            tracer.close().await;
         }
     }
 
@@ -488,12 +500,16 @@ pub(crate) async fn serve(
     let counted = Counters::new(metrics.registry()).map_err(|error| StartError::Audit(error.to_string()))?;
     let audit = config.audit.as_ref().map(|settings| Audit::open(settings, counted)).transpose();
     let audit = audit.map_err(StartError::Audit)?.map(Arc::new);
+    let instance = format!("apiserver-{}", uuid::Uuid::new_v4());
+    let tracer = config.tracing.as_ref().map(|settings| Tracer::open(settings, &instance)).transpose();
+    let tracer = tracer.map_err(StartError::Tracing)?.map(Arc::new);
     let webhooks = Arc::new(Webhooks::new(caches.clone(), metrics.registry()));
     let seats = seats(&config, &metrics)?;
     let server = Arc::new(Server {
         seats,
         metrics,
         audit,
+        tracer,
         offer: ArcSwap::from_pointee(Offer {
             served: config.served.clone(),
             documents: Documents::new(config.served.kinds(), &config.version),

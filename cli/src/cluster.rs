@@ -138,6 +138,7 @@ pub(crate) async fn start(
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
         audit: None,
+        tracing: None,
         unsafe_deletion: gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates,
         served,

@@ -9,20 +9,18 @@ use super::envelope::{self, EncryptedObject, SourceType};
 use super::metrics::{Direction, LOCAL, Metrics, OK};
 use super::wire::key_management_service_client::KeyManagementServiceClient;
 use super::wire::{DecryptRequest, EncryptRequest, StatusRequest, StatusResponse};
+use crate::sockets;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prost::Message as _;
 use std::collections::HashMap;
-use std::os::linux::net::SocketAddrExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::transform::OpenError;
-use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 
 /// How often a healthy service is asked for its key.
 const EVERY: Duration = Duration::from_secs(60);
@@ -115,29 +113,6 @@ impl std::fmt::Debug for Kms {
     }
 }
 
-/// The path of a `unix:` endpoint; one that begins with `@` is an abstract name.
-fn path(endpoint: &str) -> String {
-    let rest = endpoint.strip_prefix("unix:").unwrap_or(endpoint);
-    // Behind two slashes comes a host, which means nothing here.
-    let path = match rest.strip_prefix("//") {
-        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default(),
-        None => rest,
-    };
-    path.strip_prefix("/@").map_or_else(|| path.to_owned(), |name| format!("@{name}"))
-}
-
-async fn dial(path: &str) -> std::io::Result<UnixStream> {
-    match path.strip_prefix('@') {
-        None => UnixStream::connect(path).await,
-        Some(name) => {
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-            let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream)
-        }
-    }
-}
-
 /// A status by its name in Go.
 fn code_name(code: tonic::Code) -> &'static str {
     use tonic::Code;
@@ -175,13 +150,7 @@ impl Kms {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Kms>, String> {
-        let socket = path(endpoint);
-        let connector = tower::service_fn(move |_: Uri| {
-            let socket = socket.clone();
-            async move { dial(&socket).await.map(TokioIo::new) }
-        });
-        // The address means nothing; the authority is the one that upstream sends.
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+        let channel = sockets::unix(endpoint);
         Ok(Arc::new(Kms {
             name: name.to_owned(),
             prefix: format!("k8s:enc:kms:v2:{name}:"),
@@ -469,21 +438,4 @@ fn same_version(status: &StatusResponse, version: &mut Option<String>) -> Result
         ));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::path;
-
-    #[test]
-    fn endpoints_name_sockets() {
-        for (endpoint, socket) in [
-            ("unix:///run/kms.sock", "/run/kms.sock"),
-            ("unix:///@kms", "@kms"),
-            ("unix://host/run/kms.sock", "/run/kms.sock"),
-            ("unix:/run/kms.sock", "/run/kms.sock"),
-        ] {
-            assert_eq!(path(endpoint), socket, "{endpoint}");
-        }
-    }
 }

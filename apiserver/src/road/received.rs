@@ -7,6 +7,7 @@ use crate::audit::Slip;
 use crate::authn::User;
 use crate::road::seated::Matched;
 use crate::road::timed::Steps;
+use crate::spans::Trip;
 use crate::transport::{Peer, Trusted};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -192,6 +193,8 @@ pub struct Received {
     pub request: HttpRequest,
     /// For the audit, where there is one.
     pub slip: Option<Rc<Slip>>,
+    /// For spans, where there are any.
+    pub(crate) trip: Option<Rc<Trip>>,
     pub(super) trusted: Option<User>,
     pub(super) matched: Matched,
     pub(super) steps: Steps,
@@ -275,7 +278,8 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
         request: request.clone(),
         matched: Matched::default(),
-        steps: Steps::begin(),
+        steps: Steps::begin("identified"),
+        trip: None,
         query,
         body: Body(Rc::new(RefCell::new(body.into_inner()))),
         slip: None,

@@ -12,20 +12,26 @@ use std::time::{Duration, Instant};
 /// What took longer is told.
 const LONG: Duration = Duration::from_millis(500);
 
-/// The stages that a request has passed, each with the time at which it had. Clones share them.
+/// The stages that a request has entered, each with the time at which it did. Clones share them.
 #[derive(Clone)]
-pub(super) struct Steps(Rc<RefCell<Vec<(&'static str, Instant)>>>);
+pub(crate) struct Steps(Rc<RefCell<Vec<(&'static str, Instant)>>>);
 
 impl Steps {
-    pub(super) fn begin() -> Steps {
+    /// Enters the first one.
+    pub(crate) fn begin(stage: &'static str) -> Steps {
         let mut steps = Vec::with_capacity(8);
-        steps.push(("", Instant::now()));
+        steps.push((stage, Instant::now()));
         Steps(Rc::new(RefCell::new(steps)))
     }
 
-    /// A stage is passed.
-    pub(super) fn done(&self, stage: &'static str) {
+    /// The stage before is left and this one is entered.
+    pub(super) fn enter(&self, stage: &'static str) {
         self.0.borrow_mut().push((stage, Instant::now()));
+    }
+
+    /// Each stage with the times after the beginning at which it was entered and left, as of now.
+    pub(crate) fn lasted(&self) -> Vec<(&'static str, Duration, Duration)> {
+        lasted(&self.0.borrow(), Instant::now())
     }
 
     /// Tells of the request if it took long, unless it is meant to.
@@ -33,15 +39,10 @@ impl Steps {
         if trace.start.elapsed() < LONG || serving::is_long(&trace.info) {
             return;
         }
-        self.done("answered");
-        let code = match outcome {
-            Ok(answer) => answer.code,
-            Err(Failure::Status(status)) => status.code,
-            Err(Failure::Store { .. }) => 500,
-        };
+        let code = crate::answer::code(outcome);
         let total = trace.start.elapsed().as_millis();
         let info = &trace.info;
-        let steps = shown(&self.0.borrow());
+        let steps = shown(&self.lasted());
         tracing::info!(
             audit_id = trace.id,
             verb = info.verb,
@@ -54,11 +55,18 @@ impl Steps {
     }
 }
 
+fn lasted(steps: &[(&'static str, Instant)], now: Instant) -> Vec<(&'static str, Duration, Duration)> {
+    let Some((_, begin)) = steps.first() else { return Vec::new() };
+    let ends = steps.iter().skip(1).map(|(_, entered)| *entered).chain([now]);
+    let after = |time: Instant| time.duration_since(*begin);
+    steps.iter().zip(ends).map(|((stage, entered), left)| (*stage, after(*entered), after(left))).collect()
+}
+
 /// `identified 1ms, seated 730ms`; what took less than a millisecond is left out.
-fn shown(steps: &[(&'static str, Instant)]) -> String {
-    let spans = steps.iter().zip(steps.iter().skip(1)).map(|((_, from), (stage, to))| (*stage, *to - *from));
-    let long = spans.filter(|(_, span)| *span >= Duration::from_millis(1));
-    long.map(|(stage, span)| format!("{stage} {}ms", span.as_millis())).collect::<Vec<_>>().join(", ")
+fn shown(stages: &[(&'static str, Duration, Duration)]) -> String {
+    let times = stages.iter().map(|(stage, entered, left)| (stage, *left - *entered));
+    let long = times.filter(|(_, time)| *time >= Duration::from_millis(1));
+    long.map(|(stage, time)| format!("{stage} {}ms", time.as_millis())).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -69,9 +77,8 @@ mod tests {
     fn each_stage_has_its_time() {
         let begin = Instant::now();
         let at = |millis| begin + Duration::from_millis(millis);
-        let steps =
-            [("", begin), ("identified", at(2)), ("seated", at(2)), ("authorized", at(700)), ("answered", at(703))];
-        assert_eq!(shown(&steps), "identified 2ms, authorized 698ms, answered 3ms");
-        assert_eq!(shown(&[("", begin)]), "");
+        let steps = [("identified", begin), ("seated", at(2)), ("authorized", at(2)), ("verb", at(700))];
+        assert_eq!(shown(&lasted(&steps, at(703))), "identified 2ms, authorized 698ms, verb 3ms");
+        assert_eq!(shown(&lasted(&[], begin)), "");
     }
 }

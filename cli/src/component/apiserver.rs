@@ -41,6 +41,7 @@ struct Files {
     admission: Option<PathBuf>,
     encryption: Option<PathBuf>,
     encryption_reload: bool,
+    tracing: Option<PathBuf>,
 }
 
 struct Wanted {
@@ -163,6 +164,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             admission: settings.path("admission-control-config-file"),
             encryption: settings.path("encryption-provider-config"),
             encryption_reload: settings.bool("encryption-provider-config-automatic-reload"),
+            tracing: settings.path("tracing-config-file"),
         },
         listen: SocketAddr::new(bind, settings.number("secure-port")?),
         advertise,
@@ -199,6 +201,12 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         storage: settings.text("storage"),
         storage_options: settings.list("storage-option"),
     })
+}
+
+fn tracing_settings(path: &Path) -> anyhow::Result<::apiserver::spans::Settings> {
+    let text = cluster::read(path)?;
+    let read = ::apiserver::spans::Settings::parse(text.as_bytes());
+    read.map_err(|why| anyhow::anyhow!("--tracing-config-file {}: {why}", path.display()))
 }
 
 /// The certificate that is named, or that of `--cert-dir`, which is made where there is none.
@@ -303,6 +311,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
         audit: wanted.audit.open()?,
+        tracing: files.tracing.as_deref().map(tracing_settings).transpose()?,
         unsafe_deletion: wanted.gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates: wanted.gates,
         served: wanted.served,
