@@ -1,4 +1,4 @@
-//! Paths that are no resources: discovery, OpenAPI, health, version, metrics, keys.
+//! Paths that are no resources: discovery, OpenAPI, health, version, metrics, profiles, keys.
 //!
 //! Never builds a document; `documents.rs` keeps them.
 
@@ -9,6 +9,7 @@ use crate::documents::{self, Document};
 use crate::encryption;
 use crate::fairness::{self, Seats};
 use crate::offer::Offer;
+use crate::profiling::Page;
 use crate::road::received::Received;
 use crate::server::Server;
 use api::kind::Kind;
@@ -102,6 +103,9 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         }
         _ if path.starts_with("/api/") || path.starts_with("/apis/") => plain(&offer, received, path),
         _ => {
+            if let Some(page) = profiled(server, received).await {
+                return Ok(page.into());
+            }
             if let Some(table) = path.strip_prefix(fairness::dump::ROOT) {
                 return Ok(dump(server, received, table));
             }
@@ -113,6 +117,12 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             Ok(Answer::no_such_page())
         }
     }
+}
+
+/// What the process tells of itself.
+async fn profiled(server: &Server, received: &Received) -> Option<Page> {
+    let profiling = server.config.profiling.as_ref()?;
+    Page::of(&**profiling, &received.info.path, received.request.query_string()).await
 }
 
 /// What priority and fairness is doing.

@@ -22,6 +22,7 @@ mod kubeconfig;
 pub mod metrics;
 mod offer;
 mod plugins;
+pub mod profiling;
 pub mod registry;
 mod reload;
 mod remote;

@@ -15,6 +15,7 @@ use crate::encryption::Encryption;
 use crate::fairness::{Fairness, InFlight, Plain, Seats, keeper};
 use crate::metrics::Metrics;
 use crate::offer::Offer;
+use crate::profiling::Profiling;
 use crate::registry::convert::Conversions;
 use crate::registry::turn::Turns;
 use crate::reload::{self, Source};
@@ -116,6 +117,8 @@ pub struct Config {
     pub audit: Option<audit::Settings>,
     /// `--tracing-config-file`; none for no spans.
     pub tracing: Option<spans::Settings>,
+    /// `--profiling`; none for a server that tells nothing of its process.
+    pub profiling: Option<Arc<dyn Profiling>>,
     /// `gitVersion` of `/version`.
     pub version: String,
 }
@@ -163,6 +166,7 @@ impl Config {
             served: Served::default(),
             audit: None,
             tracing: None,
+            profiling: None,
             version: "v1.36.0".to_owned(),
         }
     }

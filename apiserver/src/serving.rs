@@ -3,6 +3,7 @@
 //!
 //! Never looks at who asks. Source: upstream's flags of the same names.
 
+use crate::profiling;
 use crate::road::received::{Received, RequestInfo};
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -137,6 +138,9 @@ impl Rules {
 
 /// It lasts as long as the client wants.
 pub(crate) fn is_long(info: &RequestInfo) -> bool {
+    if !info.is_resource {
+        return info.path.strip_prefix(profiling::ROOT).is_some_and(|rest| rest.starts_with('/'));
+    }
     info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 

@@ -6,6 +6,7 @@ use crate::flags::Up;
 use crate::node;
 use crate::pki::{Authority, Pair, Subject, token_key};
 use crate::place;
+use crate::profile;
 use anyhow::Context as _;
 use api::features::Gates;
 use api::served::Served;
@@ -139,6 +140,7 @@ pub(crate) async fn start(
         encryption,
         audit: None,
         tracing: None,
+        profiling: profile::process(true),
         unsafe_deletion: gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates,
         served,

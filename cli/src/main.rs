@@ -13,6 +13,7 @@ mod memory;
 mod node;
 mod pki;
 mod place;
+mod profile;
 mod progress;
 mod restore;
 mod rewrite;

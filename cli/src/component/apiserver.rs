@@ -5,6 +5,7 @@ use super::table::Component;
 use super::{access, audit};
 use crate::cluster;
 use crate::pki::{Pair, self_signed};
+use crate::profile;
 use ::apiserver::encryption::Encryption;
 use ::apiserver::serving::Serving;
 use ::apiserver::transport::{Named, TlsOptions};
@@ -62,6 +63,7 @@ struct Wanted {
     max_requests: usize,
     max_mutating: usize,
     fairness: bool,
+    profiling: bool,
     enable_admission: Vec<String>,
     disable_admission: Vec<String>,
     gates: Gates,
@@ -193,6 +195,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         max_requests: settings.number("max-requests-inflight")?,
         max_mutating: settings.number("max-mutating-requests-inflight")?,
         fairness: settings.bool("enable-priority-and-fairness"),
+        profiling: settings.bool("profiling"),
         enable_admission: settings.list("enable-admission-plugins"),
         disable_admission: settings.list("disable-admission-plugins"),
         gates,
@@ -315,6 +318,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         unsafe_deletion: wanted.gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates: wanted.gates,
         served: wanted.served,
+        profiling: profile::process(wanted.profiling),
         version: cluster::VERSION.to_owned(),
     };
     let serving = cluster::serve(config, &wanted.storage, &wanted.storage_options, &stop);

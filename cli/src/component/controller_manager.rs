@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::settings::Settings;
 use super::table::Component;
 use super::{identity_of_process, listen, secured};
+use crate::profile;
 use anyhow::Context as _;
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -69,6 +70,7 @@ struct Wanted {
     master: String,
     own_accounts: bool,
     listen: Option<SocketAddr>,
+    profiling: bool,
     options: controllers::Options,
     root_ca: Option<PathBuf>,
     signing: Option<(PathBuf, PathBuf)>,
@@ -103,6 +105,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         master: settings.text("master"),
         own_accounts: settings.bool("use-service-account-credentials"),
         listen: (port > 0).then(|| SocketAddr::new(address, port)),
+        profiling: settings.bool("profiling"),
         root_ca: settings.path("root-ca-file"),
         signing,
         options: controllers::Options {
@@ -165,7 +168,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     if let Some(address) = wanted.listen {
         let secured = secured.open(&connection, AGENT).await?;
         let metrics = wanted.options.metrics.clone();
-        let routes = listen::with_metrics(move || metrics.text());
+        let routes = listen::with_metrics(move || metrics.text()).profiled(profile::process(wanted.profiling));
         listen::serve(&mut tasks, address, routes, Some(secured), stop.clone()).await?;
     }
     let mut accounts = HashMap::new();

@@ -1,11 +1,12 @@
 //! Small listeners beside a component, for health and numbers: plain on loopback, or over TLS behind a guard.
 //!
-//! Never serves objects, and nothing under `/debug`.
+//! Never serves objects, and nothing under `/debug` without a guard.
 
 use super::delegated::Guard;
 use anyhow::Context as _;
+use apiserver::profiling::{Page, Profiling};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +25,26 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What a path answers: a status and a text, none when there is no such path.
-pub(crate) type Routes = Arc<dyn Fn(&str) -> Option<(StatusCode, String)> + Send + Sync>;
+type Texts = Arc<dyn Fn(&str) -> Option<(StatusCode, String)> + Send + Sync>;
+
+/// What there is to be asked for.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    texts: Texts,
+    profiling: Option<Arc<dyn Profiling>>,
+}
+
+impl Routes {
+    /// Texts by their paths.
+    pub(crate) fn new(texts: impl Fn(&str) -> Option<(StatusCode, String)> + Send + Sync + 'static) -> Routes {
+        Routes { texts: Arc::new(texts), profiling: None }
+    }
+
+    /// And `/debug/pprof`, where a guard watches.
+    pub(crate) fn profiled(self, profiling: Option<Arc<dyn Profiling>>) -> Routes {
+        Routes { profiling, ..self }
+    }
+}
 
 /// Longest that a handshake or the head of a request may take.
 const SLOW: Duration = Duration::from_secs(10);
@@ -62,7 +82,7 @@ impl Secured {
 
 /// The paths that say that a process lives.
 pub(crate) fn health() -> Routes {
-    Arc::new(|path| {
+    Routes::new(|path| {
         let known =
             ["/healthz", "/livez", "/readyz"].iter().any(|root| path == *root || path == format!("{root}/ping"));
         known.then(|| (StatusCode::OK, "ok".to_owned()))
@@ -71,8 +91,8 @@ pub(crate) fn health() -> Routes {
 
 /// Those, and `/metrics`.
 pub(crate) fn with_metrics(text: impl Fn() -> String + Send + Sync + 'static) -> Routes {
-    let health = health();
-    Arc::new(move |path| match path {
+    let health = health().texts;
+    Routes::new(move |path| match path {
         "/metrics" => Some((StatusCode::OK, text())),
         path => health(path),
     })
@@ -138,16 +158,36 @@ async fn answer(routes: &Routes, watched: &Watched, request: &Request<Incoming>)
         Some((guard, peer)) => guard.check(peer, request.headers(), request.method(), path).await.err(),
         None => None,
     };
-    let (status, text) = match refused {
-        Some(refused) => refused,
+    let page = match refused {
+        Some((status, why)) => plain(status, why),
         None if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-            (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned())
+            plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned())
         }
-        None => routes(path).unwrap_or_else(|| (StatusCode::NOT_FOUND, "404 page not found\n".to_owned())),
+        None => match ((routes.texts)(path), &routes.profiling) {
+            (Some((status, text)), _) => plain(status, text),
+            (None, Some(profiling)) if watched.is_some() => {
+                let page = Page::of(&**profiling, path, request.uri().query().unwrap_or_default()).await;
+                page.unwrap_or_else(nothing)
+            }
+            (None, _) => nothing(),
+        },
     };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = StatusCode::from_u16(page.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = page.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in headers.chain([("content-type", page.content_type)]) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
     response
+}
+
+fn plain(status: StatusCode, text: String) -> Page {
+    let content_type = "text/plain; charset=utf-8";
+    Page { code: status.as_u16(), content_type, headers: Vec::new(), body: text.into_bytes() }
+}
+
+fn nothing() -> Page {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }

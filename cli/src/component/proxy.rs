@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +130,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         listen::serve(&mut tasks, address, listen::health(), None, stop.clone()).await?;
     }
     if let Some(address) = wanted.metrics {
-        let routes: listen::Routes = Arc::new(|path| match path {
+        let routes = listen::Routes::new(|path| match path {
             "/healthz" => Some((StatusCode::OK, "ok".to_owned())),
             "/proxyMode" => Some((StatusCode::OK, "nftables".to_owned())),
             _ => None,

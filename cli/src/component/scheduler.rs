@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::settings::Settings;
 use super::table::Component;
 use super::{identity_of_process, listen, secured};
+use crate::profile::process;
 use anyhow::Context as _;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ struct Wanted {
     kubeconfig: PathBuf,
     master: String,
     listen: Option<SocketAddr>,
+    profiling: bool,
     options: scheduler::Options,
 }
 
@@ -39,6 +41,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             .context("--kubeconfig is missing, or clientConnection.kubeconfig in --config")?,
         master: settings.text("master"),
         listen: (port > 0).then(|| SocketAddr::new(address, port)),
+        profiling: settings.bool("profiling"),
         options: scheduler::Options {
             scheduler_name: profile(&settings.raw("profiles"))?,
             leader_elect: settings.bool("leader-elect"),
@@ -78,7 +81,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     if let Some(address) = wanted.listen {
         let secured = secured.open(&connection, AGENT).await?;
         let metrics = wanted.options.metrics.clone();
-        let routes = listen::with_metrics(move || metrics.text());
+        let routes = listen::with_metrics(move || metrics.text()).profiled(process(wanted.profiling));
         listen::serve(&mut tasks, address, routes, Some(secured), stop.clone()).await?;
     }
     scheduler::run(connection.client(), wanted.options, stop).await?;

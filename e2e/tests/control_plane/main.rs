@@ -19,5 +19,6 @@ mod objects;
 mod permissions;
 mod policies;
 mod process;
+mod profiles;
 mod webhooks;
 mod workloads;
