@@ -3,8 +3,8 @@
 //! Never reads a file and never opens a connection: the API server does.
 
 use crate::plugin::Plugin;
+use api::json::Value;
 use async_trait::async_trait;
-use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,9 +17,9 @@ pub use hook::{Client, Hook};
 pub use policy::{Binding, Policy};
 
 use crate::plugin::Lookup;
+use api::json::Value;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

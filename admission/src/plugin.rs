@@ -5,11 +5,11 @@
 use crate::configured::{Nobody, Opener, Settings, Setup, SetupError};
 use crate::dynamic::{Dynamic, Notes, Rounds};
 use api::cel::lib::authorizer::{Decision, Question};
+use api::json::Value;
 use api::kind::{Gvk, Kind};
 use api::status::Status;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What is being done to the object.

@@ -5,9 +5,9 @@
 pub(crate) mod checks;
 
 use api::field_path::{Errors, FieldError, Path};
+use api::json::Value;
 use api::value;
 use checks::{Pod, findings};
-use serde_json::Value;
 use std::fmt;
 
 /// How strict.
@@ -201,7 +201,7 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn labels_ask() {

@@ -30,9 +30,9 @@ pub(crate) async fn may(request: &Request<'_>, verb: &str, signer: &str, lookup:
 mod tests {
     use super::*;
     use crate::plugin::{Chain, Refusal};
+    use api::json::{Value, json};
     use api::kinds::by_resource;
     use async_trait::async_trait;
-    use serde_json::{Value, json};
 
     /// A user who holds these rights, `verb name`.
     struct Rights(&'static [&'static str]);

@@ -1,8 +1,8 @@
 //! What the objects of a request cost in processor time: `cargo bench -p api`.
 //!
 //! Prints one line per figure with its bound, and judges nothing: bounds hold on a quiet machine. `BENCH_ROUNDS` (9) and `BENCH_MILLIS`
-//! (300 per round) set the size, `BENCH_ONLY` names figures by a part of their names, for a profiler. Started without `--bench`
-//! (`cargo test --benches`), it only shows that it runs.
+//! (300 per round) set the size; for a profiler, `BENCH_ONLY` names figures by a part of their names and `BENCH_RUNS` says how often they
+//! run, unmeasured. Started without `--bench` (`cargo test --benches`), it only shows that it runs.
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures")]
@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use api::apply::{FieldSet, Manager, Operation, apply_resetting, update};
 use api::codec::{Strictness, json, protobuf, yaml};
+use api::json::Value;
 use api::kind::Kind;
 use api::{kinds, meta_validation, schema, value};
-use rounds::{processor_time, rounds, wanted};
-use serde_json::Value;
+use rounds::{env, processor_time, rounds, wanted};
 
 // The one that the server runs with.
 #[global_allocator]
@@ -31,6 +31,11 @@ const TIME: &str = "2026-01-02T03:04:05Z";
 fn figure(name: &str, bound: Option<f64>, mut run: impl FnMut()) {
     if !wanted(name) {
         return;
+    }
+    // For whoever counts instructions: so many runs and nothing else.
+    let runs = env("BENCH_RUNS", 0, 0);
+    if runs > 0 {
+        return (0..runs).for_each(|_| run());
     }
     let (rounds, time) = rounds();
     let mut all: Vec<f64> = (0..rounds)
@@ -138,8 +143,7 @@ fn applies() {
     value::set(&mut live, "metadata.generation", 1);
     // The controller writes the status and an annotation of its own.
     let mut told = live.clone();
-    value::map_mut(&mut told, "metadata.annotations")
-        .insert("deployment.kubernetes.io/revision".to_owned(), "1".into());
+    value::map_mut(&mut told, "metadata.annotations").insert("deployment.kubernetes.io/revision", "1".into());
     let live = update(Some(&live), told, schema, &who("controller", Operation::Update), reset);
     let mut told = live.clone();
     value::set(&mut told, "status.replicas", 3);
@@ -148,10 +152,10 @@ fn applies() {
     let live = update(Some(&live), told, schema, &controller, &FieldSet::default());
     let stored = json::encode(&live, schema);
     let change = |text: &str| text.replace("web:4.2.1", "web:4.2.2");
-    let block = String::from_utf8(yaml::encode(&serde_json::from_str(DEPLOYMENT).unwrap(), schema)).unwrap();
+    let block = String::from_utf8(yaml::encode(&api::json::from_str(DEPLOYMENT).unwrap(), schema)).unwrap();
     let (as_json, as_yaml) = (change(DEPLOYMENT), change(&block));
     let whole = |text: &str| {
-        let live: Value = serde_json::from_slice(black_box(&stored)).unwrap();
+        let live: Value = api::json::from_slice(black_box(&stored)).unwrap();
         let mut object = applied(Some(&live), black_box(text).as_bytes());
         default(kind, &mut object);
         kind.hooks.prepare_update(&mut object, &live);
@@ -174,7 +178,7 @@ fn applies() {
         black_box(yaml::decode_applied(black_box(as_yaml.as_bytes()), schema, Strictness::Warn).unwrap());
     });
     figure("part: the stored object read by serde_json", None, || {
-        black_box(serde_json::from_slice::<Value>(black_box(&stored)).unwrap());
+        black_box(api::json::from_slice::<Value>(black_box(&stored)).unwrap());
     });
     figure("part: the stored object read as free JSON", None, || {
         black_box(json::parse(black_box(&stored)).unwrap());
@@ -182,7 +186,7 @@ fn applies() {
     figure("part: the stored object read by schema", None, || {
         black_box(json::decode(black_box(&stored), schema, Strictness::Ignore).unwrap());
     });
-    let live: Value = serde_json::from_slice(&stored).unwrap();
+    let live: Value = api::json::from_slice(&stored).unwrap();
     figure("part: the stored object written", None, || {
         black_box(json::encode(black_box(&live), schema));
     });

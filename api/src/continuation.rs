@@ -3,10 +3,10 @@
 //! Never looks at the collection, and never judges whether a token is too old.
 
 use crate::codec;
+use crate::json::{Value, json};
 use crate::status::Status;
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
-use serde_json::{Value, json};
 
 /// As Go's `RawURLEncoding`, which takes what the last symbol says too much.
 const BASE64: GeneralPurpose =

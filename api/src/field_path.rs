@@ -2,7 +2,7 @@
 //!
 //! Never decides what is wrong; validation does. Source: the sentences that `kubectl` users see in a 422's causes.
 
-use serde_json::Value;
+use crate::json::Value;
 use std::fmt;
 
 /// A path to a field: `spec.containers[0].name`.

@@ -10,11 +10,11 @@ mod dice;
 mod strategic;
 
 use crate::codec::{Strictness, json, protobuf, yaml};
+use crate::json::Value;
 use crate::kind::Kind;
 use crate::quantity::Quantity;
 use crate::selector::{FieldSelector, LabelSelector};
 use crate::{continuation::Continue, kinds, meta_validation, patch, schema, x509};
-use serde_json::Value;
 
 /// One thing to fuzz.
 pub struct Target {

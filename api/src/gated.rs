@@ -3,8 +3,8 @@
 //! Never knows a kind; each names its own fields.
 
 use crate::features::Gates;
+use crate::json::Value;
 use crate::kinds::shared::rules::is_zero;
-use serde_json::Value;
 
 /// A field and its gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ fn remove(path: &str, new: &mut Value, old: Option<&Value>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn what_is_off_goes_unless_it_was_there() {

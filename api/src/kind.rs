@@ -6,8 +6,8 @@
 use crate::custom::kinds::Custom;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::gated::Gated;
+use crate::json::Value;
 use crate::schema::{SchemaRef, native};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The verbs of a resource, as discovery names them.

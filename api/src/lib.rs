@@ -14,6 +14,7 @@ pub mod field_path;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod gated;
+pub mod json;
 pub mod kind;
 pub mod kinds;
 pub mod meta;

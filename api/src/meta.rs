@@ -2,8 +2,8 @@
 //!
 //! Never takes the time by itself; rules for names and labels are validation's.
 
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// `metadata.name`.
 #[must_use]

@@ -3,11 +3,11 @@
 //! Never looks below `metadata`.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Kind, NameRule};
 use crate::kinds::shared::labels::{self, invalid};
 use crate::kinds::shared::{addresses, names};
 use crate::value;
-use serde_json::Value;
 
 /// The sentence for a field that may not change.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -70,7 +70,7 @@ pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
 #[must_use]
 pub fn validate_embedded(metadata: &Value, field: &Path) -> Errors {
     let mut errors = Errors::new();
-    let object = serde_json::json!({"metadata": metadata});
+    let object = crate::json::json!({"metadata": metadata});
     let text = |name: &str| value::text(metadata, name);
     for (name, prefix) in [("generateName", true), ("name", false)] {
         if !text(name).is_empty() {
@@ -246,8 +246,8 @@ fn managed_fields(object: &Value) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::by_resource;
-    use serde_json::json;
 
     fn sentences(errors: &Errors) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()

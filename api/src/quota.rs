@@ -2,11 +2,11 @@
 //!
 //! Never adds up what is there: whoever has the objects does. Source: upstream's quota evaluators.
 
+use crate::json::Value;
 use crate::kinds::shared::{quantities, resource_names, resources};
 use crate::quantity::{Format, Quantity};
 use crate::{meta, value};
 use jiff::Timestamp;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Amounts by the names that quotas use.
@@ -24,7 +24,7 @@ pub fn add(sum: &mut Amounts, more: &Amounts) {
 #[must_use]
 pub fn amounts(object: &Value, path: &str) -> Amounts {
     let list = value::get(object, path).and_then(Value::as_object);
-    list.into_iter().flatten().filter_map(|(name, amount)| Some((name.clone(), quantities::read(amount)?))).collect()
+    list.into_iter().flatten().filter_map(|(name, amount)| Some((name.into(), quantities::read(amount)?))).collect()
 }
 
 /// The name under which objects of a resource are counted: `count/deployments.apps`.
@@ -261,7 +261,7 @@ pub fn exceeded(quota: &Value, hard: &Amounts, used: &Amounts, more: &Amounts) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     fn now() -> i64 {
         1_767_225_600

@@ -3,8 +3,8 @@
 //! Never reads an object by itself beyond its labels: which fields a field selector may name, the kind says.
 
 use crate::field_path::{FieldError, Path};
+use crate::json::{Map, Value};
 use crate::kinds::shared::names;
-use serde_json::{Map, Value};
 use std::fmt;
 
 /// How a requirement relates a label to its values.
@@ -190,11 +190,11 @@ impl LabelSelector {
 
     /// Equality with every entry of a map of labels (`spec.selector` of Services and ReplicationControllers).
     #[must_use]
-    pub fn from_labels(labels: &Map<String, Value>) -> LabelSelector {
+    pub fn from_labels(labels: &Map) -> LabelSelector {
         let mut requirements: Vec<Requirement> = labels
             .iter()
             .map(|(key, value)| Requirement {
-                key: key.clone(),
+                key: key.into(),
                 operator: Operator::Equals,
                 values: vec![value.as_str().unwrap_or_default().to_owned()],
             })
@@ -205,7 +205,7 @@ impl LabelSelector {
 
     /// Whether these labels (`metadata.labels`) satisfy every requirement.
     #[must_use]
-    pub fn matches(&self, labels: &Map<String, Value>) -> bool {
+    pub fn matches(&self, labels: &Map) -> bool {
         self.matches_by(|key| labels.get(key).and_then(Value::as_str))
     }
 
@@ -533,9 +533,9 @@ fn unescape(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
-    fn labels() -> Map<String, Value> {
+    fn labels() -> Map {
         json!({"x": "a", "y": "b", "n": "7", "e": ""}).as_object().cloned().unwrap()
     }
 

@@ -3,7 +3,7 @@
 //! Builds the value; which error becomes which status is decided at the edge of the API server.
 
 use crate::field_path::Errors;
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -51,15 +51,15 @@ impl Status {
     }
 
     fn about(mut self, resource: ResourceName<'_>, name: &str) -> Status {
-        let mut details = serde_json::Map::new();
+        let mut details = crate::json::Map::new();
         if !name.is_empty() {
-            details.insert("name".into(), name.into());
+            details.insert("name", name.into());
         }
         if !resource.group.is_empty() {
-            details.insert("group".into(), resource.group.into());
+            details.insert("group", resource.group.into());
         }
         if !resource.plural.is_empty() {
-            details.insert("kind".into(), resource.plural.into());
+            details.insert("kind", resource.plural.into());
         }
         self.details = Value::Object(details);
         self
@@ -198,7 +198,7 @@ impl Status {
             .map(|e| json!({"reason": e.kind.reason(), "message": e.body(), "field": e.field.to_string()}))
             .collect();
         if let (Value::Object(details), false) = (&mut status.details, causes.is_empty()) {
-            details.insert("causes".into(), causes.into());
+            details.insert("causes", causes.into());
         }
         status
     }
@@ -245,16 +245,16 @@ impl Status {
         });
         if let Value::Object(map) = &mut out {
             if !self.message.is_empty() {
-                map.insert("message".into(), self.message.clone().into());
+                map.insert("message", self.message.clone().into());
             }
             if !self.next.is_empty() {
-                map.insert("metadata".into(), json!({ "continue": self.next }));
+                map.insert("metadata", json!({ "continue": self.next }));
             }
             if !self.reason.is_empty() {
-                map.insert("reason".into(), self.reason.as_ref().into());
+                map.insert("reason", self.reason.as_ref().into());
             }
             if !self.details.is_null() {
-                map.insert("details".into(), self.details.clone());
+                map.insert("details", self.details.clone());
             }
         }
         out
@@ -283,7 +283,7 @@ impl Status {
     pub fn success(resource: ResourceName<'_>, name: &str, uid: &str) -> Status {
         let mut status = Status::new(200, "", "").about(resource, name);
         if let (Value::Object(details), false) = (&mut status.details, uid.is_empty()) {
-            details.insert("uid".into(), uid.into());
+            details.insert("uid", uid.into());
         }
         status
     }

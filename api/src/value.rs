@@ -2,7 +2,7 @@
 //!
 //! Never panics on a value of the wrong shape: reads answer `None`, writes replace what is in the way.
 
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 
 /// The value at a dotted path (`spec.template.spec`), `None` where a step is absent.
 #[must_use]
@@ -12,7 +12,7 @@ pub fn get<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// The member of this name. Few objects have more than a handful of fields, and texts of other lengths need no comparison: faster
 /// than the tree's own search.
-fn member<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn member<'a>(map: &'a Map, name: &str) -> Option<&'a Value> {
     if map.len() <= 12 {
         map.iter().find(|(key, _)| key.len() == name.len() && *key == name).map(|(_, value)| value)
     } else {
@@ -67,7 +67,7 @@ pub fn items_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut [Value] {
 }
 
 /// The map at a path, made when absent; whatever else was there is replaced.
-pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
+pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map {
     let mut at = value;
     for step in steps(path).filter(|step| !step.is_empty()) {
         let map = object(at);
@@ -101,7 +101,7 @@ pub fn remove(value: &mut Value, path: &str) -> Option<Value> {
     }
 }
 
-fn object(value: &mut Value) -> &mut Map<String, Value> {
+fn object(value: &mut Value) -> &mut Map {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
@@ -111,7 +111,7 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn paths_are_made_read_and_removed() {

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)] // Test helpers: a panic is the failure.
 
 use api::codec::{Strictness, json, protobuf, yaml};
+use api::json::{Text, Value};
 use api::schema::{ListKind, MapKind, SchemaRef, Shape, native};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ fn every_wire_fixture_round_trips() {
     for name in &names {
         let read = |ending: &str| std::fs::read(oracle.join("wire").join(format!("{name}.{ending}"))).unwrap();
         let text = read("json");
-        let free: Value = serde_json::from_slice(&text).unwrap();
+        let free: Value = api::json::from_slice(&text).unwrap();
         let (version, kind) = (free["apiVersion"].as_str(), free["kind"].as_str());
         let fallback = name.rsplit('.').next().unwrap();
         let version = version.unwrap_or("v1");
@@ -73,7 +73,7 @@ fn problems(text: &[u8], yaml_text: &[u8], pb: &[u8], schema: SchemaRef<'_>) -> 
     same("json", &json::encode(&value, schema), &compact(text));
     let mut settled = value.clone();
     json::settle(&mut settled, schema);
-    let read_back: Value = serde_json::from_slice(&json::encode(&value, schema)).unwrap();
+    let read_back: Value = api::json::from_slice(&json::encode(&value, schema)).unwrap();
     same("settled value", settled.to_string().as_bytes(), read_back.to_string().as_bytes());
     match yaml::decode(yaml_text, schema, Strictness::Strict) {
         Ok(decoded) => same("yaml value", decoded.value.to_string().as_bytes(), value.to_string().as_bytes()),
@@ -114,7 +114,7 @@ fn compact(text: &[u8]) -> Vec<u8> {
 #[test]
 fn facts_are_those_of_openapi() {
     let Some(oracle) = oracle() else { return };
-    let swagger: Value = serde_json::from_slice(&std::fs::read(oracle.join("openapi/swagger.json")).unwrap()).unwrap();
+    let swagger: Value = api::json::from_slice(&std::fs::read(oracle.join("openapi/swagger.json")).unwrap()).unwrap();
     let mut wrong = Vec::new();
     let mut types = 0;
     for (name, definition) in swagger["definitions"].as_object().unwrap() {
@@ -143,14 +143,14 @@ fn compare_type(name: &str, definition: &Value, schema: SchemaRef<'_>, wrong: &m
             wrong.push(format!("{name}: {what} is {got}, not {want}"));
         }
     };
-    let empty = serde_json::Map::new();
+    let empty = api::json::Map::new();
     let properties = definition["properties"].as_object().unwrap_or(&empty);
     check(
         "fields",
         &def.fields.iter().map(|f| f.name.as_str()).collect::<BTreeSet<_>>(),
-        &properties.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        &properties.keys().map(Text::as_str).collect::<BTreeSet<_>>(),
     );
-    let required: BTreeSet<String> = def.fields.iter().filter(|f| f.required).map(|f| f.name.clone()).collect();
+    let required: BTreeSet<String> = def.fields.iter().filter(|f| f.required).map(|f| f.name.to_string()).collect();
     check("required", &required, &names(&definition["required"]));
     check("atomic", &def.atomic, &(definition["x-kubernetes-map-type"] == "atomic"));
     for (key, property) in properties {
@@ -189,7 +189,7 @@ fn constant_defaults_are_those_of_openapi() {
     let mut wrong = Vec::new();
     let mut found = 0;
     for file in std::fs::read_dir(oracle.join("openapi/v3")).unwrap() {
-        let document: Value = serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
+        let document: Value = api::json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
         for (name, definition) in document["components"]["schemas"].as_object().into_iter().flatten() {
             let Some(schema) = native().schema(name) else { continue };
             for (key, property) in definition["properties"].as_object().into_iter().flatten() {

@@ -14,6 +14,7 @@ mod rounds;
 use actix_web::body::to_bytes;
 use actix_web::test::TestRequest;
 use actix_web::{App, HttpMessage as _, HttpResponse, web};
+use api::json::{Value, json};
 use apiserver::authn::tokens::{Bound, ObjectRef, TokenFor, TokenSigner};
 use apiserver::authn::{Authenticators, Credentials, Identity, Objects, Outcome, ServiceAccounts, Settings, User};
 use apiserver::authz::rbac::{Policy, Rbac};
@@ -26,7 +27,6 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rounds::{processor_time, rounds, wanted};
-use serde_json::{Value, json};
 use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl World {
         let answer = actix_web::test::call_service(&service, asked).await;
         let (code, body) = (answer.status(), to_bytes(answer.into_body()).await.unwrap());
         assert_eq!(code, 201, "{path}: {body:?}");
-        serde_json::from_slice(&body).unwrap()
+        api::json::from_slice(&body).unwrap()
     }
 }
 

@@ -19,13 +19,13 @@ use crate::registry::Target;
 use crate::registry::write::{self, Change, Options};
 use crate::road::authorized::Permit;
 use crate::server::Server;
+use api::json::Value;
 use api::kinds::apiregistration_v1::api_service::KIND;
 use api::status::Status;
 use api::{meta, value};
 use arc_swap::ArcSwap;
 use availability::Verdict;
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,7 +191,7 @@ fn fitting<'a>(held: &'a mut Option<Merged>, offer: &Arc<Offer>, picture: &Arc<P
 
 /// A document of ours as a value.
 fn own(document: Option<&Document>) -> Value {
-    document.and_then(|document| serde_json::from_slice(&document.bytes).ok()).unwrap_or_default()
+    document.and_then(|document| api::json::from_slice(&document.bytes).ok()).unwrap_or_default()
 }
 
 /// What is remembered of a server between two looks.

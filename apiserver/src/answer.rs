@@ -65,7 +65,7 @@ impl Answer {
     ///
     /// Field order is the map's; objects with a schema are encoded by it instead.
     #[must_use]
-    pub fn json(code: u16, value: &serde_json::Value) -> Answer {
+    pub fn json(code: u16, value: &api::json::Value) -> Answer {
         Answer::bytes(code, "application/json", value.to_string())
     }
 
@@ -138,7 +138,7 @@ pub fn status(failure: Failure) -> Status {
         StoreError::Compacted { oldest } => Status::expired(too_old(oldest.0)),
         StoreError::Future { latest } => {
             let mut status = Status::timeout(format!("Too large resource version, current: {latest}"), 1);
-            status.details = serde_json::json!({"retryAfterSeconds": 1, "causes": [
+            status.details = api::json::json!({"retryAfterSeconds": 1, "causes": [
                 {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
             status
         }
@@ -148,7 +148,7 @@ pub fn status(failure: Failure) -> Status {
         StoreError::Invalid(why) => Status::bad_request(why),
         StoreError::Unavailable(why) => {
             let mut status = Status::unavailable(why);
-            status.details = serde_json::json!({"retryAfterSeconds": 1});
+            status.details = api::json::json!({"retryAfterSeconds": 1});
             status
         }
         StoreError::Full(why) => Status::unavailable(format!("the store takes no writes: {why}")),

@@ -201,7 +201,7 @@ impl Audit {
 /// # Errors
 /// The plugin that loses the event, and why.
 fn written(event: &Event, legacy: bool, truncate: Option<Truncate>) -> Result<String, (&'static str, String)> {
-    let said = |error: serde_json::Error| ("log", error.to_string());
+    let said = |error: api::json::Error| ("log", error.to_string());
     if legacy && truncate.is_none() {
         return Ok(event.legacy());
     }

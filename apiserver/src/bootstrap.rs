@@ -10,12 +10,12 @@ use crate::registry::{Target, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Lookup as _;
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::kinds;
 use api::kinds::apiregistration_v1::api_service;
 use api::status::Status;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
 use std::net::IpAddr;
 
 /// Brings the cluster's own objects into being.
@@ -145,7 +145,7 @@ async fn registrations(server: &Server, permit: &Permit) -> Result<(), Failure> 
 
 /// What aggregated API servers need to know of how users come to them: whose certificates are clients', and who may name users.
 async fn authentication(server: &Server, permit: &Permit) -> Result<(), Failure> {
-    let mut data = serde_json::Map::new();
+    let mut data = api::json::Map::new();
     if let Some(authority) = &server.config.client_ca {
         data.insert("client-ca-file".to_owned(), authority.as_str().into());
     }

@@ -3,8 +3,8 @@
 //! Never judges what the fields say; those who ask for a file do.
 
 use api::codec::yaml;
+use api::json::Value;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_json::Value;
 use std::time::Duration;
 
 /// Reads a file of this kind in one of these versions.
@@ -29,7 +29,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &[u8], kind: &str, versions: &[&s
         fields.remove("kind");
         fields.remove("apiVersion");
     }
-    serde_json::from_value(given).map_err(|error| format!("strict decoding error: {error}"))
+    api::json::from_value(given).map_err(|error| format!("strict decoding error: {error}"))
 }
 
 /// `null` is the absence of a field.

@@ -15,12 +15,12 @@ use crate::server::{Server, StartError};
 use admission::Lookup as _;
 use api::custom::kinds::{Defined, compare_versions, define};
 use api::custom::names::{self, FINALIZER, Taken};
+use api::json::Value;
 use api::kind::Kind;
 use api::kinds::apiextensions_v1::custom_resource_definition::KIND;
 use api::kinds::apiregistration_v1::api_service;
 use api::status::Status;
 use api::{meta, value};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -379,7 +379,7 @@ pub(crate) async fn check(server: &Server, of: &Target) -> Result<Check, Failure
     let key = Key::new(&KIND.group_resource(), "", &of.kind.group_resource());
     let found = server.store.get(&key).await.map_err(|error| of.failure(error))?;
     let found = found.ok_or_else(|| Status::not_found(of.resource(), &of.name))?;
-    let definition: Value = serde_json::from_slice(&found.bytes).unwrap_or_default();
+    let definition: Value = api::json::from_slice(&found.bytes).unwrap_or_default();
     if meta::is_deleting(&definition) {
         let why = "create not allowed while custom resource definition is terminating";
         return Err(Status::forbidden(of.resource(), &of.name, why).into());

@@ -46,7 +46,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     match path {
         "" => {
             let paths = paths(offer.served.kinds(), server.aggregates.paths());
-            Ok(Answer::json(200, &serde_json::json!({ "paths": paths })))
+            Ok(Answer::json(200, &api::json::json!({ "paths": paths })))
         }
         "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", offer.documents.version))),
         "/metrics" => {

@@ -2,10 +2,10 @@
 //!
 //! Custom resources make new documents beside those of the native kinds, which are shared. Never reads a request.
 
+use api::json::Value;
 use api::kind::Kind;
 use bytes::Bytes;
 use openapi::discovery::{self, Group};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -168,7 +168,7 @@ impl Documents {
         let native = Native { kinds: kinds.to_vec(), v2: OnceLock::new(), v3: OnceLock::new() };
         let (major, minor) = version.trim_start_matches('v').split_once('.').unwrap_or(("1", "36"));
         let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
-        let version = serde_json::json!({
+        let version = api::json::json!({
             "major": major, "minor": minor, "gitVersion": version, "gitCommit": "", "gitTreeState": "clean",
             "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
             "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
@@ -261,11 +261,11 @@ impl Documents {
         self.index.get_or_init(|| {
             let native = self.native.v3(self.git_version()).iter().map(|(name, form)| (name, &form.document.etag));
             let custom = self.v3.iter().map(|(name, described)| (name, &described.etag));
-            let index: serde_json::Map<String, Value> = native
+            let index: api::json::Map = native
                 .chain(custom)
-                .map(|(name, etag)| (name.clone(), serde_json::json!({"serverRelativeURL": v3_url(name, etag)})))
+                .map(|(name, etag)| (name.clone(), api::json::json!({"serverRelativeURL": v3_url(name, etag)})))
                 .collect();
-            Form::json(&serde_json::json!({ "paths": index }))
+            Form::json(&api::json::json!({ "paths": index }))
         })
     }
 
@@ -339,7 +339,7 @@ mod tests {
     fn the_index_names_every_document_by_its_hash() {
         let documents = Documents::new(api::kinds::ALL, "v1.36.0");
         let index = &documents.openapi("v3").unwrap().first().unwrap().document;
-        let index: Value = serde_json::from_slice(&index.bytes).unwrap();
+        let index: Value = api::json::from_slice(&index.bytes).unwrap();
         let paths = index["paths"].as_object().unwrap();
         for name in ["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version"] {
             let url = paths[name]["serverRelativeURL"].as_str().unwrap();

@@ -5,9 +5,9 @@
 use crate::remote::{Proof, Remote, Trust, Url};
 use crate::transport::Identity;
 use api::codec::yaml;
+use api::json::Value;
 use api::value;
 use base64::Engine as _;
-use serde_json::Value;
 use std::path::Path;
 
 /// The server of the file's current context. Files that it names are relative to it.

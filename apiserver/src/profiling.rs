@@ -52,7 +52,7 @@ mod tests {
     use crate::authn::{AUTHENTICATED, User};
     use crate::testing::World;
     use futures::FutureExt as _;
-    use serde_json::Value;
+    use api::json::Value;
     use std::sync::Arc;
 
     struct Echo;

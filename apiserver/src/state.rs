@@ -11,6 +11,7 @@ use crate::cache::{Caches, Key, Snapshot};
 use crate::server::Server;
 use admission::{Dynamic, Lookup, Refusal, Request, Right};
 use api::cel::lib::authorizer::{self as cel, Question};
+use api::json::Value;
 use api::kind::Kind;
 use api::{meta, value};
 use async_trait::async_trait;
@@ -18,7 +19,6 @@ use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::sync::Arc;
 use storage::store::Key as StoreKey;
 
@@ -44,7 +44,7 @@ impl State {
             return Vec::new();
         };
         let snapshot = cache.snapshot();
-        snapshot.objects.values().filter_map(|entry| serde_json::from_slice(&entry.json).ok()).map(Arc::new).collect()
+        snapshot.objects.values().filter_map(|entry| api::json::from_slice(&entry.json).ok()).map(Arc::new).collect()
     }
 }
 
@@ -62,7 +62,7 @@ impl Objects for State {
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
-        serde_json::from_value(self.get("secrets", namespace, name)?).ok()
+        api::json::from_value(self.get("secrets", namespace, name)?).ok()
     }
 }
 
@@ -126,7 +126,7 @@ impl Lookup for Server {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let resource = crate::authz::group_resource(group, plural);
         let found = self.store.get(&StoreKey::new(&resource, namespace, name)).await.ok()??;
-        serde_json::from_slice(&found.bytes).ok()
+        api::json::from_slice(&found.bytes).ok()
     }
 
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {

@@ -4,8 +4,8 @@ use crate::authn::{AUTHENTICATED, User};
 use crate::encryption::Encryption;
 use crate::server::{Config, Running};
 use crate::transport::Identity;
+use api::json::Value;
 use kube::client::Body;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::SystemClock;
@@ -52,7 +52,7 @@ impl World {
         let (clock, stop, store) = (Arc::new(SystemClock), CancellationToken::new(), store.clone());
         let world = World { running: crate::start(config, store, clock, stop.clone()).await.unwrap(), stop };
         // Roles are read from the cache.
-        let (user, review) = (User::new("somebody", &[AUTHENTICATED]), serde_json::json!({}));
+        let (user, review) = (User::new("somebody", &[AUTHENTICATED]), api::json::json!({}));
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
         for _ in 0..500 {
             if world.ask(&user, "POST", path, &review).await.0 == 201 {
@@ -73,7 +73,7 @@ impl World {
         let code = answer.status().as_u16();
         let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        (code, api::json::from_str(&text).unwrap_or_else(|_| Value::from(text)))
     }
 }
 

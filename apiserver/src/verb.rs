@@ -113,9 +113,9 @@ impl Call {
     /// As for `write_query`.
     pub fn write_options(&self) -> Result<Options, Failure> {
         let WriteOptions { dry_run, mut manager, .. } = self.write_query()?;
-        let mut said = serde_json::Map::new();
+        let mut said = api::json::Map::new();
         if dry_run {
-            said.insert("dryRun".to_owned(), serde_json::json!(["All"]));
+            said.insert("dryRun".to_owned(), api::json::json!(["All"]));
         }
         for name in ["fieldManager", "fieldValidation"] {
             if let Some(text) = self.received().query.get(name).filter(|text| !text.is_empty()) {

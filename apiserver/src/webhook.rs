@@ -8,6 +8,7 @@ pub(crate) mod trust;
 
 use crate::cache::Caches;
 use admission::dynamic::{Asked, Caller, Client};
+use api::json::Value;
 use api::kinds::shared::webhooks::Address;
 use api::value;
 use async_trait::async_trait;
@@ -18,7 +19,6 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prometheus::{HistogramOpts, HistogramVec, Registry};
 use rustls_pki_types::ServerName;
-use serde_json::Value;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -256,7 +256,7 @@ fn sentence(error: &hyper::Error) -> String {
 
 /// What upstream's client says of an answer that is no good one.
 fn refused(code: u16, body: &[u8]) -> String {
-    let status: Option<Value> = serde_json::from_slice(body).ok();
+    let status: Option<Value> = api::json::from_slice(body).ok();
     if let Some(status) = status.filter(|status| value::text(status, "kind") == "Status") {
         return value::text(&status, "message").to_owned();
     }

@@ -55,13 +55,13 @@ pub fn key(pod: &core::Pod) -> (String, String) {
 pub fn read(text: &[u8], file: &str, node: &str, seen: Timestamp) -> Result<core::Pod, String> {
     let kind = api::kinds::by_gvk("", "v1", "Pod").ok_or("there are no pods")?;
     let mut value = yaml::decode(text, kind.schema(), Strictness::Ignore).map_err(|error| error.to_string())?.value;
-    if value.get("kind").and_then(serde_json::Value::as_str) != Some("Pod") {
+    if value.get("kind").and_then(api::json::Value::as_str) != Some("Pod") {
         return Err("it is not a Pod".to_owned());
     }
     api::schema::defaults::apply(&mut value, kind.schema());
     kind.hooks.default(&mut value);
     kind.hooks.prepare_create(&mut value);
-    let mut pod: core::Pod = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let mut pod: core::Pod = api::json::from_value(value).map_err(|error| error.to_string())?;
     let name = pod.metadata.name.take().filter(|name| !name.is_empty()).ok_or("it has no name")?;
     let mut digest = Sha256::new();
     for part in [node.as_bytes(), file.as_bytes(), text] {

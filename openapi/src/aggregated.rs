@@ -3,8 +3,8 @@
 //! Paths that are there stay; types of one name that differ get names of their own (`_v2`, `_v3`, …), as upstream's aggregator has
 //! it. Shared parameters are written out, as they are in ours. Never asks anybody.
 
+use api::json::{Map, Text, Value};
 use api::value;
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 const DEFINITION: &str = "#/definitions/";
@@ -20,7 +20,7 @@ pub fn add_v2(document: &mut Value, theirs: &Value, prefix: &str) {
     definitions.into_iter().flat_map(Map::values).for_each(|one| references(one, &mut before));
 
     let known = |path: &str| document.get("paths").is_some_and(|paths| paths.get(path).is_some());
-    let mut paths: Map<String, Value> = Map::new();
+    let mut paths = Map::new();
     for (path, item) in theirs.get("paths").and_then(Value::as_object).into_iter().flatten() {
         if path.starts_with(prefix) && !known(path) {
             let mut item = item.clone();
@@ -41,7 +41,7 @@ pub fn add_v2(document: &mut Value, theirs: &Value, prefix: &str) {
             if same(ours, theirs) {
                 return None;
             }
-            Some((name.clone(), free(name, theirs, held, &definitions)))
+            Some((name.to_string(), free(name, theirs, held, &definitions)))
         })
         .collect();
     if !names.is_empty() {
@@ -50,7 +50,7 @@ pub fn add_v2(document: &mut Value, theirs: &Value, prefix: &str) {
             .into_iter()
             .map(|(name, mut definition)| {
                 rename(&mut definition, &names);
-                (names.get(&name).cloned().unwrap_or(name), definition)
+                (names.get(name.as_str()).map_or(name, Text::from), definition)
             })
             .collect();
     }
@@ -65,15 +65,11 @@ pub fn add_v2(document: &mut Value, theirs: &Value, prefix: &str) {
 }
 
 /// The definitions that the paths reach, and those that nothing ever reached.
-fn kept(
-    definitions: Option<&Map<String, Value>>,
-    paths: &Map<String, Value>,
-    before: &BTreeSet<String>,
-) -> Map<String, Value> {
+fn kept(definitions: Option<&Map>, paths: &Map, before: &BTreeSet<String>) -> Map {
     let Some(definitions) = definitions else { return Map::new() };
     let mut reached = BTreeSet::new();
     paths.iter().for_each(|(_, item)| references(item, &mut reached));
-    reached.extend(definitions.iter().map(|(name, _)| name).filter(|name| !before.contains(*name)).cloned());
+    reached.extend(definitions.keys().filter(|name| !before.contains(name.as_str())).map(Text::to_string));
     let mut waiting: Vec<String> = reached.iter().cloned().collect();
     while let Some(name) = waiting.pop() {
         let mut next = BTreeSet::new();
@@ -82,7 +78,7 @@ fn kept(
     }
     definitions
         .iter()
-        .filter(|(name, _)| reached.contains(*name))
+        .filter(|(name, _)| reached.contains(name.as_str()))
         .map(|(name, definition)| (name.clone(), definition.clone()))
         .collect()
 }
@@ -109,7 +105,7 @@ fn rename(piece: &mut Value, names: &BTreeMap<String, String>) {
             let new = map.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix(DEFINITION));
             let new = new.and_then(|name| names.get(name)).map(|name| format!("{DEFINITION}{name}"));
             if let Some(new) = new {
-                map.insert("$ref".to_owned(), new.into());
+                map.insert("$ref", new.into());
             }
             map.iter_mut().for_each(|(_, value)| rename(value, names));
         }
@@ -119,7 +115,7 @@ fn rename(piece: &mut Value, names: &BTreeMap<String, String>) {
 }
 
 /// Replaces what refers to a shared parameter by the parameter, in a path and in its operations.
-fn written_out(item: &mut Value, shared: Option<&Map<String, Value>>) {
+fn written_out(item: &mut Value, shared: Option<&Map>) {
     let Some(map) = item.as_object_mut() else { return };
     for (key, part) in map.iter_mut() {
         let list = if key == "parameters" { Some(part) } else { part.get_mut("parameters") };
@@ -143,7 +139,7 @@ fn same(ours: &Value, theirs: &Value) -> bool {
 }
 
 /// A name for a definition that differs from ours of the same name: that of one of ours which does not, or one that nobody has.
-fn free(name: &str, theirs: &Value, held: Option<&Map<String, Value>>, own: &Map<String, Value>) -> String {
+fn free(name: &str, theirs: &Value, held: Option<&Map>, own: &Map) -> String {
     let held = |name: &str| held.and_then(|held| held.get(name));
     let candidates = || (2_u32..).map(|number| format!("{name}_v{number}"));
     let mut taken = candidates().take_while(|name| held(name).is_some());
@@ -179,7 +175,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     fn refers(name: &str) -> Value {
         json!({"get": {"responses": {"200": {"schema": {"$ref": format!("{DEFINITION}{name}")}}}}})
@@ -228,7 +224,7 @@ mod tests {
             },
         });
         add_v2(&mut document, &theirs, "/apis/g/v1/");
-        let paths: Vec<&String> = document["paths"].as_object().unwrap().iter().map(|(path, _)| path).collect();
+        let paths: Vec<&str> = document["paths"].as_object().unwrap().iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["/apis/g/v1/ours", "/apis/g/v1/things"]);
         assert_eq!(document["paths"]["/apis/g/v1/ours"], ours["paths"]["/apis/g/v1/ours"]);
         let things = &document["paths"]["/apis/g/v1/things"];

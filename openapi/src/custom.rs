@@ -5,9 +5,9 @@
 use crate::operation::{Route, Writer};
 use crate::paths;
 use crate::schemas::{Form, META, Scope, Sentences, closure};
+use api::json::{Map, Text, Value, json};
 use api::kind::Kind;
 use api::schema::native;
-use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object.";
@@ -20,7 +20,7 @@ pub fn v3(kinds: &[&'static Kind], version: &str) -> Value {
     let (group, served) = kinds.first().map_or(("", ""), |kind| (kind.group, kind.version));
     let mut routes: Vec<Route> = vec![paths::of_version(group, served)];
     routes.extend(kinds.iter().flat_map(|kind| paths::of_kind(kind, native())));
-    let paths: Map<String, Value> = routes.iter().map(|route| (route.path.clone(), writer.route(route))).collect();
+    let paths: Map = routes.iter().map(|route| (route.path.clone(), writer.route(route))).collect();
     let sentences = Sentences::of(&[]);
     let reached = shared(writer.reached, kinds);
     let mut schemas = closure(native(), reached, &sentences, Scope::V3(group, served));
@@ -88,10 +88,10 @@ fn definitions(kind: &Kind, form: Form) -> Vec<(String, Value)> {
     }
     let identity = |kind_name: &str| json!([{"group": kind.group, "version": kind.version, "kind": kind_name}]);
     let map = api::value::map_mut(&mut own, "");
-    map.insert("x-kubernetes-group-version-kind".into(), identity(kind.kind));
+    map.insert("x-kubernetes-group-version-kind", identity(kind.kind));
     if !custom.selectable().is_empty() {
         let fields: Vec<Value> = custom.selectable().iter().map(|path| json!({"fieldPath": path})).collect();
-        map.insert("x-kubernetes-selectable-fields".into(), fields.into());
+        map.insert("x-kubernetes-selectable-fields", fields.into());
     }
     let name = custom.type_name();
     let list = json!({
@@ -126,9 +126,9 @@ fn complete(schema: &mut Value, form: Form, root: bool) {
     }
     if root || embedded {
         let properties = api::value::map_mut(schema, "properties");
-        properties.insert("apiVersion".into(), json!({"type": "string", "description": API_VERSION}));
-        properties.insert("kind".into(), json!({"type": "string", "description": KIND}));
-        properties.insert("metadata".into(), reference(form, "ObjectMeta", "Standard object's metadata."));
+        properties.insert("apiVersion", json!({"type": "string", "description": API_VERSION}));
+        properties.insert("kind", json!({"type": "string", "description": KIND}));
+        properties.insert("metadata", reference(form, "ObjectMeta", "Standard object's metadata."));
     }
     children(schema, &mut |child| complete(child, form, false));
 }
@@ -152,7 +152,7 @@ fn simplify(schema: &mut Value) {
     for name in ["oneOf", "anyOf", "not", "allOf"] {
         map.remove(name);
     }
-    let flag = |map: &Map<String, Value>, name: &str| map.get(name).and_then(Value::as_bool).unwrap_or_default();
+    let flag = |map: &Map, name: &str| map.get(name).and_then(Value::as_bool).unwrap_or_default();
     if map.remove("nullable") == Some(Value::Bool(true)) {
         for name in ["type", "items", "properties"] {
             map.remove(name);
@@ -169,7 +169,7 @@ fn simplify(schema: &mut Value) {
     }
     let nullable = |child: &Value| api::value::flag(child, "nullable");
     let properties = map.get("properties").and_then(Value::as_object);
-    let may_be_null: Vec<String> =
+    let may_be_null: Vec<Text> =
         properties.into_iter().flatten().filter(|(_, child)| nullable(child)).map(|(name, _)| name.clone()).collect();
     if map.get("additionalProperties").is_some_and(nullable) {
         map.remove("required");

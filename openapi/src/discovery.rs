@@ -2,8 +2,8 @@
 //!
 //! Derived from the kinds alone. The order of groups is that of the table.
 
+use api::json::{Map, Value, json};
 use api::kind::{Gvk, Kind, Verb};
-use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// One group with its versions, preferred one first.
@@ -89,8 +89,8 @@ pub fn group_list(groups: &[Group]) -> Value {
 pub fn single_group(group: &Group) -> Value {
     let mut out = group_entry(group);
     if let Some(map) = out.as_object_mut() {
-        map.insert("kind".into(), "APIGroup".into());
-        map.insert("apiVersion".into(), "v1".into());
+        map.insert("kind", "APIGroup".into());
+        map.insert("apiVersion", "v1".into());
     }
     out
 }
@@ -110,7 +110,7 @@ pub fn resource_list(group: &str, version: &str, kinds: &[&'static Kind]) -> Val
         if let Some(map) = resource.as_object_mut() {
             add_names(map, kind);
             if kind.is_stored() {
-                map.insert("storageVersionHash".into(), storage_version_hash(kind).into());
+                map.insert("storageVersionHash", storage_version_hash(kind).into());
             }
         }
         resources.push(resource);
@@ -124,9 +124,9 @@ pub fn resource_list(group: &str, version: &str, kinds: &[&'static Kind]) -> Val
             });
             if let (Some(map), true) = (resource.as_object_mut(), foreign(kind, part.gvk)) {
                 if !part.gvk.group.is_empty() {
-                    map.insert("group".into(), part.gvk.group.into());
+                    map.insert("group", part.gvk.group.into());
                 }
-                map.insert("version".into(), part.gvk.version.into());
+                map.insert("version", part.gvk.version.into());
             }
             resources.push(resource);
         }
@@ -134,7 +134,7 @@ pub fn resource_list(group: &str, version: &str, kinds: &[&'static Kind]) -> Val
     let mut out =
         json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": resources});
     if let (Some(map), false) = (out.as_object_mut(), group.is_empty()) {
-        map.insert("apiVersion".into(), "v1".into());
+        map.insert("apiVersion", "v1".into());
     }
     out
 }
@@ -143,12 +143,12 @@ fn foreign(kind: &Kind, gvk: Gvk) -> bool {
     gvk.group != kind.group || gvk.version != kind.version
 }
 
-fn add_names(map: &mut Map<String, Value>, kind: &Kind) {
+fn add_names(map: &mut Map, kind: &Kind) {
     if !kind.short_names.is_empty() {
-        map.insert("shortNames".into(), kind.short_names.into());
+        map.insert("shortNames", kind.short_names.into());
     }
     if !kind.categories.is_empty() {
-        map.insert("categories".into(), kind.categories.into());
+        map.insert("categories", kind.categories.into());
     }
 }
 
@@ -206,7 +206,7 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
     if let Some(map) = out.as_object_mut() {
         add_names(map, kind);
         if !parts.is_empty() {
-            map.insert("subresources".into(), parts.into());
+            map.insert("subresources", parts.into());
         }
     }
     out

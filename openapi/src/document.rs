@@ -6,9 +6,9 @@ use crate::discovery::groups;
 use crate::operation::{Route, Writer};
 use crate::paths;
 use crate::schemas::{Form, Scope, Sentences, closure};
+use api::json::{Map, Value, json};
 use api::kind::Kind;
 use api::schema::Types;
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Routes by the path of their v3 document below `/openapi/v3/`: `api/v1`, `apis/apps`, `version`.
@@ -45,7 +45,7 @@ fn bearer() -> Value {
 pub fn v3(kinds: &[&'static Kind], types: &Types, sentences: &Sentences, version: &str) -> Vec<(String, Value)> {
     let document = |path: &str, routes: Vec<Route>| {
         let mut writer = Writer { form: Form::V3, reached: BTreeSet::new() };
-        let paths: Map<String, Value> = routes.iter().map(|route| (route.path.clone(), writer.route(route))).collect();
+        let paths: Map = routes.iter().map(|route| (route.path.clone(), writer.route(route))).collect();
         let mut names = path.split('/').skip(1);
         let (group, served) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
         let schemas = closure(types, writer.reached, sentences, Scope::V3(group, served));
@@ -74,8 +74,7 @@ pub fn v3(kinds: &[&'static Kind], types: &Types, sentences: &Sentences, version
 pub fn v2(kinds: &[&'static Kind], types: &Types, sentences: &Sentences, version: &str) -> Value {
     let mut writer = Writer { form: Form::V2, reached: BTreeSet::new() };
     let routes = routes(kinds, types);
-    let paths: Map<String, Value> =
-        routes.values().flatten().map(|route| (route.path.clone(), writer.route(route))).collect();
+    let paths: Map = routes.values().flatten().map(|route| (route.path.clone(), writer.route(route))).collect();
     let definitions = closure(types, writer.reached, sentences, Scope::V2);
     json!({
         "swagger": "2.0",

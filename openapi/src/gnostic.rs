@@ -3,8 +3,8 @@
 //! Numbers are those of gnostic's `OpenAPIv2.proto`; only what Kubernetes' documents contain is known here. Never
 //! decodes, and never changes what a document says: a key without a number is left out.
 
+use api::json::{Map, Text, Value};
 use prost::encoding::{WireType, encode_key, encode_varint};
-use serde_json::{Map, Value};
 
 /// `Content-Type` of the encoded document.
 pub const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -226,7 +226,7 @@ fn elements(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+fn entries(value: &Value) -> impl Iterator<Item = (&Text, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
 

@@ -1,13 +1,13 @@
 //! Bytes against those that gnostic's own library writes for the same document.
 
 use super::encode;
-use serde_json::json;
+use api::json::json;
 
 #[test]
 fn bytes_are_gnostics() {
     let document = include_str!("../testdata/gnostic.json");
     let expected = include_bytes!("../testdata/gnostic.pb");
-    assert_eq!(encode(&serde_json::from_str(document).unwrap()), expected);
+    assert_eq!(encode(&api::json::from_str(document).unwrap()), expected);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Never says which operations there are; `paths.rs` does.
 
 use crate::schemas::Form;
-use serde_json::{Map, Value, json};
+use api::json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 /// Where a parameter is given.
@@ -113,7 +113,7 @@ impl Writer {
             out.insert(operation.method.to_owned(), self.operation(operation, &shared));
         }
         if !shared.is_empty() {
-            out.insert("parameters".into(), self.parameters(&shared).into());
+            out.insert("parameters", self.parameters(&shared).into());
         }
         Value::Object(out)
     }
@@ -150,11 +150,11 @@ impl Writer {
         });
         let Some(map) = out.as_object_mut() else { return out };
         if let Some(action) = operation.action {
-            map.insert("x-kubernetes-action".into(), action.into());
+            map.insert("x-kubernetes-action", action.into());
         }
         if let Some((group, version, kind)) = &operation.gvk {
             let gvk = json!({"group": group, "version": version, "kind": kind});
-            map.insert("x-kubernetes-group-version-kind".into(), gvk);
+            map.insert("x-kubernetes-group-version-kind", gvk);
         }
         if let Some(body) = &operation.body {
             let schema = self.reference(&body.of);
@@ -168,28 +168,28 @@ impl Writer {
             match self.form {
                 Form::V2 => parameters.insert(0, request),
                 Form::V3 => {
-                    map.insert("requestBody".into(), request);
+                    map.insert("requestBody", request);
                 }
             }
         }
         if self.form == Form::V2 {
-            map.insert("consumes".into(), operation.consumes.clone().into());
-            map.insert("produces".into(), operation.produces.clone().into());
-            map.insert("schemes".into(), json!(["https"]));
+            map.insert("consumes", operation.consumes.clone().into());
+            map.insert("produces", operation.produces.clone().into());
+            map.insert("schemes", json!(["https"]));
         }
         if !parameters.is_empty() {
-            map.insert("parameters".into(), parameters.into());
+            map.insert("parameters", parameters.into());
         }
         let mut responses = Map::new();
         for (code, sentence) in operation.codes {
-            responses.insert((*code).into(), self.response(operation, sentence));
+            responses.insert(*code, self.response(operation, sentence));
         }
-        responses.insert("401".into(), json!({"description": "Unauthorized"}));
-        map.insert("responses".into(), responses.into());
+        responses.insert("401", json!({"description": "Unauthorized"}));
+        map.insert("responses", responses.into());
         out
     }
 }
 
-fn content(media: &[&str], schema: &Value) -> Map<String, Value> {
+fn content(media: &[&str], schema: &Value) -> Map {
     media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect()
 }

@@ -2,9 +2,9 @@
 //!
 //! Never says which types are served; `document.rs` asks for those that paths reach.
 
+use api::json::{Map, Value, json};
 use api::schema::{Field, ListKind, MapKind, SchemaRef, Shape, TypeDef, Types};
 use schemars::SchemaGenerator;
-use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ impl Scope<'_> {
 }
 
 /// Sentences by type and field, as k8s-openapi carries them.
-pub struct Sentences(BTreeMap<String, Value>);
+pub struct Sentences(BTreeMap<String, serde_json::Value>);
 
 /// Types that paths name beside the kinds themselves: bodies of subresources, options, answers.
 fn describe_shared(generator: &mut SchemaGenerator) {
@@ -104,7 +104,9 @@ impl Sentences {
     /// What a type is.
     #[must_use]
     pub fn of_type(&self, name: &str) -> Option<Cow<'_, str>> {
-        if let Some(sentence) = self.0.get(name).and_then(|found| found.get("description")).and_then(Value::as_str) {
+        if let Some(sentence) =
+            self.0.get(name).and_then(|found| found.get("description")).and_then(|found| found.as_str())
+        {
             return Some(sentence.into());
         }
         listed(name).map(|kind| format!("A list of objects of kind {kind}.").into())
@@ -125,7 +127,7 @@ impl Sentences {
         }
     }
 
-    fn property(&self, name: &str, field: &str) -> Option<&Value> {
+    fn property(&self, name: &str, field: &str) -> Option<&serde_json::Value> {
         self.0.get(name)?.get("properties")?.get(field)
     }
 
@@ -252,40 +254,40 @@ fn property(
     }
     let Some(map) = out.as_object_mut() else { return out };
     if let Some(sentence) = sentence {
-        map.insert("description".into(), sentence.into());
+        map.insert("description", sentence.into());
     }
     if let Some(default) = default {
-        map.insert("default".into(), default);
+        map.insert("default", default);
     }
     add_merging(map, owner, field);
     out
 }
 
 /// How apply and strategic merge patch treat the field.
-fn add_merging(map: &mut Map<String, Value>, owner: &str, field: &Field) {
+fn add_merging(map: &mut Map, owner: &str, field: &Field) {
     match &field.shape {
         Shape::List { kind, .. } => {
             let name = match kind {
                 ListKind::Set => Some("set"),
                 ListKind::Map(keys) => {
-                    map.insert("x-kubernetes-list-map-keys".into(), keys.clone().into());
+                    map.insert("x-kubernetes-list-map-keys", keys.clone().into());
                     Some("map")
                 }
                 // Lists of objects are never applied.
                 ListKind::Atomic => (field.name != "items" || listed(owner).is_none()).then_some("atomic"),
             };
             if let Some(name) = name {
-                map.insert("x-kubernetes-list-type".into(), name.into());
+                map.insert("x-kubernetes-list-type", name.into());
             }
         }
         Shape::Bytes if field.atomic => {
-            map.insert("x-kubernetes-list-type".into(), "atomic".into());
+            map.insert("x-kubernetes-list-type", "atomic".into());
         }
         Shape::Map { kind: MapKind::Atomic, .. } => {
-            map.insert("x-kubernetes-map-type".into(), "atomic".into());
+            map.insert("x-kubernetes-map-type", "atomic".into());
         }
         Shape::Struct(_) if field.atomic => {
-            map.insert("x-kubernetes-map-type".into(), "atomic".into());
+            map.insert("x-kubernetes-map-type", "atomic".into());
         }
         _ => {}
     }
@@ -293,10 +295,10 @@ fn add_merging(map: &mut Map<String, Value>, owner: &str, field: &Field) {
     let strategies = [(patch.merge, "merge"), (patch.replace, "replace"), (patch.retain_keys, "retainKeys")];
     let strategies: Vec<&str> = strategies.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
     if !strategies.is_empty() {
-        map.insert("x-kubernetes-patch-strategy".into(), strategies.join(",").into());
+        map.insert("x-kubernetes-patch-strategy", strategies.join(",").into());
     }
     if let Some(key) = &field.patch.merge_key {
-        map.insert("x-kubernetes-patch-merge-key".into(), key.clone().into());
+        map.insert("x-kubernetes-patch-merge-key", key.clone().into());
     }
 }
 
@@ -312,22 +314,22 @@ pub fn definition(
     let def: &TypeDef = schema.def();
     let mut out = Map::new();
     if let Some(sentence) = sentences.of_type(&def.name) {
-        out.insert("description".into(), sentence.into());
+        out.insert("description", sentence.into());
     }
-    out.insert("type".into(), "object".into());
+    out.insert("type", "object".into());
     let mut required: Vec<String> = Vec::new();
     let mut properties = Map::new();
     for field in &def.fields {
         properties.insert(field.name.clone(), property(schema, field, sentences, form, reached));
         if field.required {
-            required.push(field.name.clone());
+            required.push(field.name.to_string());
         }
     }
     if !properties.is_empty() {
-        out.insert("properties".into(), properties.into());
+        out.insert("properties", properties.into());
     }
     if !required.is_empty() {
-        out.insert("required".into(), required.into());
+        out.insert("required", required.into());
     }
     let gvks: Vec<Value> = def
         .gvks
@@ -336,17 +338,17 @@ pub fn definition(
         .map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind}))
         .collect();
     if !gvks.is_empty() {
-        out.insert("x-kubernetes-group-version-kind".into(), gvks.into());
+        out.insert("x-kubernetes-group-version-kind", gvks.into());
     }
     if def.atomic {
-        out.insert("x-kubernetes-map-type".into(), "atomic".into());
+        out.insert("x-kubernetes-map-type", "atomic".into());
     }
     Value::Object(out)
 }
 
 /// The schemas of these types and of all that they reach, by name.
 #[must_use]
-pub fn closure(types: &Types, roots: BTreeSet<String>, sentences: &Sentences, scope: Scope<'_>) -> Map<String, Value> {
+pub fn closure(types: &Types, roots: BTreeSet<String>, sentences: &Sentences, scope: Scope<'_>) -> Map {
     let form = scope.form();
     let scalars: BTreeMap<String, Value> =
         [Shape::Quantity, Shape::IntOrString, Shape::Time, Shape::MicroTime, Shape::Duration]

@@ -10,9 +10,9 @@ use super::policy::{self, Binding, Mutation, Policy};
 use crate::plugin::{Lookup, Operation, Refusal, Request};
 use api::apply::{self, FieldSet, Manager};
 use api::cel::{Budget, Object as CelObject, Value as Cel};
+use api::json::{Value, json};
 use api::schema::{ListKind, MapKind, SchemaRef, Shape};
 use api::{meta, patch, value};
-use serde_json::{Value, json};
 use std::borrow::Cow;
 
 /// Lets every mutating policy that is about the request change the object.

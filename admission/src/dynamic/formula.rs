@@ -8,9 +8,9 @@ use super::review;
 use crate::plugin::{Lookup, Request};
 use api::cel::lib::authorizer::{Authorization, Authorizer, Decision, Question, ResourceQuestion};
 use api::cel::{Activation, Budget, Entries, Fault, Map, Outcome, Program, Type, Value as Cel};
+use api::json::Value;
 use api::kinds::shared::admission_expressions::{self as environments, Environment, Gives};
 use api::value;
-use serde_json::Value;
 
 /// An expression, compiled if it could be.
 #[derive(Debug)]

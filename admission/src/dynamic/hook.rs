@@ -6,10 +6,10 @@ use super::formula::{Asker, Conditions, Reader, Scene, Sheet, Variables};
 use super::matching::{Rule, Selection, Sight};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::cel::Budget;
+use api::json::Value;
 use api::{meta, value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 use std::time::Duration;
 
 /// Where a webhook is.

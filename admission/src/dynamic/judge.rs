@@ -9,7 +9,7 @@ use super::policy::{self, Binding, Policy};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::cel::{Budget, Value as Cel};
 
-use serde_json::{Value, json};
+use api::json::{Value, json};
 use std::borrow::Cow;
 
 /// The most bytes of a message that an expression gives.

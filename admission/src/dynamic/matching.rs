@@ -3,11 +3,11 @@
 //! Never decides what happens then.
 
 use crate::plugin::{Lookup, Operation, Refusal, Request};
+use api::json::Value;
 use api::kind::{Gvk, Kind};
 use api::selector::LabelSelector;
 use api::status::{ResourceName, Status};
 use api::{meta, value};
-use serde_json::Value;
 
 /// One rule.
 #[derive(Clone, Debug, Default)]

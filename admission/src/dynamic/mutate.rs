@@ -8,9 +8,9 @@ use super::{is_exempt, review};
 use crate::dynamic::{Asked, Dynamic};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::codec::{self, Strictness};
+use api::json::{Value, json};
 use api::schema::{SchemaRef, defaults, native};
 use api::status::Status;
-use serde_json::{Value, json};
 use std::time::Instant;
 
 /// Asks every mutating webhook that the request is about.
@@ -171,7 +171,7 @@ async fn one(
     lookup: &dyn Lookup,
 ) -> Result<Option<Value>, Wrong> {
     let patch = ask(dynamic, hook, request, sight, true).await?;
-    let operations: Option<Vec<Value>> = serde_json::from_slice(&patch).ok();
+    let operations: Option<Vec<Value>> = api::json::from_slice(&patch).ok();
     if patch.is_empty() || operations.as_ref().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
@@ -209,7 +209,7 @@ pub fn schema(seen: Seen) -> Option<SchemaRef<'static>> {
 /// 500 when it no longer is an object of its kind.
 pub fn decoded(seen: Seen, object: &Value) -> Result<Value, Status> {
     let schema = schema(seen).ok_or_else(|| Status::internal(format_args!("no schema for {}", seen.gvk.kind)))?;
-    let bytes = serde_json::to_vec(object).map_err(Status::internal)?;
+    let bytes = api::json::to_vec(object).map_err(Status::internal)?;
     let mut new = codec::json::decode(&bytes, schema, Strictness::Ignore).map_err(Status::internal)?.value;
     defaults::apply(&mut new, schema);
     if seen.gvk == seen.resource.gvk() {

@@ -5,11 +5,11 @@
 use super::formula::{Conditions, Formula, Reader, Variables};
 use super::matching::{self, Rule, Seen, Selection};
 use crate::plugin::{Lookup, Request};
+use api::json::Value;
 use api::kind::Kind;
 use api::kinds::shared::admission_expressions::Gives;
 use api::selector::LabelSelector;
 use api::{meta, value};
-use serde_json::Value;
 
 /// A rule of a validating policy.
 #[derive(Debug)]

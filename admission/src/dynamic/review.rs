@@ -5,11 +5,11 @@
 use super::hook::Hook;
 use super::matching::{self, Seen, Sight};
 use crate::plugin::{Operation, Request};
+use api::json::{Map, Value, json};
 use api::status::Status;
 use api::value;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
 
 /// The question. `object` is `Null` where there is none.
 #[must_use]
@@ -100,7 +100,7 @@ pub struct Answer {
 /// # Errors
 /// What is wrong with it, in the words that follow `failed calling webhook "x": `.
 pub fn answer(body: &[u8], version: &str, uid: &str, mutating: bool) -> Result<Answer, String> {
-    let review: Value = serde_json::from_slice(body).map_err(|error| {
+    let review: Value = api::json::from_slice(body).map_err(|error| {
         let shown = String::from_utf8_lossy(body.get(..body.len().min(512)).unwrap_or_default());
         format!("failed to call webhook: couldn't get version/kind; json parse error: {error} (answer: {shown:?})")
     })?;
@@ -144,7 +144,7 @@ fn read(review: &Value, version: &str, uid: &str, mutating: bool) -> Result<Answ
         status: response.get("status").cloned().unwrap_or_default(),
         patch: if mutating { patch } else { Vec::new() },
         warnings,
-        annotations: annotations.filter_map(|(key, text)| Some((key.clone(), text.as_str()?.to_owned()))).collect(),
+        annotations: annotations.filter_map(|(key, text)| Some((key.into(), text.as_str()?.to_owned()))).collect(),
     })
 }
 

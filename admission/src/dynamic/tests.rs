@@ -5,12 +5,12 @@
 
 use super::{Caller, Client, Dynamic, Notes, Round, Rounds};
 use crate::plugin::{Chain, Form, Lookup, Operation, Refusal, Request, Right};
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::kinds::{self, by_resource};
 use api::value;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ struct Web {
 #[async_trait]
 impl Caller for Web {
     async fn call(&self, client: &Client, review: Vec<u8>, _: Duration) -> Result<Vec<u8>, String> {
-        let review: Value = serde_json::from_slice(&review).unwrap();
+        let review: Value = api::json::from_slice(&review).unwrap();
         let path = client.url.rsplit('/').next().unwrap_or_default().to_owned();
         self.asked.lock().push((path.clone(), review["request"].clone()));
         let mut response = match path.as_str() {

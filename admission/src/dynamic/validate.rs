@@ -7,8 +7,8 @@ use super::is_exempt;
 use super::matching::Sight;
 use super::mutate::{Wrong, ask};
 use crate::plugin::{Lookup, Refusal, Request};
+use api::json::Value;
 use api::status::Status;
-use serde_json::Value;
 
 /// Asks every validating webhook that the request is about.
 ///

@@ -1,8 +1,8 @@
 //! `AlwaysDeny`: refuses every write; for tests.
 
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct AlwaysDeny;

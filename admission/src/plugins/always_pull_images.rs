@@ -2,9 +2,9 @@
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use api::field_path::{FieldError, Path};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct AlwaysPullImages;
@@ -98,7 +98,7 @@ fn pull(pod: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn everything_is_pulled() {

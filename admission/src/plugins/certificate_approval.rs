@@ -4,9 +4,9 @@
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use crate::signers;
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct CertificateApproval;

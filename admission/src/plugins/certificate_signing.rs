@@ -6,10 +6,10 @@
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use crate::signers;
 use api::field_path::{FieldError, Path};
+use api::json::Value;
 use api::status::Status;
 use api::{meta, value};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct CertificateSigning;

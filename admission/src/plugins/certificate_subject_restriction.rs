@@ -4,10 +4,10 @@
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use crate::signers;
+use api::json::Value;
 use api::kinds::certificates_v1::certificate_signing_request;
 use api::{value, x509};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct CertificateSubjectRestriction;

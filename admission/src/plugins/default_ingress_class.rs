@@ -1,9 +1,9 @@
 //! `DefaultIngressClass`: an Ingress that names no class gets the default one; of several the newest.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct DefaultIngressClass;

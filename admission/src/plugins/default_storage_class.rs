@@ -1,9 +1,9 @@
 //! `DefaultStorageClass`: a claim that names no class gets the default one; of several the newest.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct DefaultStorageClass;
@@ -51,7 +51,7 @@ fn default(classes: &[Value]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn the_newest_default() {

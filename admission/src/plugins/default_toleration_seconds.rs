@@ -1,9 +1,9 @@
 //! `DefaultTolerationSeconds`: a pod outlives its node's trouble for five minutes unless it says otherwise.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 pub struct DefaultTolerationSeconds;

@@ -1,9 +1,9 @@
 //! `DenyServiceExternalIPs`: no Service takes an external address that it does not have already.
 
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct DenyServiceExternalIPs;

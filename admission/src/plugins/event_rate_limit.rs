@@ -4,11 +4,11 @@
 
 use crate::configured::{Settings, Setup};
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use api::status::Status;
 use api::value;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::collections::HashMap;
 
 /// See the file.
@@ -157,18 +157,18 @@ mod tests {
     #[test]
     fn configurations() {
         let read = |limits: Value| {
-            let configuration = serde_json::json!({"limits": limits});
+            let configuration = api::json::json!({"limits": limits});
             let settings = Settings { configuration: &configuration, opener: &crate::configured::Nobody };
             PLUGIN.configured(&settings).map(|plugin| plugin.is_some())
         };
-        assert_eq!(read(serde_json::json!([{"type": "Server", "qps": 1, "burst": 1}])), Ok(true));
+        assert_eq!(read(api::json::json!([{"type": "Server", "qps": 1, "burst": 1}])), Ok(true));
         assert!(
-            read(serde_json::json!([{"type": "Planet", "qps": 1, "burst": 1}]))
+            read(api::json::json!([{"type": "Planet", "qps": 1, "burst": 1}]))
                 .unwrap_err()
                 .contains("Unsupported value")
         );
         assert!(
-            read(serde_json::json!([{"type": "User", "qps": 0, "burst": 1}])).unwrap_err().contains("must be positive")
+            read(api::json::json!([{"type": "User", "qps": 0, "burst": 1}])).unwrap_err().contains("must be positive")
         );
     }
 }

@@ -1,9 +1,9 @@
 //! `ExtendedResourceToleration`: who asks for a device tolerates the taint that keeps others off nodes with it.
 
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// See the file.

@@ -5,10 +5,10 @@
 
 use crate::configured::{Remote, Settings, Setup};
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::{Map, Value, json};
 use api::value;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ fn spec(pod: &Value, namespace: &str, subresource: &str) -> Value {
     let containers = lists.iter().flat_map(|list| value::items(pod, list));
     let images: Vec<Value> = containers.map(|container| json!({"image": value::text(container, "image")})).collect();
     let annotations = value::get(pod, "metadata.annotations").and_then(Value::as_object).into_iter().flatten();
-    let annotations: Map<String, Value> = annotations
+    let annotations: Map = annotations
         .filter(|(key, _)| key.contains(".image-policy.k8s.io/"))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
@@ -128,10 +128,10 @@ impl Webhook {
     async fn ask(&self, spec: &Value) -> Result<Value, String> {
         let review = json!({"kind": "ImageReview", "apiVersion": "imagepolicy.k8s.io/v1alpha1",
             "metadata": {"creationTimestamp": null}, "spec": spec, "status": {"allowed": false}});
-        let body = serde_json::to_vec(&review).map_err(|error| error.to_string())?;
+        let body = api::json::to_vec(&review).map_err(|error| error.to_string())?;
         match self.remote.post(body, PATIENCE).await? {
             (200..=299, answer) => {
-                let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+                let answer: Value = api::json::from_slice(&answer).map_err(|error| error.to_string())?;
                 Ok(answer.get("status").cloned().unwrap_or_default())
             }
             (code, _) => Err(format!("Error contacting webhook: {code}")),

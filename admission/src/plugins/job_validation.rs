@@ -1,9 +1,9 @@
 //! `JobValidation`: a job whose pods are scheduled all or none keeps its parallelism (KEP-5547).
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::{meta, value};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct JobValidation;
@@ -52,7 +52,7 @@ fn gang<'a>(job: &Value, groups: &'a [Value]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn gangs_are_found_by_name_or_owner() {

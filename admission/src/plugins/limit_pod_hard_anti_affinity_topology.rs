@@ -1,9 +1,9 @@
 //! `LimitPodHardAntiAffinityTopology`: a pod keeps others off its node at most, never off a zone.
 
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct LimitPodHardAntiAffinityTopology;

@@ -3,11 +3,11 @@
 //! Never touches a pod that exists already.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::quantity::Quantity;
 use api::quota::{self, Amounts};
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct LimitRanger;
@@ -59,7 +59,7 @@ fn limits<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value
 
 /// Writes the defaults where containers say nothing, and notes it.
 fn fill(pod: &mut Value, range: &Value) {
-    let (mut requests, mut most) = (serde_json::Map::new(), serde_json::Map::new());
+    let (mut requests, mut most) = (api::json::Map::new(), api::json::Map::new());
     for limit in limits(range, "Container") {
         for (list, into) in [("defaultRequest", &mut requests), ("default", &mut most)] {
             let found = limit.get(list).and_then(Value::as_object).cloned();
@@ -170,7 +170,7 @@ fn exceeds(request: Quantity, limit: Quantity, bound: Quantity) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     fn range(limit: impl Into<Value>) -> Value {
         let limit: Value = limit.into();

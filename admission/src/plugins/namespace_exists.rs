@@ -1,9 +1,9 @@
 //! `NamespaceExists`: refuses writes to namespaces that are not there. `NamespaceLifecycle` does the same for creations.
 
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use api::status::{ResourceName, Status};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct NamespaceExists;

@@ -3,10 +3,10 @@
 //! The store checks the namespace again in the transaction of the write; this plugin gives the early answer.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::status::{ResourceName, Status};
 use api::{meta, value};
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 pub struct NamespaceLifecycle;

@@ -3,9 +3,9 @@
 //! Never looks at what a pod needs to be placed: that is the scheduler's.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct NodeDeclaredFeatureValidator;
@@ -73,7 +73,7 @@ fn missing(needed: &[&'static str], node: &Value) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn changes_need_features() {

@@ -5,10 +5,10 @@
 //! of old kinds, which upstream translates.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request, Right};
+use api::json::{Map, Text, Value};
 use api::kinds::certificates_v1::certificate_signing_request;
 use api::{meta, value};
 use async_trait::async_trait;
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// See the file.
@@ -149,7 +149,7 @@ fn differ(old: &Value, new: &Value, path: &str) -> bool {
     let there = |object| {
         value::get(object, path).filter(|found: &&Value| {
             let empty_list = found.as_array().is_some_and(Vec::is_empty);
-            !found.is_null() && !empty_list && !found.as_object().is_some_and(serde_json::Map::is_empty)
+            !found.is_null() && !empty_list && !found.as_object().is_some_and(Map::is_empty)
         })
     };
     there(old) != there(new)
@@ -307,10 +307,10 @@ fn own_node(request: &Request<'_>, object: &Value, node: &str) -> Outcome {
 /// Labels that differ and that nobody believes of a node itself, in order and with commas between.
 fn forbidden_labels(new: &Value, old: &Value) -> String {
     let labels = |node| value::get(node, "metadata.labels").and_then(Value::as_object);
-    let keys: BTreeSet<&String> = [new, old].into_iter().filter_map(labels).flat_map(serde_json::Map::keys).collect();
+    let keys: BTreeSet<&Text> = [new, old].into_iter().filter_map(labels).flat_map(Map::keys).collect();
     let of = |node, key: &str| labels(node).and_then(|labels| labels.get(key));
     let changed = keys.into_iter().filter(|key| of(new, key) != of(old, key));
-    let forbidden: Vec<&str> = changed.map(String::as_str).filter(|key| is_forbidden(key)).collect();
+    let forbidden: Vec<&str> = changed.map(Text::as_str).filter(|key| is_forbidden(key)).collect();
     forbidden.join(", ")
 }
 
@@ -481,7 +481,7 @@ async fn pod_certificate(request: &Request<'_>, object: &Value, node: &str, look
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn labels_that_nodes_may_not_give_themselves() {

@@ -2,9 +2,9 @@
 //! going must be able to set the owner's finalizers.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request, Right};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct OwnerReferencesPermissionEnforcement;
@@ -85,7 +85,7 @@ fn newly_blocking<'a>(new: &'a [Value], old: &[Value]) -> Vec<&'a Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn what_begins_to_block() {

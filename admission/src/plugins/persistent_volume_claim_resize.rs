@@ -1,9 +1,9 @@
 //! `PersistentVolumeClaimResize`: a bound claim grows where its class lets it.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::{quota, value};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct PersistentVolumeClaimResize;
@@ -58,7 +58,7 @@ fn grows(old: &Value, new: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn sizes() {

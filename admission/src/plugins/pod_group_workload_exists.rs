@@ -1,9 +1,9 @@
 //! `PodGroupWorkloadExists`: a pod group that is made from a template of a workload is refused where there is none (KEP-4671).
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::{meta, value};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct PodGroupWorkloadExists;
@@ -45,7 +45,7 @@ fn judge(reference: &Value, workload: Option<&Value>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn the_template_must_be_there() {

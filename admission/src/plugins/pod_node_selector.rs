@@ -5,10 +5,10 @@
 
 use crate::configured::{Settings, Setup};
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Text, Value};
 use api::status::Status;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 type Labels = BTreeMap<String, String>;
@@ -35,7 +35,7 @@ impl Plugin for PodNodeSelector {
     fn configured(&self, settings: &Settings<'_>) -> Setup {
         let given = settings.configuration;
         let table = given.get("podNodeSelectorPluginConfig").unwrap_or(&Value::Null);
-        let text = |(name, selector): (&String, &Value)| Some((name.clone(), selector.as_str()?.to_owned()));
+        let text = |(name, selector): (&Text, &Value)| Some((name.into(), selector.as_str()?.to_owned()));
         let table: BTreeMap<String, String> = table.as_object().into_iter().flatten().filter_map(text).collect();
         for selector in table.values() {
             labels(selector)?;
@@ -81,7 +81,7 @@ impl PodNodeSelector {
 
 fn own(pod: &Value) -> Labels {
     let own = value::get(pod, "spec.nodeSelector").and_then(Value::as_object).into_iter().flatten();
-    own.map(|(key, label)| (key.clone(), label.as_str().unwrap_or_default().to_owned())).collect()
+    own.map(|(key, label)| (key.into(), label.as_str().unwrap_or_default().to_owned())).collect()
 }
 
 fn judge(request: &Request<'_>, wanted: &Labels, pod: &Value) -> Result<(), Refusal> {

@@ -3,10 +3,10 @@
 //! Never counts other pods: what fits beside them is the node's to say.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::quantity::Quantity;
 use api::{meta, quota, value};
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 pub struct PodResizeValidator;

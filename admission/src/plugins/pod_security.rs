@@ -7,10 +7,10 @@ use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use crate::pod_security::checks::Pod;
 use crate::pod_security::{Configuration, Level, Policy, Standard};
 use api::field_path::Errors;
+use api::json::Value;
 use api::status::Status;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
 /// See the file.
@@ -273,7 +273,7 @@ fn warnings(configuration: &Configuration, namespace: &str, enforce: Standard, p
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn pods_that_are_there_are_warned_of() {

@@ -4,9 +4,9 @@
 
 use crate::configured::{Settings, Setup};
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 #[derive(Default)]
@@ -81,7 +81,7 @@ async fn of_namespace(request: &Request<'_>, key: &str, lookup: &dyn Lookup) -> 
         None => Ok(None),
         Some("") => Ok(Some(Vec::new())),
         Some(text) => {
-            let read = serde_json::from_str(text).map_err(|error| request.forbidden(&format!("{key}: {error}")))?;
+            let read = api::json::from_str(text).map_err(|error| request.forbidden(&format!("{key}: {error}")))?;
             Ok(Some(read))
         }
     }

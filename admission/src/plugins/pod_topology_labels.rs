@@ -1,9 +1,9 @@
 //! `PodTopologyLabels`: a pod on a node carries the labels of the region and the zone where the node is (KEP-4742).
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct PodTopologyLabels;
@@ -45,7 +45,7 @@ fn copy(node: &Value, pod: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn region_and_zone_alone() {

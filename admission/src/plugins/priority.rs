@@ -1,9 +1,9 @@
 //! `Priority`: the number behind a pod's priority class name, or that of the global default class.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 pub struct Priority;

@@ -4,12 +4,12 @@
 //! write: of two writers, on whichever servers, the later one sees what the earlier one left or is asked again.
 
 use crate::plugin::{Along, Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use api::kinds::core_v1::resource_quota;
 use api::quantity::Quantity;
 use api::quota::{self, Amounts};
 use api::{kind::Kind, meta, value};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct ResourceQuota;
@@ -121,8 +121,8 @@ impl Write<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::json::json;
     use api::kinds::core_v1::{config_map, pod};
-    use serde_json::json;
 
     fn check(kind: &'static Kind, hard: &Value, there: &[Value], old: &Value, object: &Value, expected: Option<&str>) {
         let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});

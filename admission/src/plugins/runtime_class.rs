@@ -3,9 +3,9 @@
 //! Source: KEP-585, KEP-688. Never looks at which handlers a node has.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::{quota, value};
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct RuntimeClass;
@@ -90,7 +90,7 @@ fn equip(pod: &mut Value, class: &Value) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn a_pod_takes_over_what_its_class_says() {

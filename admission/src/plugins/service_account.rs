@@ -3,9 +3,9 @@
 //! Source: upstream's documentation of bound service-account token volumes.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 pub struct ServiceAccount;

@@ -3,9 +3,9 @@
 //! Never takes it away again: that is for the controllers of the same names.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::Value;
 use api::value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct StorageObjectInUseProtection;

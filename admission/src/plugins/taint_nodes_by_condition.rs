@@ -3,9 +3,9 @@
 //! The node lifecycle controller takes the taint away.
 
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 /// See the file.
 pub struct TaintNodesByCondition;

@@ -4,8 +4,8 @@
 
 use crate::dynamic::judge;
 use crate::plugin::{Lookup, Plugin, Refusal, Request};
+use api::json::Value;
 use async_trait::async_trait;
-use serde_json::Value;
 
 /// See the file.
 pub struct ValidatingAdmissionPolicy;

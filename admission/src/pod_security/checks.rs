@@ -4,8 +4,8 @@
 //! clients see them.
 
 use super::Level;
+use api::json::Value;
 use api::{meta, value};
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// A pod, or the template of one.
@@ -527,7 +527,7 @@ fn root_user(pod: Pod<'_>) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     fn said(level: Level, minor: Option<u32>, pod: &Value) -> Vec<String> {
         let pod = Pod { object: pod, spec: pod.get("spec").unwrap() };

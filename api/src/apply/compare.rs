@@ -2,7 +2,7 @@
 
 use super::path::{FieldSet, PathElement};
 use super::typed::{Ty, unset};
-use serde_json::Value;
+use crate::json::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 

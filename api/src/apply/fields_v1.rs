@@ -3,7 +3,7 @@
 //! `f:` field, `k:` list keys, `v:` set value, `i:` index; `.` is the path itself; an empty object is a lone member.
 
 use super::path::{FieldSet, Node, PathElement, Scalar};
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 use std::borrow::Cow;
 
 /// The wire form of a set.
@@ -12,7 +12,7 @@ pub fn encode(set: &FieldSet<'_>) -> Value {
     Value::Object(level(set))
 }
 
-fn level(set: &FieldSet<'_>) -> Map<String, Value> {
+fn level(set: &FieldSet<'_>) -> Map {
     let below = |node: &Node<'_>| {
         let mut below = level(&node.below);
         if node.own && !below.is_empty() {
@@ -81,7 +81,7 @@ fn is_own(below: &Value) -> bool {
 
 fn element(name: &str) -> Result<PathElement<'_>, String> {
     let (kind, rest) = name.split_once(':').ok_or_else(|| format!("missing colon: {name}"))?;
-    let parse = || serde_json::from_str::<Value>(rest).map_err(|error| error.to_string());
+    let parse = || crate::json::from_str::<Value>(rest).map_err(|error| error.to_string());
     let scalar = |value| Scalar(Cow::Owned(value));
     match kind {
         "f" => Ok(PathElement::Field(rest)),
@@ -99,7 +99,7 @@ fn element(name: &str) -> Result<PathElement<'_>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn round_trips() {

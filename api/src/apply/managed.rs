@@ -2,8 +2,8 @@
 
 use super::fields_v1;
 use super::path::FieldSet;
+use crate::json::{Map, Value};
 use crate::value;
-use serde_json::{Map, Value};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;

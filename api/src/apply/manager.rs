@@ -6,9 +6,9 @@ use super::merge::merge;
 use super::path::{FieldSet, PathElement, shown};
 use super::typed::{self, Ty};
 use super::{ApplyError, Conflict, Manager};
+use crate::json::{Map, Value};
 use crate::schema::SchemaRef;
 use crate::value;
-use serde_json::{Map, Value};
 use std::sync::LazyLock;
 
 /// What `kubectl apply` without `--server-side` keeps of its last configuration.
@@ -283,7 +283,7 @@ fn prune(merged: &mut Value, ty: Ty<'_>, before: &FieldSet<'_>, managed: &Manage
 /// The configuration of the last client-side apply.
 fn last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option<Value> {
     let text = live.get("metadata")?.get("annotations")?.get(LAST_APPLIED)?.as_str()?;
-    let last: Value = serde_json::from_str(text).ok()?;
+    let last: Value = crate::json::from_str(text).ok()?;
     (value::text(&last, "apiVersion") == who.api_version && typed::check(&last, ty).is_ok()).then_some(last)
 }
 
@@ -310,7 +310,7 @@ fn keep_last_applied(object: &mut Value, applied: &Value) {
     }
     let text = format!("{}\n", super::fields_v1::escape_html(&configuration.to_string()));
     annotations.insert(LAST_APPLIED.to_owned(), text.into());
-    let size = |annotations: &Map<String, Value>| {
+    let size = |annotations: &Map| {
         annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>()
     };
     if size(annotations) > MAX_ANNOTATIONS {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::apply::testing::types;
+use crate::json::{Text, json};
 use crate::schema::Types;
-use serde_json::json;
 
 const T1: &str = "2026-01-01T00:00:01Z";
 const T2: &str = "2026-01-01T00:00:02Z";
@@ -317,7 +317,7 @@ fn old_updaters_are_folded() {
     let entries = value::items(world.live.as_ref().unwrap(), "metadata.managedFields");
     assert_eq!(entries.len(), 10);
     assert_eq!(entries[0]["manager"], "ancient-changes");
-    let names: Vec<&str> = entries[0]["fieldsV1"]["f:labels"].as_object().unwrap().keys().map(String::as_str).collect();
+    let names: Vec<&str> = entries[0]["fieldsV1"]["f:labels"].as_object().unwrap().keys().map(Text::as_str).collect();
     assert_eq!(names, [".", "f:l00", "f:l01", "f:l02", "f:l03", "f:l04"]);
 }
 
@@ -362,7 +362,7 @@ fn kubectl_takes_over_from_client_side_apply() {
     // The name still is what was applied: it may change. Another manager's change may not be undone.
     let got = world.apply("kubectl", json!({"count": 1, "name": "new"}));
     assert_eq!(got["name"], "new");
-    let kept: Value = serde_json::from_str(got["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap()).unwrap();
+    let kept: Value = crate::json::from_str(got["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap()).unwrap();
     assert_eq!(kept, thing(json!({"count": 1, "name": "new"})));
     let mut scaled = bare(world.live.as_ref().unwrap());
     scaled["count"] = json!(5);

@@ -5,7 +5,7 @@
 
 use super::path::PathElement;
 use super::typed::Ty;
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,7 @@
 //! One tree holds members and what is below them. Names and keys are borrowed from the objects, the schema and the managed fields that a
 //! set was made of. Knows no schema.
 
-use serde_json::Value;
+use crate::json::Value;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;

@@ -1,11 +1,11 @@
 //! A small schema with every way to merge, for tests.
 
+use crate::json::json;
 use crate::schema::{Field, ListKind, MapKind, PatchStrategy, Shape, TypeDef, Types};
-use serde_json::json;
 
 fn field(name: &str, shape: Shape) -> Field {
     Field {
-        name: name.to_owned(),
+        name: name.into(),
         number: 0,
         shape,
         required: false,

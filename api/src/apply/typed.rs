@@ -3,8 +3,8 @@
 //! Never changes how a value is decoded; unknown fields count as freely granular.
 
 use super::path::{FieldSet, Node, PathElement, Scalar};
+use crate::json::{Map, Text, Value};
 use crate::schema::{Field, ListKind, MapKind, SchemaRef, Shape};
-use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -121,7 +121,7 @@ impl<'a> Ty<'a> {
 
 static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
 static ZERO: LazyLock<Value> = LazyLock::new(|| Value::from(0));
-static NO_TEXT: Value = Value::String(String::new());
+static NO_TEXT: Value = Value::String(Text::of_static(""));
 static NOTHING: Value = Value::Null;
 static FALSE: Value = Value::Bool(false);
 

@@ -5,8 +5,8 @@
 use super::decl::{Decl, DeclKind};
 use super::error::{Fuel, Outcome};
 use super::value::{List, Value};
+use crate::json::Value as Json;
 use crate::schema::ListKind;
-use serde_json::Value as Json;
 
 fn kind<'a>(list: &List<'a>) -> &'a ListKind {
     match list {

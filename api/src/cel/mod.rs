@@ -7,7 +7,7 @@
 //! let env = Env::kubernetes(Extras::NONE).with("object", Decl::dynamic().clone());
 //! let program = env.compile("object.spec.replicas <= 5").unwrap();
 //! assert!(program.may_be(&Type::Bool));
-//! let object = serde_json::json!({"spec": {"replicas": 3}});
+//! let object = api::json::json!({"spec": {"replicas": 3}});
 //! let activation = Activation::default().with("object", Value::json(&object));
 //! let found = program.evaluate(&activation, &mut Budget::admission()).unwrap();
 //! assert!(matches!(found, Value::Bool(true)));

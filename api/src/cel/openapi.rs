@@ -4,8 +4,8 @@
 //! a structural schema; never checks whether it is one.
 
 use super::decl::{Decl, DeclKind, FieldDecl, ObjectDecl, escape};
+use crate::json::Value as Json;
 use crate::schema::ListKind;
-use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ fn object(schema: &Json, root: bool, name: &str, nullable: bool) -> Option<Sized
         schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
     let mut least = 2;
     let mut fields = BTreeMap::new();
-    let empty = serde_json::Map::new();
+    let empty = crate::json::Map::new();
     let mut properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty).clone();
     if root || flag(schema, "x-kubernetes-embedded-resource") {
         with_meta(&mut properties);
@@ -96,7 +96,7 @@ fn object(schema: &Json, root: bool, name: &str, nullable: bool) -> Option<Sized
             least += property.len() as u64 + size + 4;
         }
         if let Some(escaped) = escape(property) {
-            fields.insert(escaped, FieldDecl { name: property.clone(), decl });
+            fields.insert(escaped, FieldDecl { name: property.into(), decl });
         }
     }
     let object = ObjectDecl { name: name.into(), fields, constructible: false };
@@ -104,8 +104,8 @@ fn object(schema: &Json, root: bool, name: &str, nullable: bool) -> Option<Sized
 }
 
 /// Name and kind of a resource are there in any case.
-fn with_meta(properties: &mut serde_json::Map<String, Json>) {
-    let text = serde_json::json!({"type": "string"});
+fn with_meta(properties: &mut crate::json::Map) {
+    let text = crate::json::json!({"type": "string"});
     let is = |schema: Option<&Json>, t: &str| schema.and_then(|schema| schema.get("type")) == Some(&Json::from(t));
     let meta = properties.get("metadata").and_then(|meta| meta.get("properties"));
     let complete = is(properties.get("kind"), "string")
@@ -118,7 +118,7 @@ fn with_meta(properties: &mut serde_json::Map<String, Json>) {
     }
     properties.insert("kind".to_owned(), text.clone());
     properties.insert("apiVersion".to_owned(), text.clone());
-    let meta = serde_json::json!({"type": "object", "properties": {"name": text, "generateName": text}});
+    let meta = crate::json::json!({"type": "object", "properties": {"name": text, "generateName": text}});
     properties.insert("metadata".to_owned(), meta);
 }
 

@@ -8,7 +8,7 @@ mod laws;
 mod values;
 
 use super::{Activation, Budget, Decl, DeclKind, Env, Extras, FieldDecl, ObjectDecl, Value, escape};
-use serde_json::{Value as Json, json};
+use crate::json::{Value as Json, json};
 
 /// The environment of most tests: variables of all shapes.
 fn env() -> Env {

@@ -8,7 +8,7 @@ use super::error::{Fault, Outcome};
 use super::lib::Opaque;
 use super::time::Timestamp;
 use super::types::Type;
-use serde_json::{Map as JsonMap, Value as Json};
+use crate::json::{Map as JsonMap, Value as Json};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -267,7 +267,7 @@ pub trait Lazy: Sync {
 #[derive(Clone)]
 pub enum Map<'a> {
     /// Of an object, with the declaration of its values.
-    Json(&'a JsonMap<String, Json>, &'a Decl),
+    Json(&'a JsonMap, &'a Decl),
     /// Made.
     Values(Arc<Entries<'a>>),
     /// A key that is absent gives an empty map.
@@ -316,7 +316,7 @@ impl<'a> Map<'a> {
     pub fn get(&self, key: &Value<'_>) -> Outcome<Option<Value<'a>>> {
         match self {
             Map::Json(map, decl) => match key {
-                Value::String(name) => map.get(&**name).map(|value| Value::declared(value, decl)).transpose(),
+                Value::String(name) => map.get(name).map(|value| Value::declared(value, decl)).transpose(),
                 _ => Ok(None),
             },
             Map::Values(entries) => Ok(Key::of(key).and_then(|key| entries.get(&key).cloned())),
@@ -378,7 +378,7 @@ pub type MadeObject<'a> = (Arc<str>, Vec<(Arc<str>, Value<'a>)>);
 #[derive(Clone, Debug)]
 pub enum Object<'a> {
     /// Read from JSON.
-    Json(&'a JsonMap<String, Json>, &'a ObjectDecl),
+    Json(&'a JsonMap, &'a ObjectDecl),
     /// Made by an expression: the name of its type, and its fields.
     Made(Arc<MadeObject<'a>>),
 }
@@ -507,7 +507,7 @@ impl<'a> Value<'a> {
             DeclKind::Quantity => {
                 let text = match json {
                     Json::String(text) => text.clone(),
-                    Json::Number(number) => number.to_string(),
+                    Json::Number(number) => number.to_string().into(),
                     _ => return Err(wrong("string")),
                 };
                 let quantity = crate::quantity::Quantity::parse(&text);
@@ -687,34 +687,34 @@ impl<'a> Value<'a> {
             Value::Bool(value) => Json::Bool(*value),
             Value::Int(value) => (*value).into(),
             Value::Uint(value) => (*value).into(),
-            Value::Double(value) => serde_json::Number::from_f64(*value).map_or(Json::Null, Json::Number),
-            Value::String(text) => Json::String(text.to_string()),
+            Value::Double(value) => crate::json::Number::from_f64(*value).map_or(Json::Null, Json::Number),
+            Value::String(text) => Json::from(&**text),
             Value::Bytes(bytes) => {
                 use base64::Engine as _;
-                Json::String(base64::engine::general_purpose::STANDARD.encode(bytes))
+                Json::from(base64::engine::general_purpose::STANDARD.encode(bytes))
             }
-            Value::Duration(nanos) => Json::String(super::time::duration_text(*nanos)),
-            Value::Timestamp(at) => Json::String(at.to_string()),
+            Value::Duration(nanos) => Json::from(super::time::duration_text(*nanos)),
+            Value::Timestamp(at) => Json::from(at.to_string()),
             Value::List(list) => {
                 Json::Array(list.iter().map(|element| element?.json_with(fuel)).collect::<Outcome<Vec<Json>>>()?)
             }
             Value::Map(map) => {
-                let mut made = JsonMap::new();
+                let mut made = Vec::new();
                 for key in map.keys() {
                     if let Some(value) = map.get(&key)? {
-                        made.insert(key.text(), value.json_with(fuel)?);
+                        made.push((key.text(), value.json_with(fuel)?));
                     }
                 }
-                Json::Object(made)
+                Json::Object(made.into_iter().collect())
             }
             Value::Object(object) => {
                 let fields =
                     object.fields()?.into_iter().map(|(name, value)| Ok((name.to_string(), value.json_with(fuel)?)));
-                Json::Object(fields.collect::<Outcome<JsonMap<String, Json>>>()?)
+                Json::Object(fields.collect::<Outcome<JsonMap>>()?)
             }
             Value::Optional(Some(value)) => value.json_with(fuel)?,
             Value::Optional(None) => Json::Null,
-            Value::Opaque(opaque) => Json::String(opaque.text().ok_or_else(|| no_json(self))?),
+            Value::Opaque(opaque) => Json::from(opaque.text().ok_or_else(|| no_json(self))?),
             Value::Type(_) => return Err(no_json(self)),
         })
     }

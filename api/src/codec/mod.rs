@@ -8,8 +8,8 @@ pub mod protobuf;
 pub(crate) mod scalar;
 pub mod yaml;
 
+use crate::json::Value;
 pub(crate) use scalar::is_empty;
-use serde_json::Value;
 
 /// What happens to fields that the schema does not know and to fields given twice (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //!
 //! Quantities are in `crate::quantity`. Errors are Go's sentences.
 
+use crate::json::{Text, Value};
 use crate::quantity::Quantity;
 use crate::schema::Shape;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 use std::borrow::Cow;
 
 const TIME_LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
@@ -29,12 +29,12 @@ pub(crate) fn is_empty(value: &Value) -> bool {
 /// Go's zero value in JSON. Structs are empty here: whoever writes them fills in their required fields.
 pub(crate) fn zero(shape: &Shape) -> Value {
     match shape {
-        Shape::String => Value::String(String::new()),
+        Shape::String => Value::String(Text::default()),
         Shape::Int32 | Shape::Int64 | Shape::IntOrString | Shape::Float64 => Value::from(0),
         Shape::Bool => Value::Bool(false),
-        Shape::Quantity => Value::String("0".to_owned()),
-        Shape::Duration => Value::String("0s".to_owned()),
-        Shape::Struct(_) => Value::Object(serde_json::Map::new()),
+        Shape::Quantity => Value::from("0"),
+        Shape::Duration => Value::from("0s"),
+        Shape::Struct(_) => Value::Object(crate::json::Map::new()),
         Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Any | Shape::List { .. } | Shape::Map { .. } => {
             Value::Null
         }
@@ -44,16 +44,16 @@ pub(crate) fn zero(shape: &Shape) -> Value {
 /// `metav1.Time` in its canonical form; `None` for the zero time.
 pub(crate) fn time(text: &str) -> Result<Option<Value>, String> {
     if is_plain_time(text) {
-        return Ok(Some(Value::String(text.to_owned())));
+        return Ok(Some(Value::from(text)));
     }
     let seconds = parse_time(text).ok_or_else(|| time_error(text, TIME_LAYOUT))?.as_second();
     if seconds == ZERO_TIME {
         return Ok(None);
     }
     if is_canonical(text, "0000-00-00T00:00:00Z") {
-        return Ok(Some(Value::String(text.to_owned())));
+        return Ok(Some(Value::from(text)));
     }
-    Ok(Some(Value::String(format_time(seconds))))
+    Ok(Some(Value::from(format_time(seconds))))
 }
 
 /// `metav1.MicroTime` in its canonical form; `None` for the zero time.
@@ -64,9 +64,9 @@ pub(crate) fn micro_time(text: &str) -> Result<Option<Value>, String> {
         return Ok(None);
     }
     if is_canonical(text, "0000-00-00T00:00:00.000000Z") {
-        return Ok(Some(Value::String(text.to_owned())));
+        return Ok(Some(Value::from(text)));
     }
-    Ok(Some(Value::String(format_micro(parsed))))
+    Ok(Some(Value::from(format_micro(parsed))))
 }
 
 /// RFC 3339 as Go reads it: upper-case `T` and `Z`, a numeric offset otherwise, no leap seconds.
@@ -318,7 +318,7 @@ mod tests {
         assert!(micro_time("2024-01-02T03:04:05Z").is_err());
         assert_eq!(
             micro_time("2024-01-02T03:04:05.000007+00:00"),
-            Ok(Some(Value::String("2024-01-02T03:04:05.000007Z".to_owned())))
+            Ok(Some(Value::from("2024-01-02T03:04:05.000007Z")))
         );
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Never fails: a path that leads nowhere gives an empty cell.
 
+use crate::json::Value;
 use crate::meta;
-use serde_json::Value;
 
 /// A path that was read.
 #[derive(Debug)]
@@ -193,14 +193,14 @@ fn quoted(text: &str) -> Option<String> {
 fn literal(text: &str) -> Result<Value, String> {
     match quoted(text) {
         Some(text) => Ok(text.into()),
-        None => serde_json::from_str(text).map_err(|_| format!("unknown value {text:?}")),
+        None => crate::json::from_str(text).map_err(|_| format!("unknown value {text:?}")),
     }
 }
 
 /// As Go prints a value that is not a text.
 fn printed(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.into(),
         other => String::from_utf8(crate::codec::json::encode_any(other)).unwrap_or_default(),
     }
 }
@@ -236,7 +236,7 @@ pub fn selected(object: &Value, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn paths_lead_to_cells() {

@@ -3,9 +3,9 @@
 //! Never asks. Sentences are upstream's (`apiextensions-apiserver/pkg/apiserver/conversion`): people look for them in logs.
 
 use crate::field_path::{Errors, Path};
+use crate::json::{Map, Value, json};
 use crate::kinds::shared::labels;
 use crate::value;
-use serde_json::{Map, Value, json};
 
 /// The conversion of a definition whose strategy is `Webhook`.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl Conversion {
     }
 
     fn objects(&self, uid: &str, answer: &[u8]) -> Result<Vec<Value>, String> {
-        let review: Value = serde_json::from_slice(answer)
+        let review: Value = crate::json::from_slice(answer)
             .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
         let missing =
             |what: &str| format!("Object '{what}' is missing in '{}'", String::from_utf8_lossy(answer).trim());

@@ -7,7 +7,7 @@ use super::schema::Node;
 use super::structural;
 use crate::cel::{Activation, Budget, Decl, DeclKind, Env, Extras, Program, Type, Value as Cel, escape, openapi};
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
-use serde_json::Value;
+use crate::json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -381,7 +381,7 @@ impl Run<'_> {
             Value::Object(map) => {
                 for (name, value) in map {
                     let before = old.filter(|_| !rules.atomic).and_then(|old| old.get(name));
-                    match (rules.properties.get(name), &rules.entries) {
+                    match (rules.properties.get(name.as_str()), &rules.entries) {
                         (Some(below), _) => self.at(below, value, before, &path.child(name), settled),
                         (None, Some(below)) => self.at(below, value, before, &path.key(name), settled),
                         (None, None) => {}
@@ -474,8 +474,8 @@ impl Run<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     fn rules(schema: &Value) -> (Option<Rules>, Vec<String>) {
         let (rules, errors) = compile(schema, &Node::of(schema), true, &Path::new("s"));

@@ -9,11 +9,11 @@ use super::expressions::{self, Rules};
 use super::schema::Node;
 use super::{lists, settle, types, validate};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value};
 use crate::kind::{Column, Deprecated, Gvk, Hooks, Kind, Part, StoredAs, Subresource, Verb};
 use crate::kinds::shared::{names, parts};
 use crate::schema::{SchemaRef, Types};
 use crate::{meta, value};
-use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
@@ -274,7 +274,7 @@ impl Custom {
     /// The schema as it was written.
     #[must_use]
     pub fn schema(&self) -> Value {
-        serde_json::from_str(&self.schema).unwrap_or_default()
+        crate::json::from_str(&self.schema).unwrap_or_default()
     }
 
     /// The same, as text.
@@ -371,7 +371,7 @@ fn embedded(errors: &mut Errors, value: &Value, node: &Node, path: &Path) {
                 identity(errors, map, path);
             }
             for (name, value) in map {
-                match (node.properties.get(name), node.entries()) {
+                match (node.properties.get(name.as_str()), node.entries()) {
                     (Some(property), _) => embedded(errors, value, property, &path.child(name)),
                     (None, Some(entries)) => embedded(errors, value, entries, &path.key(name)),
                     (None, None) => {}
@@ -388,7 +388,7 @@ fn embedded(errors: &mut Errors, value: &Value, node: &Node, path: &Path) {
     }
 }
 
-fn identity(errors: &mut Errors, map: &Map<String, Value>, path: &Path) {
+fn identity(errors: &mut Errors, map: &Map, path: &Path) {
     for name in ["apiVersion", "kind"] {
         let at = path.child(name);
         match map.get(name) {

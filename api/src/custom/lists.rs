@@ -5,7 +5,7 @@
 use super::schema::Node;
 use crate::codec::json::encode_any;
 use crate::field_path::{Errors, FieldError, Path};
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 use std::collections::HashMap;
 
 /// What occurs twice in lists of `value` that are sets or maps.
@@ -20,7 +20,7 @@ fn at(errors: &mut Errors, value: &Value, node: &Node, path: &Path) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
-                match (node.properties.get(name), node.entries()) {
+                match (node.properties.get(name.as_str()), node.entries()) {
                     (Some(property), _) => at(errors, value, property, &path.child(name)),
                     (None, Some(entries)) => at(errors, value, entries, &path.key(name)),
                     (None, None) => {}
@@ -55,7 +55,7 @@ fn keyed(errors: &mut Errors, list: &[Value], keys: &[String], path: &Path) {
     }
     let key_of = |item: &Value| {
         let present = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
-        Value::Object(present.collect::<Map<_, _>>())
+        Value::Object(present.collect::<Map>())
     };
     let found: Vec<Value> = list.iter().map(key_of).collect();
     for i in twice(found.iter().cloned()) {

@@ -2,8 +2,8 @@
 //!
 //! Source: upstream's naming, establishing and approval controllers. Pure: the time comes with the call.
 
+use crate::json::{Value, json};
 use crate::value;
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The finalizer that holds a definition until its objects are gone.

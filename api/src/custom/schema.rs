@@ -3,8 +3,8 @@
 //! Never checks whether a schema is a good one: `structural.rs` does.
 
 use super::expressions::Said;
+use crate::json::{Map, Value};
 use regex::Regex;
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -172,24 +172,24 @@ fn translate(text: &str) -> String {
     out
 }
 
-fn text(map: &Map<String, Value>, name: &str) -> String {
+fn text(map: &Map, name: &str) -> String {
     map.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn texts(map: &Map<String, Value>, name: &str) -> Vec<String> {
+fn texts(map: &Map, name: &str) -> Vec<String> {
     let list = map.get(name).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn flag(map: &Map<String, Value>, name: &str) -> bool {
+fn flag(map: &Map, name: &str) -> bool {
     map.get(name).and_then(Value::as_bool).unwrap_or_default()
 }
 
-fn nodes(map: &Map<String, Value>, name: &str) -> Vec<Node> {
+fn nodes(map: &Map, name: &str) -> Vec<Node> {
     map.get(name).and_then(Value::as_array).into_iter().flatten().map(Node::of).collect()
 }
 
-fn node(map: &Map<String, Value>, name: &str) -> Option<Box<Node>> {
+fn node(map: &Map, name: &str) -> Option<Box<Node>> {
     map.get(name).filter(|value| value.is_object()).map(|value| Box::new(Node::of(value)))
 }
 
@@ -211,7 +211,7 @@ impl Node {
             kind: text(map, "type"),
             nullable: flag(map, "nullable"),
             default: map.get("default").filter(|default| !default.is_null()).cloned(),
-            properties: properties.into_iter().flatten().map(|(name, of)| (name.clone(), Node::of(of))).collect(),
+            properties: properties.into_iter().flatten().map(|(name, of)| (name.into(), Node::of(of))).collect(),
             additional,
             items: node(map, "items"),
             preserve: flag(map, "x-kubernetes-preserve-unknown-fields"),
@@ -254,7 +254,7 @@ impl Node {
 }
 
 impl Rules {
-    fn of(map: &Map<String, Value>) -> Rules {
+    fn of(map: &Map) -> Rules {
         let number = |name: &str| map.get(name).and_then(Value::as_f64);
         let count = |name: &str| map.get(name).and_then(Value::as_i64);
         let pattern = text(map, "pattern");

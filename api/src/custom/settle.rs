@@ -3,7 +3,7 @@
 //! Never complains. All of it is idempotent.
 
 use super::schema::{Additional, Node};
-use serde_json::Value;
+use crate::json::Value;
 
 /// Fields of every object, which no schema needs to name.
 const META: [&str; 3] = ["apiVersion", "kind", "metadata"];

@@ -6,7 +6,7 @@ use super::schema::{Node, compile};
 use super::{expressions, lists, settle, validate};
 use crate::cel::Budget;
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
-use serde_json::{Map, Value, json};
+use crate::json::{Map, Text, Value, json};
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 /// Fields of every object.
@@ -37,7 +37,7 @@ impl<'a> Raw<'a> {
         self.get(name).and_then(Value::as_array).into_iter().flatten().map(Raw)
     }
 
-    fn map(self, name: &str) -> impl Iterator<Item = (&'a String, Raw<'a>)> {
+    fn map(self, name: &str) -> impl Iterator<Item = (&'a Text, Raw<'a>)> {
         self.get(name).and_then(Value::as_object).into_iter().flatten().map(|(key, value)| (key, Raw(value)))
     }
 

@@ -6,11 +6,11 @@ use super::schema::Node;
 use super::{settle, structural, validate};
 use crate::codec::{Strictness, json as codec};
 use crate::field_path::Path;
+use crate::json::{Value, json};
 use crate::kind::Kind;
 use crate::kinds::apiextensions_v1::custom_resource_definition::KIND as DEFINITION;
 use crate::kinds::shared::testing::shown;
 use crate::value;
-use serde_json::{Value, json};
 
 fn crontab() -> Value {
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",

@@ -40,7 +40,7 @@ struct Builder {
 
 fn field(name: &str, shape: Shape, node: Option<&Node>) -> Field {
     Field {
-        name: name.to_owned(),
+        name: name.into(),
         number: 0,
         shape,
         required: false,

@@ -5,7 +5,7 @@
 use super::formats;
 use super::schema::{Additional, Node};
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
-use serde_json::Value;
+use crate::json::Value;
 
 /// What is wrong with `value`; `old` is the same value before an update. `field` is where the value is, empty at the root.
 #[must_use]
@@ -73,7 +73,7 @@ fn type_of(value: &Value) -> &'static str {
 
 /// As Go prints a number in a sentence.
 fn number(value: f64) -> String {
-    serde_json::Number::from_f64(value).map_or_else(String::new, |number| {
+    crate::json::Number::from_f64(value).map_or_else(String::new, |number| {
         String::from_utf8(crate::codec::json::encode_any(&Value::Number(number))).unwrap_or_default()
     })
 }
@@ -270,7 +270,7 @@ fn check_object(verdict: &mut Verdict, value: &Value, old: Option<&Value>, node:
     let ratchets = |name: &str| !(atomic || path.is_empty() && matches!(name, "kind" | "apiVersion"));
     let before = |name: &str| old.filter(|_| ratchets(name)).and_then(|old| old.get(name));
     for (name, value) in map {
-        if node.properties.contains_key(name) {
+        if node.properties.contains_key(name.as_str()) {
             continue;
         }
         match &node.additional {
@@ -290,7 +290,7 @@ fn check_object(verdict: &mut Verdict, value: &Value, old: Option<&Value>, node:
             verdict.merge(judge(value, before(name), property, &at));
         }
     }
-    for name in node.rules.required.iter().filter(|name| !map.contains_key(*name)) {
+    for name in node.rules.required.iter().filter(|name| !map.contains_key(name)) {
         verdict.add(&format!("{path}.{name}"), ErrorType::Required, Value::Null, "");
     }
 }

@@ -5,8 +5,8 @@
 use super::dice::Dice;
 use crate::apply::testing::types;
 use crate::apply::{ApplyError, FieldSet, Manager, Operation, PathElement, apply, decode_fields};
+use crate::json::{Map, Value, json};
 use crate::value;
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -53,9 +53,8 @@ fn configuration(dice: &mut Dice<'_>) -> Value {
     let mut out = json!({"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "x"}});
     let number = |dice: &mut Dice<'_>| Value::from(dice.roll(3));
     let texts = |dice: &mut Dice<'_>| dice.some(&["a", "b", "c"]);
-    let map = |dice: &mut Dice<'_>| -> Map<String, Value> {
-        texts(dice).into_iter().map(|key| (key.to_owned(), dice.roll(3).to_string().into())).collect()
-    };
+    let map =
+        |dice: &mut Dice<'_>| -> Map { texts(dice).into_iter().map(|key| (key, dice.roll(3).to_string())).collect() };
     let mut put = |name: &str, new: Value| {
         if !crate::codec::is_empty(&new) || new.is_number() {
             value::set(&mut out, name, new);

@@ -4,9 +4,9 @@
 
 use super::dice::Dice;
 use crate::apply::testing::types;
+use crate::json::{Map, Value, json};
 use crate::patch::strategic::apply;
 use crate::value;
-use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
 static TYPES: LazyLock<crate::schema::Types> = LazyLock::new(types);
@@ -21,18 +21,18 @@ pub(super) fn bytes(bytes: &[u8]) {
 }
 
 /// Text to text, values from a few.
-fn map(dice: &mut Dice<'_>) -> Map<String, Value> {
+fn map(dice: &mut Dice<'_>) -> Map {
     let keys = dice.some(&["a", "b", "c"]);
-    keys.into_iter().map(|key| (key.to_owned(), dice.roll(3).to_string().into())).collect()
+    keys.into_iter().map(|key| (key, dice.roll(3).to_string())).collect()
 }
 
 fn document(dice: &mut Dice<'_>) -> Value {
     let mut items = Vec::new();
     for name in dice.some(&["a", "b", "c"]) {
-        let mut item = Map::from_iter([("name".to_owned(), name.into())]);
+        let mut item = Map::from_iter([("name", name)]);
         for field in ["v", "w"] {
             if dice.one_in(2) {
-                item.insert(field.to_owned(), dice.roll(3).into());
+                item.insert(field, dice.roll(3).into());
             }
         }
         items.push(Value::Object(item));

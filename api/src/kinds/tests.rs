@@ -1,10 +1,10 @@
 //! Laws over all kinds of the table, with upstream's discovery and wire fixtures where they are at hand.
 
 use super::ALL;
+use crate::json::{Value, json};
 use crate::kind::Kind;
 use crate::kinds::shared::testing;
 use crate::value;
-use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// The folder of upstream's facts: `IRONKEEL_ORACLE`, else beside the project. Says so when it is absent.
@@ -16,7 +16,7 @@ fn oracle(file: &str) -> Option<Value> {
         return None;
     }
     let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-    Some(serde_json::from_str(&text).unwrap())
+    Some(crate::json::from_str(&text).unwrap())
 }
 
 fn fixture(kind: &Kind) -> Option<Value> {

@@ -2,7 +2,7 @@
 //!
 //! As upstream does it: nulls are also dropped from objects inside of lists that the patch brings.
 
-use serde_json::Value;
+use crate::json::Value;
 
 /// `doc` with `patch` merged into it; a patch that is no object replaces the document.
 #[must_use]
@@ -15,14 +15,18 @@ pub fn apply(doc: &Value, patch: &Value) -> Value {
 fn merge(at: &mut Value, patch: &Value) {
     match (at, patch) {
         (Value::Object(into), Value::Object(patch)) => {
-            for (key, value) in patch {
-                if value.is_null() {
-                    into.remove(key);
-                } else if let Some(there) = into.get_mut(key) {
-                    merge(there, value);
-                } else {
-                    into.insert(key.clone(), without_nulls(value));
+            let mut new = Vec::new();
+            for (key, value) in patch.iter().filter(|(_, value)| !value.is_null()) {
+                match into.get_mut(key) {
+                    Some(there) => merge(there, value),
+                    None => new.push((key.clone(), without_nulls(value))),
                 }
+            }
+            if patch.values().any(Value::is_null) {
+                into.retain(|key, _| !patch.get(key).is_some_and(Value::is_null));
+            }
+            if !new.is_empty() {
+                into.extend(new);
             }
         }
         // A list that takes an object's place is kept as it came.
@@ -46,7 +50,7 @@ fn without_nulls(value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn the_rfc_and_its_edges() {

@@ -4,10 +4,10 @@
 //! schema's patch strategies. Source: upstream's "strategic merge patch" document. Never serves custom resources.
 
 use super::PatchError;
+use crate::json::{Map, Text, Value};
 use crate::schema::{Field, SchemaRef, Shape};
-use serde_json::{Map, Value};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 const DIRECTIVE: &str = "$patch";
@@ -75,11 +75,7 @@ impl<'a> At<'a> {
     }
 }
 
-fn merge_map(
-    mut into: Map<String, Value>,
-    mut patch: Map<String, Value>,
-    at: At<'_>,
-) -> Result<Map<String, Value>, PatchError> {
+fn merge_map(mut into: Map, mut patch: Map, at: At<'_>) -> Result<Map, PatchError> {
     match patch.get(DIRECTIVE) {
         None => {}
         Some(Value::String(directive)) if directive == "replace" => {
@@ -90,19 +86,25 @@ fn merge_map(
         Some(other) => return Err(unknown_directive(other, &patch)),
     }
     retain_keys(&mut into, &mut patch)?;
-    set_element_orders(&mut into, &mut patch, at)?;
+    if patch.keys().any(|key| key.starts_with(ELEMENT_ORDER)) {
+        patch = set_element_orders(&mut into, patch, at)?;
+    }
+    // What comes and goes does so at once in the end.
+    let (mut new, mut gone) = (Vec::new(), HashSet::new());
     for (key, value) in patch {
         let (key, deletes) = match key.strip_prefix(DELETE_FROM_LIST) {
             None => (key.as_str(), false),
             Some(rest) => (rest.strip_prefix('/').ok_or_else(|| bad("invalid patch format of primitive list"))?, true),
         };
         if value.is_null() {
-            into.remove(key);
+            gone.insert(Text::from(key));
             continue;
         }
-        let Some(there) = into.get_mut(key) else {
-            if !deletes {
-                take_new(&mut into, key, value);
+        let there = into.get_mut(key).filter(|_| gone.is_empty() || !gone.contains(key));
+        let Some(there) = there else {
+            if let Some(value) = Some(value).filter(|_| !deletes).and_then(brought) {
+                gone.remove(key);
+                new.push((Text::from(key), value));
             }
             continue;
         };
@@ -122,24 +124,29 @@ fn merge_map(
                 }
             }
             (there, _) if deletes => there,
-            (_, value) => {
-                take_new(&mut into, key, value);
-                continue;
-            }
+            (_, value) => match brought(value) {
+                Some(value) => value,
+                None => {
+                    gone.insert(Text::from(key));
+                    continue;
+                }
+            },
         };
-        into.insert(key.to_owned(), merged);
+        *there = merged;
+    }
+    if !gone.is_empty() {
+        into.retain(|key, _| !gone.contains(key));
+    }
+    if !new.is_empty() {
+        into.extend(new);
     }
     Ok(into)
 }
 
-/// Puts a value where nothing that it could merge with is: without nulls, without what a directive deletes.
-fn take_new(into: &mut Map<String, Value>, key: &str, mut value: Value) {
+/// A value where nothing that it could merge with is: without nulls, without what a directive deletes.
+fn brought(mut value: Value) -> Option<Value> {
     discard_nulls(&mut value);
-    if strip_directives(&mut value) {
-        into.insert(key.to_owned(), value);
-    } else {
-        into.remove(key);
-    }
+    strip_directives(&mut value).then_some(value)
 }
 
 fn discard_nulls(value: &mut Value) {
@@ -169,7 +176,7 @@ fn strip_directives(value: &mut Value) -> bool {
     }
 }
 
-fn retain_keys(into: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), PatchError> {
+fn retain_keys(into: &mut Map, patch: &mut Map) -> Result<(), PatchError> {
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let malformed = || bad("invalid patch format of retainKeys");
     let keys = keys.as_array().ok_or_else(malformed)?;
@@ -184,23 +191,24 @@ fn retain_keys(into: &mut Map<String, Value>, patch: &mut Map<String, Value>) ->
     Ok(())
 }
 
-/// Merges and orders each list for which the patch gives an order.
-fn set_element_orders(
-    into: &mut Map<String, Value>,
-    patch: &mut Map<String, Value>,
-    at: At<'_>,
-) -> Result<(), PatchError> {
-    let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(ELEMENT_ORDER)).cloned().collect();
-    for directive in directives {
+/// Merges and orders each list for which the patch gives an order; what is left of the patch.
+fn set_element_orders(into: &mut Map, patch: Map, at: At<'_>) -> Result<Map, PatchError> {
+    let (directives, rest): (Vec<_>, Vec<_>) = patch.into_iter().partition(|(key, _)| key.starts_with(ELEMENT_ORDER));
+    let mut patch = Map::of(rest);
+    let (mut new, mut done) = (Vec::new(), HashSet::new());
+    for (directive, order) in directives {
         let malformed = || bad("invalid patch format of setElementOrder list");
-        let Some(Value::Array(order)) = patch.remove(&directive) else { return Err(malformed()) };
+        let Value::Array(order) = order else { return Err(malformed()) };
         let key = directive.strip_prefix(ELEMENT_ORDER).and_then(|key| key.strip_prefix('/')).ok_or_else(malformed)?;
         let list = |value: Option<Value>| match value {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
             Some(other) => Err(bad(format!("expected a []interface {{}}, but received a {}", go_type(&other)))),
         };
-        let (there, brought) = (list(into.remove(key))?, list(patch.remove(key))?);
+        done.insert(Text::from(key));
+        let place = into.get_mut(key);
+        let is_there = place.is_some();
+        let (there, brought) = (list(place.map(Value::take))?, list(patch.get_mut(key).map(Value::take))?);
         let below = at.below(key);
         check_order(brought.as_deref().unwrap_or_default(), &order, below.merge_key)?;
         let before = keys_of(there.as_deref().unwrap_or_default(), below.merge_key);
@@ -215,9 +223,16 @@ fn set_element_orders(
             (Some(_), Some(brought)) => brought,
         };
         let merged = if merged.is_empty() { merged } else { in_order(merged, &order, &before, below.merge_key)? };
-        into.insert(key.to_owned(), Value::Array(merged));
+        match into.get_mut(key).filter(|_| is_there) {
+            Some(place) => *place = Value::Array(merged),
+            None => new.push((Text::from(key), Value::Array(merged))),
+        }
     }
-    Ok(())
+    if !new.is_empty() {
+        into.extend(new);
+    }
+    patch.retain(|key, _| !done.contains(key));
+    Ok(patch)
 }
 
 /// The elements that the patch brings must come in the order that it demands.
@@ -381,7 +396,7 @@ fn element_kind<'a>(mut elements: impl Iterator<Item = &'a Value>) -> Result<&'a
     }
 }
 
-fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
+fn unknown_directive(directive: &Value, map: &Map) -> PatchError {
     bad(format!("unknown patch type: {} in map: {}", Go(directive), Go(&Value::Object(map.clone()))))
 }
 

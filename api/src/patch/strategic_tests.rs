@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::apply::testing::types;
-use serde_json::json;
+use crate::json::json;
 
 #[allow(clippy::needless_pass_by_value)] // `json!` at every call
 fn check(doc: Value, patch: Value, expected: Result<Value, &str>) {

@@ -3,7 +3,7 @@
 //! Never applies a default that needs thought: those are in the kinds' files.
 
 use super::types::{Field, SchemaRef, Shape};
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 
 /// Fills absent fields that have a constant default, at every depth. A struct that is absent stays absent, except where
 /// Go holds it by value and something below it has a default. Running it twice changes nothing.
@@ -13,7 +13,7 @@ pub fn apply(value: &mut Value, schema: SchemaRef<'_>) {
     }
 }
 
-fn fill(object: &mut Map<String, Value>, schema: SchemaRef<'_>) {
+fn fill(object: &mut Map, schema: SchemaRef<'_>) {
     // Custom resources have defaults by rules of their own.
     if schema.def().free {
         return;
@@ -26,7 +26,7 @@ fn fill(object: &mut Map<String, Value>, schema: SchemaRef<'_>) {
     }
 }
 
-fn absent(object: &mut Map<String, Value>, field: &Field, schema: SchemaRef<'_>) {
+fn absent(object: &mut Map, field: &Field, schema: SchemaRef<'_>) {
     if let Some(default) = field.constant() {
         let mut value = default.clone();
         descend(&mut value, &field.shape, schema);
@@ -61,7 +61,7 @@ fn has_structs(shape: &Shape) -> bool {
 mod tests {
     use super::super::native;
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn constants_fill_what_is_absent() {

@@ -3,6 +3,7 @@
 //! Never interprets a fact: a malformed line is a defect of the generator and shows in the tests.
 
 use super::types::{Field, ListKind, MapKind, PatchStrategy, Shape, TypeDef, TypeId, Types, Union, Wire};
+use crate::json::Text;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -67,7 +68,7 @@ fn gvk(text: &str) -> Option<(String, String, String)> {
 
 fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -> (Field, Wire) {
     let (line, default) = match line.split_once(" def=") {
-        Some((line, json)) => (line, serde_json::from_str(json).ok()),
+        Some((line, json)) => (line, crate::json::from_str(json).ok()),
         None => (line, None),
     };
     let mut tokens = line.split(' ');
@@ -109,7 +110,7 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
     let has = |flag| flags.contains(flag);
     let map = if has('x') { MapKind::Atomic } else { MapKind::Granular };
     let field = Field {
-        name: name.to_owned(),
+        name: Text::of_static(name),
         number,
         shape: parse_shape(shape, package, ids, list, map),
         required: has('r'),

@@ -12,7 +12,7 @@ fn every_line_of_the_table_parses() {
     for line in text.lines() {
         assert_eq!(
             line.contains(" def="),
-            line.split_once(" def=").is_some_and(|(_, json)| serde_json::from_str::<serde_json::Value>(json).is_ok()),
+            line.split_once(" def=").is_some_and(|(_, json)| crate::json::from_str::<crate::json::Value>(json).is_ok()),
             "{line}"
         );
     }

@@ -3,7 +3,7 @@
 //! A `Types` is an arena: types refer to each other by `TypeId`, so recursive types need no reference counting and a
 //! custom resource can bring an arena of its own. Never decodes or validates by itself.
 
-use serde_json::{Map, Value};
+use crate::json::{Map, Text, Value};
 use std::collections::HashMap;
 
 /// Index of a `TypeDef` in its `Types` arena.
@@ -92,7 +92,7 @@ pub struct PatchStrategy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// JSON name.
-    pub name: String,
+    pub name: Text,
     /// Protobuf field number; 0 where the type has no protobuf form.
     pub number: u32,
     /// What the value looks like.
@@ -147,7 +147,7 @@ pub struct TypeDef {
     /// Of a custom resource: values of the wrong type are kept, nothing is filled in and nothing left out.
     pub free: bool,
     /// Position of each field by JSON name.
-    pub by_name: HashMap<String, usize>,
+    pub by_name: HashMap<Text, usize>,
 }
 
 impl TypeDef {
@@ -196,6 +196,8 @@ pub struct Types {
     defaulted: Vec<Vec<usize>>,
     /// By type, once sealed: positions of the fields that JSON never leaves out.
     always: Vec<Vec<usize>>,
+    /// By type, once sealed: for each field how many of the type come before it by name.
+    ranks: Vec<Vec<u8>>,
 }
 
 /// A hash table from field name to position. Names come from a schema, never from a client: no attack on the hash.
@@ -287,6 +289,7 @@ impl Types {
     /// Makes lookups of fields fast; no type may change afterwards.
     pub(crate) fn seal(&mut self) {
         self.names = self.defs.iter().map(|def| Names::of(&def.fields)).collect();
+        self.ranks = self.defs.iter().map(|def| ranks(&def.fields)).collect();
         self.always = self.defs.iter().map(|def| positions(&def.fields, |field| !field.omit_empty)).collect();
         let own = |field: &Field| field.constant().is_some();
         let mut defaulted: Vec<_> = self.defs.iter().map(|def| positions(&def.fields, own)).collect();
@@ -314,6 +317,17 @@ impl Types {
     /// The fields that JSON never leaves out, with their positions; all where nobody has looked.
     pub(crate) fn always(&self, id: TypeId) -> impl Iterator<Item = (usize, &Field)> {
         select(self.get(id), self.always.get(id.0 as usize)).filter(|(_, field)| !field.omit_empty)
+    }
+
+    /// Whether `rank` answers for the fields of a type.
+    pub(crate) fn is_ranked(&self, id: TypeId) -> bool {
+        self.ranks.get(id.0 as usize).is_some_and(|ranks| !ranks.is_empty())
+    }
+
+    /// How many fields of the type come before this one by name, as a bit: a set of such bits says where in the order of names a field
+    /// belongs among others. `None` where nobody has looked, and in types of more than 64 fields.
+    pub(crate) fn rank(&self, id: TypeId, index: usize) -> Option<u64> {
+        self.ranks.get(id.0 as usize)?.get(index).map(|rank| 1 << (rank & 63))
     }
 
     /// The position of the field with this JSON name.
@@ -366,6 +380,12 @@ impl Types {
     }
 }
 
+/// Nothing for types of more fields than a set of bits holds.
+fn ranks(fields: &[Field]) -> Vec<u8> {
+    let fields = if fields.len() <= 64 { fields } else { &[] };
+    fields.iter().map(|field| fields.iter().filter(|other| other.name < field.name).map(|_| 1).sum()).collect()
+}
+
 fn positions(fields: &[Field], wanted: impl Fn(&Field) -> bool) -> Vec<usize> {
     fields.iter().enumerate().filter(|(_, field)| wanted(field)).map(|(index, _)| index).collect()
 }
@@ -400,7 +420,7 @@ impl<'a> SchemaRef<'a> {
 
     /// The values of an object by the positions of their fields, nulls left out. Most fields of a type are absent: looking for what is
     /// there is faster than looking for every field.
-    pub(crate) fn present(self, object: &Map<String, Value>) -> Vec<Option<&Value>> {
+    pub(crate) fn present(self, object: &Map) -> Vec<Option<&Value>> {
         let mut out = vec![None; self.def().fields.len()];
         for (name, value) in object {
             let position = if value.is_null() { None } else { self.types.position(self.id, name) };

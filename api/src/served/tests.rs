@@ -1,7 +1,7 @@
 //! Which kinds are served under which flags.
 
 use super::*;
-use serde_json::Value;
+use crate::json::Value;
 use std::path::PathBuf;
 
 fn served(flags: &[&str], gates: &[&str]) -> Result<Served, String> {
@@ -137,7 +137,7 @@ fn with_everything_on_it_is_what_upstream_serves() {
         return;
     }
     let read = |name: &str| -> Value {
-        serde_json::from_slice(&std::fs::read(root.join("discovery").join(name)).unwrap()).unwrap()
+        crate::json::from_slice(&std::fs::read(root.join("discovery").join(name)).unwrap()).unwrap()
     };
     let mut theirs: BTreeSet<String> = MISSING.iter().map(|name| (*name).to_owned()).collect();
     assert!(theirs.iter().all(|name| kinds::ALL.iter().all(|kind| shown(kind) != *name)), "served, and still listed");

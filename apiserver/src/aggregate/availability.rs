@@ -5,8 +5,8 @@
 use super::Remote;
 use crate::cache::{Cache, Entry};
 use crate::server::Server;
+use api::json::{Value, json};
 use api::value;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// How many questions are asked at once; one good answer is enough.

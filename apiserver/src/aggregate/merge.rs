@@ -5,8 +5,8 @@
 use super::Picture;
 use super::remote::Remote;
 use api::custom::kinds::compare_versions;
+use api::json::{Map, Value, json};
 use api::value;
-use serde_json::{Map, Value, json};
 
 /// A version of which nothing is known.
 pub(super) fn nothing(version: &str) -> Value {
@@ -45,12 +45,12 @@ pub(super) fn from_list(list: &Value, version: &str) -> Value {
             continue;
         }
         let mut out = Map::new();
-        out.insert("resource".into(), name.into());
-        out.insert("responseKind".into(), kind(resource));
+        out.insert("resource", name.into());
+        out.insert("responseKind", kind(resource));
         let scope = if value::flag(resource, "namespaced") { "Namespaced" } else { "Cluster" };
-        out.insert("scope".into(), scope.into());
-        out.insert("singularResource".into(), value::text(resource, "singularName").into());
-        out.insert("verbs".into(), verbs);
+        out.insert("scope", scope.into());
+        out.insert("singularResource", value::text(resource, "singularName").into());
+        out.insert("verbs", verbs);
         for field in ["shortNames", "categories"] {
             out.extend(resource.get(field).map(|given| (field.to_owned(), given.clone())));
         }

@@ -7,6 +7,7 @@ use crate::remote::Trust;
 use crate::server::Server;
 use crate::transport::Identity;
 use crate::webhook::{self, Unresolved, trust};
+use api::json::Value;
 use api::kinds::apiregistration_v1::api_service::KIND;
 use api::{meta, value};
 use base64::Engine as _;
@@ -15,7 +16,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -200,7 +200,7 @@ pub(super) async fn ask(server: &Server, remote: &Remote, known: Option<Arc<Desc
     };
     let (_, index) = remote.get(server, "/openapi/v3", "application/json").await;
     let index: Option<Value> =
-        index.ok().filter(|got| got.code == 200).and_then(|got| serde_json::from_slice(&got.body).ok());
+        index.ok().filter(|got| got.code == 200).and_then(|got| api::json::from_slice(&got.body).ok());
     let openapi = index.and_then(|index| index.get("paths")?.get(&key).cloned());
     Found { version, openapi, v2: described(server, remote, known).await }
 }
@@ -211,7 +211,7 @@ async fn described(server: &Server, remote: &Remote, known: Option<Arc<Described
     let (_, got) = remote.get_newer(server, "/openapi/v2", "application/json", etag).await;
     match got {
         Ok(Got { code: 404, .. }) => None,
-        Ok(Got { code: 200, etag, body, .. }) => match serde_json::from_slice(&body) {
+        Ok(Got { code: 200, etag, body, .. }) => match api::json::from_slice(&body) {
             Ok(document) => Some(Arc::new(Described { etag, document })),
             Err(_) => known,
         },
@@ -222,11 +222,11 @@ async fn described(server: &Server, remote: &Remote, known: Option<Arc<Described
 async fn resources(server: &Server, remote: &Remote) -> Option<Value> {
     let (_, all) = remote.get(server, "/apis", DISCOVERY).await;
     if let Some(got) = all.ok().filter(|got| got.code == 200 && got.media.contains("as=APIGroupDiscoveryList")) {
-        let list: Value = serde_json::from_slice(&got.body).ok()?;
+        let list: Value = api::json::from_slice(&got.body).ok()?;
         return Some(merge::version_of(&list, &remote.group, &remote.version));
     }
     let path = format!("/apis/{}/{}", remote.group, remote.version);
     let (_, list) = remote.get(server, &path, "application/json").await;
     let got = list.ok().filter(|got| got.code == 200)?;
-    Some(merge::from_list(&serde_json::from_slice(&got.body).ok()?, &remote.version))
+    Some(merge::from_list(&api::json::from_slice(&got.body).ok()?, &remote.version))
 }

@@ -89,7 +89,7 @@ impl ResponseStatus {
 
     /// That of an answer whose body is this `Status` as JSON.
     pub(super) fn read(code: u16, body: &RawValue) -> ResponseStatus {
-        let read: ResponseStatus = serde_json::from_str(body.get()).unwrap_or_default();
+        let read: ResponseStatus = api::json::from_str(body.get()).unwrap_or_default();
         ResponseStatus { code, ..read }
     }
 }
@@ -165,8 +165,8 @@ impl Event {
     ///
     /// # Errors
     /// When it cannot be written as JSON.
-    pub fn json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
+    pub fn json(&self) -> Result<String, api::json::Error> {
+        api::json::to_string(self)
     }
 
     /// One line of upstream's old form.
@@ -301,7 +301,7 @@ mod tests {
             raw("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"m\",\
              \"reason\":\"NotFound\",\"details\":{\"name\":\"a\",\"kind\":\"pods\"},\"code\":404}");
         assert_eq!(
-            serde_json::to_string(&ResponseStatus::read(404, &body)).unwrap(),
+            api::json::to_string(&ResponseStatus::read(404, &body)).unwrap(),
             "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"m\",\"reason\":\"NotFound\",\
              \"details\":{\"name\":\"a\",\"kind\":\"pods\"},\"code\":404}"
         );

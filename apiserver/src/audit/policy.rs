@@ -6,10 +6,10 @@ use crate::authn::User;
 use crate::road::received::RequestInfo;
 use api::codec::yaml;
 use api::field_path::{Errors, FieldError, Path};
+use api::json::Value;
 use api::kinds::shared::names;
 use api::value;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// How much is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -354,7 +354,7 @@ impl Resources {
 mod tests {
     use super::*;
     use crate::road::received::Query;
-    use serde_json::json;
+    use api::json::json;
 
     fn read(file: &Value) -> Result<(Policy, Vec<String>), PolicyError> {
         Policy::read(file.to_string().as_bytes())

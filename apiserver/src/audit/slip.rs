@@ -12,11 +12,11 @@ use crate::road::received::Received;
 use crate::serving::is_long;
 use admission::Notes;
 use api::codec::{self, Strictness};
+use api::json::Value;
 use api::schema::{SchemaRef, native};
 use api::status::Status;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -272,7 +272,7 @@ fn kind(body: &RawValue) -> Option<String> {
     struct Typed {
         kind: String,
     }
-    serde_json::from_str::<Typed>(body.get()).ok().map(|typed| typed.kind)
+    api::json::from_str::<Typed>(body.get()).ok().map(|typed| typed.kind)
 }
 
 /// JSON on one line as it is; none where it is no JSON.
@@ -336,8 +336,8 @@ mod tests {
     use crate::audit::policy::Policy;
     use crate::audit::queue::Mode;
     use crate::audit::{Counters, LogSettings, Settings};
+    use api::json::json;
     use prometheus::Registry;
-    use serde_json::json;
 
     #[test]
     fn managed_fields_are_left_out_of_objects_lists_and_tables() {
@@ -372,7 +372,7 @@ mod tests {
             let mut event = Event::new(level, String::new(), Timestamp::UNIX_EPOCH);
             let verdict = Verdict { level, omit: Vec::new(), omit_managed_fields: true };
             answered(&mut event, &verdict, &mut Answer::bytes(code, "application/json", body));
-            let told = serde_json::to_string(&event.response_status).unwrap();
+            let told = api::json::to_string(&event.response_status).unwrap();
             let kept = event.response_object.map_or_else(String::new, |object| object.get().to_owned());
             assert_eq!((told.as_str(), kept.as_str()), (status, object), "{level:?} {body}");
         };
@@ -415,7 +415,7 @@ mod tests {
         use_up(slip).await;
         let text = std::fs::read_to_string(path).unwrap();
         let shown = |event: Value| format!("{} {}", event["stage"].as_str().unwrap(), event["responseStatus"]["code"]);
-        text.lines().map(|line| shown(serde_json::from_str(line).unwrap())).collect()
+        text.lines().map(|line| shown(api::json::from_str(line).unwrap())).collect()
     }
 
     #[tokio::test]

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn only_a_whole_and_live_secret_lets_in() {
         let check = |changes: &[(&str, &str)], want: Option<&[&str]>| {
-            let mut data = serde_json::Map::new();
+            let mut data = api::json::Map::new();
             let base = [
                 ("token-id", "abcdef"),
                 ("token-secret", "0123456789abcdef"),
@@ -89,11 +89,11 @@ mod tests {
             for (key, value) in base.iter().chain(changes) {
                 data.insert((*key).to_owned(), (*value).into());
             }
-            let encoded: serde_json::Map<_, _> = data
+            let encoded: api::json::Map = data
                 .into_iter()
-                .map(|(k, v)| (k, crate::authn::tokens::base64_encode(v.as_str().unwrap().as_bytes()).into()))
+                .map(|(k, v)| (k, crate::authn::tokens::base64_encode(v.as_str().unwrap().as_bytes())))
                 .collect();
-            let secret: Secret = serde_json::from_value(serde_json::json!({
+            let secret: Secret = api::json::from_value(api::json::json!({
                 "metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "data": encoded,
             }))
             .unwrap();

@@ -7,12 +7,12 @@ use crate::authn::tokens::{TokenSigner, base64url_encode, generate_es256, jwks};
 use crate::remote::{Proof, Remote, Trust, Url};
 use crate::testing::World;
 use crate::transport::{Identity, TlsOptions, TlsSettings, server_config};
+use api::json::{Value, json};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rcgen::SigningKey as _;
-use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ async fn peer(pages: impl Fn(&str, &str) -> Option<Value> + Send + Sync + 'stati
                         log.lock().push(path.clone());
                         let post = request.method() == "POST";
                         let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                        let body: Value = api::json::from_slice(&body).unwrap_or_default();
                         let answer = if post { answers(&path, &body) } else { pages(&own, &path) };
                         let (code, answer) = answer.map_or((404, Value::Null), |answer| (200, answer));
                         let body = Full::new(Bytes::from(answer.to_string()));
@@ -83,7 +83,7 @@ async fn post(world: &World, certificate: &str, token: &str, path: &str, body: V
     let url = Url::parse(&format!("https://localhost:{port}{path}")).unwrap();
     let remote = Remote::new(url, tls, None, Proof::Token(token.to_owned()));
     let (code, body) = remote.post(body.to_string().into_bytes(), Duration::from_secs(30)).await.unwrap();
-    (code, serde_json::from_slice(&body).unwrap_or_default())
+    (code, api::json::from_slice(&body).unwrap_or_default())
 }
 
 async fn who_am_i(world: &World, certificate: &str, token: &str) -> (u16, Value) {

@@ -18,10 +18,10 @@ use super::signature::{self, Scheme};
 use super::tokens::base64url_decode;
 use super::{Accepted, Authenticator, CREDENTIAL_ID, Settings, SettingsError, User};
 use crate::remote::Trust;
+use api::json::{Map, Value};
 use async_trait::async_trait;
 use keys::{Fetch, Keys, Network};
 use mapping::Mapping;
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -132,10 +132,10 @@ impl Provider {
     }
 
     /// The claims of a token that holds now.
-    async fn verified(&self, token: &str, now: i64) -> Result<Map<String, Value>, String> {
+    async fn verified(&self, token: &str, now: i64) -> Result<Map, String> {
         let (message, signature) = token.rsplit_once('.').ok_or("malformed token")?;
         let (header, body) = message.split_once('.').ok_or("malformed token")?;
-        let read = |part: &str| -> Option<Value> { serde_json::from_slice(&base64url_decode(part)?).ok() };
+        let read = |part: &str| -> Option<Value> { api::json::from_slice(&base64url_decode(part)?).ok() };
         let header = read(header).ok_or("malformed jwt: the header cannot be read")?;
         let Some(Value::Object(claims)) = read(body) else { return Err("failed to unmarshal claims".to_owned()) };
         let whole = Value::Object(claims);
@@ -180,7 +180,7 @@ impl Provider {
 
     /// A claim of groups that lies elsewhere is fetched from there (OpenID Connect Core, 5.6.2). The token found there must be this
     /// issuer's.
-    async fn expand(&self, claims: &mut Map<String, Value>, now: i64) -> Result<(), String> {
+    async fn expand(&self, claims: &mut Map, now: i64) -> Result<(), String> {
         let Source::Claim(wanted, _) = &self.groups else { return Ok(()) };
         if claims.contains_key(wanted) {
             return Ok(());
@@ -216,7 +216,7 @@ impl Provider {
         Ok(())
     }
 
-    fn user(&self, claims: &Map<String, Value>) -> Result<User, String> {
+    fn user(&self, claims: &Map) -> Result<User, String> {
         let whole = Value::Object(claims.clone());
         let shown = mapping::shown(&whole);
         let mut user = User { name: self.name(claims, &shown)?, ..User::default() };
@@ -275,7 +275,7 @@ impl Provider {
         Ok(user)
     }
 
-    fn name(&self, claims: &Map<String, Value>, shown: &Value) -> Result<String, String> {
+    fn name(&self, claims: &Map, shown: &Value) -> Result<String, String> {
         match &self.username {
             Source::Nowhere => Err("oidc: no claim names the user".to_owned()),
             Source::Claim(claim, prefix) => {
@@ -303,17 +303,17 @@ impl Provider {
     }
 }
 
-fn text(claims: &Map<String, Value>, name: &str) -> Result<String, String> {
+fn text(claims: &Map, name: &str) -> Result<String, String> {
     match claims.get(name) {
         None => Err("claim not present".to_owned()),
-        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::String(text)) => Ok(text.into()),
         Some(_) => Err("json: cannot unmarshal into a string".to_owned()),
     }
 }
 
 fn text_or_texts(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(one) => Some(vec![one.clone()]),
+        Value::String(one) => Some(vec![one.into()]),
         Value::Array(many) => many.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
         _ => None,
     }
@@ -327,7 +327,7 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 fn issuer(token: &str) -> Option<String> {
     let mut parts = token.split('.');
     let (_, body, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
-    let claims: Value = serde_json::from_slice(&base64url_decode(body)?).ok()?;
+    let claims: Value = api::json::from_slice(&base64url_decode(body)?).ok()?;
     match claims.get("iss")?.as_str()? {
         "accounts.google.com" => Some("https://accounts.google.com".to_owned()),
         issuer => Some(issuer.to_owned()),

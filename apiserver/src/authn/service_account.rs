@@ -45,8 +45,8 @@ pub(super) fn build(settings: &Settings) -> Result<Option<Box<dyn Authenticator>
 fn parts(token: &str) -> Option<(Option<String>, Claims, &str, &str)> {
     let (message, signature) = token.rsplit_once('.')?;
     let (header, body) = message.split_once('.')?;
-    let header: serde_json::Value = serde_json::from_slice(&base64url_decode(header)?).ok()?;
-    let claims = serde_json::from_slice(&base64url_decode(body)?).ok()?;
+    let header: api::json::Value = api::json::from_slice(&base64url_decode(header)?).ok()?;
+    let claims = api::json::from_slice(&base64url_decode(body)?).ok()?;
     let kid = header.get("kid").and_then(|kid| kid.as_str()).filter(|kid| !kid.is_empty()).map(str::to_owned);
     header.get("alg")?.as_str()?;
     Some((kid, claims, message, signature))

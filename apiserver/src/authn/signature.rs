@@ -3,10 +3,10 @@
 //! Never looks into a token. Source: RFC 7518.
 
 use super::tokens::base64url_decode;
+use api::json::Value;
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey};
-use serde_json::Value;
 
 /// How a token is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Key {
             let point = [vec![4], coordinate("x")?, coordinate("y")?].concat();
             return Some(Key::P521(point));
         }
-        let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
+        let jwk: Jwk = api::json::from_value(value.clone()).ok()?;
         let key = DecodingKey::from_jwk(&jwk).ok()?;
         match text("kty") {
             "RSA" => Some(Key::Rsa(key)),

@@ -197,10 +197,10 @@ fn legacy_tokens_match_their_secret() {
         ..Claims::default()
     };
     let token = signer.sign(&claims).unwrap();
-    let check = |kept: Option<&str>, labels: serde_json::Value, want: Result<(), &str>| {
+    let check = |kept: Option<&str>, labels: api::json::Value, want: Result<(), &str>| {
         let mut world = World::default().with(("serviceaccounts", "shop", "till"), "u1", None);
         if let Some(kept) = kept {
-            let secret = serde_json::from_value(serde_json::json!({
+            let secret = api::json::from_value(api::json::json!({
                 "metadata": {"labels": labels}, "data": {"token": tokens::base64_encode(kept.as_bytes())},
             }));
             world.secrets.insert(("shop".to_owned(), "till-token".to_owned()), secret.unwrap());
@@ -209,12 +209,12 @@ fn legacy_tokens_match_their_secret() {
         let got = futures::executor::block_on(authenticators.token(&token, &[], NOW));
         assert_eq!(got.map(|accepted| assert!(accepted.is_some())), want.map_err(str::to_owned));
     };
-    check(Some(&token), serde_json::json!({}), Ok(()));
-    check(Some("other"), serde_json::json!({}), Err("Token does not match server's copy"));
-    check(None, serde_json::json!({}), Err("Token has been invalidated"));
+    check(Some(&token), api::json::json!({}), Ok(()));
+    check(Some("other"), api::json::json!({}), Err("Token does not match server's copy"));
+    check(None, api::json::json!({}), Err("Token has been invalidated"));
     check(
         Some(&token),
-        serde_json::json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}),
+        api::json::json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}),
         Err("the token in secret shop/till-token has been marked invalid"),
     );
 }
@@ -244,7 +244,7 @@ fn keys_of_every_form_sign_and_verify() {
             assert!(!public[0].has_signed(&format!("{message}x"), signature));
         }
         let document = tokens::jwks(&public);
-        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(document["keys"][0].clone()).unwrap();
+        let jwk: jsonwebtoken::jwk::Jwk = api::json::from_value(document["keys"][0].clone()).unwrap();
         assert_eq!(jwk.common.key_id.as_deref(), Some(public[0].id.as_str()));
         let key = signature::Key::of_set(&document["keys"][0]).unwrap();
         let token = signer.sign(&Claims::default()).unwrap();
@@ -267,8 +267,8 @@ fn claims_as_upstream_writes_them() {
     let (claims, until) = signer.claims(&request, &audiences);
     assert_eq!(until, NOW + 3607);
     assert_eq!(
-        serde_json::to_value(&claims).unwrap(),
-        serde_json::json!({
+        api::json::to_value(&claims).unwrap(),
+        api::json::json!({
             "aud": ["https://issuer"], "exp": NOW + 31_536_000, "iat": NOW, "iss": "https://issuer", "jti": "id-1",
             "kubernetes.io": {
                 "namespace": "shop", "node": {"name": "node-1", "uid": "n1"}, "pod": {"name": "web", "uid": "p1"},
@@ -280,7 +280,7 @@ fn claims_as_upstream_writes_them() {
     let (plain, _) = signer.claims(&wanted(Bound::Nothing), &audiences);
     assert_eq!(plain.exp, Some(NOW + 3600));
     let read: Claims =
-        serde_json::from_str(r#"{"aud":"one","exp":12.9,"iss":"i","kubernetes.io":{"namespace":"n"}}"#).unwrap();
+        api::json::from_str(r#"{"aud":"one","exp":12.9,"iss":"i","kubernetes.io":{"namespace":"n"}}"#).unwrap();
     assert_eq!((read.aud, read.exp), (vec!["one".to_owned()], Some(12)));
     assert_eq!(read.kubernetes, Some(KubernetesClaim { namespace: "n".to_owned(), ..KubernetesClaim::default() }));
 }

@@ -5,12 +5,12 @@
 //! seconds.
 
 use super::signature::{Key, Scheme};
+use api::json::{Value, json};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
@@ -279,7 +279,7 @@ pub struct Claims {
 
 /// JWT dates may have a fraction, which is cut off.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let number = Option::<serde_json::Number>::deserialize(deserializer)?;
+    let number = Option::<api::json::Number>::deserialize(deserializer)?;
     #[allow(clippy::cast_possible_truncation, reason = "saturates, and a date that far off is refused by its meaning")]
     Ok(number.and_then(|n| n.as_i64().or_else(|| n.as_f64().map(|float| float as i64))))
 }
@@ -432,7 +432,7 @@ impl TokenSigner {
     pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
         let refused = |why: String| KeyError::Refused(why);
         let header = json!({"alg": self.public.scheme.name(), "kid": self.public.id});
-        let body = serde_json::to_vec(claims).map_err(|why| refused(why.to_string()))?;
+        let body = api::json::to_vec(claims).map_err(|why| refused(why.to_string()))?;
         let message = format!("{}.{}", base64url_encode(header.to_string()), base64url_encode(body));
         let signature = self.pair.sign(message.as_bytes()).map_err(|why| refused(why.to_string()))?;
         let signature = match self.public.scheme.width() {

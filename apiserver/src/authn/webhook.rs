@@ -6,9 +6,9 @@ use super::remembered::Remembered;
 use super::{Accepted, Authenticator, Settings, SettingsError, User};
 use crate::kubeconfig;
 use crate::remote::Remote;
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,12 +74,12 @@ impl Webhook {
             "spec": {"token": token, "audiences": audiences},
             "status": {"user": {}},
         });
-        let body = serde_json::to_vec(&review).map_err(|error| error.to_string())?;
+        let body = api::json::to_vec(&review).map_err(|error| error.to_string())?;
         let mut waits = WAITS.iter();
         loop {
             let why = match self.remote.post(body.clone(), PATIENCE).await {
                 Ok((200..=206, answer)) => {
-                    let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+                    let answer: Value = api::json::from_slice(&answer).map_err(|error| error.to_string())?;
                     return Ok(answer.get("status").cloned().unwrap_or_default());
                 }
                 Ok((code, answer)) => {
@@ -115,7 +115,7 @@ fn verdict(status: &Value, asked: &[String], api_audiences: &[String]) -> Result
             why => Err(why.to_owned()),
         };
     }
-    let extra = value::get(status, "user.extra").and_then(|extra| serde_json::from_value(extra.clone()).ok());
+    let extra = value::get(status, "user.extra").and_then(|extra| api::json::from_value(extra.clone()).ok());
     let user = User {
         name: value::text(status, "user.username").to_owned(),
         uid: value::text(status, "user.uid").to_owned(),

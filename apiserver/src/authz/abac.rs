@@ -4,10 +4,10 @@
 
 use super::{Attributes, Authorizer, Decision, Entry, Settings, UserRules};
 use crate::authn::{AUTHENTICATED, User};
+use api::json::Value;
 use async_trait::async_trait;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde::Deserialize;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// What one line allows, and whom.
@@ -41,12 +41,12 @@ fn parse(text: &str) -> Result<Vec<Policy>, String> {
             continue;
         }
         let said = |why: &dyn std::fmt::Display| format!("error reading policy file, line {}: {line}: {why}", at + 1);
-        let given: Value = serde_json::from_str(line).map_err(|error| said(&error))?;
+        let given: Value = api::json::from_str(line).map_err(|error| said(&error))?;
         let policy = match (api::value::text(&given, "apiVersion"), api::value::text(&given, "kind")) {
             ("", _) | (_, "") => unversioned(&given).map_err(|error| said(&error))?,
             ("abac.authorization.kubernetes.io/v1beta1", "Policy") => {
                 let spec = given.get("spec").cloned().unwrap_or_default();
-                let mut policy: Policy = serde_json::from_value(spec).map_err(|error| said(&error))?;
+                let mut policy: Policy = api::json::from_value(spec).map_err(|error| said(&error))?;
                 starred(&mut policy);
                 policy
             }
@@ -66,8 +66,8 @@ fn starred(policy: &mut Policy) {
 }
 
 /// The oldest form: what is left out is everything.
-fn unversioned(given: &Value) -> Result<Policy, serde_json::Error> {
-    let mut policy: Policy = serde_json::from_value(given.clone())?;
+fn unversioned(given: &Value) -> Result<Policy, api::json::Error> {
+    let mut policy: Policy = api::json::from_value(given.clone())?;
     if policy.user.is_empty() && policy.group.is_empty() {
         policy.group = AUTHENTICATED.to_owned();
     }

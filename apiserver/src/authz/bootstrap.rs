@@ -101,12 +101,12 @@ impl Object {
     ///
     /// # Errors
     /// Never for objects of this module; the serializer's error is passed on.
-    pub fn to_json(&self) -> Result<serde_json::Value, serde_json::Error> {
+    pub fn to_json(&self) -> Result<api::json::Value, api::json::Error> {
         match self {
-            Self::ClusterRole(object) => serde_json::to_value(object),
-            Self::ClusterRoleBinding(object) => serde_json::to_value(object),
-            Self::Role(object) => serde_json::to_value(object),
-            Self::RoleBinding(object) => serde_json::to_value(object),
+            Self::ClusterRole(object) => api::json::to_value(object),
+            Self::ClusterRoleBinding(object) => api::json::to_value(object),
+            Self::Role(object) => api::json::to_value(object),
+            Self::RoleBinding(object) => api::json::to_value(object),
         }
     }
 
@@ -114,12 +114,12 @@ impl Object {
     ///
     /// # Errors
     /// When the value is not of that kind.
-    pub fn from_json(like: &Object, value: serde_json::Value) -> Result<Object, serde_json::Error> {
+    pub fn from_json(like: &Object, value: api::json::Value) -> Result<Object, api::json::Error> {
         Ok(match like {
-            Self::ClusterRole(_) => Self::ClusterRole(serde_json::from_value(value)?),
-            Self::ClusterRoleBinding(_) => Self::ClusterRoleBinding(serde_json::from_value(value)?),
-            Self::Role(_) => Self::Role(serde_json::from_value(value)?),
-            Self::RoleBinding(_) => Self::RoleBinding(serde_json::from_value(value)?),
+            Self::ClusterRole(_) => Self::ClusterRole(api::json::from_value(value)?),
+            Self::ClusterRoleBinding(_) => Self::ClusterRoleBinding(api::json::from_value(value)?),
+            Self::Role(_) => Self::Role(api::json::from_value(value)?),
+            Self::RoleBinding(_) => Self::RoleBinding(api::json::from_value(value)?),
         })
     }
 

@@ -3,8 +3,8 @@
 
 use crate::authn::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED, User};
 use crate::testing::World;
+use api::json::{Value, json};
 use api::kind::{Kind, Verb};
-use serde_json::{Value, json};
 
 /// One request, and what it is in the words of rules.
 struct Route {

@@ -4,9 +4,9 @@ use super::bootstrap::{ControllerRole, Object, Write, node_rules, policy, reconc
 use super::rbac::{Policy, Rbac, aggregate, covers};
 use super::*;
 use api::features::Gates;
+use api::json::{Value, json};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,10 +54,10 @@ impl Objects {
 
 fn object(value: Value) -> Object {
     match value["kind"].as_str().unwrap() {
-        "ClusterRole" => Object::ClusterRole(serde_json::from_value(value).unwrap()),
-        "ClusterRoleBinding" => Object::ClusterRoleBinding(serde_json::from_value(value).unwrap()),
-        "Role" => Object::Role(serde_json::from_value(value).unwrap()),
-        _ => Object::RoleBinding(serde_json::from_value(value).unwrap()),
+        "ClusterRole" => Object::ClusterRole(api::json::from_value(value).unwrap()),
+        "ClusterRoleBinding" => Object::ClusterRoleBinding(api::json::from_value(value).unwrap()),
+        "Role" => Object::Role(api::json::from_value(value).unwrap()),
+        _ => Object::RoleBinding(api::json::from_value(value).unwrap()),
     }
 }
 
@@ -148,7 +148,7 @@ fn decide(authorizers: &Authorizers, user: &User, text: &str) -> Decision {
 #[test]
 fn rules_and_their_wildcards() {
     let check = |rule: Value, yes: &[&str], no: &[&str]| {
-        let rule = serde_json::from_value(rule).unwrap();
+        let rule = api::json::from_value(rule).unwrap();
         let user = User::default();
         for text in yes {
             assert!(rbac::allows(&rule, &question(&user, text)), "{rule:?} must allow {text}");
@@ -376,7 +376,7 @@ fn modes() {
 
 #[test]
 fn nobody_gives_away_what_is_not_held() {
-    let rules = |value: Value| -> Vec<PolicyRule> { serde_json::from_value(value).unwrap() };
+    let rules = |value: Value| -> Vec<PolicyRule> { api::json::from_value(value).unwrap() };
     let check = |own: Value, wanted: Value, missing: Value| {
         assert_eq!(covers(&rules(own), &rules(wanted)), rules(missing));
     };
@@ -400,7 +400,7 @@ fn nobody_gives_away_what_is_not_held() {
         json!([one("get", "secrets")]),
     );
     check(
-        serde_json::to_value(rbac::everything()).unwrap(),
+        api::json::to_value(rbac::everything()).unwrap(),
         json!([one("get", "x"), {"verbs": ["x"], "nonResourceURLs": ["/y"]}]),
         json!([]),
     );
@@ -464,7 +464,7 @@ fn reconciliation_only_adds() {
     let mut changed = role.clone();
     changed.metadata.resource_version = Some("7".to_owned());
     changed.metadata.labels = None;
-    let extra: PolicyRule = serde_json::from_value(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]})).unwrap();
+    let extra: PolicyRule = api::json::from_value(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]})).unwrap();
     changed.rules = Some(vec![extra.clone()]);
     let Some(Write::Update(Object::ClusterRole(got))) = reconcile(Some(&Object::ClusterRole(changed.clone())), &wanted)
     else {
@@ -489,7 +489,7 @@ fn reconciliation_only_adds() {
 #[test]
 fn controllers_bring_their_own_roles() {
     let rules: Vec<PolicyRule> =
-        serde_json::from_value(json!([{"verbs": ["list"], "apiGroups": ["apps"], "resources": ["replicasets"]}]))
+        api::json::from_value(json!([{"verbs": ["list"], "apiGroups": ["apps"], "resources": ["replicasets"]}]))
             .unwrap();
     let all = policy(&[ControllerRole { service_account: "replicaset-controller", rules }], &Gates::default());
     let own: Vec<Value> = all
@@ -561,7 +561,7 @@ fn block(lines: &mut Vec<(usize, String)>) -> Value {
         }
         return items.into();
     }
-    let mut map = serde_json::Map::new();
+    let mut map = api::json::Map::new();
     while let Some((_, line)) = lines.last().filter(|(at, line)| *at == indent && !line.starts_with("- ")).cloned() {
         lines.pop();
         match line.split_once(": ") {

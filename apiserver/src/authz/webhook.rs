@@ -8,9 +8,9 @@ use crate::authn::{Remembered, User};
 use crate::kubeconfig;
 use crate::remote::Remote;
 use api::cel::{Activation, Budget, Decl, Env, Extras, Program, Type, Value as Cel};
+use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -225,12 +225,12 @@ impl Webhook {
             "spec": spec,
             "status": {"allowed": false},
         });
-        let body = serde_json::to_vec(&review).map_err(|error| error.to_string())?;
+        let body = api::json::to_vec(&review).map_err(|error| error.to_string())?;
         let mut waits = WAITS.iter();
         loop {
             let why = match self.remote.post(body.clone(), self.timeout).await {
                 Ok((200..=206, answer)) => {
-                    let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+                    let answer: Value = api::json::from_slice(&answer).map_err(|error| error.to_string())?;
                     return Ok(decision(answer.get("status").unwrap_or(&Value::Null)));
                 }
                 Ok((code, answer)) => {

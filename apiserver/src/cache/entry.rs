@@ -3,10 +3,10 @@
 //! Never changes after it was made.
 
 use super::Labels;
+use api::json::Value;
 use api::kind::Kind;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -64,7 +64,7 @@ impl Entry {
     /// From the store's bytes, which carry no `resourceVersion`.
     #[must_use]
     pub fn new(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
-        let mut value: Value = serde_json::from_slice(stored).unwrap_or_default();
+        let mut value: Value = api::json::from_slice(stored).unwrap_or_default();
         let outdated = kind.custom.is_some() && api::value::text(&value, "apiVersion") != kind.api_version();
         let own = kind.restore(&mut value);
         let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
@@ -125,7 +125,7 @@ impl Entry {
     /// The object as a value, in the stored version.
     #[must_use]
     pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.json).unwrap_or_default()
+        api::json::from_slice(&self.json).unwrap_or_default()
     }
 
     /// The bytes that it was made from, near enough: without `resourceVersion`.

@@ -142,9 +142,9 @@ mod tests {
     use crate::authn::User;
     use crate::cache::Snapshot;
     use crate::testing::World;
+    use api::json::{Value, json};
     use rand::rngs::StdRng;
     use rand::{Rng as _, SeedableRng as _};
-    use serde_json::{Value, json};
     use std::time::Duration;
 
     /// Objects and their versions.

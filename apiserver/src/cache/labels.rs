@@ -2,7 +2,7 @@
 //!
 //! Never changes after it was made.
 
-use serde_json::{Map, Value};
+use api::json::Map;
 
 /// See the file. Sorted by key, as the map was that they come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Labels {
 impl Labels {
     /// From `metadata.labels`.
     #[must_use]
-    pub fn new(labels: &Map<String, Value>) -> Labels {
+    pub fn new(labels: &Map) -> Labels {
         let (mut text, mut ends) = (String::new(), Vec::with_capacity(labels.len() * 2));
         for (key, value) in labels {
             for part in [key.as_str(), value.as_str().unwrap_or_default()] {
@@ -55,7 +55,7 @@ impl Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn labels_are_found_by_their_keys() {

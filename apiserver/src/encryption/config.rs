@@ -3,8 +3,8 @@
 //! Never judges what the fields say; `validate.rs` does. Source: upstream's "Encrypting Confidential Data at Rest".
 
 use api::codec::{Strictness, yaml};
+use api::json::Value;
 use api::schema::{Field, ListKind, PatchStrategy, Shape, TypeDef, TypeId, Types};
-use serde_json::Value;
 use std::sync::LazyLock;
 
 /// Group and version of the file.
@@ -220,7 +220,7 @@ static SCHEMA: LazyLock<Types> = LazyLock::new(|| {
 fn add(types: &mut Types, name: &str, fields: Vec<Field>) -> TypeId {
     let by_name = fields.iter().enumerate().map(|(at, field)| (field.name.clone(), at)).collect();
     types.add(TypeDef {
-        name: name.to_owned(),
+        name: name.into(),
         gvks: Vec::new(),
         fields,
         atomic: false,
@@ -236,7 +236,7 @@ fn many(items: Shape) -> Shape {
 
 fn field(name: &str, shape: Shape) -> Field {
     Field {
-        name: name.to_owned(),
+        name: name.into(),
         number: 0,
         shape,
         required: false,

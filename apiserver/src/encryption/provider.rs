@@ -82,7 +82,7 @@ impl Provider {
 /// AES-CBC authenticates nothing: under a wrong key one block in 256 has a padding, and what comes out is noise.
 fn believable(cipher: &Cipher, plain: Vec<u8>) -> Result<Vec<u8>, String> {
     if let Cipher::Cbc(_) = cipher {
-        serde_json::from_slice::<serde::de::IgnoredAny>(&plain)
+        api::json::from_slice::<serde::de::IgnoredAny>(&plain)
             .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
     }
     Ok(plain)

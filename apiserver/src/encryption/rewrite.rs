@@ -44,7 +44,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     };
     // A resource that went away meanwhile is passed over.
     let mut rest = resources.iter().filter(|resource| after.as_ref().is_none_or(|after| *resource >= after));
-    let Some(resource) = rest.next() else { return Ok(Answer::json(200, &serde_json::json!({}))) };
+    let Some(resource) = rest.next() else { return Ok(Answer::json(200, &api::json::json!({}))) };
     if after.as_ref() != Some(resource) {
         from = None;
     }
@@ -63,7 +63,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         }
     };
     errors.truncate(10);
-    let mut body = serde_json::json!({
+    let mut body = api::json::json!({
         "resource": resource, "objects": objects, "past": past, "refused": refused, "errors": errors,
     });
     if let (Some(next), Some(body)) = (next, body.as_object_mut()) {

@@ -4,8 +4,8 @@ use super::service::{Vault, provider, socket};
 use super::*;
 use crate::authn::User;
 use crate::server::{Config, Running, serve};
+use api::json::{Value, json};
 use kube::client::Body;
-use serde_json::{Value, json};
 use storage::clock::SystemClock;
 
 fn config(encryption: &Arc<Encryption>, unsafe_deletion: bool) -> Config {
@@ -55,7 +55,7 @@ impl Client {
 
     async fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let (code, text) = self.raw(method, path, body).await;
-        (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        (code, api::json::from_str(&text).unwrap_or_else(|_| Value::from(text)))
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -248,7 +248,7 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
     // Who follows a server that knew the objects sees them go. Others are told to list again, and then find them gone.
     let path = format!("{SECRETS}?watch=1&timeoutSeconds=1&resourceVersion={version}");
     let (_, text) = admin.get(&path).await;
-    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = text.lines().map(|line| api::json::from_str(line).unwrap()).collect();
     let seen: Vec<_> = events
         .iter()
         .map(|event| (event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap()))

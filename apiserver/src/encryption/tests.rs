@@ -88,7 +88,7 @@ struct Vector {
 }
 
 fn vectors() -> Vec<Vector> {
-    serde_json::from_str(include_str!("vectors.json")).unwrap()
+    api::json::from_str(include_str!("vectors.json")).unwrap()
 }
 
 fn decode(text: &str) -> Vec<u8> {

@@ -69,7 +69,7 @@ fn overlaps(resources: &[String], field: &Path, errors: &mut Errors) {
             .enumerate()
             .flat_map(|(i, a)| selectors.iter().enumerate().filter(move |(j, _)| i != *j).map(move |(_, b)| (a, b)))
     };
-    let shown = || serde_json::json!(resources);
+    let shown = || api::json::json!(resources);
     // Upstream takes the first equal pair for a duplicate and every further one for an overlap.
     let mut twice = false;
     let mut hidden = false;

@@ -249,7 +249,7 @@ pub(crate) fn suggested_schemas() -> Vec<wire::FlowSchema> {
 /// The levels that must be there.
 pub(crate) fn mandatory_levels() -> Vec<wire::PriorityLevelConfiguration> {
     let level = |name: &&str| {
-        let spec = serde_json::from_value(flow_control::mandatory_level(name)?).ok()?;
+        let spec = api::json::from_value(flow_control::mandatory_level(name)?).ok()?;
         Some(wire::PriorityLevelConfiguration { metadata: metadata(name), spec: Some(spec), status: None })
     };
     [CATCH_ALL, EXEMPT].iter().filter_map(level).collect()
@@ -258,7 +258,7 @@ pub(crate) fn mandatory_levels() -> Vec<wire::PriorityLevelConfiguration> {
 /// The schemas that must be there.
 pub(crate) fn mandatory_schemas() -> Vec<wire::FlowSchema> {
     let schema = |name: &&str| {
-        let spec = serde_json::from_value(flow_control::mandatory_schema(name)?).ok()?;
+        let spec = api::json::from_value(flow_control::mandatory_schema(name)?).ok()?;
         Some(wire::FlowSchema { metadata: metadata(name), spec: Some(spec), status: None })
     };
     [EXEMPT, CATCH_ALL].iter().filter_map(schema).collect()

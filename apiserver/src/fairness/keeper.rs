@@ -13,11 +13,11 @@ use crate::registry::{Target, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::apply::{self, Manager, Operation};
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::status::Status;
 use futures::future::{join_all, pending, try_join_all};
 use k8s_openapi::api::flowcontrol::v1 as wire;
-use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,7 +148,7 @@ fn cache<O: Object>(server: &Server) -> Option<Arc<Cache>> {
 fn all<O: Object>(server: &Server) -> Option<Vec<O>> {
     // What cannot be read is not gone.
     let snapshot = cache::<O>(server)?.any(None).ok()?;
-    Some(snapshot.objects.values().filter_map(|entry| serde_json::from_slice(&entry.json).ok()).collect())
+    Some(snapshot.objects.values().filter_map(|entry| api::json::from_slice(&entry.json).ok()).collect())
 }
 
 /// What is to be said of a schema, unless it is there already.
@@ -259,12 +259,12 @@ async fn ensure_all<O: Object>(server: &Server, permit: &Permit, wanted: &[O], m
 async fn ensure_one<O: Object>(server: &Server, permit: &Permit, wanted: &O, mandatory: bool) -> Result<(), Failure> {
     let target = target::<O>(wanted.name())?;
     let options = Options { manager: PRODUCER.to_owned(), ..Options::default() };
-    let value = |object: &O| serde_json::to_value(object).map_err(|error| Failure::from(Status::internal(error)));
+    let value = |object: &O| api::json::to_value(object).map_err(|error| Failure::from(Status::internal(error)));
     let Some(entry) = read::find(server, permit, &target).await? else {
         let made = write::create(server, permit, &target.named(""), value(wanted)?, &options, false).await;
         return settled(made.map(drop), "AlreadyExists");
     };
-    let current: O = serde_json::from_slice(&entry.json).map_err(Status::internal)?;
+    let current: O = api::json::from_slice(&entry.json).map_err(Status::internal)?;
     let Some(revised) = revised(&current, wanted, mandatory) else { return Ok(()) };
     let revised = value(&revised)?;
     let change = |_: Option<&Value>| Ok(Change { object: revised.clone(), applied: false, rebased: false });

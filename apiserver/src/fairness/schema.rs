@@ -207,12 +207,12 @@ fn reaches(paths: &Words, path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::road::received::Query;
-    use serde_json::json;
+    use api::json::json;
 
     /// `GET /api/v1/namespaces/a/pods` by `user group,group`, and whether the rule matches it.
-    fn check(rule: &serde_json::Value, request: &str, user: &str, want: bool) {
+    fn check(rule: &api::json::Value, request: &str, user: &str, want: bool) {
         let spec = json!({"priorityLevelConfiguration": {"name": "x"}, "rules": [rule]});
-        let (_, rules) = Rule::read(&serde_json::from_value(spec).unwrap());
+        let (_, rules) = Rule::read(&api::json::from_value(spec).unwrap());
         let (method, path) = request.split_once(' ').unwrap();
         let (name, groups) = user.split_once(' ').unwrap_or((user, ""));
         let user = User::new(name, &groups.split(',').collect::<Vec<_>>());
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn rules_match_as_upstreams_do() {
         let all = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": true}]);
-        let who = |subject: serde_json::Value| json!({"subjects": [subject], "resourceRules": all});
+        let who = |subject: api::json::Value| json!({"subjects": [subject], "resourceRules": all});
         let pods = "GET /api/v1/namespaces/a/pods";
         for (subject, user, want) in [
             (json!({"kind": "User", "user": {"name": "jane"}}), "jane", true),
@@ -257,7 +257,7 @@ mod tests {
             check(&who(subject), pods, user, want);
         }
 
-        let what = |rule: serde_json::Value| json!({"subjects": [{"kind": "User", "user": {"name": "*"}}], "resourceRules": [rule]});
+        let what = |rule: api::json::Value| json!({"subjects": [{"kind": "User", "user": {"name": "*"}}], "resourceRules": [rule]});
         let pods_of_a = json!({"verbs": ["list", "get"], "apiGroups": [""], "resources": ["pods", "pods/log"], "namespaces": ["a"]});
         for (request, want) in [
             (pods, true),

@@ -6,9 +6,9 @@ use super::{Fairness, InFlight, Refused, Seat, Seats};
 use crate::authn::User;
 use crate::road::received::{Query, RequestInfo};
 use crate::testing;
+use api::json::json;
 use k8s_openapi::api::flowcontrol::v1 as wire;
 use prometheus::Registry;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,17 +20,15 @@ struct World {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn level(name: &str, shares: u32, response: &serde_json::Value) -> wire::PriorityLevelConfiguration {
-    serde_json::from_value(
-        json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
+fn level(name: &str, shares: u32, response: &api::json::Value) -> wire::PriorityLevelConfiguration {
+    api::json::from_value(json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
         "metadata": {"name": name, "uid": format!("level-{name}")},
-        "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": shares, "limitResponse": response}}}),
-    )
+        "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": shares, "limitResponse": response}}}))
     .unwrap()
 }
 
 fn schema(name: &str, level: &str, precedence: u32, user: &str) -> wire::FlowSchema {
-    serde_json::from_value(json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema",
+    api::json::from_value(json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema",
         "metadata": {"name": name, "uid": format!("schema-{name}")},
         "spec": {"priorityLevelConfiguration": {"name": level}, "matchingPrecedence": precedence,
             "distinguisherMethod": {"type": "ByUser"},
@@ -225,8 +223,8 @@ async fn travel(world: &testing::World, user: &str, method: &str, path: &str) ->
 async fn requests_travel_by_their_schema() {
     let world = testing::World::start(|config| (config.max_requests, config.max_mutating) = (10, 10)).await;
     let root = User::new("root", &["system:masters", "system:authenticated"]);
-    let ask = async |method: &str, path: &str, body: &serde_json::Value| world.ask(&root, method, path, body).await;
-    let null = serde_json::Value::Null;
+    let ask = async |method: &str, path: &str, body: &api::json::Value| world.ask(&root, method, path, body).await;
+    let null = api::json::Value::Null;
     let at = "/apis/flowcontrol.apiserver.k8s.io/v1";
     let names = async |resource: &str| {
         let (_, list) = ask("GET", &format!("{at}/{resource}"), &null).await;
@@ -248,14 +246,14 @@ async fn requests_travel_by_their_schema() {
     let schemas = names("flowschemas").await;
     assert_eq!((schemas.len(), schemas[0].as_str(), schemas[10].as_str()), (11, "catch-all", "system-nodes"));
 
-    let mut narrow = serde_json::to_value(level("narrow", 1, &json!({"type": "Reject"}))).unwrap();
+    let mut narrow = api::json::to_value(level("narrow", 1, &json!({"type": "Reject"}))).unwrap();
     narrow["metadata"]["uid"] = null.clone();
     narrow["spec"]["limited"]["borrowingLimitPercent"] = json!(0);
     assert_eq!(ask("POST", &format!("{at}/prioritylevelconfigurations"), &narrow).await.0, 201);
-    let mut noisy = serde_json::to_value(schema("noisy", "narrow", 100, "noisy")).unwrap();
+    let mut noisy = api::json::to_value(schema("noisy", "narrow", 100, "noisy")).unwrap();
     noisy["metadata"]["uid"] = null.clone();
     assert_eq!(ask("POST", &format!("{at}/flowschemas"), &noisy).await.0, 201);
-    let mut lost = serde_json::to_value(schema("lost", "nowhere", 100, "noisy")).unwrap();
+    let mut lost = api::json::to_value(schema("lost", "nowhere", 100, "noisy")).unwrap();
     lost["metadata"]["uid"] = null.clone();
     assert_eq!(ask("POST", &format!("{at}/flowschemas"), &lost).await.0, 201);
     let condition = async |name: &str| {

@@ -4,8 +4,8 @@
 
 use crate::authn::User;
 use crate::testing::World;
+use api::json::{Value, json};
 use api::value;
-use serde_json::{Value, json};
 
 fn root() -> User {
     User::new("root", &["system:masters", "system:authenticated"])

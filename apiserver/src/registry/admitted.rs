@@ -9,10 +9,10 @@ use crate::answer::Failure;
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::{Form, Operation, Request, Shape};
+use api::json::{Value, json};
 use api::kind::{Gvk, Part, Subresource};
 use api::selector::LabelSelector;
 use api::{meta, value};
-use serde_json::{Value, json};
 
 /// `autoscaling/v1 Scale`.
 pub const SCALE: Gvk = Gvk { group: "autoscaling", version: "v1", kind: "Scale" };

@@ -7,11 +7,11 @@ use super::Target;
 use crate::answer::Failure;
 use crate::server::Server;
 use api::field_path::{FieldError, Path};
+use api::json::Value;
 use api::kind::{Need, Pool};
 use api::status::Status;
 use ipnet::IpNet;
 use rand::Rng as _;
-use serde_json::Value;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use storage::store::Claim;
@@ -257,7 +257,7 @@ fn write(object: &mut Value, pointer: &str, pool: Pool, item: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn chosen_values_are_written_where_they_belong() {

@@ -7,9 +7,9 @@ use super::write::bytes;
 use crate::answer::Failure;
 use crate::server::Server;
 use admission::Request;
+use api::json::Value;
 use api::meta;
 use api::status::Status;
-use serde_json::Value;
 use storage::store::{Expect, Key, Op, Revision};
 
 /// Writes that go with one write. When one of them meets another writer's, all are made anew.
@@ -49,8 +49,8 @@ impl Along {
 mod tests {
     use crate::authn::{AUTHENTICATED, User};
     use crate::testing::World;
+    use api::json::{Value, json};
     use futures::future::join_all;
-    use serde_json::{Value, json};
 
     const MAPS: &str = "/api/v1/namespaces/tight/configmaps";
 

@@ -4,8 +4,8 @@
 
 use crate::cache::Entry;
 use crate::registry::read::served;
+use api::json::{Value, json};
 use api::kind::Kind;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

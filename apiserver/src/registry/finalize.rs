@@ -2,9 +2,9 @@
 //!
 //! Source: upstream's documentation of finalizers, graceful deletion and garbage collection.
 
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::{meta, value};
-use serde_json::{Value, json};
 
 /// Finalizer of foreground deletion.
 pub const FOREGROUND: &str = "foregroundDeletion";

@@ -10,10 +10,10 @@ use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Lookup as _;
 use api::field_path::Errors;
+use api::json::Value;
 use api::kind::{Condition, Demand};
 use api::status::Status;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
-use serde_json::Value;
 
 /// Refuses a role or binding that gives more than its writer holds.
 ///
@@ -31,7 +31,7 @@ pub async fn escalation(
     }
     let user = permit.user();
     let aggregated = [Some(object), old].into_iter().flatten().any(|role| {
-        let role: Result<ClusterRole, _> = serde_json::from_value(role.clone());
+        let role: Result<ClusterRole, _> = api::json::from_value(role.clone());
         target.kind.kind == "ClusterRole" && role.is_ok_and(|role| aggregates(&role))
     });
     if aggregated {
@@ -45,12 +45,12 @@ pub async fn escalation(
     let (wanted, exempt) = match object.get("roleRef") {
         None => {
             let rules: Vec<PolicyRule> =
-                object.get("rules").and_then(|rules| serde_json::from_value(rules.clone()).ok()).unwrap_or_default();
+                object.get("rules").and_then(|rules| api::json::from_value(rules.clone()).ok()).unwrap_or_default();
             let question = escalate_attributes(user, target.kind.plural, &target.namespace, &target.name);
             (rules, may(question).await)
         }
         Some(role) => {
-            let role: RoleRef = serde_json::from_value(role.clone()).map_err(Status::internal)?;
+            let role: RoleRef = api::json::from_value(role.clone()).map_err(Status::internal)?;
             if may(bind_attributes(user, &role, &target.namespace)).await {
                 return Ok(());
             }

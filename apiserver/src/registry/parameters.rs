@@ -10,9 +10,9 @@ use crate::server::Server;
 use admission::Lookup as _;
 use admission::dynamic::GROUP;
 use api::field_path::{Errors, FieldError, Path};
+use api::json::Value;
 use api::status::Status;
 use api::value;
-use serde_json::Value;
 
 /// Refuses a policy or binding whose parameters the writer may not read.
 ///

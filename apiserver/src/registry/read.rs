@@ -8,10 +8,10 @@ use crate::cache::{By, Cache, Entry, Key, Narrow};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::continuation::Continue;
+use api::json::Value;
 use api::kind::Kind;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
-use serde_json::Value;
 use std::ops::Bound;
 use std::sync::Arc;
 

@@ -10,8 +10,8 @@ use crate::authz::{Attributes, Decision, ResourceAttributes};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::field_path::{Errors, FieldError, Path};
+use api::json::json;
 use api::status::{ResourceName, Status};
-use serde_json::json;
 use std::time::Duration;
 use storage::store::{Claim, Commit, Expect, Key, Op, StoreError};
 

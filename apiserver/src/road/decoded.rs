@@ -6,12 +6,12 @@ use super::received::Received;
 use crate::answer::Failure;
 use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
+use api::json::Value;
 use api::kind::Gvk;
 use api::schema::SchemaRef;
 use api::status::Status;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use serde_json::Value;
 
 /// Largest body of a request (upstream's `MaxRequestBodyBytes`).
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -209,7 +209,7 @@ fn summary(bytes: &[u8]) -> String {
 /// 400 with upstream's sentence.
 pub fn expect_kind(value: &mut Value, gvk: Gvk, custom: bool) -> Result<(), Failure> {
     if !value.is_object() {
-        *value = Value::Object(serde_json::Map::new());
+        *value = Value::Object(api::json::Map::new());
     }
     Claim::of(value).check(gvk, custom)?;
     api::value::set(value, "apiVersion", gvk.api_version());

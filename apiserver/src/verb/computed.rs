@@ -8,12 +8,12 @@ use crate::cache::Entry;
 use crate::registry::columns::ListMeta;
 use crate::registry::read::Filter;
 use crate::server::Server;
+use api::json::Value;
 use api::kinds::core_v1::component_status;
 use api::meta;
 use api::status::{ResourceName, Status};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use serde_json::Value;
 use std::sync::Arc;
 use storage::store::Key;
 

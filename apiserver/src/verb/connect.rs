@@ -13,6 +13,7 @@ use crate::server::Server;
 use crate::transport::{Upgrade, client_config, unjudged_client_config};
 use crate::webhook;
 use actix_web::HttpMessage as _;
+use api::json::Value;
 use api::kind::Part;
 use api::status::{ResourceName, Status};
 use api::{kinds, meta, value};
@@ -21,7 +22,6 @@ use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -208,7 +208,7 @@ pub(crate) fn pieces(response: http::Response<hyper::body::Incoming>) -> Pieces 
 /// The options of a connection as an object of their kind.
 fn connect_options(call: &Call) -> Value {
     let (Some(part), given) = (call.part, &call.received().query) else { return Value::Null };
-    let mut out = serde_json::json!({"kind": part.gvk.kind, "apiVersion": part.gvk.api_version()});
+    let mut out = api::json::json!({"kind": part.gvk.kind, "apiVersion": part.gvk.api_version()});
     if matches!(part.part, Part::Proxy) {
         let path = call.received().target.split_once(&marker(&call.target)).map_or("", |(_, rest)| rest);
         value::set(&mut out, "path", path.split('?').next().unwrap_or_default());
@@ -500,7 +500,7 @@ fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> 
     let none = || {
         let resource = ResourceName { group: "", plural: "services" };
         let mut status = Status::unavailable(format!("no endpoints available for service {:?}", service.name));
-        status.details = serde_json::json!({"name": service.name, "kind": resource.plural});
+        status.details = api::json::json!({"name": service.name, "kind": resource.plural});
         Failure::from(status)
     };
     let ports = value::items(object, "spec.ports");

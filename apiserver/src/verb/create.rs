@@ -5,9 +5,9 @@ use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change, Options};
 use crate::registry::{Target, admitted};
 use crate::server::Server;
+use api::json::{Value, json};
 use api::status::Status;
 use api::{meta, value};
-use serde_json::{Value, json};
 
 /// Answers a create.
 ///

@@ -11,9 +11,9 @@ use crate::road::decoded;
 use crate::road::received::Query;
 use crate::server::Server;
 use api::field_path::Errors;
+use api::json::{Value, json};
 use api::status::Status;
 use api::{meta, value};
-use serde_json::{Value, json};
 
 /// Answers a delete.
 ///

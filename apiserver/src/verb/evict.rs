@@ -10,12 +10,12 @@ use crate::registry::{Target, admitted, read, unreadable};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use api::field_path::{Errors, FieldError, Path};
+use api::json::{Value, json};
 use api::kinds::policy_v1::pod_disruption_budget;
 use api::kinds::shared::conditions;
 use api::selector::LabelSelector;
 use api::status::{ResourceName, Status};
 use api::{meta, value};
-use serde_json::{Value, json};
 
 /// Evictions that a budget's controller has not yet taken note of, at most.
 const UNCONFIRMED: usize = 2000;
@@ -148,7 +148,7 @@ fn taken(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
         return Err(Status::forbidden(resource, name, "pdb disruptions allowed is negative"));
     }
     let unconfirmed =
-        value::get(budget, "status.disruptedPods").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        value::get(budget, "status.disruptedPods").and_then(Value::as_object).map_or(0, api::json::Map::len);
     if unconfirmed > UNCONFIRMED {
         let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
         return Err(Status::forbidden(resource, name, why));

@@ -9,11 +9,11 @@ use crate::road::decoded;
 use crate::server::Server;
 use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
+use api::json::Value;
 use api::kind::Kind;
 use api::patch::{self, PatchError};
 use api::schema::SchemaRef;
 use api::status::Status;
-use serde_json::Value;
 
 /// The media types in the sentence of a 415.
 const OFFERED: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, \
@@ -82,7 +82,7 @@ impl Patch {
             Form::Merge(patch) => patch::merge::apply(object, patch),
             Form::Strategic(patch) => patch::strategic::apply(object, patch, schema).map_err(refused)?,
         };
-        let bytes = serde_json::to_vec(&patched).map_err(Status::internal)?;
+        let bytes = api::json::to_vec(&patched).map_err(Status::internal)?;
         match codec::json::decode(&bytes, schema, strictness) {
             Ok(decoded) => Ok((decoded.value, decoded.warnings)),
             // Upstream blames the patch, not the object, and names neither kind nor object.
@@ -125,7 +125,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn unknown_fields_of_a_patch_are_the_patchs_fault() {

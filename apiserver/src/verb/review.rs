@@ -8,11 +8,11 @@ use crate::authn::User;
 use crate::authz::{Attributes, Decision, Requirement, ResourceAttributes};
 use crate::registry::admitted;
 use crate::server::Server;
+use api::json::{Value, json};
 use api::status::Status;
 use api::value;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 type Review = for<'a> fn(&'a Server, &'a Call, &'a Value) -> LocalBoxFuture<'a, Result<Value, Failure>>;
@@ -156,7 +156,7 @@ async fn decide(server: &Server, attributes: &Attributes) -> Value {
 
 async fn subject(server: &Server, review: &Value) -> Result<Value, Failure> {
     let extra: BTreeMap<String, Vec<String>> = value::get(review, "spec.extra")
-        .and_then(|extra| serde_json::from_value(extra.clone()).ok())
+        .and_then(|extra| api::json::from_value(extra.clone()).ok())
         .unwrap_or_default();
     let user = User {
         name: value::text(review, "spec.user").to_owned(),
@@ -188,7 +188,7 @@ async fn rules(server: &Server, call: &Call, review: &Value) -> Result<Value, Fa
     let found = server.authz.rules_for(call.authorized.permit.user(), namespace);
     let (mut resource, mut path) = (Vec::new(), Vec::new());
     for rule in found.rules {
-        let rule = serde_json::to_value(rule).map_err(Status::internal)?;
+        let rule = api::json::to_value(rule).map_err(Status::internal)?;
         if rule.get("nonResourceURLs").is_some() { path.push(rule) } else { resource.push(rule) }
     }
     let mut out = json!({"resourceRules": resource, "nonResourceRules": path, "incomplete": found.incomplete});

@@ -9,9 +9,9 @@ use crate::road::decoded;
 use crate::server::Server;
 use admission::Shape as _;
 use api::field_path::{FieldError, Path};
+use api::json::Value;
 use api::status::Status;
 use api::value;
-use serde_json::Value;
 
 /// Answers get, update and patch of a scale.
 ///

@@ -9,11 +9,11 @@ use crate::registry::read::served;
 use crate::road::negotiated::{Encoding, Form, Medium};
 use crate::road::received::Received;
 use api::codec;
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::schema::{SchemaRef, native};
 use api::status::Status;
 use bytes::{Bytes, BytesMut};
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
@@ -337,7 +337,7 @@ mod tests {
             let Body::Bytes(rest) = rest else { panic!("pieces were put together") };
             let text = [first, rest].concat();
             assert_eq!(text.len() as u64, length, "{sizes:?}");
-            let list: Value = serde_json::from_slice(&text).unwrap();
+            let list: Value = api::json::from_slice(&text).unwrap();
             assert_eq!(list["kind"], "ConfigMapList");
             let items = list["items"].as_array().unwrap();
             let got: Vec<usize> = items.iter().map(|item| item["data"]["a"].as_str().map_or(0, str::len)).collect();

@@ -206,7 +206,7 @@ impl Ended {
             return Ended::well();
         }
         let protocol = |what: String| Ended::failed(&format!("error stream protocol error: {what}"));
-        let ended: Ended = match serde_json::from_slice(said) {
+        let ended: Ended = match api::json::from_slice(said) {
             Ok(ended) => ended,
             Err(error) => return protocol(format!("{error} in {:?}", String::from_utf8_lossy(said))),
         };
@@ -266,7 +266,7 @@ where
         Err(ended) => Some(ended),
     };
     if let Some(ended) = ended {
-        let status = serde_json::to_vec(&ended).map_err(std::io::Error::other)?;
+        let status = api::json::to_vec(&ended).map_err(std::io::Error::other)?;
         tell(&said, ERROR, &status).await?;
     }
     let mut said = said.lock().await;
@@ -506,7 +506,7 @@ mod tests {
             (r#"{"status":"Failure","reason":"NonZeroExitCode","details":{}}"#.to_owned(), internal("error stream protocol error: no ExitCode cause given")),
             ("{}".to_owned(), internal("error stream protocol error: unknown error")),
         ] {
-            assert_eq!(serde_json::to_string(&Ended::read(said.as_bytes())).unwrap(), told, "{said}");
+            assert_eq!(api::json::to_string(&Ended::read(said.as_bytes())).unwrap(), told, "{said}");
         }
         assert!(Ended::read(b"oops").message.contains("error stream protocol error: "));
     }
@@ -613,7 +613,7 @@ mod tests {
         let refused = Err::<DuplexStream, _>(Ended::failed("why"));
         let (done, said) = tokio::join!(session(near, refused, wanted), heard(client));
         done.unwrap();
-        let told = serde_json::to_vec(&Ended::failed("why")).unwrap();
+        let told = api::json::to_vec(&Ended::failed("why")).unwrap();
         assert_eq!(said, [b"\x03".to_vec(), [b"\x03", told.as_slice()].concat()]);
     }
 

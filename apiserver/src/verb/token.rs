@@ -6,10 +6,10 @@ use crate::authn::tokens::{Bound, ObjectRef, TokenFor};
 use crate::registry::{Target, admitted, read};
 use crate::server::Server;
 use api::field_path::{FieldError, Path};
+use api::json::{Value, json};
 use api::kind::Gvk;
 use api::status::Status;
 use api::{kinds, meta, value};
-use serde_json::{Value, json};
 
 /// Upstream's shortest and longest life of a token, in seconds.
 const SHORTEST: i64 = 600;

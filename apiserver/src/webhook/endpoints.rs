@@ -3,9 +3,9 @@
 //! Never opens a connection. Looks into the caches alone.
 
 use crate::cache::{Cache, Caches};
+use api::json::Value;
 use api::value;
 use rand::seq::IndexedRandom as _;
-use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ fn of_slice(slice: &Value, port: &str) -> Vec<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     #[test]
     fn ready_endpoints_of_a_port() {

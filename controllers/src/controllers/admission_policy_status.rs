@@ -76,7 +76,7 @@ async fn reconcile(context: Context, name: String) -> Result<Next, Error> {
 
 /// The configuration that says what was found.
 fn plan(policy: &ValidatingAdmissionPolicy) -> Value {
-    let object = serde_json::to_value(policy).unwrap_or_default();
+    let object = api::json::to_value(policy).unwrap_or_default();
     let warnings: Vec<Value> = admission_types::warnings(&object)
         .into_iter()
         .map(|warning| json!({"fieldRef": warning.field, "warning": warning.text}))

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use api::json::Value;
 use api::quota::{self, Amounts};
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::{
@@ -20,7 +21,6 @@ use kube::{
     Api,
     api::{ApiResource, DynamicObject, ListParams, PostParams},
 };
-use serde_json::Value;
 
 use crate::{
     controller::{Context, Controller, EVENTS, Error, Next, Rule, is_not_found},
@@ -132,13 +132,13 @@ fn same(a: Option<&BTreeMap<String, Quantity>>, b: &Amounts) -> bool {
 }
 
 fn values<K: serde::Serialize>(all: &[Arc<K>]) -> Vec<Value> {
-    all.iter().filter_map(|one| serde_json::to_value(&**one).ok()).collect()
+    all.iter().filter_map(|one| api::json::to_value(&**one).ok()).collect()
 }
 
 async fn reconcile(context: Context, key: Key) -> Result<Next, Error> {
     let quotas = context.informers.of::<ResourceQuota>();
     let Some(one) = quotas.get(&key) else { return Ok(Next::Done) };
-    let whole = serde_json::to_value(&*one).unwrap_or_default();
+    let whole = api::json::to_value(&*one).unwrap_or_default();
     let hard = quota::amounts(&whole, "spec.hard");
     let mut objects = Vec::new();
     let mut next = PERIOD;
@@ -205,7 +205,7 @@ async fn list(context: &Context, found: &Found, namespace: &str) -> Result<Vec<V
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.0.clone(), namespace, &found.resource);
     if found.resource.plural == "persistentvolumeclaims" {
         let all = api.list(&ListParams::default()).await?;
-        return Ok(all.items.into_iter().filter_map(|one| serde_json::to_value(one).ok()).collect());
+        return Ok(all.items.into_iter().filter_map(|one| api::json::to_value(one).ok()).collect());
     }
     // Each costs the same: their number is enough.
     let page = api.list_metadata(&ListParams::default().limit(1)).await?;
@@ -215,7 +215,7 @@ async fn list(context: &Context, found: &Found, namespace: &str) -> Result<Vec<V
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use api::json::json;
 
     use super::*;
 
@@ -245,9 +245,9 @@ mod tests {
         ];
         let found = used(&json!({}), &limits, &objects, 0);
         let expected = json!({"cpu": "500m", "pods": "2", "secrets": "2"});
-        assert_eq!(serde_json::to_value(shown(&found)).unwrap(), expected);
+        assert_eq!(api::json::to_value(shown(&found)).unwrap(), expected);
         assert!(same(Some(&shown(&found)), &found) && !same(None, &found));
         let of_others = used(&json!({"spec": {"scopes": ["BestEffort"]}}), &limits, &objects, 0);
-        assert_eq!(serde_json::to_value(shown(&of_others)).unwrap(), json!({"cpu": "0", "pods": "0", "secrets": "0"}));
+        assert_eq!(api::json::to_value(shown(&of_others)).unwrap(), json!({"cpu": "0", "pods": "0", "secrets": "0"}));
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::schemas::{Form, Sentences};
 use crate::{discovery, document};
+use api::json::{Text, Value};
 use api::kinds::ALL;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
-            let keys: BTreeSet<&String> = map.keys().collect();
-            let parts = keys.into_iter().map(|key| format!("{}:{}", Value::from(key.as_str()), canonical(&map[key])));
+            let keys: BTreeSet<&str> = map.keys().map(Text::as_str).collect();
+            let parts = keys.into_iter().map(|key| format!("{}:{}", Value::from(key), canonical(&map[key])));
             format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),

@@ -5,9 +5,9 @@
 
 use crate::schemas::Sentences;
 use crate::{discovery, document};
+use api::json::Value;
 use api::kind::Kind;
 use api::kinds::ALL;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn oracle() -> Option<PathBuf> {
 
 fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap()
+    api::json::from_str(&text).unwrap()
 }
 
 /// Differences by class, each with one example.
@@ -161,7 +161,7 @@ fn served(path: &str, kinds: &[&'static Kind]) -> bool {
 }
 
 fn compare(form: &str, ours: &Value, theirs: &Value, schemas: &str, out: &mut Differences) {
-    let none = Value::Object(serde_json::Map::new());
+    let none = Value::Object(api::json::Map::new());
     let their_schemas = theirs.pointer(schemas).unwrap_or(&none);
     for (name, schema) in ours.pointer(schemas).unwrap_or(&none).as_object().unwrap() {
         let Some(other) = their_schemas.get(name) else {
@@ -188,7 +188,7 @@ fn compare(form: &str, ours: &Value, theirs: &Value, schemas: &str, out: &mut Di
             None => format!("{path} {fact}"),
         });
     }
-    for path in their_paths.keys().filter(|path| served(path, ALL) && !our_paths.contains_key(*path)) {
+    for path in their_paths.keys().filter(|path| served(path, ALL) && !our_paths.contains_key(path)) {
         out.add(format!("{form} theirs path {path}"), path);
     }
 }

@@ -3,8 +3,8 @@
 use crate::cel::lib::Authorization;
 use crate::cel::lib::authorizer::{Authorizer, Decision, On, Question, ResourceQuestion};
 use crate::cel::{Activation, Budget, Env, Extras, Lazy, Map, Outcome, Type, Value, openapi};
+use crate::json::json;
 use crate::kinds::shared::admission_expressions::{Environment, Gives};
-use serde_json::json;
 
 #[test]
 fn what_policies_see() {
@@ -106,7 +106,7 @@ fn custom_resources() {
     }}});
     let decl = openapi::of_schema(&schema, true, "selfType").unwrap();
     let env = Env::kubernetes(Extras::NONE).with("self", decl.clone()).with("oldSelf", decl.clone());
-    let object = |ports: serde_json::Value, tags: serde_json::Value| {
+    let object = |ports: crate::json::Value, tags: crate::json::Value| {
         json!({"kind": "X", "apiVersion": "v1", "metadata": {"name": "n"}, "spec": {
             "replicas": 2, "name": "web", "ports": ports, "tags": tags, "port": "80", "labels": {"a": "b"},
             "until": "2030-01-01T00:00:00Z", "note": null}})

@@ -9,10 +9,11 @@ mod write;
 
 pub use settle::settle;
 pub use write::{encode, encode_any};
+pub(crate) use write::{write_any, write_string};
 
 use super::{DecodeError, Decoded, Strictness};
+use crate::json::Value;
 use crate::schema::SchemaRef;
-use serde_json::Value;
 
 /// Decodes one object. Empty fields that Go would leave out are left out.
 ///

@@ -3,8 +3,9 @@
 //! Never looks at a schema.
 
 use crate::codec::{DecodeError, MAX_DEPTH};
-use serde_json::{Map, Number, Value};
+use crate::json::{Map, Number, Text, Value};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Nesting of what is read and not kept; upstream's bound on everything.
 const MAX_SKIPPED: usize = 10_000;
@@ -16,6 +17,28 @@ pub(super) struct Scan<'a> {
     text: Option<&'a str>,
     at: usize,
     depth: usize,
+    /// What the objects that are open have so far, each after those around it.
+    entries: Vec<(Text, Value)>,
+    /// What the lists that are open have so far.
+    elements: Vec<Value>,
+}
+
+/// Whether names were met before in an object.
+#[derive(Default)]
+pub(super) struct Met(HashSet<Text>);
+
+impl Met {
+    /// Whether the object has the name already, which is then the next of it.
+    pub(super) fn again(&mut self, object: &[(Text, Value)], name: &str) -> bool {
+        const FEW: usize = 16;
+        if object.len() <= FEW {
+            return object.iter().any(|(there, _)| there == name);
+        }
+        if self.0.is_empty() {
+            self.0.extend(object.iter().map(|(there, _)| there.clone()));
+        }
+        !self.0.insert(name.into())
+    }
 }
 
 /// Keys that came twice.
@@ -30,7 +53,14 @@ pub(super) type Step<T> = Result<T, DecodeError>;
 
 impl<'a> Scan<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Scan<'a> {
-        Scan { bytes, text: std::str::from_utf8(bytes).ok(), at: 0, depth: 0 }
+        Scan {
+            bytes,
+            text: std::str::from_utf8(bytes).ok(),
+            at: 0,
+            depth: 0,
+            entries: Vec::new(),
+            elements: Vec::new(),
+        }
     }
 
     /// The next byte that is not white space, not consumed.
@@ -78,6 +108,77 @@ impl<'a> Scan<'a> {
             return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
         }
         Ok(())
+    }
+
+    /// Where the entries of an object begin that is opened now.
+    pub(super) fn begin(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds an entry to the object that was opened last.
+    pub(super) fn push(&mut self, name: Text, value: Value) {
+        self.entries.push((name, value));
+    }
+
+    /// Puts a field among those of the object that begins there, of which `kept` are there and `rank` is one (`Types::rank`).
+    pub(super) fn put(&mut self, begin: usize, kept: u64, rank: u64, name: &Text, value: Value) {
+        let at = begin + (kept & (rank - 1)).count_ones() as usize;
+        if kept & rank == 0 {
+            self.entries.insert(at, (name.clone(), value));
+        } else if let Some((_, there)) = self.entries.get_mut(at) {
+            *there = value;
+        }
+    }
+
+    /// Takes a field back that `put` has put.
+    pub(super) fn take(&mut self, begin: usize, kept: u64, rank: u64) {
+        if kept & rank != 0 {
+            self.entries.remove(begin + (kept & (rank - 1)).count_ones() as usize);
+        }
+    }
+
+    /// Takes back the entries of this name.
+    pub(super) fn take_named(&mut self, begin: usize, name: &str) {
+        let mut at = 0;
+        self.entries.retain(|(there, _)| {
+            at += 1;
+            at <= begin || there != name
+        });
+    }
+
+    /// The entries of the object that begins there, so far.
+    pub(super) fn opened(&self, begin: usize) -> &[(Text, Value)] {
+        self.entries.get(begin..).unwrap_or_default()
+    }
+
+    /// The object that began there: it takes just the memory that it needs.
+    pub(super) fn close(&mut self, begin: usize) -> Value {
+        Value::Object(Map::of(self.entries.drain(begin..).collect()))
+    }
+
+    /// The same where all entries were put in their order.
+    pub(super) fn close_sorted(&mut self, begin: usize) -> Value {
+        Value::Object(Map::sorted(self.entries.drain(begin..).collect()))
+    }
+
+    /// Where the elements of a list begin that is opened now.
+    pub(super) fn begin_list(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// How many elements the list that begins there has so far.
+    pub(super) fn length(&self, begin: usize) -> usize {
+        self.elements.len() - begin
+    }
+
+    /// Adds an element to the list that was opened last.
+    pub(super) fn push_element(&mut self, value: Value) {
+        self.elements.push(value);
+    }
+
+    /// The list that began there.
+    pub(super) fn close_list(&mut self, begin: usize) -> Value {
+        Value::Array(self.elements.drain(begin..).collect())
     }
 
     /// After the opening brace or a comma: the next key, `None` at the end of the object.
@@ -284,41 +385,44 @@ impl<'a> Scan<'a> {
         match self.peek() {
             Some(b'{') => {
                 self.enter()?;
-                let mut map = Map::new();
+                let begin = self.begin();
+                let mut met = Met::default();
                 let mut first = true;
                 while let Some(key) = self.key(first)? {
                     first = false;
                     if let Some(Twice { path, .. }) = &mut twice {
                         path.push(if path.is_empty() { key.clone().into_owned() } else { format!(".{key}") });
                     }
+                    let name = Text::from(key);
                     let mut value = Value::Null;
                     self.any(twice.as_deref_mut(), &mut value)?;
-                    let before = map.insert(key.into_owned(), value);
                     if let Some(Twice { path, found }) = &mut twice {
-                        found.extend(before.map(|_| path.concat()));
+                        if met.again(self.opened(begin), &name) {
+                            found.push(path.concat());
+                        }
                         path.pop();
                     }
+                    self.push(name, value);
                 }
-                *out = Value::Object(map);
+                *out = self.close(begin);
             }
             Some(b'[') => {
                 self.enter()?;
-                let mut list = Vec::new();
-                while self.element(list.is_empty())? {
+                let begin = self.begin_list();
+                while self.element(self.length(begin) == 0)? {
                     if let Some(Twice { path, .. }) = &mut twice {
-                        path.push(format!("[{}]", list.len()));
+                        path.push(format!("[{}]", self.length(begin)));
                     }
-                    list.push(Value::Null);
-                    if let Some(slot) = list.last_mut() {
-                        self.any(twice.as_deref_mut(), slot)?;
-                    }
+                    let mut value = Value::Null;
+                    self.any(twice.as_deref_mut(), &mut value)?;
+                    self.push_element(value);
                     if let Some(Twice { path, .. }) = &mut twice {
                         path.pop();
                     }
                 }
-                *out = Value::Array(list);
+                *out = self.close_list(begin);
             }
-            Some(b'"') => *out = Value::String(self.string()?.into_owned()),
+            Some(b'"') => *out = Value::from(self.string()?),
             Some(b'-' | b'0'..=b'9') => *out = free_number(self.number()?),
             Some(b't') => {
                 self.word("true")?;

@@ -3,8 +3,8 @@
 //! Never fails; what does not fit its schema stays as it is.
 
 use crate::codec::scalar;
+use crate::json::{Map, Number, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
-use serde_json::{Map, Number, Value};
 
 /// Fields that Go always writes are there afterwards, those that it leaves out are not, and numbers are integers where they can be.
 pub fn settle(value: &mut Value, schema: SchemaRef<'_>) {
@@ -14,7 +14,7 @@ pub fn settle(value: &mut Value, schema: SchemaRef<'_>) {
     }
 }
 
-fn structure(object: &mut Map<String, Value>, types: &Types, id: TypeId) {
+fn structure(object: &mut Map, types: &Types, id: TypeId) {
     let def = types.get(id);
     if def.free {
         for (name, value) in object {

@@ -1,8 +1,8 @@
 //! Tests of the json codec: tables of what goes in and what comes out.
 
 use super::*;
+use crate::json::json;
 use crate::schema::native;
-use serde_json::json;
 
 fn schema(group: &str, version: &str, kind: &str) -> SchemaRef<'static> {
     native().of_gvk(group, version, kind).unwrap()
@@ -139,7 +139,7 @@ fn depth_is_bounded() {
     // What is read can be read again by others, with a list, an event and managed fields around it.
     let deepest = parse(&deep(100)).unwrap();
     let around = json!({"object": {"items": [[[[[[[deepest]]]]]]]}});
-    assert_eq!(serde_json::from_slice::<Value>(&encode_any(&around)).unwrap(), around);
+    assert_eq!(crate::json::from_slice::<Value>(&encode_any(&around)).unwrap(), around);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn custom_types_keep_what_validation_will_speak_of() {
     use crate::schema::{Field, PatchStrategy, Shape, TypeDef, Types};
     use std::collections::HashMap;
     let field = |name: &str, shape| Field {
-        name: name.to_owned(),
+        name: name.into(),
         number: 0,
         shape,
         required: true,
@@ -212,7 +212,7 @@ fn custom_types_keep_what_validation_will_speak_of() {
         atomic: false,
         preserve_unknown: false,
         free: true,
-        by_name: HashMap::from([("size".to_owned(), 0), ("name".to_owned(), 1), ("free".to_owned(), 2)]),
+        by_name: HashMap::from([("size".into(), 0), ("name".into(), 1), ("free".into(), 2)]),
     });
     let schema = SchemaRef { types: &types, id };
     let decoded =
@@ -223,8 +223,8 @@ fn custom_types_keep_what_validation_will_speak_of() {
 
 #[test]
 fn settled_is_what_would_be_read_back() {
-    let pod = serde_json::from_str(include_str!("../../../benches/pod.json")).unwrap();
-    let deployment = serde_json::from_str(include_str!("../../../benches/deployment.json")).unwrap();
+    let pod = crate::json::from_str(include_str!("../../../benches/pod.json")).unwrap();
+    let deployment = crate::json::from_str(include_str!("../../../benches/deployment.json")).unwrap();
     for (group, kind, object) in [
         ("", "Pod", pod),
         ("apps", "Deployment", deployment),
@@ -250,7 +250,7 @@ fn settled_is_what_would_be_read_back() {
         let mut settled: Value = object;
         let text = encode(&settled, schema);
         settle(&mut settled, schema);
-        let read: Value = serde_json::from_slice(&text).unwrap();
+        let read: Value = crate::json::from_slice(&text).unwrap();
         assert_eq!(settled, read, "{}", String::from_utf8_lossy(&text));
         assert_eq!(encode(&settled, schema), text);
     }

@@ -3,10 +3,10 @@
 //! Types of upstream are decoded as Go decodes into its structs. Types of custom resources keep values of the wrong type:
 //! their validation speaks later, in words of its own.
 
-use super::scan::{Scan, Step, Twice};
+use super::scan::{Met, Scan, Step, Twice};
 use crate::codec::{DecodeError, Decoded, Strictness, scalar};
+use crate::json::{Map, Number, Text, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeDef, TypeId, Types, Union};
-use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 
 /// Upstream reports no more than this many strict errors.
@@ -83,20 +83,26 @@ impl<'x> Walk<'x> {
     fn object(&mut self, id: TypeId, def: &'x TypeDef, into: &mut Value) -> Step<()> {
         self.scan.enter()?;
         let typed = is_typed(def);
-        let mut out = Map::new();
-        let mut seen = 0_u64;
+        let ranked = self.types.is_ranked(id) && !def.preserve_unknown;
+        let begin = self.scan.begin();
+        let mut met = Met::default();
+        // Fields of structs are put in their order at once; what may have other entries is put in order at its end.
+        let (mut seen, mut kept) = (0_u64, 0_u64);
         let mut first = true;
         while let Some(key) = self.scan.key(first)? {
             first = false;
             let Some(index) = self.types.position(id, &key) else {
-                self.unknown(def, key, &mut out)?;
+                self.unknown(def, key, begin, &mut met)?;
                 continue;
             };
             let Some(field) = def.fields.get(index) else { continue };
-            let bit = 1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
-            // Structs of more than 64 fields fall back to what was kept, which misses a duplicate of an empty field.
-            let twice = if bit == 0 { out.contains_key(&field.name) } else { seen & bit != 0 };
-            seen |= bit;
+            let rank = self.types.rank(id, index).filter(|_| ranked);
+            let twice = match rank {
+                Some(rank) => seen & rank != 0,
+                // This misses a duplicate of an empty field.
+                None => met.again(self.scan.opened(begin), &field.name),
+            };
+            seen |= rank.unwrap_or_default();
             if twice {
                 self.report("duplicate", &key);
             }
@@ -112,13 +118,21 @@ impl<'x> Walk<'x> {
             if value.is_null() && typed && !self.keep_empty {
                 continue;
             }
-            if self.is_left_out(field, &value, typed) {
-                out.remove(&field.name);
-            } else {
-                out.insert(field.name.clone(), value);
+            match (rank, self.is_left_out(field, &value, typed)) {
+                (Some(rank), false) => {
+                    self.scan.put(begin, kept, rank, &field.name, value);
+                    kept |= rank;
+                }
+                (Some(rank), true) => {
+                    self.scan.take(begin, kept, rank);
+                    kept &= !rank;
+                }
+                (None, false) => self.scan.push(field.name.clone(), value),
+                (None, true) if twice => self.scan.take_named(begin, &field.name),
+                (None, true) => {}
             }
         }
-        *into = Value::Object(out);
+        *into = if ranked { self.scan.close_sorted(begin) } else { self.scan.close(begin) };
         Ok(())
     }
 
@@ -126,15 +140,16 @@ impl<'x> Walk<'x> {
         typed && field.omit_empty && !field.pointer && !self.keep_empty && scalar::is_empty(value)
     }
 
-    fn unknown(&mut self, def: &TypeDef, key: Cow<'x, str>, out: &mut Map<String, Value>) -> Step<()> {
+    fn unknown(&mut self, def: &TypeDef, key: Cow<'x, str>, begin: usize, met: &mut Met) -> Step<()> {
         if def.preserve_unknown {
-            let name = key.clone().into_owned();
+            let name = Text::from(&*key);
             self.path.push(Segment::Key(key));
             let value = filled(|out| self.any(out))?;
             self.path.pop();
-            if out.insert(name.clone(), value).is_some() {
+            if met.again(self.scan.opened(begin), &name) {
                 self.report("duplicate", &name);
             }
+            self.scan.push(name, value);
             return Ok(());
         }
         self.report("unknown", &key);
@@ -188,7 +203,7 @@ impl<'x> Walk<'x> {
             (Shape::Struct(id), Some(b'{')) => self.object(*id, self.types.get(*id), out)?,
             (Shape::List { items, .. }, Some(b'[')) => self.list(items, typed, out)?,
             (Shape::Map { values, .. }, Some(b'{')) => self.map(values, typed, out)?,
-            (Shape::String | Shape::IntOrString, Some(b'"')) => *out = Value::String(self.scan.string()?.into_owned()),
+            (Shape::String | Shape::IntOrString, Some(b'"')) => *out = Value::from(self.scan.string()?),
             (Shape::Bool, Some(b't')) => {
                 self.scan.word("true")?;
                 *out = Value::Bool(true);
@@ -203,10 +218,10 @@ impl<'x> Walk<'x> {
                 *out = self.number(shape)?;
             }
             (Shape::Quantity, Some(b'-' | b'0'..=b'9')) => {
-                *out = Value::String(scalar::quantity(self.scan.number()?.into()).map_err(DecodeError::Type)?);
+                *out = Value::from(scalar::quantity(self.scan.number()?.into()).map_err(DecodeError::Type)?);
             }
             (Shape::Quantity, Some(b'"')) => {
-                *out = Value::String(scalar::quantity(self.scan.string()?).map_err(DecodeError::Type)?);
+                *out = Value::from(scalar::quantity(self.scan.string()?).map_err(DecodeError::Type)?);
             }
             (Shape::Time, Some(b'"')) => {
                 *out = scalar::time(&self.scan.string()?).map_err(DecodeError::Type)?.unwrap_or_default();
@@ -215,10 +230,10 @@ impl<'x> Walk<'x> {
                 *out = scalar::micro_time(&self.scan.string()?).map_err(DecodeError::Type)?.unwrap_or_default();
             }
             (Shape::Duration, Some(b'"')) => {
-                *out = Value::String(scalar::duration(&self.scan.string()?).map_err(DecodeError::Type)?);
+                *out = Value::from(scalar::duration(&self.scan.string()?).map_err(DecodeError::Type)?);
             }
             (Shape::Bytes, Some(b'"')) => {
-                *out = Value::String(scalar::base64(self.scan.string()?).map_err(DecodeError::Type)?);
+                *out = Value::from(scalar::base64(self.scan.string()?).map_err(DecodeError::Type)?);
             }
             _ => {
                 let what = self.kind_of_next()?;
@@ -230,41 +245,46 @@ impl<'x> Walk<'x> {
 
     fn list(&mut self, items: &'x Shape, typed: bool, out: &mut Value) -> Step<()> {
         self.scan.enter()?;
-        let mut list = Vec::new();
-        while self.scan.element(list.is_empty())? {
-            self.path.push(Segment::Index(list.len()));
-            list.push(Value::Null);
-            if let Some(slot) = list.last_mut() {
-                self.value(items, typed, slot)?;
-                if typed && slot.is_null() {
-                    *slot = scalar::zero(items);
-                }
+        let begin = self.scan.begin_list();
+        loop {
+            let length = self.scan.length(begin);
+            if !self.scan.element(length == 0)? {
+                break;
             }
+            self.path.push(Segment::Index(length));
+            let mut value = Value::Null;
+            self.value(items, typed, &mut value)?;
+            if typed && value.is_null() {
+                value = scalar::zero(items);
+            }
+            self.scan.push_element(value);
             self.path.pop();
         }
-        *out = Value::Array(list);
+        *out = self.scan.close_list(begin);
         Ok(())
     }
 
     fn map(&mut self, values: &'x Shape, typed: bool, out: &mut Value) -> Step<()> {
         self.scan.enter()?;
-        let mut map = Map::new();
+        let begin = self.scan.begin();
+        let mut met = Met::default();
         let mut first = true;
         while let Some(key) = self.scan.key(first)? {
             first = false;
-            let name = key.clone().into_owned();
+            let name = Text::from(&*key);
             self.path.push(Segment::Key(key));
             let mut value = Value::Null;
             self.value(values, typed, &mut value)?;
             if typed && value.is_null() {
                 value = scalar::zero(values);
             }
-            let key = self.path.pop();
-            if let (Some(_), Some(Segment::Key(key))) = (map.insert(name, value), key) {
-                self.report("duplicate", &key);
+            self.path.pop();
+            if met.again(self.scan.opened(begin), &name) {
+                self.report("duplicate", &name);
             }
+            self.scan.push(name, value);
         }
-        *out = Value::Object(map);
+        *out = self.scan.close(begin);
         Ok(())
     }
 
@@ -290,14 +310,14 @@ impl<'x> Walk<'x> {
         match (shape, self.scan.peek()) {
             (Shape::Map { .. }, Some(b'{')) => {
                 self.scan.enter()?;
-                let mut map = Map::new();
+                let begin = self.scan.begin();
                 let mut first = true;
                 while let Some(key) = self.scan.key(first)? {
                     first = false;
                     let value = filled(|out| self.union(union, schema, out))?;
-                    map.insert(key.into_owned(), value);
+                    self.scan.push(key.into(), value);
                 }
-                *out = Value::Object(map);
+                *out = self.scan.close(begin);
             }
             (Shape::Map { .. }, _) => {
                 let what = self.kind_of_next()?;

@@ -4,20 +4,20 @@
 //! Never fails: a value that does not fit its schema is written as it is.
 
 use crate::codec::scalar;
+use crate::json::{Map, Number, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeDef, TypeId, Types, Union};
-use serde_json::{Map, Number, Value};
 use std::io::Write;
 
 /// Encodes an object without white space and without a final newline. Fields the schema of a native type does not know
 /// are left out; required fields that are absent are written as Go's zero value.
 #[must_use]
 pub fn encode(value: &Value, schema: SchemaRef<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+    let mut writer = Writer { out: Vec::with_capacity(1024), types: schema.types, present: Vec::new() };
     match value {
-        Value::Object(object) => write_struct(&mut out, object, schema.types, schema.id),
-        other => write_any(&mut out, other),
+        Value::Object(object) => writer.structure(object, schema.id),
+        other => write_any(&mut writer.out, other),
     }
-    out
+    writer.out
 }
 
 /// Encodes any value in the same way, without a schema: keys sorted.
@@ -28,40 +28,130 @@ pub fn encode_any(value: &Value) -> Vec<u8> {
     out
 }
 
-fn write_struct(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, id: TypeId) {
-    let def = types.get(id);
-    if def.free {
-        return write_free(out, object, types, def);
-    }
-    let present = SchemaRef { types, id }.present(object);
-    out.push(b'{');
-    let mut first = true;
-    for (index, (value, field)) in present.into_iter().zip(&def.fields).enumerate() {
-        if field.omit_empty && value.is_none_or(|value| !field.pointer && scalar::is_empty(value)) {
-            continue;
-        }
-        if !std::mem::take(&mut first) {
-            out.push(b',');
-        }
-        // Names of fields need no escapes.
-        out.push(b'"');
-        out.extend_from_slice(field.name.as_bytes());
-        out.extend_from_slice(b"\":");
-        match (value, types.wire(id, index).and_then(|wire| wire.union)) {
-            (None, _) => write_zero(out, field, types),
-            (Some(value), Some(union)) => write_union(out, value, &field.shape, union, types, id),
-            (Some(value), None) => write_value(out, value, &field.shape, types),
-        }
-    }
-    out.push(b'}');
+static EMPTY: Map = Map::new();
+
+struct Writer<'v> {
+    out: Vec<u8>,
+    types: &'v Types,
+    /// What the structs that are open have, by the positions of the fields, each after those around it.
+    present: Vec<(usize, &'v Value)>,
 }
 
-/// Objects of custom resources: keys sorted, nothing filled in, nothing left out.
-fn write_free(out: &mut Vec<u8>, object: &Map<String, Value>, types: &Types, def: &TypeDef) {
-    write_sorted(out, object, |out, key, value| match def.field(key) {
-        Some(field) => write_value(out, value, &field.shape, types),
-        None => write_any(out, value),
-    });
+impl<'v> Writer<'v> {
+    fn structure(&mut self, object: &'v Map, id: TypeId) {
+        let types = self.types;
+        let def = types.get(id);
+        if def.free {
+            return self.free(object, def);
+        }
+        let begin = self.present.len();
+        for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+            if let Some(position) = types.position(id, name) {
+                // Few fields are there, and most of them come in this order.
+                let later = self.present.get(begin..).unwrap_or_default().iter().rev();
+                let later = later.take_while(|(other, _)| *other > position).count();
+                self.present.insert(self.present.len() - later, (position, value));
+            }
+        }
+        self.out.push(b'{');
+        let mut first = true;
+        let mut always = types.always(id).peekable();
+        let mut at = begin;
+        loop {
+            let next = self.present.get(at).copied();
+            let zero = always.next_if(|(position, _)| next.is_none_or(|(next, _)| *position < next));
+            if let Some((_, field)) = zero {
+                self.name(&field.name, &mut first);
+                self.zero(field);
+                continue;
+            }
+            let Some((position, value)) = next else { break };
+            at += 1;
+            always.next_if(|(other, _)| *other == position);
+            let Some(field) = def.fields.get(position) else { continue };
+            if field.omit_empty && !field.pointer && scalar::is_empty(value) {
+                continue;
+            }
+            self.name(&field.name, &mut first);
+            match types.wire(id, position).and_then(|wire| wire.union) {
+                Some(union) => self.union(value, &field.shape, union, id),
+                None => self.value(value, &field.shape),
+            }
+        }
+        self.present.truncate(begin);
+        self.out.push(b'}');
+    }
+
+    /// The name of a field, which needs no escapes.
+    fn name(&mut self, name: &str, first: &mut bool) {
+        let before: &[u8] = if std::mem::take(first) { b"\"" } else { b",\"" };
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// Objects of custom resources: keys sorted, nothing filled in, nothing left out.
+    fn free(&mut self, object: &'v Map, def: &'v TypeDef) {
+        self.entries(object, |writer, key, value| match def.field(key) {
+            Some(field) => writer.value(value, &field.shape),
+            None => write_any(&mut writer.out, value),
+        });
+    }
+
+    fn zero(&mut self, field: &'v Field) {
+        match &field.shape {
+            _ if field.pointer => self.out.extend_from_slice(b"null"),
+            Shape::Struct(id) => self.structure(&EMPTY, *id),
+            shape => write_any(&mut self.out, &scalar::zero(shape)),
+        }
+    }
+
+    fn value(&mut self, value: &'v Value, shape: &'v Shape) {
+        match (shape, value) {
+            (Shape::Struct(id), Value::Object(object)) => self.structure(object, *id),
+            (Shape::List { items, .. }, Value::Array(list)) => {
+                self.list(list, |writer, value| writer.value(value, items));
+            }
+            (Shape::Map { values, .. }, Value::Object(object)) => {
+                self.entries(object, |writer, _, value| writer.value(value, values));
+            }
+            _ => write_any(&mut self.out, value),
+        }
+    }
+
+    fn union(&mut self, value: &'v Value, shape: &'v Shape, union: Union, id: TypeId) {
+        match (shape, value) {
+            (Shape::Map { .. }, Value::Object(object)) => {
+                self.entries(object, |writer, _, value| writer.union(value, &Shape::Any, union, id));
+            }
+            (_, Value::Object(object)) => self.structure(object, id),
+            (_, Value::Array(list)) if union == Union::Array => {
+                self.list(list, |writer, value| writer.union(value, shape, union, id));
+            }
+            _ => write_any(&mut self.out, value),
+        }
+    }
+
+    fn list(&mut self, list: &'v [Value], mut write: impl FnMut(&mut Self, &'v Value)) {
+        self.out.push(b'[');
+        for (index, value) in list.iter().enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            write(self, value);
+        }
+        self.out.push(b']');
+    }
+
+    fn entries(&mut self, object: &'v Map, mut write: impl FnMut(&mut Self, &'v str, &'v Value)) {
+        self.out.push(b'{');
+        let mut first = true;
+        for (key, value) in object {
+            write_key(&mut self.out, &mut first, key);
+            write(self, key, value);
+        }
+        self.out.push(b'}');
+    }
 }
 
 fn write_key(out: &mut Vec<u8>, first: &mut bool, key: &str) {
@@ -72,76 +162,7 @@ fn write_key(out: &mut Vec<u8>, first: &mut bool, key: &str) {
     out.push(b':');
 }
 
-fn write_zero(out: &mut Vec<u8>, field: &Field, types: &Types) {
-    match &field.shape {
-        _ if field.pointer => out.extend_from_slice(b"null"),
-        Shape::Struct(id) => write_struct(out, &Map::new(), types, *id),
-        shape => write_any(out, &scalar::zero(shape)),
-    }
-}
-
-fn write_value(out: &mut Vec<u8>, value: &Value, shape: &Shape, types: &Types) {
-    match (shape, value) {
-        (Shape::Struct(id), Value::Object(object)) => write_struct(out, object, types, *id),
-        (Shape::List { items, .. }, Value::Array(list)) => {
-            out.push(b'[');
-            for (index, value) in list.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_value(out, value, items, types);
-            }
-            out.push(b']');
-        }
-        (Shape::Map { values, .. }, Value::Object(object)) => {
-            write_sorted(out, object, |out, _, value| write_value(out, value, values, types));
-        }
-        _ => write_any(out, value),
-    }
-}
-
-fn write_union(out: &mut Vec<u8>, value: &Value, shape: &Shape, union: Union, types: &Types, id: TypeId) {
-    match (shape, value) {
-        (Shape::Map { .. }, Value::Object(object)) => {
-            write_sorted(out, object, |out, _, value| write_union(out, value, &Shape::Any, union, types, id));
-        }
-        (_, Value::Object(object)) => write_struct(out, object, types, id),
-        (_, Value::Array(list)) if union == Union::Array => {
-            out.push(b'[');
-            for (index, value) in list.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_union(out, value, shape, union, types, id);
-            }
-            out.push(b']');
-        }
-        _ => write_any(out, value),
-    }
-}
-
-fn write_sorted(out: &mut Vec<u8>, object: &Map<String, Value>, mut write: impl FnMut(&mut Vec<u8>, &str, &Value)) {
-    out.push(b'{');
-    let mut first = true;
-    let mut emit = |out: &mut Vec<u8>, key: &str, value: &Value| {
-        write_key(out, &mut first, key);
-        write(out, key, value);
-    };
-    if object.keys().is_sorted() {
-        for (key, value) in object {
-            emit(out, key, value);
-        }
-    } else {
-        let mut entries: Vec<_> = object.iter().collect();
-        entries.sort_by_key(|(key, _)| *key);
-        for (key, value) in entries {
-            emit(out, key, value);
-        }
-    }
-    out.push(b'}');
-}
-
-fn write_any(out: &mut Vec<u8>, value: &Value) {
+pub(crate) fn write_any(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -158,7 +179,15 @@ fn write_any(out: &mut Vec<u8>, value: &Value) {
             }
             out.push(b']');
         }
-        Value::Object(object) => write_sorted(out, object, |out, _, value| write_any(out, value)),
+        Value::Object(object) => {
+            out.push(b'{');
+            let mut first = true;
+            for (key, value) in object {
+                write_key(out, &mut first, key);
+                write_any(out, value);
+            }
+            out.push(b'}');
+        }
     }
 }
 
@@ -194,7 +223,7 @@ static NEEDS_ESCAPE: [bool; 256] = {
 };
 
 /// A string with Go's escapes, quotes included.
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = text.as_bytes();

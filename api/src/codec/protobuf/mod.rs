@@ -8,8 +8,8 @@ mod read;
 mod write;
 
 use super::{DecodeError, Decoded, EncodeError, Strictness};
+use crate::json::Value;
 use crate::schema::SchemaRef;
-use serde_json::Value;
 
 /// What every encoded object begins with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";
@@ -25,7 +25,7 @@ pub fn decode(bytes: &[u8], schema: SchemaRef<'_>, _mode: Strictness) -> Result<
     if let Value::Object(object) = &mut value {
         for (key, text) in [("apiVersion", envelope.api_version), ("kind", envelope.kind)] {
             if !text.is_empty() {
-                object.insert(key.to_owned(), Value::String(text));
+                object.insert(key, Value::from(text));
             }
         }
     }
@@ -37,7 +37,7 @@ pub fn decode(bytes: &[u8], schema: SchemaRef<'_>, _mode: Strictness) -> Result<
 /// # Errors
 /// `Syntax` when the envelope is malformed.
 pub fn type_of(bytes: &[u8]) -> Result<(String, String), DecodeError> {
-    read::envelope(bytes).map(|envelope| (envelope.api_version, envelope.kind))
+    read::envelope(bytes).map(|envelope| (envelope.api_version.into(), envelope.kind.into()))
 }
 
 /// Encodes an object in its envelope.

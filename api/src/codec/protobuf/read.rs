@@ -5,12 +5,12 @@
 use super::MAGIC;
 use super::plan::{self, Plan, Target};
 use crate::codec::{DecodeError, MAX_DEPTH, json, scalar};
+use crate::json::{Map, Number, Text, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
-use serde_json::{Map, Number, Value};
 
 pub(super) struct Envelope<'a> {
-    pub(super) api_version: String,
-    pub(super) kind: String,
+    pub(super) api_version: Text,
+    pub(super) kind: Text,
     pub(super) raw: &'a [u8],
 }
 
@@ -22,7 +22,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Read<Envelope<'_>> {
             "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]".to_owned(),
         ));
     };
-    let mut out = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
+    let mut out = Envelope { api_version: Text::default(), kind: Text::default(), raw: &[] };
     let mut wire = Wire { bytes: body };
     while let Some((number, payload)) = wire.field()? {
         match (number, payload) {
@@ -47,7 +47,7 @@ pub(super) fn message(bytes: &[u8], schema: SchemaRef<'_>) -> Read<Value> {
     structure(bytes, schema.types, schema.id, 0).map(Value::Object)
 }
 
-fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<String, Value>> {
+fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map> {
     if depth > MAX_DEPTH {
         return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
     }
@@ -55,15 +55,56 @@ fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map<
     let Some(plan) = plan::of(schema) else {
         return Err(DecodeError::Syntax(format!("no protobuf form: {}", schema.def().name)));
     };
-    let mut out = Map::new();
+    let mut out = Fields::default();
     fields(bytes, plan, schema, &mut out, depth)?;
-    if out.values().any(scalar::is_empty) {
-        out.retain(|name, value| !scalar::is_empty(value) || !schema.field(name).is_some_and(is_left_out));
-    }
-    Ok(out)
+    Ok(out.map(schema))
 }
 
-fn fields(bytes: &[u8], plan: &Plan, schema: SchemaRef<'_>, out: &mut Map<String, Value>, depth: usize) -> Read<()> {
+/// The fields of a message, in any order.
+#[derive(Default)]
+struct Fields {
+    /// By position.
+    found: Vec<(usize, Held)>,
+}
+
+/// The value of a field while others may come.
+enum Held {
+    Value(Value),
+    List(Vec<Value>),
+    Map(Vec<(Text, Value)>),
+}
+
+impl Fields {
+    /// The place of a field; elements of a list come one after the other.
+    fn place(&mut self, index: usize, new: impl FnOnce() -> Held) -> Option<&mut Held> {
+        let at = match self.found.last() {
+            Some((last, _)) if *last == index => self.found.len() - 1,
+            _ => self.found.iter().position(|(there, _)| *there == index).unwrap_or(self.found.len()),
+        };
+        if at == self.found.len() {
+            self.found.push((index, new()));
+        }
+        self.found.get_mut(at).map(|(_, held)| held)
+    }
+
+    fn map(mut self, schema: SchemaRef<'_>) -> Map {
+        // Sorting a few numbers is faster than sorting names.
+        self.found.sort_unstable_by_key(|(index, _)| schema.types.rank(schema.id, *index));
+        let entries = self.found.into_iter().filter_map(|(index, held)| {
+            let field = schema.def().fields.get(index)?;
+            let value = match held {
+                Held::Value(value) => value,
+                Held::List(list) => Value::Array(list),
+                Held::Map(entries) => Value::Object(Map::of(entries)),
+            };
+            (!is_left_out(field) || !scalar::is_empty(&value)).then(|| (field.name.clone(), value))
+        });
+        let entries = entries.collect();
+        if schema.types.is_ranked(schema.id) { Map::sorted(entries) } else { Map::of(entries) }
+    }
+}
+
+fn fields(bytes: &[u8], plan: &Plan, schema: SchemaRef<'_>, out: &mut Fields, depth: usize) -> Read<()> {
     let mut wire = Wire { bytes };
     while let Some((number, payload)) = wire.field()? {
         let Ok(at) = plan.entries.binary_search_by_key(&number, |entry| entry.number) else { continue };
@@ -90,7 +131,7 @@ fn one(
     index: usize,
     payload: Payload<'_>,
     schema: SchemaRef<'_>,
-    out: &mut Map<String, Value>,
+    out: &mut Fields,
     depth: usize,
 ) -> Read<()> {
     let SchemaRef { types, id } = schema;
@@ -99,8 +140,7 @@ fn one(
     let union = special.and_then(|wire| wire.union);
     match &field.shape {
         Shape::List { items, .. } if !wrapped => {
-            let slot = out.entry(field.name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
-            let Value::Array(list) = slot else { return Ok(()) };
+            let Some(Held::List(list)) = out.place(index, || Held::List(Vec::new())) else { return Ok(()) };
             let packable = matches!(**items, Shape::Int32 | Shape::Int64 | Shape::Bool);
             if let (true, Payload::Bytes(bytes)) = (packable, payload) {
                 let mut wire = Wire { bytes };
@@ -114,7 +154,7 @@ fn one(
         }
         Shape::Map { values, .. } => {
             let Payload::Bytes(bytes) = payload else { return Err(wrong_type(field.number)) };
-            let mut key = String::new();
+            let mut key = Text::default();
             let mut entry = None;
             let mut wire = Wire { bytes };
             while let Some((number, payload)) = wire.field()? {
@@ -128,9 +168,8 @@ fn one(
                     _ => {}
                 }
             }
-            let slot = out.entry(field.name.as_str()).or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(map) = slot {
-                map.insert(key, entry.unwrap_or_else(|| scalar::zero(values)));
+            if let Some(Held::Map(map)) = out.place(index, || Held::Map(Vec::new())) {
+                map.push((key, entry.unwrap_or_else(|| scalar::zero(values))));
             }
         }
         shape => {
@@ -139,11 +178,11 @@ fn one(
                 (Payload::Bytes(bytes), _) if union.is_some() => union_value(bytes, union, types, id, depth)?,
                 (payload, _) => value(payload, shape, types, depth)?,
             };
-            match new {
-                // Go writes what is no pointer even when it is empty.
-                Some(new) if is_left_out(field) && scalar::is_empty(&new) => drop(out.remove(&field.name)),
-                Some(new) => drop(out.insert(field.name.clone(), new)),
-                None => {}
+            // What is empty takes the place of what came before it, and is left out in the end.
+            if let Some(new) = new
+                && let Some(held) = out.place(index, || Held::Value(Value::Null))
+            {
+                *held = Held::Value(new);
             }
         }
     }
@@ -203,19 +242,19 @@ fn value(payload: Payload<'_>, shape: &Shape, types: &Types, depth: usize) -> Re
             Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
         }
         (Shape::String, Payload::Bytes(bytes)) => Value::String(utf8(bytes)),
-        (Shape::Bytes, Payload::Bytes(bytes)) => Value::String(scalar::to_base64(bytes)),
+        (Shape::Bytes, Payload::Bytes(bytes)) => Value::from(scalar::to_base64(bytes)),
         (Shape::Struct(id), Payload::Bytes(bytes)) => Value::Object(structure(bytes, types, *id, depth + 1)?),
         (Shape::Quantity, Payload::Bytes(bytes)) => return quantity(bytes).map(Some),
         (Shape::IntOrString, Payload::Bytes(bytes)) => return int_or_string(bytes).map(Some),
         (Shape::Time, Payload::Bytes(bytes)) => {
-            return Ok(timestamp(bytes)?.map(|time| Value::String(scalar::format_time(time.as_second()))));
+            return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_time(time.as_second()))));
         }
         (Shape::MicroTime, Payload::Bytes(bytes)) => {
-            return Ok(timestamp(bytes)?.map(|time| Value::String(scalar::format_micro(time))));
+            return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_micro(time))));
         }
         (Shape::Duration, Payload::Bytes(bytes)) => {
             let nanos = first_varint(bytes)?;
-            Value::String(scalar::format_duration(signed(nanos)))
+            Value::from(scalar::format_duration(signed(nanos)))
         }
         (Shape::Any, Payload::Bytes(bytes)) => return any(bytes),
         (Shape::List { .. }, Payload::Bytes(bytes)) => return wrapped_list(bytes, shape, types, depth).map(Some),
@@ -251,18 +290,18 @@ fn any(bytes: &[u8]) -> Read<Option<Value>> {
 
 fn quantity(bytes: &[u8]) -> Read<Value> {
     let mut wire = Wire { bytes };
-    let mut text = String::new();
+    let mut text = Text::default();
     while let Some((number, payload)) = wire.field()? {
         if let (1, Payload::Bytes(bytes)) = (number, payload) {
             text = utf8(bytes);
         }
     }
-    scalar::quantity(text.into()).map(Value::String).map_err(DecodeError::Type)
+    scalar::quantity((&text).into()).map(Value::from).map_err(DecodeError::Type)
 }
 
 fn int_or_string(bytes: &[u8]) -> Read<Value> {
     let mut wire = Wire { bytes };
-    let (mut is_text, mut int, mut text) = (false, 0, String::new());
+    let (mut is_text, mut int, mut text) = (false, 0, Text::default());
     while let Some((number, payload)) = wire.field()? {
         match (number, payload) {
             (1, Payload::Varint(kind)) => is_text = kind == 1,
@@ -369,10 +408,10 @@ fn signed(bits: u64) -> i64 {
     i64::from_ne_bytes(bits.to_ne_bytes())
 }
 
-fn utf8(bytes: &[u8]) -> String {
+fn utf8(bytes: &[u8]) -> Text {
     match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(bytes).into(),
     }
 }
 

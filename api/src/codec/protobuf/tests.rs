@@ -1,8 +1,8 @@
 //! Tests of the protobuf codec: tables of what goes in and what comes out.
 
 use super::*;
+use crate::json::json;
 use crate::schema::native;
-use serde_json::json;
 
 #[test]
 fn zero_values_are_written_unless_they_are_pointers() {

@@ -5,8 +5,8 @@
 use super::MAGIC;
 use super::plan::{self, Plan, Target};
 use crate::codec::{EncodeError, scalar};
+use crate::json::{Map, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
-use serde_json::{Map, Value};
 
 pub(super) fn object(value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, EncodeError> {
     let empty = Map::new();

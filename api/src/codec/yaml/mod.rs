@@ -3,13 +3,14 @@
 //!
 //! Only the first document of a stream counts. Never knows a single kind.
 
+mod plain;
 mod read;
 mod resolve;
 mod write;
 
 use super::{DecodeError, Decoded, Strictness, json};
+use crate::json::Value;
 use crate::schema::SchemaRef;
-use serde_json::Value;
 
 /// Decodes one object.
 ///
@@ -43,6 +44,10 @@ fn through_json(
     if let Some(decoded) = as_json(bytes, mode, &decode) {
         return Ok(decoded);
     }
+    // Most documents mean what they say without anchors and tags: they become JSON as they are read.
+    if let Some(decoded) = plain::json_of(bytes).and_then(|text| sound(&text, mode, &decode)) {
+        return Ok(decoded);
+    }
     let document = read::first_document(bytes)?;
     let text = json::encode_any(&document.value);
     let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
@@ -65,8 +70,17 @@ fn as_json(
     decode: &impl Fn(&[u8], Strictness) -> Result<Decoded, DecodeError>,
 ) -> Option<Decoded> {
     let begins = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_ascii_start().starts_with('{'));
+    begins.then(|| sound(bytes, mode, decode)).flatten()
+}
+
+/// What nothing is wrong with.
+fn sound(
+    json: &[u8],
+    mode: Strictness,
+    decode: &impl Fn(&[u8], Strictness) -> Result<Decoded, DecodeError>,
+) -> Option<Decoded> {
     let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
-    let decoded = begins.then(|| decode(bytes, gentle).ok()).flatten()?;
+    let decoded = decode(json, gentle).ok()?;
     (mode == Strictness::Ignore || decoded.warnings.is_empty()).then_some(decoded)
 }
 

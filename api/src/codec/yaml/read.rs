@@ -4,9 +4,9 @@
 
 use super::resolve::resolve;
 use crate::codec::{DecodeError, MAX_DEPTH, scalar};
+use crate::json::{Map, Text, Value};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
-use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Values that aliases may add up to; upstream bounds the ratio instead.
 const MAX_ALIASED: usize = 400_000;
@@ -101,9 +101,10 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    fn mapping(&mut self, depth: usize) -> Read<Map<String, Value>> {
-        let mut map = Map::new();
-        let mut merged = Map::new();
+    fn mapping(&mut self, depth: usize) -> Read<Map> {
+        let mut entries = Vec::new();
+        let mut met = HashSet::new();
+        let mut merged = Vec::new();
         loop {
             let (event, _) = self.next()?;
             if event == Event::MappingEnd {
@@ -117,25 +118,24 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let name = key_text(key.value)?;
-            if map.contains_key(&name) {
+            if !met.insert(name.clone()) {
                 self.twice.push(format!("line {}: key {name:?} already set in map", span.start.line()));
             }
-            map.insert(name, value);
+            entries.push((name, value));
         }
-        for (key, value) in merged {
-            map.entry(key).or_insert(value);
+        // Of equal keys the last counts: the mapping's own before those that it takes over, of which the first.
+        if !merged.is_empty() {
+            entries = merged.into_iter().rev().flatten().chain(entries).collect();
         }
-        Ok(map)
+        Ok(Map::of(entries))
     }
 }
 
 /// Later mappings of a merge list give way to earlier ones.
-fn merge(value: Value, into: &mut Map<String, Value>) -> Read<()> {
+fn merge(value: Value, into: &mut Vec<Map>) -> Read<()> {
     match value {
         Value::Object(map) => {
-            for (key, value) in map {
-                into.entry(key).or_insert(value);
-            }
+            into.push(map);
             Ok(())
         }
         Value::Array(list) if list.iter().all(Value::is_object) => {
@@ -145,11 +145,11 @@ fn merge(value: Value, into: &mut Map<String, Value>) -> Read<()> {
     }
 }
 
-fn key_text(key: Value) -> Read<String> {
+pub(super) fn key_text(key: Value) -> Read<Text> {
     match key {
         Value::String(text) => Ok(text),
-        Value::Bool(flag) => Ok(flag.to_string()),
-        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(flag) => Ok(flag.to_string().into()),
+        Value::Number(number) => Ok(number.to_string().into()),
         Value::Null => Err(DecodeError::Syntax(
             "error converting YAML to JSON: unsupported map key of type: %!s(<nil>), key: <nil>".to_owned(),
         )),
@@ -160,11 +160,11 @@ fn key_text(key: Value) -> Read<String> {
 fn scalar_node(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Read<Node> {
     let suffix = tag.map(ToString::to_string);
     let suffix = suffix.as_deref().map(|tag| tag.rsplit([':', '!']).next().unwrap_or_default().to_owned());
-    let text_value = || Value::String(text.to_owned());
+    let text_value = || Value::from(text);
     let value = match suffix.as_deref() {
         Some("binary") => {
             let bytes = scalar::from_base64(&text.split_whitespace().collect::<String>());
-            Value::String(String::from_utf8_lossy(&bytes).into_owned())
+            Value::from(String::from_utf8_lossy(&bytes))
         }
         Some("int" | "bool" | "float" | "null") => resolve(text),
         Some(_) => text_value(),

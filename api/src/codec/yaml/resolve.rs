@@ -1,6 +1,6 @@
 //! What a plain scalar means in YAML 1.1, as upstream's library reads it.
 
-use serde_json::{Number, Value};
+use crate::json::{Number, Value};
 
 /// The value of a plain scalar. Timestamps stay text.
 pub(super) fn resolve(text: &str) -> Value {
@@ -20,7 +20,7 @@ pub(super) fn resolve(text: &str) -> Value {
         }
         _ => None,
     };
-    number.map_or_else(|| Value::String(text.to_owned()), Value::Number)
+    number.map_or_else(|| Value::from(text), Value::Number)
 }
 
 /// Means something other than itself when unquoted.
@@ -123,7 +123,7 @@ fn is_base60(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn plain_scalars_mean_what_yaml_1_1_says() {

@@ -1,8 +1,8 @@
 //! Tests of the yaml codec: tables of what goes in and what comes out.
 
 use super::*;
+use crate::json::json;
 use crate::schema::native;
-use serde_json::json;
 
 fn config_map() -> SchemaRef<'static> {
     native().of_gvk("", "v1", "ConfigMap").unwrap()

@@ -2,7 +2,7 @@
 //! folded after column 80.
 
 use super::resolve::needs_quotes;
-use serde_json::{Map, Number, Value};
+use crate::json::{Map, Number, Text, Value};
 use std::cmp::Ordering;
 
 const WIDTH: usize = 80;
@@ -46,8 +46,8 @@ impl Out {
     }
 
     /// The entries of a block mapping; the cursor stands where the first key goes.
-    fn entries(&mut self, map: &Map<String, Value>, indent: usize) {
-        let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+    fn entries(&mut self, map: &Map, indent: usize) {
+        let mut entries: Vec<(&Text, &Value)> = map.iter().collect();
         entries.sort_by(|(a, _), (b, _)| natural(a, b));
         for (index, (key, value)) in entries.into_iter().enumerate() {
             if index > 0 {

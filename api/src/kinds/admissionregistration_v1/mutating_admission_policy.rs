@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-3962.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, StoredAs, describe};
 use crate::kinds::admissionregistration_v1beta1::mutating_admission_policy as v1beta1;
 use crate::kinds::shared::admission_rules::{self, GROUP};
 use crate::kinds::shared::{admission_expressions as expressions, admission_policies as policies};
 use crate::value;
-use serde_json::Value;
 
 /// How many there are.
 const MUTATIONS: Column =
@@ -102,8 +102,8 @@ fn mutation(errors: &mut Errors, one: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

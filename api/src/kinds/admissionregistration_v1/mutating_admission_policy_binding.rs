@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-3962.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Hooks, Kind, StoredAs, describe};
 use crate::kinds::admissionregistration_v1beta1::mutating_admission_policy_binding as v1beta1;
 use crate::kinds::shared::admission_policies as policies;
 use crate::kinds::shared::admission_rules::GROUP;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -47,8 +47,8 @@ impl Hooks for MutatingAdmissionPolicyBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

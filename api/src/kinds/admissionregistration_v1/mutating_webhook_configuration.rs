@@ -26,8 +26,8 @@ pub static KIND: Kind = Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn a_mutating_webhook_says_whether_it_is_called_again() {

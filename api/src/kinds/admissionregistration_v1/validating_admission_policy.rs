@@ -3,13 +3,13 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-3488.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::admission_rules::GROUP;
 use crate::kinds::shared::{
     admission_expressions as expressions, admission_policies as policies, labels, names, parts,
 };
 use crate::{meta, value};
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// How many there are.
@@ -151,8 +151,8 @@ fn status(object: &Value) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn sound() -> Value {
         json!({"metadata": {"name": "p"}, "spec": {"failurePolicy": "Fail", "matchConstraints": {"matchPolicy": "Equivalent",

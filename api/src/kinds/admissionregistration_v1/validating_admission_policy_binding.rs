@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-3488.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::admission_policies as policies;
 use crate::kinds::shared::admission_rules::GROUP;
 use crate::value;
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The description.
@@ -68,8 +68,8 @@ impl Hooks for ValidatingAdmissionPolicyBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

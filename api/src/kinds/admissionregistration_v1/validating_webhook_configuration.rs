@@ -27,8 +27,8 @@ pub static KIND: Kind = Kind {
 mod tests {
     use super::*;
     use crate::field_path::Path;
+    use crate::json::{Value, json};
     use crate::kinds::shared::{testing, webhooks};
-    use serde_json::{Value, json};
 
     fn hook(name: &str) -> Value {
         json!({"name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,

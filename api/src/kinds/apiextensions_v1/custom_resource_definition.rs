@@ -6,10 +6,10 @@ use crate::custom::names::{self as given, FINALIZER};
 use crate::custom::schema::Node;
 use crate::custom::{cells, expressions, structural};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{labels, names, parts, rbac};
 use crate::{meta, value};
-use serde_json::{Value, json};
 
 const GVK: Gvk = Gvk { group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition" };
 

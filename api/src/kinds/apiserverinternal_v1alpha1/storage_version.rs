@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-2339.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, names, parts, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -188,9 +188,9 @@ fn api_version(text: &str) -> names::Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
     use crate::meta_validation;
-    use serde_json::json;
 
     fn server(id: &str, encoding: &str) -> Value {
         json!({"apiServerID": id, "encodingVersion": encoding, "decodableVersions": ["v1", "a.b/v1"]})

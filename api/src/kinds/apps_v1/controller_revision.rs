@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -64,8 +64,8 @@ impl Hooks for ControllerRevision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn data_is_an_object_and_stays() {

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, pod_defaults, pod_warnings, rules, workload};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -134,7 +134,7 @@ fn template_generation(object: &Value) -> i64 {
 }
 
 fn set_template_generation(object: &mut Value, generation: i64) {
-    value::map_mut(object, "metadata.annotations").insert(TEMPLATE_GENERATION.into(), generation.to_string().into());
+    value::map_mut(object, "metadata.annotations").insert(TEMPLATE_GENERATION, generation.to_string().into());
 }
 
 fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
@@ -166,8 +166,8 @@ fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
     fn sound() -> Value {
         let mut object = json!({"metadata": {"name": "w", "namespace": "n"}, "spec": {"selector": {"matchLabels": {"a": "1"}},
             "template": {"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, pod_defaults, pod_warnings, rules, workload};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -162,8 +162,8 @@ fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
     fn sound() -> Value {
         let mut object = json!({"metadata": {"name": "w", "namespace": "n"}, "spec": {"selector": {"matchLabels": {"a": "1"}},
             "template": {"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});

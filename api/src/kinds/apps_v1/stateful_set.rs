@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::core_v1::persistent_volume_claim;
 use crate::kinds::shared::{cells, labels, names, parts, pod_defaults, pod_warnings, quantities, rules};
 use crate::kinds::shared::{volume_claims, workload};
 use crate::value;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Hooks, Kind, Verb, describe};
 use crate::kinds::shared::review;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -35,8 +35,8 @@ impl Hooks for SubjectAccessReview {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn one_question_at_a_time() {

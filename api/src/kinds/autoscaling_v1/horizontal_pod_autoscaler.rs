@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Gvk, Hooks, Kind, Part, StoredAs, Subresource, Verb, describe};
 use crate::kinds::autoscaling_v2;
 use crate::kinds::shared::autoscaler::{BEHAVIOR, CONDITIONS, CURRENT_METRICS, METRICS};
 use crate::kinds::shared::{autoscaler, autoscaler_v1, parts};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -90,7 +90,7 @@ fn annotations_of(keys: &[&str], new: &mut Value, old: Option<&Value>) {
             Some(text) => drop(value::map_mut(new, "metadata.annotations").insert((*key).to_owned(), text.into())),
             None => {
                 if let Some(annotations) = value::get_mut(new, "metadata.annotations").and_then(Value::as_object_mut) {
-                    annotations.remove(*key);
+                    annotations.remove(key);
                 }
             }
         }
@@ -107,8 +107,8 @@ fn with_status(new: Value, old: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn sound() -> Value {
         json!({"metadata": {"name": "h"}, "spec": {"minReplicas": 1, "maxReplicas": 3, "targetCPUUtilizationPercentage": 80,
@@ -122,7 +122,7 @@ mod tests {
         value::remove(&mut bare, "spec.targetCPUUtilizationPercentage");
         testing::defaults(&KIND, bare.clone(), &sound());
         value::map_mut(&mut bare, "metadata.annotations").insert(
-            METRICS.into(),
+            METRICS,
             "[ {\"resource\": {\"name\": \"memory\", \"targetAverageValue\": \"1024Mi\"}, \"type\": \"Resource\"} ]"
                 .into(),
         );
@@ -145,7 +145,7 @@ mod tests {
             &["spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0"],
         );
         value::set(&mut object, "spec.targetCPUUtilizationPercentage", 80);
-        value::map_mut(&mut object, "metadata.annotations").insert(BEHAVIOR.into(), "{\"ScaleUp\":{}}".into());
+        value::map_mut(&mut object, "metadata.annotations").insert(BEHAVIOR, "{\"ScaleUp\":{}}".into());
         testing::invalid(
             &KIND,
             &object,

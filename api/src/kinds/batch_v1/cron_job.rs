@@ -4,10 +4,10 @@
 
 use crate::cron::{self, Schedule};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, job_spec, parts, rules, selector_cell};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -201,8 +201,8 @@ fn time_zone(errors: &mut Errors, name: &str, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn with(changes: &Value) -> Value {
         let mut object = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"schedule": "*/5 * * * *",

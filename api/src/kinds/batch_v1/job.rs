@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value, json};
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::{cells, conditions, job_spec, job_status, labels, names, parts, rules, selector_cell};
 use crate::selector::LabelSelector;
 use crate::{meta, value};
-use serde_json::{Map, Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -71,7 +71,7 @@ impl Hooks for Job {
 
     fn revalidate(&self, new: &Value, old: &Value) -> Errors {
         let had = labels::map(old, "spec.template.metadata.labels");
-        validate(new, [JOB_NAME[1], CONTROLLER_UID[1]].iter().all(|key| had.is_some_and(|had| had.contains_key(*key))))
+        validate(new, [JOB_NAME[1], CONTROLLER_UID[1]].iter().all(|key| had.is_some_and(|had| had.contains_key(key))))
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
@@ -224,7 +224,7 @@ fn generated_selector(errors: &mut Errors, job: &Value, selector: &Value, prefix
             Some(_) => {}
         }
     }
-    let generated: Map<String, Value> = expected.iter().map(|(key, text)| ((*key).into(), (*text).into())).collect();
+    let generated: Map = expected.iter().map(|(key, text)| (*key, *text)).collect();
     if LabelSelector::from_value(selector).is_ok_and(|selector| !selector.matches(&generated)) {
         let detail = "`selector` not auto-generated";
         errors.push(FieldError::invalid(&Path::new("spec.selector"), selector.clone(), detail));

@@ -3,13 +3,13 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Occasion, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::{cells, conditions, difference, parts, rules, signers};
 use crate::x509::{self, Request};
 use crate::{meta, value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-3257.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, rules, signers};
 use crate::x509::{self, keys};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -129,9 +129,9 @@ fn bundle(text: &str) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::{self, AUTHORITY};
     use crate::meta_validation;
-    use serde_json::json;
 
     /// A certificate of somebody else.
     const LEAF: &str = "-----BEGIN CERTIFICATE-----\n\

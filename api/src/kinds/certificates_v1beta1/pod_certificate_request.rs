@@ -3,13 +3,13 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-4317.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Text, Value, json};
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::labels::{self, invalid};
 use crate::kinds::shared::{cells, conditions, names, parts, rules, signers};
 use crate::x509::keys::{Key, KeyKind, Leaf};
 use crate::{meta, value, x509};
 use base64::Engine as _;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -136,7 +136,7 @@ fn decoded(text: &str) -> Vec<u8> {
 /// Keys have a domain; all together are not too large.
 fn annotations(errors: &mut Errors, spec: &Value, field: &Path) {
     let all = labels::map(spec, "unverifiedUserAnnotations");
-    for key in all.into_iter().flat_map(|map| map.keys()) {
+    for key in all.into_iter().flat_map(Map::keys) {
         let key = key.to_lowercase();
         let messages = names::qualified_name(&key);
         if key.is_empty() {
@@ -149,7 +149,7 @@ fn annotations(errors: &mut Errors, spec: &Value, field: &Path) {
         }
     }
     const MOST: usize = 256 * 1024;
-    let length = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    let length = |(key, value): (&Text, &Value)| key.len() + value.as_str().map_or(0, str::len);
     if all.into_iter().flatten().map(length).sum::<usize>() > MOST {
         errors.push(FieldError::too_long(field, MOST));
     }

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-4355.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Deprecated, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::semver::Version;
 use crate::kinds::shared::{cells, labels, names, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -108,9 +108,9 @@ fn version(errors: &mut Errors, spec: &Value, name: &str) -> Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
     use crate::meta_validation;
-    use serde_json::json;
 
     #[test]
     fn versions_and_strategies() {

@@ -2,10 +2,10 @@
 //!
 //! Read-only and made anew for every request; deprecated since v1.19. Never does I/O.
 
+use crate::json::{Value, json};
 use crate::kind::{Column, Deprecated, Hooks, Kind, Verb, describe};
 use crate::kinds::shared::cells;
 use crate::value;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, config_data};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -56,8 +56,8 @@ impl Hooks for ConfigMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn keys_must_be_file_names_and_sealed_data_stays() {

@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Deprecated, Gvk, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -114,8 +114,8 @@ fn validate_port(errors: &mut Errors, port: &Value, named: bool, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn subsets_hold_reachable_addresses() {

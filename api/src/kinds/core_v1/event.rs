@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Hooks, Kind, NameRule, Selectable, describe};
 use crate::kinds::shared::events;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -56,8 +56,8 @@ impl Hooks for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn legacy_events_agree_with_their_namespace() {

@@ -3,11 +3,11 @@
 //! Never enforces them. Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value};
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::{labels, names, quantities, rbac, resource_names};
 use crate::quantity::Quantity;
 use crate::value;
-use serde_json::{Map, Value};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -78,7 +78,7 @@ fn validate_limit(errors: &mut Errors, limit: &Value, field: &Path, before: &[Va
         errors.push(FieldError::duplicate(&at, kind));
     }
     let list = |name: &str| labels::map(limit, name).into_iter().flatten();
-    let mut checked: Map<String, Value> = Map::new();
+    let mut checked: Map = Map::new();
     for name in LISTS {
         if kind == "Pod" && name.starts_with("default") {
             if list(name).next().is_some() {
@@ -174,8 +174,8 @@ fn ratio_fits(errors: &mut Errors, ratio: Quantity, min: Quantity, max: Quantity
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn of(limit: &Value) -> Value {
         json!({"metadata": {"name": "l"}, "spec": {"limits": [limit]}})

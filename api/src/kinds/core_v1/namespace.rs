@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, names};
 use crate::{meta, value};
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -53,7 +53,7 @@ impl Hooks for Namespace {
     fn default(&self, object: &mut Value) {
         let name = meta::name(object).to_owned();
         if !name.is_empty() {
-            value::map_mut(object, "metadata.labels").insert(NAME_LABEL.into(), name.into());
+            value::map_mut(object, "metadata.labels").insert(NAME_LABEL, name.into());
         }
         value::set_default(object, "status.phase", "Active");
     }
@@ -120,8 +120,8 @@ fn validate_finalizer(errors: &mut Errors, finalizer: &str, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn born_active_with_its_finalizer_and_label() {

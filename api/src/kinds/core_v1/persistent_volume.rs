@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Text, Value, json};
 use crate::kind::{Column, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::volume_sources::{self, Home};
 use crate::kinds::shared::{cells, difference, labels, names, node_labels, parts, pod_scheduling, rules};
 use crate::kinds::shared::{quantities, volume_claims};
 use crate::{meta, value};
-use serde_json::{Map, Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -89,7 +89,7 @@ impl Hooks for PersistentVolume {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        let all = |object| sources(object).map(|(name, source)| (name.clone(), source.clone())).collect::<Map<_, _>>();
+        let all = |object| sources(object).map(|(name, source)| (name.clone(), source.clone())).collect::<Map>();
         let (mut after, before) = (Value::from(all(new)), Value::from(all(old)));
         // The one secret that may be named later.
         if value::get(&before, "csi").is_some() && value::get(&before, EXPAND_SECRET).is_none_or(Value::is_null) {
@@ -192,7 +192,7 @@ const MOUNTABLE: &[&str] = &[
 ];
 
 /// The sources that are set.
-fn sources(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+fn sources(object: &Value) -> impl Iterator<Item = (&Text, &Value)> {
     let spec = object.get("spec").and_then(Value::as_object);
     spec.into_iter().flatten().filter(|(name, source)| SOURCES.contains(&name.as_str()) && !source.is_null())
 }

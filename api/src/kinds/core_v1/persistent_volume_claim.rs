@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value, json};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::volume_claims::{self, CLASS_ANNOTATION};
 use crate::kinds::shared::{cells, difference, labels, names, parts, quantities, resource_names, rules};
 use crate::{meta, value};
-use serde_json::{Map, Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

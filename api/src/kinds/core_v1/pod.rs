@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
+use crate::json::{Value, json};
 use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{pod_defaults, pod_row, pod_update, pod_validation, pod_warnings, resources};
 use crate::value;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{labels, names, pod_defaults, pod_warnings, rules, workload};
 use crate::{meta, value};
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

@@ -3,10 +3,10 @@
 //! Never enforces it. Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Text, Value};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, parts, quantities, resource_names, resources, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -67,8 +67,7 @@ impl Hooks for ResourceQuota {
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
-        let mut names: Vec<&String> =
-            labels::map(object, "status.hard").into_iter().flat_map(|hard| hard.keys()).collect();
+        let mut names: Vec<&Text> = labels::map(object, "status.hard").into_iter().flat_map(Map::keys).collect();
         names.sort_unstable();
         let (mut requests, mut limits) = (Vec::new(), Vec::new());
         for name in names {
@@ -110,9 +109,9 @@ fn amounts(errors: &mut Errors, quota: &Value, list: &str) {
 }
 
 /// The standard resources of the quota that a scope cannot count.
-fn uncounted<'a>(quota: &'a Value, scope: &str) -> impl Iterator<Item = &'a String> {
+fn uncounted<'a>(quota: &'a Value, scope: &str) -> impl Iterator<Item = &'a Text> {
     let counted = KNOWN_SCOPES.iter().find(|(name, _, _)| *name == scope).map(|(_, counted, _)| *counted);
-    let hard = labels::map(quota, "spec.hard").into_iter().flat_map(|hard| hard.keys());
+    let hard = labels::map(quota, "spec.hard").into_iter().flat_map(Map::keys);
     hard.filter(move |name| {
         resource_names::is_quota_standard(name) && counted.is_some_and(|counted| !counted.contains(&name.as_str()))
     })
@@ -205,8 +204,8 @@ fn warnings(quota: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn of(spec: &Value) -> Value {
         json!({"metadata": {"name": "q", "namespace": "n"}, "spec": spec})

@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::{cells, config_data, rules};
 use crate::value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -71,7 +71,7 @@ impl Hooks for Secret {
                     None => require(&[key]),
                     Some(text) => {
                         let bytes = STANDARD.decode(text).unwrap_or_default();
-                        if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
+                        if let Err(error) = crate::json::from_slice::<crate::json::Map>(&bytes) {
                             let shown = "<secret contents redacted>";
                             errors.push(FieldError::invalid(&data.key(key), shown, error.to_string()));
                         }
@@ -110,8 +110,8 @@ impl Hooks for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn plain_text_becomes_data() {

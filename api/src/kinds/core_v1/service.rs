@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, rules, service_prepare, service_validation};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -48,7 +48,7 @@ impl Hooks for Service {
 
     fn prepare_create(&self, object: &mut Value) {
         service_prepare::create(object);
-        value::set(object, "status", serde_json::json!({"loadBalancer": {}}));
+        value::set(object, "status", crate::json::json!({"loadBalancer": {}}));
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value) {
@@ -157,8 +157,8 @@ fn external(service: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn idle_fields_are_named() {

@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -118,7 +118,7 @@ fn validate_endpoint(errors: &mut Errors, endpoint: &Value, kind: &str, field: &
     rules::text(errors, endpoint, "nodeName", field, names::dns_subdomain);
     let topology = field.child("deprecatedTopology");
     let labels = endpoint.get("deprecatedTopology");
-    if let Some(count) = labels.and_then(Value::as_object).map(serde_json::Map::len).filter(|count| *count > 16) {
+    if let Some(count) = labels.and_then(Value::as_object).map(crate::json::Map::len).filter(|count| *count > 16) {
         errors.push(FieldError::too_many(&topology, count, 16));
     }
     errors.extend(labels::validate(labels, &topology));
@@ -175,8 +175,8 @@ fn validate_address(errors: &mut Errors, address: &str, kind: &str, list: &Path,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn addresses_are_of_the_type() {

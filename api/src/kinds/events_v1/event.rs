@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Hooks, Kind, Selectable, StoredAs, describe};
 use crate::kinds::core_v1;
 use crate::kinds::shared::events;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -62,8 +62,8 @@ fn stored(object: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn converts_there_and_back() {

@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-1040.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, flow_control, labels, names, parts, rules};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -248,8 +248,8 @@ fn named(errors: &mut Errors, subject: &Value, account: bool, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

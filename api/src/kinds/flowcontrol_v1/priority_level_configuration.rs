@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-1040.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, flow_control, names, parts};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -130,7 +130,7 @@ fn fixed(errors: &mut Errors, spec: &Value, name: &str, field: &Path) {
     if let (true, Value::Object(fixed)) = (name == "exempt", &mut fixed) {
         detail = format!("spec of '{name}' except the 'spec.exempt' field must equal the fixed value");
         match spec.get("exempt") {
-            Some(given) => fixed.insert("exempt".into(), given.clone()),
+            Some(given) => fixed.insert("exempt", given.clone()),
             None => fixed.remove("exempt"),
         };
     }
@@ -206,8 +206,8 @@ fn too_much_entropy(deck: i64, hand: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

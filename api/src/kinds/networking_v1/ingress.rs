@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{addresses, cells, names, parts, references, rules};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -278,8 +278,8 @@ fn service_backend(errors: &mut Errors, service: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn with(path: &str, host: &str) -> Value {
         json!({"metadata": {"name": "i"}, "spec": {"rules": [{"host": host, "http": {"paths": [
@@ -364,7 +364,7 @@ mod tests {
         }
         let mut both = with("/", "");
         value::set(&mut both, "spec.ingressClassName", "a");
-        value::map_mut(&mut both, "metadata.annotations").insert(CLASS.into(), "b".into());
+        value::map_mut(&mut both, "metadata.annotations").insert(CLASS, "b".into());
         testing::invalid(
             &KIND,
             &both,

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, names, references, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -80,9 +80,9 @@ impl Hooks for IpAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
     use crate::meta_validation;
-    use serde_json::json;
 
     #[test]
     fn validation() {

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::{self, invalid};
 use crate::kinds::shared::{addresses, cells, names, selector_cell};
 use crate::value;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{addresses, cells, parts, rules};
 use crate::value;
-use serde_json::{Value, json};
 
 /// The description.
 pub static KIND: Kind = Kind {

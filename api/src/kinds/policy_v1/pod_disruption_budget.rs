@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, conditions, labels, parts, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -71,7 +71,7 @@ impl Hooks for PodDisruptionBudget {
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
         let amount = |path| match value::get(object, path) {
             Some(Value::Number(number)) => number.to_string(),
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::String(text)) => text.into(),
             _ => "N/A".to_owned(),
         };
         vec![
@@ -90,8 +90,8 @@ const POLICIES: &[&str] = &["AlwaysAllow", "IfHealthyBudget"];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn validation() {

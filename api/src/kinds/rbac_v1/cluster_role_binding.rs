@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::rbac;
-use serde_json::Value;
 
 /// The sentences are those of v1beta1.
 const COLUMNS: [Column; 6] = rbac::binding_columns(
@@ -60,8 +60,8 @@ impl Hooks for ClusterRoleBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     const KINDS: &str = "roleRef.kind: Unsupported value: \"X\": supported values: \"ClusterRole\"";
 

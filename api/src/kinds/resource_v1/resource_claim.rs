@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
+use crate::json::Value;
 use crate::kind::{Column, Demand, Gvk, Hooks, Kind, Occasion, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{cells, device_claims, device_results, parts, rules};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -91,8 +91,8 @@ fn state(claim: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn claim(devices: Value) -> Value {
         let mut claim = json!({"metadata": {"name": "c", "namespace": "a"}});

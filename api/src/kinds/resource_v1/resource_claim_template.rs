@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Demand, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::{device_claims, labels, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -78,8 +78,8 @@ impl Hooks for ResourceClaimTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

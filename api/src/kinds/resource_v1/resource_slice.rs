@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, Occasion, Selectable, describe};
 use crate::kinds::shared::{cells, device_slices};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -82,8 +82,8 @@ fn spec(object: &Value) -> &Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn slice(devices: Value) -> Value {
         let mut slice = json!({"metadata": {"name": "s"}, "spec": {"driver": "gpu.example.com", "nodeName": "n",
@@ -198,7 +198,7 @@ mod tests {
         let tainted = json!({"taints": [{"key": "k", "effect": "None"}]});
         invalid(json!(many(tainted)), &["spec.devices: Too many: 129: must have at most 64 items"]);
         let attributes: Value =
-            (0..33).map(|i| (format!("a{i}"), json!({"int": i}))).collect::<serde_json::Map<_, _>>().into();
+            (0..33).map(|i| (format!("a{i}"), json!({"int": i}))).collect::<crate::json::Map>().into();
         invalid(
             json!([{"name": "a", "attributes": attributes}]),
             &["spec.devices[0]: Invalid value: 33: the total number of attributes and capacities must not exceed 32"],

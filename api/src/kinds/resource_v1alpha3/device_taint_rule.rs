@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-5055.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Deprecated, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::volume_sources::csi_driver_name;
 use crate::kinds::shared::{cells, conditions, devices, names, parts};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -117,8 +117,8 @@ fn rules(object: &Value) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     fn of(effect: &str, added: Option<&str>) -> Value {
         let mut object = json!({"metadata": {"name": "r"}, "spec": {"taint": {"key": "a.b/c", "effect": effect}}});

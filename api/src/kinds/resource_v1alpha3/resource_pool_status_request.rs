@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-5677.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, conditions, names, parts, pod_groups, rules};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -216,8 +216,8 @@ fn pool_name(text: &str, field: &Path) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn requests() {

@@ -3,11 +3,11 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-4671.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::pod_groups::{self, immutable, named, required_name, union};
 use crate::kinds::shared::{cells, conditions, names, parts, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -119,8 +119,8 @@ impl Hooks for PodGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn references_and_policy() {

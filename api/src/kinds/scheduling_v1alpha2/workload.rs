@@ -3,12 +3,12 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-4671.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::names;
 use crate::kinds::shared::pod_groups::{self, immutable, named, required_name};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -74,8 +74,8 @@ impl Hooks for Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn templates_and_their_owner() {

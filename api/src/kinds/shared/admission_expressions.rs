@@ -4,8 +4,8 @@
 
 use crate::cel::{Decl, DeclKind, Env, Extras, FieldDecl, ObjectDecl, Program, Type};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 

@@ -5,9 +5,9 @@
 use super::admission_rules as rules;
 use super::{cells, labels, names};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::Column;
 use crate::value;
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The operations that a mutating policy may be about.
@@ -286,7 +286,7 @@ fn param_ref(errors: &mut Errors, param: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn identifiers() {

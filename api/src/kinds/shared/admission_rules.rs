@@ -4,8 +4,8 @@
 
 use super::{labels, names};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::value;
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Every group.

@@ -6,11 +6,11 @@
 use super::admission_expressions::{Environment, Gives};
 use crate::cel::{Decl, DeclKind, FieldDecl, ObjectDecl, Type};
 use crate::field_path::Path;
+use crate::json::Value;
 use crate::kind::Kind;
 use crate::kinds::{self};
 use crate::schema::{SchemaRef, Shape};
 use crate::{cel, value};
-use serde_json::Value;
 use std::sync::Arc;
 
 /// The most types that a policy is checked against.
@@ -91,7 +91,7 @@ fn declared(schema: SchemaRef<'_>, name: &str, depth: usize) -> Decl {
     }
     let fields = def.fields.iter().filter_map(|field| {
         let decl = of_shape(&field.shape, schema, &format!("{name}.{}", field.name), depth + 1);
-        Some((cel::escape(&field.name)?, FieldDecl { name: field.name.clone(), decl }))
+        Some((cel::escape(&field.name)?, FieldDecl { name: field.name.to_string(), decl }))
     });
     DeclKind::Object(Arc::new(ObjectDecl { name: name.into(), fields: fields.collect(), constructible: false })).into()
 }
@@ -115,7 +115,7 @@ fn of_shape(shape: &Shape, schema: SchemaRef<'_>, name: &str, depth: usize) -> D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn expressions_meet_types() {

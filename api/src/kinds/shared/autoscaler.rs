@@ -5,9 +5,9 @@
 use super::labels::invalid;
 use super::{cells, names, quantities, references, resource_names, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::Column;
 use crate::{meta, value};
-use serde_json::{Value, json};
 
 /// Annotations in which autoscaling/v1 carries what it has no fields for.
 pub const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -49,7 +49,7 @@ pub fn drop_annotations(object: &mut Value) {
         return;
     };
     for key in ANNOTATIONS {
-        annotations.remove(*key);
+        annotations.remove(key);
     }
     if annotations.is_empty() {
         value::remove(object, "metadata.annotations");
@@ -416,7 +416,7 @@ fn target(spec: &Value, status: &Value) -> String {
     let source = status.get(name).filter(|source| !source.is_null());
     let current = |amount: &str| source.and_then(|source| source.get("current")?.get(amount)).filter(|v| !v.is_null());
     let text = |amount: Option<&Value>| match amount {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => text.into(),
         Some(other) => other.to_string(),
         None => "<nil>".to_owned(),
     };

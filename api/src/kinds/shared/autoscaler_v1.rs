@@ -5,10 +5,10 @@
 
 use super::autoscaler::{self, BEHAVIOR, CONDITIONS, CURRENT_METRICS, METRICS};
 use crate::codec::{Strictness, json as codec};
+use crate::json::{Map, Value, json};
 use crate::quantity::Quantity;
 use crate::schema::{SchemaRef, native};
 use crate::{meta, value};
-use serde_json::{Map, Value, json};
 
 const SPEC: &str = "io.k8s.api.autoscaling.v1.MetricSpec";
 const STATUS: &str = "io.k8s.api.autoscaling.v1.MetricStatus";
@@ -138,7 +138,7 @@ fn text(list: &[Value], of: &str) -> String {
 /// The fields that are there.
 fn object(fields: &[(&str, Option<&Value>)]) -> Value {
     let present = fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.clone())));
-    present.filter(|(_, value)| !value.is_null()).collect::<Map<String, Value>>().into()
+    present.filter(|(_, value)| !value.is_null()).collect::<Map>().into()
 }
 
 /// Each source of a metric that is there, turned by `turn`; the type stays.
@@ -319,7 +319,7 @@ fn rename(value: Value) -> Value {
         Value::Object(map) => {
             let known = |key: &str| BEHAVIOR_FIELDS.iter().find(|name| name.eq_ignore_ascii_case(key));
             let named = map.into_iter().filter_map(|(key, value)| Some(((*known(&key)?).to_owned(), rename(value))));
-            named.collect::<Map<String, Value>>().into()
+            named.collect::<Map>().into()
         }
         Value::Array(list) => list.into_iter().map(rename).collect(),
         other => other,

@@ -2,9 +2,9 @@
 //!
 //! Never takes the time: `now` comes in.
 
+use crate::json::Value;
 use crate::kind::Column;
 use crate::{meta, value};
-use serde_json::Value;
 
 /// Container names of a pod template.
 pub const CONTAINERS: Column = Column::text("Containers").wide().says("Names of each container in the template.");

@@ -5,8 +5,8 @@
 use super::labels::invalid;
 use super::names;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// What a condition may say.
 pub const STATUSES: &[&str] = &["False", "True", "Unknown"];
@@ -78,8 +78,8 @@ fn reason(errors: &mut Errors, reason: &str, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     #[test]
     fn conditions_are_complete_and_unique() {

@@ -4,14 +4,14 @@
 
 use super::{labels, names, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Text, Value};
 use crate::value;
-use serde_json::Value;
 
 /// The most bytes that all values of an object may have.
 pub const MAX_SIZE: usize = 1024 * 1024;
 
 /// Keys and values of a bag.
-pub fn entries<'a>(object: &'a Value, bag: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
+pub fn entries<'a>(object: &'a Value, bag: &str) -> impl Iterator<Item = (&'a Text, &'a str)> {
     labels::map(object, bag).into_iter().flatten().map(|(key, value)| (key, value.as_str().unwrap_or_default()))
 }
 

@@ -6,9 +6,9 @@ use super::devices::{self, MOST_CONFIGS};
 use super::labels::invalid;
 use super::names;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Condition, Demand};
 use crate::value;
-use serde_json::Value;
 
 /// The most requests of a claim, and the most devices it gets.
 pub const MOST_REQUESTS: usize = 32;

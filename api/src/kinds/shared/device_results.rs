@@ -7,9 +7,9 @@ use super::devices::{self, MOST_CONFIGS};
 use super::volume_sources::csi_driver_name;
 use super::{addresses, conditions, device_claims, pod_scheduling, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::kind::{Condition, Demand, Occasion, Writer};
 use crate::{meta, value};
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const MOST_USERS: usize = 256;

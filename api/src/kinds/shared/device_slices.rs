@@ -7,9 +7,9 @@ use super::labels::invalid;
 use super::volume_sources::csi_driver_name;
 use super::{names, pod_scheduling, quantities, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value};
 use crate::quantity::Quantity;
 use crate::value;
-use serde_json::{Map, Value};
 
 const MOST_DEVICES: usize = 128;
 /// With taints or counters, which cost more to look at.
@@ -230,7 +230,7 @@ fn place_of_device(errors: &mut Errors, device: &Value, each_by_itself: bool, fi
 /// Judges the keys and values of a map; `rule` has how much of a key is shown, and what holds for it.
 fn each_entry(
     errors: &mut Errors,
-    map: Option<&Map<String, Value>>,
+    map: Option<&Map>,
     most: Option<usize>,
     field: &Path,
     (shown, rule): (usize, fn(&mut Errors, &str, &Path)),

@@ -2,10 +2,10 @@
 //!
 //! Never changes anything else. Source: upstream's conversions of `DeviceRequest` and `Device`.
 
+use crate::json::{Map, Value};
 use crate::kind::{Kind, StoredAs};
 use crate::kinds::shared::rules::is_zero;
 use crate::value;
-use serde_json::{Map, Value};
 
 /// What a request for devices says below `exactly` since v1beta2.
 const EXACTLY: &[&str] =
@@ -29,22 +29,22 @@ pub const fn slice(kind: &'static Kind) -> StoredAs {
     StoredAs { kind, to: |slice| each(slice, "spec.devices", unwrap), from: |slice| each(slice, "spec.devices", wrap) }
 }
 
-fn to(object: &mut Value, spec: &str, change: fn(&mut Map<String, Value>)) {
+fn to(object: &mut Value, spec: &str, change: fn(&mut Map)) {
     each(object, &format!("{spec}.devices.requests"), change);
 }
 
-fn each(object: &mut Value, list: &str, change: fn(&mut Map<String, Value>)) {
+fn each(object: &mut Value, list: &str, change: fn(&mut Map)) {
     value::items_mut(object, list).iter_mut().filter_map(Value::as_object_mut).for_each(change);
 }
 
 /// Takes some members out.
-fn taken(from: &mut Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Map<String, Value> {
+fn taken(from: &mut Map, wanted: impl Fn(&str) -> bool) -> Map {
     let (out, rest) = std::mem::take(from).into_iter().partition(|(name, _)| wanted(name));
     *from = rest;
     out
 }
 
-fn nested(request: &mut Map<String, Value>) {
+fn nested(request: &mut Map) {
     let mut exactly = taken(request, |name| EXACTLY.contains(&name));
     // Without a class the older version writes an empty one.
     exactly.retain(|_, value| !is_zero(value));
@@ -53,19 +53,19 @@ fn nested(request: &mut Map<String, Value>) {
     }
 }
 
-fn flat(request: &mut Map<String, Value>) {
+fn flat(request: &mut Map) {
     if let Some(Value::Object(exactly)) = request.remove("exactly") {
         request.extend(exactly);
     }
 }
 
-fn unwrap(device: &mut Map<String, Value>) {
+fn unwrap(device: &mut Map) {
     if let Some(Value::Object(basic)) = device.remove("basic") {
         device.extend(basic);
     }
 }
 
-fn wrap(device: &mut Map<String, Value>) {
+fn wrap(device: &mut Map) {
     let basic = taken(device, |name| name != "name");
     device.insert("basic".to_owned(), basic.into());
 }
@@ -73,7 +73,7 @@ fn wrap(device: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn there_and_back() {

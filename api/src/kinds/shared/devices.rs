@@ -7,8 +7,8 @@ use super::names::{self, Messages};
 use super::volume_sources::csi_driver_name;
 use crate::cel::{Env, environments};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 use std::sync::LazyLock;
 
 /// The most selectors of a request or class.
@@ -283,8 +283,8 @@ pub fn binding_conditions(errors: &mut Errors, device: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     fn said(rule: fn(&mut Errors, &str, &Path), text: &str) -> String {
         let mut errors = Errors::new();

@@ -2,8 +2,8 @@
 //!
 //! Never decides whether they may.
 
+use crate::json::Value;
 use k8s_openapi::serde::Serialize as _;
-use serde_json::Value;
 
 /// Equal lines around a change.
 const CONTEXT: usize = 3;
@@ -131,7 +131,7 @@ fn compare<'a>(before: &[&'a str], after: &[&'a str]) -> Vec<Line<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn only_changes_and_what_is_around_them() {

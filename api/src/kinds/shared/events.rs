@@ -4,9 +4,9 @@
 
 use super::{cells, labels, names, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Selectable};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// Names in events.k8s.io/v1 and in core/v1.
 const RENAMED: &[(&str, &str)] = &[

@@ -4,8 +4,8 @@
 
 use super::rules;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::value;
-use serde_json::{Value, json};
 
 /// The spec that the flow schema of this name must have, if it is one that every cluster has.
 #[must_use]

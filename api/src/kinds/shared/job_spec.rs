@@ -6,8 +6,8 @@
 use super::labels::invalid;
 use super::{conditions, job_indexes, names, pod_defaults, pod_validation, pod_warnings, references, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// Beyond it, indexes that failed are counted with care.
 const MANY_COMPLETIONS: i64 = 100_000;
@@ -356,8 +356,8 @@ pub fn name_warnings(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     /// A sound spec, some fields changed, gives these sentences.
     fn check(changes: &Value, sentences: &[&str]) {

@@ -5,8 +5,8 @@
 
 use super::{conditions, job_indexes, job_spec, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::{meta, value};
-use serde_json::Value;
 
 /// One state of a job's status.
 struct State<'a> {
@@ -262,8 +262,8 @@ fn transition(errors: &mut Errors, new: &State<'_>, old: &State<'_>, resumes: bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     const START: &str = "2026-01-01T00:00:00Z";
     const END: &str = "2026-01-01T01:00:00Z";

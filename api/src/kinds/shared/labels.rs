@@ -4,8 +4,8 @@
 
 use super::names;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value};
 use crate::value;
-use serde_json::{Map, Value};
 
 /// Adds one `Invalid` per message.
 pub fn invalid(errors: &mut Errors, field: &Path, shown: &str, messages: names::Messages) {
@@ -14,7 +14,7 @@ pub fn invalid(errors: &mut Errors, field: &Path, shown: &str, messages: names::
 
 /// The map at a path; none when absent.
 #[must_use]
-pub fn map<'a>(object: &'a Value, path: &str) -> Option<&'a Map<String, Value>> {
+pub fn map<'a>(object: &'a Value, path: &str) -> Option<&'a Map> {
     value::get(object, path).and_then(Value::as_object)
 }
 
@@ -129,7 +129,7 @@ pub fn selector_text(selector: Option<&Value>) -> String {
     let mut out: Vec<(String, String)> = map(selector, "matchLabels")
         .into_iter()
         .flatten()
-        .map(|(k, v)| (k.clone(), format!("{k}={}", v.as_str().unwrap_or_default())))
+        .map(|(k, v)| (k.into(), format!("{k}={}", v.as_str().unwrap_or_default())))
         .collect();
     for requirement in value::items(selector, "matchExpressions") {
         let key = value::text(requirement, "key");
@@ -153,7 +153,7 @@ pub fn selector_text(selector: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn selectors_match_print_and_fail() {

@@ -3,8 +3,8 @@
 //! Never refuses anything.
 
 use crate::field_path::Path;
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 const DEPRECATED: &[(&str, &str)] = &[
     ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),

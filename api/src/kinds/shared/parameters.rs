@@ -4,7 +4,7 @@
 
 use super::{labels, names, rules};
 use crate::field_path::{Errors, FieldError, Path};
-use serde_json::Value;
+use crate::json::{Text, Value};
 
 /// The most parameters.
 const MOST: usize = 512;
@@ -29,7 +29,7 @@ pub fn validate(errors: &mut Errors, parameters: Option<&Value>, field: &Path) {
     if parameters.contains_key("") {
         errors.push(FieldError::invalid(field, "", "field can not be empty."));
     }
-    let length = |(key, value): (&String, &Value)| key.len() + value.as_str().unwrap_or_default().len();
+    let length = |(key, value): (&Text, &Value)| key.len() + value.as_str().unwrap_or_default().len();
     if parameters.iter().map(length).sum::<usize>() > LARGEST {
         errors.push(FieldError::too_long(field, LARGEST));
     }

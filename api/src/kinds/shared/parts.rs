@@ -2,8 +2,8 @@
 //!
 //! Never decides what is valid.
 
+use crate::json::Value;
 use crate::kind::{Gvk, Part, Subresource, Verb};
-use serde_json::Value;
 
 /// `status`, where the body is the kind itself and metadata other than labels may ride along.
 #[must_use]
@@ -85,7 +85,7 @@ pub fn copy(new: &mut Value, old: &Value, path: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn status_takes_nothing_but_status_and_metadata() {

@@ -7,8 +7,8 @@ use super::pod_validation::Context;
 use super::rules::{PROTOCOLS, one_of, required_one_of};
 use super::{names, pod_probes, pod_security, pod_volumes, resources};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// All containers of a pod spec at `field`.
 #[must_use]
@@ -388,9 +388,9 @@ fn restart_rules(errors: &mut Errors, container: &Value, field: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use crate::json::{Value, json};
     use crate::kinds::shared::testing::shown;
     use crate::kinds::shared::{pod_defaults, pod_validation};
-    use serde_json::{Value, json};
 
     fn check(spec: Value, sentences: &[&str]) {
         let mut pod = json!({"metadata": {"name": "p", "resourceVersion": "1"}});

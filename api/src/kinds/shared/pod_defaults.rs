@@ -4,8 +4,8 @@
 //! the decoder is complete too. Every function changes nothing when run twice.
 
 use super::image;
+use crate::json::{Map, Value, json};
 use crate::value;
-use serde_json::{Map, Value, json};
 
 /// The lists of containers of a pod spec.
 pub const CONTAINER_LISTS: &[&str] = &["initContainers", "containers", "ephemeralContainers"];

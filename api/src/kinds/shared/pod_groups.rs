@@ -6,8 +6,8 @@ use super::labels::invalid;
 use super::{names, rules};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::gated::Gated;
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// A group without more has room for as many claims.
 const CLAIMS: usize = 4;
@@ -142,8 +142,8 @@ fn claim(errors: &mut Errors, claim: &Value, field: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     #[test]
     fn groups() {

@@ -7,8 +7,8 @@ use super::names;
 use super::pod_validation::Context;
 use super::rules::not_negative;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// The probes and hooks of a container at `field`.
 pub fn validate(errors: &mut Errors, context: &Context<'_>, container: &Value, field: &Path) {
@@ -111,9 +111,9 @@ pub fn port(errors: &mut Errors, port: Option<&Value>, field: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
     use crate::kinds::shared::{pod_defaults, pod_validation};
-    use serde_json::json;
 
     #[test]
     fn probes_and_hooks() {

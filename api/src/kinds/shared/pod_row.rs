@@ -3,9 +3,9 @@
 //! Never changes a pod.
 
 use super::cells;
+use crate::json::Value;
 use crate::kind::Column;
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The columns.
 pub const COLUMNS: &[Column] = &[
@@ -166,8 +166,8 @@ pub fn row(pod: &Value, now: i64) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::NOW;
-    use serde_json::json;
 
     fn check(spec: Value, status: Value, cells: [&str; 3]) {
         let mut pod = json!({"metadata": {"name": "p"}});

@@ -6,8 +6,8 @@ use super::labels::{invalid, validate_selector};
 use super::names;
 use super::rules::one_of;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -264,8 +264,8 @@ pub fn taints(spec: &Value, field: &Path) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     #[test]
     fn tolerations_and_taints() {

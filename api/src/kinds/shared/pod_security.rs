@@ -6,8 +6,8 @@ use super::names;
 use super::pod_volumes::descending_path;
 use super::rules::one_of;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 fn ids(errors: &mut Errors, context: &Value, fields: &[&str], field: &Path) {
     for name in fields {
@@ -154,8 +154,8 @@ pub fn container(container: &Value, spec: &Value, field: &Path) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     #[test]
     fn pods_and_containers() {

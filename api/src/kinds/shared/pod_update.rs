@@ -6,8 +6,8 @@ use super::pod_validation::{self, MAX_SECONDS, MIRROR};
 use super::rules::{differ, unchanged};
 use super::{names, resources};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Text, Value};
 use crate::{meta, value};
-use serde_json::Value;
 
 /// What upstream lists in the refusal of a change.
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -110,11 +110,11 @@ fn gated(errors: &mut Errors, munged: &mut Value, old: &Value, field: &Path) {
 /// Fields of the spec that differ, as lines; null and empty are as good as absent.
 fn differences(new: &Value, old: &Value) -> Vec<String> {
     let (Value::Object(new), Value::Object(old)) = (new, old) else { return Vec::new() };
-    let mut keys: Vec<&String> = new.keys().chain(old.keys()).collect();
+    let mut keys: Vec<&Text> = new.keys().chain(old.keys()).collect();
     keys.sort();
     keys.dedup();
     keys.into_iter()
-        .filter(|key| differ(new.get(*key), old.get(*key)))
+        .filter(|key| differ(new.get(key), old.get(key)))
         .map(|key| {
             let shown = |value: Option<&Value>| value.map_or_else(|| "nil".to_owned(), ToString::to_string);
             format!("  {key}:\n-   {}\n+   {}", shown(old.get(key)), shown(new.get(key)))
@@ -253,8 +253,8 @@ fn resize(new: &Value, old: &Value) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     fn check(path: &str, to: Value, sentences: &[&str]) {
         let old = json!({"spec": {"containers": [{"name": "a", "image": "i"}], "activeDeadlineSeconds": 5,

@@ -7,8 +7,8 @@ use super::labels::invalid;
 use super::rules::{one_of, required_one_of, text};
 use super::{labels, names, pod_containers, pod_scheduling, pod_security, pod_volumes, resources};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::{meta, value};
-use serde_json::Value;
 
 /// What the parts need to know of the pod around them.
 pub struct Context<'a> {
@@ -312,9 +312,9 @@ fn operating_system(spec: &Value, field: &Path) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::pod_defaults;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     /// A sound pod with one field changed gives these sentences.
     fn check(path: &str, value: Value, sentences: &[&str]) {

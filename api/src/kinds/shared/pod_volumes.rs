@@ -8,8 +8,8 @@ use super::rules::{one_of, required, required_one_of};
 use super::volume_sources::{self, Home};
 use super::{names, pod_containers, resources, volume_claims};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Text, Value};
 use crate::value;
-use serde_json::Value;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
@@ -51,7 +51,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
 ];
 
 fn sources(errors: &mut Errors, volume: &Value, field: &Path, is_pod: bool) {
-    let given: Vec<(&String, &Value)> = volume
+    let given: Vec<(&Text, &Value)> = volume
         .as_object()
         .into_iter()
         .flatten()
@@ -318,9 +318,9 @@ fn propagation(errors: &mut Errors, mount: &Value, privileged: bool, field: &Pat
 
 #[cfg(test)]
 mod tests {
+    use crate::json::{Value, json};
     use crate::kinds::shared::testing::shown;
     use crate::kinds::shared::{pod_defaults, pod_validation};
-    use serde_json::{Value, json};
 
     fn check(volumes: Value, mounts: Value, sentences: &[&str]) {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "s",

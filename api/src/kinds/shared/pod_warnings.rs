@@ -4,8 +4,8 @@
 
 use super::{pod_defaults::CONTAINER_LISTS, resources};
 use crate::field_path::Path;
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// Volumes that nothing mounts any more.
 const VOLUMES: &[(&str, &str)] = &[
@@ -144,7 +144,7 @@ pub fn of_template(new: &Value, old: Option<&Value>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn doubtful_pods() {

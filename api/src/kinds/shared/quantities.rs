@@ -4,9 +4,9 @@
 
 use super::rules;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value};
 use crate::quantity::Quantity;
 use crate::value;
-use serde_json::Value;
 
 /// The sentence for what must be more than nothing.
 pub const NOT_POSITIVE: &str = "must be greater than zero";
@@ -35,9 +35,7 @@ pub fn shown(quantity: Option<Quantity>) -> String {
 
 /// Amounts finer than a thousandth are rounded up, as upstream's defaults do with every list of resources.
 pub fn round_up(object: &mut Value, path: &str) {
-    for amount in
-        value::get_mut(object, path).and_then(Value::as_object_mut).into_iter().flat_map(|map| map.values_mut())
-    {
+    for amount in value::get_mut(object, path).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
         let Some(quantity) = read(amount) else { continue };
         let milli = quantity.milli_value();
         let rounded = Quantity::of_milli(milli);
@@ -91,8 +89,8 @@ pub fn is_whole(quantity: Quantity) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown as sentences;
-    use serde_json::json;
 
     #[test]
     fn amounts_are_rounded_up_to_thousandths() {

@@ -4,9 +4,9 @@
 
 use super::{cells, labels, names, rules};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::Column;
 use crate::{meta, value};
-use serde_json::Value;
 
 /// The group of roles, and of users and groups as subjects.
 pub const GROUP: &str = "rbac.authorization.k8s.io";

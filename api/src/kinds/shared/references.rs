@@ -5,7 +5,7 @@
 use super::labels::invalid;
 use super::{names, rules};
 use crate::field_path::{Errors, FieldError, Path};
-use serde_json::Value;
+use crate::json::Value;
 
 /// The text at `name` is there and fits in one path segment.
 pub fn required_segment(errors: &mut Errors, object: &Value, name: &str, field: &Path) {

@@ -5,8 +5,8 @@
 use super::labels::map;
 use super::resource_names;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Text, Value};
 use crate::value;
-use serde_json::{Map, Value};
 
 /// Billionths, so that every unit is a whole number; `None` for what is no quantity.
 #[must_use]
@@ -172,7 +172,7 @@ pub fn validate(resources: Option<&Value>, field: &Path) -> Errors {
             }
         }
     }
-    let has = |test: fn(&String) -> bool| limits.keys().chain(requests.keys()).any(test);
+    let has = |test: fn(&Text) -> bool| limits.keys().chain(requests.keys()).any(test);
     if has(|name| name.starts_with("hugepages-")) && !has(|name| matches!(name.as_str(), "cpu" | "memory")) {
         errors.push(FieldError::forbidden(field, "HugePages require cpu or memory"));
     }
@@ -202,8 +202,8 @@ fn validate_request(errors: &mut Errors, name: &str, request: &Value, limit: Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     #[test]
     fn quantities_compare() {

@@ -4,8 +4,8 @@
 
 use super::rules;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// The spec asks about a resource or about a path, not both.
 #[must_use]

@@ -4,8 +4,8 @@
 
 use super::names;
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::value;
-use serde_json::Value;
 
 /// The sentence for a negative number.
 pub const NEGATIVE: &str = "must be greater than or equal to 0";

@@ -2,8 +2,8 @@
 //!
 //! Never judges it.
 
+use crate::json::Value;
 use crate::selector::LabelSelector;
-use serde_json::Value;
 
 /// `a=1,b in (x,y)`; `<none>` when it says nothing, `<error>` when it cannot be read.
 #[must_use]
@@ -18,7 +18,7 @@ pub fn shown(selector: Option<&Value>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::json::json;
 
     #[test]
     fn selectors_as_cells() {

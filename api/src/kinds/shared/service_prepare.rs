@@ -5,9 +5,9 @@
 use super::parts::copy;
 use super::rules::{differ, is_zero};
 use crate::field_path::Path;
+use crate::json::{Value, json};
 use crate::kind::{Need, Pool};
 use crate::value;
-use serde_json::{Value, json};
 
 fn kind(service: &Value) -> &str {
     value::text(service, "spec.type")

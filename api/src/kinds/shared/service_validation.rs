@@ -7,8 +7,8 @@ use super::rules::{self, required_one_of};
 use super::service_prepare::{addresses, has_health_port, is_external, is_headless};
 use super::{names, pod_probes};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::{meta, value};
-use serde_json::Value;
 
 const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 const ONLY_LOAD_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'";
@@ -107,7 +107,7 @@ fn unique_ports(errors: &mut Errors, kind: &str, ports: &[Value], field: &Path) 
     }
     for (i, port) in ports.iter().enumerate() {
         if same(i, port, "port") {
-            let shown = serde_json::json!({"protocol": value::text(port, "protocol"), "port": number(port, "port")});
+            let shown = crate::json::json!({"protocol": value::text(port, "protocol"), "port": number(port, "port")});
             errors.push(FieldError::duplicate(&field.index(i), shown));
         }
     }
@@ -366,9 +366,9 @@ pub fn validate_status(service: &Value) -> Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::service_prepare;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     fn check(spec: Value, sentences: &[&str]) {
         let mut service = json!({});

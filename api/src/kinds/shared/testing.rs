@@ -3,8 +3,8 @@
 //! Compiled for tests alone.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Kind, Occasion, Writer};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Half past midnight on 2026-01-01, in Unix seconds: the `now` of rows.

@@ -3,8 +3,8 @@
 //! Never adds a rule.
 
 use crate::field_path::Errors;
+use crate::json::Value;
 use crate::kind::{Demand, Hooks, Kind, NameRule, Occasion};
-use serde_json::Value;
 
 /// Hooks of the version that this answers; the stored kind's do the work.
 pub struct Through(pub fn() -> &'static Kind);

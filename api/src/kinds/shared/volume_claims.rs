@@ -7,8 +7,8 @@ use super::labels::{self, invalid};
 use super::rules::{self, one_of, required};
 use super::{names, quantities};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Value, json};
 use crate::value;
-use serde_json::{Value, json};
 
 /// The annotation that once held the class of a claim or volume.
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";

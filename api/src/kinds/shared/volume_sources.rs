@@ -6,8 +6,8 @@ use super::labels::invalid;
 use super::rules::required;
 use super::{names, pod_volumes};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::{Map, Value};
 use crate::value;
-use serde_json::Value;
 use std::ops::RangeInclusive;
 
 /// Where a source stands: some rules are stricter for persistent volumes.
@@ -278,7 +278,7 @@ fn fibre_channel(errors: &mut Errors, source: &Value, field: &Path) {
 }
 
 fn flex_options(errors: &mut Errors, source: &Value, field: &Path) {
-    for key in source.get("options").and_then(Value::as_object).into_iter().flat_map(|options| options.keys()) {
+    for key in source.get("options").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
         let domain = format!(".{}", key.split('/').next().unwrap_or_default().to_lowercase());
         if domain.ends_with(".kubernetes.io") || domain.ends_with(".k8s.io") {
             let at = field.child("options").key(key);
@@ -366,8 +366,8 @@ fn csi(errors: &mut Errors, source: &Value, field: &Path, home: Home<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing::shown;
-    use serde_json::json;
 
     fn check(home: Home<'_>, name: &str, source: &Value, sentences: &[&str]) {
         let mut errors = Errors::new();

@@ -6,10 +6,10 @@ use super::admission_expressions as expressions;
 use super::admission_rules as rules;
 use super::{labels, names};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks};
 use crate::kinds::shared::cells;
 use crate::value;
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The columns of a configuration.

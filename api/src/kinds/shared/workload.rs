@@ -5,9 +5,9 @@
 use super::rules::{self, int_or_percent, not_negative};
 use super::{cells, labels, pod_validation};
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Selectable};
 use crate::value;
-use serde_json::Value;
 
 /// The columns of what keeps a number of pods; `replica_row` gives the cells.
 pub const REPLICA_COLUMNS: &[Column] = &[

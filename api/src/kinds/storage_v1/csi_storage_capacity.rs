@@ -3,10 +3,10 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-1472.
 
 use crate::field_path::{Errors, Path};
+use crate::json::{Map, Value};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, node_labels, quantities, rules};
 use crate::value;
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -50,7 +50,7 @@ impl Hooks for CsiStorageCapacity {
         // A label selector has its expressions in the form of a node selector's term; its labels come beside them.
         let selector = new.get("nodeTopology").unwrap_or(&Value::Null);
         let mut warnings = node_labels::warnings_of_term(selector, &Path::new("nodeTopology"));
-        for key in labels::map(selector, "matchLabels").into_iter().flat_map(|labels| labels.keys()) {
+        for key in labels::map(selector, "matchLabels").into_iter().flat_map(Map::keys) {
             if let Some(why) = node_labels::deprecated(key) {
                 warnings.push(format!("nodeTopology.matchLabels.{key}: {why}"));
             }
@@ -70,8 +70,8 @@ impl Hooks for CsiStorageCapacity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

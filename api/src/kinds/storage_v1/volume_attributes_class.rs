@@ -3,9 +3,9 @@
 //! Never does I/O; see `Hooks` for when each function runs. Source: KEP-3751.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, parameters, rules};
-use serde_json::Value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -55,8 +55,8 @@ impl Hooks for VolumeAttributesClass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
     use crate::kinds::shared::testing;
-    use serde_json::json;
 
     #[test]
     fn rules() {

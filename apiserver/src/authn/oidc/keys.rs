@@ -3,9 +3,9 @@
 //! Never looks at claims. Source: OpenID Connect Discovery 1.0, RFC 7517.
 
 use crate::authn::signature::{self, Scheme};
+use api::json::Value;
 use async_trait::async_trait;
 use parking_lot::RwLock;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -128,14 +128,14 @@ impl Keys {
             None => self.discover().await?,
         };
         let body = self.fetch.get(&jwks_uri, None).await.map_err(|why| format!("fetching keys {why}"))?;
-        let set: Value = serde_json::from_slice(&body).map_err(|error| format!("fetching keys: {error}"))?;
+        let set: Value = api::json::from_slice(&body).map_err(|error| format!("fetching keys: {error}"))?;
         let keys: Vec<Key> = api::value::items(&set, "keys").iter().filter_map(key).collect();
         Ok(Held { jwks_uri, keys: Arc::new(keys) })
     }
 
     async fn discover(&self) -> Result<String, String> {
         let body = self.fetch.get(&self.discovery, None).await?;
-        let document: Value = serde_json::from_slice(&body)
+        let document: Value = api::json::from_slice(&body)
             .map_err(|error| format!("failed to decode provider discovery object: {error}"))?;
         let issuer = api::value::text(&document, "issuer");
         if issuer != self.issuer {

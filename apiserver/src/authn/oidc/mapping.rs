@@ -4,7 +4,7 @@
 
 use crate::authn::User;
 use api::cel::{Activation, Budget, Decl, DeclKind, Env, Extras, PER_CALL_LIMIT, Program, Type, Value as Cel, escape};
-use serde_json::{Map, Number, Value, json};
+use api::json::{Map, Number, Value, json};
 use std::sync::LazyLock;
 
 /// An expression, compiled.
@@ -134,11 +134,11 @@ pub(super) fn shown(claims: &Value) -> Value {
     match claims {
         Value::Number(number) => {
             let float = number.as_f64().and_then(Number::from_f64);
-            Value::Number(float.unwrap_or_else(|| number.clone()))
+            Value::Number(float.unwrap_or(*number))
         }
         Value::Array(items) => Value::Array(items.iter().map(shown).collect()),
         Value::Object(fields) => {
-            let mut out: Map<String, Value> = fields.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+            let mut out: Map = fields.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
             for (name, value) in fields {
                 if let Some(escaped) = escape(name).filter(|escaped| escaped != name) {
                     out.entry(escaped).or_insert_with(|| shown(value));

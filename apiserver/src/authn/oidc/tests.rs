@@ -4,9 +4,9 @@
 
 use super::*;
 use crate::authn::tokens::{TokenSigner, base64url_encode, generate_es256, generate_rsa, jwks};
+use api::json::json;
 use parking_lot::Mutex;
 use rcgen::{KeyPair, SigningKey as _};
-use serde_json::json;
 use std::collections::HashMap;
 
 const NOW: i64 = 1_800_000_000;

@@ -3,8 +3,8 @@
 //! Never decides about verbs. Asked anew for every request, out of the caches: there is no graph that could lag behind them. Pods are
 //! narrowed by namespace, node and the mention of the name before one is read. Source: upstream's node authorizer.
 
+use api::json::Value;
 use api::{meta, value};
-use serde_json::Value;
 
 /// The cluster's objects, as the authorizer asks for them.
 pub trait Objects: Send + Sync {
@@ -188,7 +188,7 @@ fn secrets_of_volume(volume: &Value) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json::json;
 
     struct World(Vec<(&'static str, Value)>);
 
@@ -253,8 +253,7 @@ mod tests {
                 assert_eq!(of("n1", other, "shop", "x"), other == what, "{spec}");
             }
             let mut mirror = pod("n1", spec.clone());
-            value::map_mut(&mut mirror.1, "metadata.annotations")
-                .insert("kubernetes.io/config.mirror".into(), "h".into());
+            value::map_mut(&mut mirror.1, "metadata.annotations").insert("kubernetes.io/config.mirror", "h".into());
             assert!(!related(&World(vec![mirror]), "n1", what, "shop", "x"), "{spec}");
         }
     }

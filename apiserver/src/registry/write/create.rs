@@ -11,10 +11,10 @@ use crate::registry::{Target, allocate, guard, parameters, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
+use api::json::Value;
 use api::kind::Occasion;
 use api::status::Status;
 use api::{apply, meta, meta_validation, value};
-use serde_json::Value;
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, StoreError};
 
@@ -154,19 +154,19 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
             )
             .into());
         }
-        meta.insert("namespace".into(), target.namespace.clone().into());
+        meta.insert("namespace", target.namespace.clone().into());
     } else {
         // Upstream lets manifests name a namespace here and forgets it.
         meta.remove("namespace");
     }
-    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-    meta.insert("creationTimestamp".into(), server.now_text().into());
+    meta.insert("uid", uuid::Uuid::new_v4().to_string().into());
+    meta.insert("creationTimestamp", server.now_text().into());
     let name = meta.get("name").and_then(Value::as_str).unwrap_or_default();
     if name.is_empty() {
         let prefix = meta.get("generateName").and_then(Value::as_str).unwrap_or_default();
         if !prefix.is_empty() {
             let name = format!("{}{}", prefix.get(..prefix.len().min(58)).unwrap_or(prefix), suffix());
-            meta.insert("name".into(), name.into());
+            meta.insert("name", name.into());
         }
     }
     Ok(())

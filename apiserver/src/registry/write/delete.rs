@@ -9,9 +9,9 @@ use crate::registry::{Target, allocate};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
+use api::json::Value;
 use api::meta;
 use api::status::Status;
-use serde_json::Value;
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, Revision, StoreError};
 

@@ -11,10 +11,10 @@ use crate::registry::{Target, admitted, allocate, finalize, guard, parameters, r
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::{Form, Operation, Request};
+use api::json::{Text, Value};
 use api::kind::{Kind, Occasion, Part};
 use api::status::Status;
 use api::{apply, meta, meta_validation, value};
-use serde_json::Value;
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, StoreError};
 
@@ -253,7 +253,7 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
 }
 
 /// What counts in the generation, without metadata.
-fn body<'o>(kind: &Kind, object: &'o Value) -> impl Iterator<Item = (&'o String, &'o Value)> {
+fn body<'o>(kind: &Kind, object: &'o Value) -> impl Iterator<Item = (&'o Text, &'o Value)> {
     // Without a subresource of its own the status of a custom resource is a field like any other.
     let status = kind.custom.is_some() && !kind.has_status();
     object.as_object().into_iter().flatten().filter(move |(key, _)| match key.as_str() {

@@ -8,10 +8,10 @@ use crate::registry::columns::{self, Include, ListMeta};
 use crate::registry::read::served;
 use crate::road::negotiated::{Encoding, Form, Medium};
 use crate::verb::shown;
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::status::Status;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use serde_json::{Value, json};
 
 /// Marks the bookmark behind the last initial event.
 const INITIAL_END: &str = "k8s.io/initial-events-end";

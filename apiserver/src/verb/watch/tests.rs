@@ -3,11 +3,11 @@
 
 use crate::authn::User;
 use crate::testing::World;
+use api::json::{Value, json};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn read(mut body: Body, count: usize) -> Vec<(String, String, u64)> {
         text.extend_from_slice(frame.unwrap().data_ref().unwrap());
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
-            let event: Value = serde_json::from_slice(&line).unwrap();
+            let event: Value = api::json::from_slice(&line).unwrap();
             let mut object = &event["object"];
             if object["kind"] == "Table" {
                 let columns = object["columnDefinitions"].as_array().map_or(0, Vec::len);
