@@ -213,6 +213,12 @@ pub trait Plugin: Send + Sync {
         true
     }
 
+    /// Plurals of the resources it has something to say about, of whatever group; empty for all. About others it is not asked: most
+    /// plugins know one kind, and most writes are of others.
+    fn resources(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Namespaces that objects are on their way to are made where they are missing.
     fn provides_namespaces(&self) -> bool {
         false
@@ -340,6 +346,13 @@ impl Chain {
         self.0.iter().map(|plugin| plugin.name())
     }
 
+    /// Those that have something to say about the resource of a request.
+    fn asked(&self, request: &Request<'_>) -> impl Iterator<Item = &dyn Plugin> {
+        let plural = request.kind.plural;
+        let plugins = self.0.iter().map(|plugin| &**plugin);
+        plugins.filter(move |plugin| plugin.resources().is_empty() || plugin.resources().contains(&plural))
+    }
+
     /// Runs the mutating plugins, and once more those that want to see what others changed. Says whether those outside have
     /// changed something: they know no fields that are the server's own.
     ///
@@ -354,7 +367,7 @@ impl Chain {
         let rounds = Mutex::new(Rounds::default());
         let request = &Request { rounds: Some(&rounds), ..*request };
         loop {
-            for plugin in &self.0 {
+            for plugin in self.asked(request) {
                 match (plugin.is_dynamic(), request.form) {
                     (true, Form::Unseen) => {}
                     (true, Form::Shape(shape)) => {
@@ -385,7 +398,7 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        for plugin in &self.0 {
+        for plugin in self.asked(request) {
             match (plugin.is_dynamic(), request.form) {
                 (true, Form::Unseen) => {}
                 (false, Form::Body(_)) if !plugin.sees_bodies() => {}
@@ -417,7 +430,7 @@ impl Chain {
         if matches!(request.form, Form::Body(_)) || !request.is_open() {
             return Ok(along);
         }
-        for plugin in &self.0 {
+        for plugin in self.asked(request) {
             along.extend(plugin.settle(request, object, lookup).await?);
         }
         Ok(along)

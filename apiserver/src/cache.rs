@@ -305,6 +305,14 @@ impl Cache {
         self.state.read().objects.get(&Key::new(namespace, name)).cloned()
     }
 
+    /// The same, unless objects of the kind cannot be read.
+    #[must_use]
+    pub fn sound(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        let state = self.state.read();
+        let sound = state.broken.is_none();
+        state.objects.get(&Key::new(namespace, name)).filter(|_| sound).cloned()
+    }
+
     /// Waits until everything up to `revision` that touches this kind is in the cache.
     ///
     /// # Errors

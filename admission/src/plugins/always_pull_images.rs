@@ -17,6 +17,10 @@ impl Plugin for AlwaysPullImages {
         "AlwaysPullImages"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

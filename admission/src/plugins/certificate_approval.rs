@@ -19,6 +19,10 @@ impl Plugin for CertificateApproval {
         "CertificateApproval"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["certificatesigningrequests"]
+    }
+
     async fn validate(&self, request: &Request<'_>, _: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         if !signers::concerns(request, Operation::Update, "approval") {
             return Ok(());

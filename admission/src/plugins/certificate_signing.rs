@@ -22,6 +22,10 @@ impl Plugin for CertificateSigning {
         "CertificateSigning"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["certificatesigningrequests", "podcertificaterequests"]
+    }
+
     async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         if signers::concerns_other(request, "podcertificaterequests", Operation::Update, "status") {
             return of_a_pod(request, object, lookup).await;

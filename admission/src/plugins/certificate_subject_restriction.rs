@@ -23,6 +23,10 @@ impl Plugin for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["certificatesigningrequests"]
+    }
+
     async fn validate(&self, request: &Request<'_>, object: &Value, _: &dyn Lookup) -> Result<(), Refusal> {
         if !signers::concerns(request, Operation::Create, "") || value::text(object, "spec.signerName") != SIGNER {
             return Ok(());

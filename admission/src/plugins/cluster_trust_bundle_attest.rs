@@ -21,6 +21,10 @@ impl Plugin for ClusterTrustBundleAttest {
         "ClusterTrustBundleAttest"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["clustertrustbundles"]
+    }
+
     async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let concerns = |operation| signers::concerns_other(request, PLURAL, operation, "");
         let updated = concerns(Operation::Update);

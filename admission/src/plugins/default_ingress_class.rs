@@ -16,6 +16,10 @@ impl Plugin for DefaultIngressClass {
         "DefaultIngressClass"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["ingresses"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, ingress: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let here =
             (request.kind.group, request.kind.plural, request.subresource) == ("networking.k8s.io", "ingresses", "");

@@ -16,6 +16,10 @@ impl Plugin for DefaultStorageClass {
         "DefaultStorageClass"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["persistentvolumeclaims"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, claim: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let named = |claim: &Value| {
             api::meta::annotation(claim, "volume.beta.kubernetes.io/storage-class").is_some()

@@ -19,6 +19,10 @@ impl Plugin for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, pod: &mut Value, _: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation != Operation::Delete && request.is("pods", "") {
             tolerate(pod);

@@ -16,6 +16,10 @@ impl Plugin for DenyServiceExternalIPs {
         "DenyServiceExternalIPs"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["services"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

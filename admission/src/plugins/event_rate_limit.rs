@@ -41,6 +41,10 @@ impl Plugin for EventRateLimit {
         "EventRateLimit"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["events"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

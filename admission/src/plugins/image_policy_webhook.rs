@@ -40,6 +40,10 @@ impl Plugin for ImagePolicyWebhook {
         "ImagePolicyWebhook"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

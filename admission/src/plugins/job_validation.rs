@@ -16,6 +16,10 @@ impl Plugin for JobValidation {
         "JobValidation"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["jobs"]
+    }
+
     async fn validate(&self, request: &Request<'_>, job: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let kind = (request.kind.group, request.kind.plural, request.subresource);
         let parallelism = |job: &Value| value::int(job, "spec.parallelism");

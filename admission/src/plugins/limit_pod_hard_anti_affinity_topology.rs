@@ -16,6 +16,10 @@ impl Plugin for LimitPodHardAntiAffinityTopology {
         "LimitPodHardAntiAffinityTopology"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

@@ -24,6 +24,10 @@ impl Plugin for LimitRanger {
         "LimitRanger"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["persistentvolumeclaims", "pods"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, pod: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation == Operation::Create && request.is("pods", "") {
             for range in lookup.list("", "limitranges", request.namespace).await {

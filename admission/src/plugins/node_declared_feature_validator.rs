@@ -37,6 +37,10 @@ impl Plugin for NodeDeclaredFeatureValidator {
         "NodeDeclaredFeatureValidator"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     async fn validate(&self, request: &Request<'_>, pod: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let name = value::text(pod, "spec.nodeName");
         let changed =

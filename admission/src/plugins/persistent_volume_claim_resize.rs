@@ -16,6 +16,10 @@ impl Plugin for PersistentVolumeClaimResize {
         "PersistentVolumeClaimResize"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["persistentvolumeclaims"]
+    }
+
     async fn validate(&self, request: &Request<'_>, claim: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation != Operation::Update
             || !request.is("persistentvolumeclaims", "")

@@ -16,6 +16,10 @@ impl Plugin for PodGroupWorkloadExists {
         "PodGroupWorkloadExists"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["podgroups"]
+    }
+
     async fn validate(&self, request: &Request<'_>, group: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let kind = (request.kind.group, request.kind.plural, request.subresource);
         let reference = value::get(group, "spec.podGroupTemplateRef.workload").filter(|one| one.is_object());

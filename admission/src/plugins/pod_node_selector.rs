@@ -28,6 +28,10 @@ impl Plugin for PodNodeSelector {
         "PodNodeSelector"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

@@ -19,6 +19,10 @@ impl Plugin for PodResizeValidator {
         "PodResizeValidator"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     async fn validate(&self, request: &Request<'_>, pod: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let name = value::text(pod, "spec.nodeName");
         let resized = request.operation == Operation::Update && request.is("pods", "resize");

@@ -27,6 +27,10 @@ impl Plugin for PodTolerationRestriction {
         "PodTolerationRestriction"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     fn by_default(&self) -> bool {
         false
     }

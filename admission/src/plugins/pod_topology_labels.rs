@@ -16,6 +16,10 @@ impl Plugin for PodTopologyLabels {
         "PodTopologyLabels"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, pod: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let name = value::text(pod, "spec.nodeName").to_owned();
         let placed = match (request.operation, request.subresource) {

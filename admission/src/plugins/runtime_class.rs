@@ -18,6 +18,10 @@ impl Plugin for RuntimeClass {
         "RuntimeClass"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, pod: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation != Operation::Create || !request.is("pods", "") {
             return Ok(());

@@ -26,6 +26,10 @@ impl Plugin for ServiceAccount {
         "ServiceAccount"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["pods"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, pod: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation != Operation::Create || !request.is("pods", "") {
             return Ok(());

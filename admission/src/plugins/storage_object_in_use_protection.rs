@@ -18,6 +18,10 @@ impl Plugin for StorageObjectInUseProtection {
         "StorageObjectInUseProtection"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["persistentvolumeclaims", "persistentvolumes", "volumeattributesclasses"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, object: &mut Value, _: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation != Operation::Create || !request.subresource.is_empty() {
             return Ok(());

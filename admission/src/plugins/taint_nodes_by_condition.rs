@@ -20,6 +20,10 @@ impl Plugin for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
+    fn resources(&self) -> &'static [&'static str] {
+        &["nodes"]
+    }
+
     async fn mutate(&self, request: &Request<'_>, object: &mut Value, _: &dyn Lookup) -> Result<(), Refusal> {
         if request.operation != Operation::Create || !request.is("nodes", "") {
             return Ok(());

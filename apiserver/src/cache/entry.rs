@@ -65,24 +65,37 @@ impl Entry {
     #[must_use]
     pub fn new(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
         let mut value: Value = api::json::from_slice(stored).unwrap_or_default();
-        let outdated = kind.custom.is_some() && api::value::text(&value, "apiVersion") != kind.api_version();
-        let own = kind.restore(&mut value);
-        let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
+        if kind.custom.is_none() {
+            return Entry::of(kind, key, revision, stored, &value);
+        }
+        let outdated = api::value::text(&value, "apiVersion") != kind.api_version();
+        let own = kind.restore(&mut value).then_some(kind);
+        let entry = Entry::of(kind, key, revision, stored, &value);
+        // The fields of custom resources have no fixed places.
+        Entry { json: versioned(own, value, revision), kind: own, outdated, ..entry }
+    }
+
+    /// Of the store's bytes and the object that they were made of, both in the stored version; not for custom resources.
+    #[must_use]
+    pub fn of(
+        kind: &'static Kind,
+        key: &storage::store::Key,
+        revision: u64,
+        stored: &Bytes,
+        object: &Value,
+    ) -> Entry {
+        let labels = match object.get("metadata").and_then(|meta| meta.get("labels")) {
             Some(Value::Object(labels)) => Labels::new(labels),
             _ => Labels::default(),
         };
         Entry {
             key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
             revision,
-            fields: kind.selectable_values(&value),
-            json: if kind.custom.is_some() {
-                versioned(own.then_some(kind), value, revision)
-            } else {
-                splice(stored, revision)
-            },
+            fields: kind.selectable_values(object),
+            json: if kind.custom.is_some() { stored.clone() } else { splice(stored, revision) },
             labels,
-            kind: own.then_some(kind),
-            outdated,
+            kind: Some(kind),
+            outdated: false,
             others: Mutex::default(),
         }
     }

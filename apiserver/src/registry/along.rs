@@ -22,12 +22,12 @@ impl Along {
     /// Its refusal.
     pub(super) async fn settle(server: &Server, request: &Request<'_>, object: &Value) -> Result<Along, Failure> {
         let mut ops = Vec::new();
-        for one in server.admission.settle(request, object, server).await.map_err(|refusal| refusal.0)? {
+        for mut one in server.admission.settle(request, object, server).await.map_err(|refusal| refusal.0)? {
             let (namespace, name) = (meta::namespace(&one.object).to_owned(), meta::name(&one.object).to_owned());
             let target = Target { kind: one.kind, namespace, name };
             let revision = meta::resource_version(&one.object).parse();
             let revision = revision.map_err(|_| Status::internal("an object without a version is written along"))?;
-            let bytes = bytes(server, one.kind, &one.object).await?;
+            let bytes = bytes(server, one.kind, &mut one.object).await?;
             ops.push(Op::Put { key: target.key(), bytes, expect: Expect::At(Revision(revision)), expires: None });
         }
         Ok(Along(ops))

@@ -27,6 +27,24 @@ pub async fn find(server: &Server, _permit: &Permit, target: &Target) -> Result<
     Ok(Some(server.conversions.one(target.kind, entry).await?))
 }
 
+/// One object as the cache has it, in the version in which it is served, to begin an update with: it may be old, and what is decided
+/// by it must be committed on condition of its revision or be asked again. `None` where reading the store is the better beginning.
+pub(super) fn guess(server: &Server, target: &Target) -> Option<Arc<Entry>> {
+    if target.kind.by_webhook() {
+        return None;
+    }
+    server.caches.of(target.kind)?.sound(&target.namespace, &target.name)
+}
+
+/// The revision of one object as the store has it now, or `None`.
+///
+/// # Errors
+/// Those of the store.
+pub(super) async fn revision(server: &Server, target: &Target) -> Result<Option<u64>, Failure> {
+    let found = server.store.revision_of(&target.key()).await.map_err(|error| target.failure(error))?;
+    Ok(found.map(|revision| revision.0))
+}
+
 /// One object as the store has it now.
 ///
 /// # Errors

@@ -169,19 +169,35 @@ pub(super) fn refuse(target: &Target, object: &Value, errors: &api::field_path::
     Err(Status::invalid(target.kind.group, target.kind.kind, shown, errors).into())
 }
 
-/// The bytes that the store keeps: in the stored version, encoded by its schema, without `resourceVersion`.
+/// The bytes that the store keeps: in the stored version, encoded by its schema, without `resourceVersion`. The object is afterwards what
+/// it was.
 ///
 /// # Errors
 /// Those of conversion.
-pub(super) async fn bytes(server: &Server, kind: &'static Kind, object: &Value) -> Result<Bytes, Failure> {
-    let mut object = object.clone();
-    value::remove(&mut object, "metadata.resourceVersion");
-    if kind.by_webhook() {
-        object = server.conversions.value(kind.stored(), object).await?;
-    } else {
-        kind.to_stored(&mut object);
+pub(super) async fn bytes(server: &Server, kind: &'static Kind, object: &mut Value) -> Result<Bytes, Failure> {
+    let version = value::remove(object, VERSION);
+    let encoded = stored(server, kind, object).await;
+    if let Some(version) = version {
+        value::set(object, VERSION, version);
     }
-    Ok(api::codec::json::encode(&object, kind.stored().schema()).into())
+    encoded
+}
+
+/// Where an object says its version.
+const VERSION: &str = "metadata.resourceVersion";
+
+async fn stored(server: &Server, kind: &'static Kind, object: &Value) -> Result<Bytes, Failure> {
+    let encode = |object: &Value| api::codec::json::encode(object, kind.stored().schema()).into();
+    if kind.by_webhook() {
+        let object = server.conversions.value(kind.stored(), object.clone()).await?;
+        return Ok(encode(&object));
+    }
+    if kind.stored_as.is_none() {
+        return Ok(encode(object));
+    }
+    let mut object = object.clone();
+    kind.to_stored(&mut object);
+    Ok(encode(&object))
 }
 
 /// The kind of an object that is on its way out, and its last bytes. Where only a webhook can convert, it goes in the version in which
@@ -189,11 +205,11 @@ pub(super) async fn bytes(server: &Server, kind: &'static Kind, object: &Value) 
 pub(super) async fn last(
     server: &Server,
     kind: &'static Kind,
-    object: &Value,
+    object: &mut Value,
 ) -> Result<(&'static Kind, Bytes), Failure> {
     if kind.by_webhook() {
         let mut object = object.clone();
-        value::remove(&mut object, "metadata.resourceVersion");
+        value::remove(&mut object, VERSION);
         return Ok((kind, api::codec::json::encode(&object, kind.schema()).into()));
     }
     Ok((kind.stored(), bytes(server, kind, object).await?))
@@ -236,7 +252,8 @@ async fn namespace_check(server: &Server, target: &Target) -> Result<Vec<Check>,
     }
 }
 
-/// Commits and returns the object, whose bytes are those of `kind`, at its new revision.
+/// Commits and returns the object, whose bytes are those of `kind`, at its new revision. `object` is what they were made of, in the
+/// version of the target.
 ///
 /// # Errors
 /// Those of the store, untranslated: the caller decides what to try again.
@@ -246,7 +263,12 @@ pub(super) async fn commit(
     kind: &'static Kind,
     commit: Commit,
     bytes: &Bytes,
+    object: &Value,
 ) -> Result<Arc<Entry>, StoreError> {
-    let revision = server.store.commit(commit).await?;
-    Ok(Arc::new(Entry::new(kind, &target.key(), revision.0, bytes)))
+    let revision = server.store.commit(commit).await?.0;
+    let key = target.key();
+    Ok(Arc::new(match target.kind.stored_as {
+        None if kind.custom.is_none() => Entry::of(kind, &key, revision, bytes, object),
+        _ => Entry::new(kind, &key, revision, bytes),
+    }))
 }

@@ -92,7 +92,7 @@ pub async fn create(
     let mut attempts = Attempts::begin();
     while attempts.next().await {
         let claims = allocate::claim(server, target, &mut object, None).await?;
-        let stored = bytes(server, kind, &object).await?;
+        let stored = bytes(server, kind, &mut object).await?;
         if options.dry_run {
             return dry_run(server, target, &stored, warnings).await;
         }
@@ -108,7 +108,7 @@ pub async fn create(
             checks: namespaces.clone(),
             claims: claims.claims.clone(),
         };
-        match commit(server, target, kind.stored(), write, &stored).await {
+        match commit(server, target, kind.stored(), write, &stored, &object).await {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
                 return Ok(Written { entry, created: true, warnings });

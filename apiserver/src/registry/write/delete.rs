@@ -69,9 +69,9 @@ pub async fn delete(
         server.admission.mutate(&request, &mut Value::Null, server).await.map_err(|refusal| refusal.0)?;
         server.admission.validate(&request, &old, server).await.map_err(|refusal| refusal.0)?;
         let now = i64::try_from(server.clock.unix_seconds()).unwrap_or(i64::MAX);
-        let decision = finalize::decide(target.kind, &old, options.propagation, options.grace, now);
+        let mut decision = finalize::decide(target.kind, &old, options.propagation, options.grace, now);
         let expect = Expect::At(Revision(entry.revision));
-        let (op, (kind, stored), gone, claims) = match &decision {
+        let (op, (kind, stored), gone, claims) = match &mut decision {
             Deletion::Unchanged => return Ok(Deleted { entry, gone: false }),
             Deletion::Pending(new) => {
                 let stored = bytes(server, target.kind, new).await?;
@@ -79,7 +79,7 @@ pub async fn delete(
                 (op, (target.kind.stored(), stored), false, Vec::new())
             }
             Deletion::Gone => {
-                let stored = last(server, target.kind, &old).await?;
+                let stored = last(server, target.kind, &mut old.clone()).await?;
                 // It ends as it was, which takes no key service.
                 let op = Op::Discard { key: target.key(), expect };
                 (op, stored, true, allocate::release(target, &old))
@@ -91,7 +91,11 @@ pub async fn delete(
             return Ok(Deleted { entry, gone });
         }
         let write = Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims };
-        match commit(server, target, kind, write, &stored).await {
+        let object = match &decision {
+            Deletion::Pending(new) => new,
+            Deletion::Unchanged | Deletion::Gone => &old,
+        };
+        match commit(server, target, kind, write, &stored, object).await {
             Ok(entry) => return Ok(Deleted { entry: server.conversions.one(target.kind, entry).await?, gone }),
             Err(StoreError::Expectation { .. }) => tokio::task::yield_now().await,
             Err(error) => return Err(target.failure(error)),

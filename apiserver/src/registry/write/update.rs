@@ -42,15 +42,29 @@ pub async fn update(
     mut change: impl FnMut(Option<&Value>) -> Result<Change, Failure>,
 ) -> Result<Written, Failure> {
     let mut attempts = Attempts::begin();
+    let mut guess = read::guess(server, target);
     while attempts.next().await {
-        let found = read::find(server, permit, target).await?;
+        let guessed = guess.take();
+        let sure = guessed.is_none();
+        let found = match guessed {
+            Some(entry) => Some(entry),
+            None => read::find(server, permit, target).await?,
+        };
         let Some(entry) = found else {
             let Change { object, applied, .. } = change(None)?;
             return create(server, permit, target, object, options, applied).await;
         };
         let old = read::served(target.kind, &entry);
-        let wanted = change(Some(&old))?;
-        match attempt(server, permit, target, options, &entry, &old, wanted).await? {
+        let tried = match change(Some(&old)) {
+            Ok(wanted) => attempt(server, permit, target, options, &entry, &old, wanted).await,
+            Err(failure) => Err(failure),
+        };
+        // What was written was made of the object that was there. Anything else holds only if it is there still.
+        let wrote = matches!(&tried, Ok(Some(written)) if written.entry.revision != entry.revision);
+        if !sure && !wrote && read::revision(server, target).await? != Some(entry.revision) {
+            continue;
+        }
+        match tried? {
             Some(written) => return Ok(written),
             None => tokio::task::yield_now().await,
         }
@@ -128,8 +142,8 @@ async fn attempt(
     }
     let claims = allocate::claim(server, target, &mut new, Some(old)).await?;
     let (stored_kind, stored) = match finished {
-        true => last(server, kind, &new).await?,
-        false => (kind.stored(), bytes(server, kind, &new).await?),
+        true => last(server, kind, &mut new).await?,
+        false => (kind.stored(), bytes(server, kind, &mut new).await?),
     };
     if options.dry_run {
         let entry = Arc::new(Entry::new(stored_kind, &target.key(), entry.revision, &stored));
@@ -150,7 +164,7 @@ async fn attempt(
     while attempts.next().await {
         let (ops, claims_now) = (along.with(op.clone()), claims_now.clone());
         let write = Commit { who: permit.user().name.as_str().into(), ops, checks: Vec::new(), claims: claims_now };
-        return match commit(server, target, stored_kind, write, &stored).await {
+        return match commit(server, target, stored_kind, write, &stored, &new).await {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
                 Ok(Some(Written { entry, created: false, warnings }))
