@@ -436,3 +436,91 @@ impl Chain {
         Ok(along)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
+mod tests {
+    use super::*;
+
+    /// Refuses everything that it is asked about.
+    struct Refuses;
+
+    #[async_trait]
+    impl Plugin for Refuses {
+        fn name(&self) -> &'static str {
+            "Refuses"
+        }
+
+        fn resources(&self) -> &'static [&'static str] {
+            &["secrets"]
+        }
+
+        async fn mutate(&self, request: &Request<'_>, _: &mut Value, _: &dyn Lookup) -> Result<(), Refusal> {
+            Err(request.forbidden("mutating"))
+        }
+
+        async fn validate(&self, request: &Request<'_>, _: &Value, _: &dyn Lookup) -> Result<(), Refusal> {
+            Err(request.forbidden("validating"))
+        }
+    }
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Lookup for Nothing {
+        async fn get(&self, _: &str, _: &str, _: &str, _: &str) -> Option<Value> {
+            None
+        }
+
+        async fn list(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
+            Vec::new()
+        }
+
+        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Result<Vec<Value>, Refusal> {
+            Ok(Vec::new())
+        }
+
+        async fn may(&self, _: &Request<'_>, _: Right<'_>) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn plugins_are_asked_about_the_resources_they_name() {
+        let chain = Chain(vec![Held::Own(Box::new(Refuses))]);
+        for (plural, asked) in [("secrets", true), ("configmaps", false)] {
+            let (notes, extra) = (Notes::default(), BTreeMap::new());
+            let request = Request {
+                operation: Operation::Create,
+                kind: api::kinds::by_resource("", "v1", plural).unwrap(),
+                namespace: "a",
+                name: "b",
+                subresource: "",
+                user: "jane",
+                uid: "",
+                groups: &[],
+                extra: &extra,
+                old: &Value::Null,
+                now: 0,
+                form: Form::Itself,
+                dry_run: false,
+                options: &Value::Null,
+                notes: &notes,
+                rounds: None,
+            };
+            let mutated = futures::executor::block_on(chain.mutate(&request, &mut Value::Null, &Nothing));
+            let validated = futures::executor::block_on(chain.validate(&request, &Value::Null, &Nothing));
+            assert_eq!((mutated.is_err(), validated.is_err()), (asked, asked), "{plural}");
+        }
+    }
+
+    #[test]
+    fn resources_are_named_as_kinds_are() {
+        for plugin in crate::plugins::ALL {
+            for resource in plugin.resources() {
+                let known = api::kinds::ALL.iter().any(|kind| kind.plural == *resource);
+                assert!(known, "{} would never be asked about {resource}", plugin.name());
+            }
+        }
+    }
+}

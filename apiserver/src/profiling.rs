@@ -51,8 +51,8 @@ mod tests {
     use super::*;
     use crate::authn::{AUTHENTICATED, User};
     use crate::testing::World;
-    use futures::FutureExt as _;
     use api::json::Value;
+    use futures::FutureExt as _;
     use std::sync::Arc;
 
     struct Echo;

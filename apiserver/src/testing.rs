@@ -63,6 +63,12 @@ impl World {
         panic!("the roles of every cluster do not come");
     }
 
+    /// Stops it, and returns when the requests in progress have ended and what they left is on record.
+    pub(crate) async fn close(&self) {
+        self.stop.cancel();
+        self.running.closed().await;
+    }
+
     /// Code and body of an answer, asked for as this user inside the process.
     pub(crate) async fn ask(&self, user: &User, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };

@@ -77,13 +77,7 @@ impl Entry {
 
     /// Of the store's bytes and the object that they were made of, both in the stored version; not for custom resources.
     #[must_use]
-    pub fn of(
-        kind: &'static Kind,
-        key: &storage::store::Key,
-        revision: u64,
-        stored: &Bytes,
-        object: &Value,
-    ) -> Entry {
+    pub fn of(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes, object: &Value) -> Entry {
         let labels = match object.get("metadata").and_then(|meta| meta.get("labels")) {
             Some(Value::Object(labels)) => Labels::new(labels),
             _ => Labels::default(),

@@ -169,7 +169,7 @@ mod tests {
         let settings = Settings { endpoint, per_million };
         let world = World::start(|config| config.tracing = Some(settings)).await;
         ask(&world).await;
-        world.running.server().tracer.as_ref().unwrap().close().await;
+        world.close().await;
         let sent = std::mem::take(&mut *collector.0.lock());
         let of_us = |request: &ExportTraceServiceRequest| {
             let resource = request.resource_spans[0].resource.clone().unwrap();

@@ -284,3 +284,52 @@ fn differs(kind: &Kind, new: &Value, old: &Value) -> bool {
     };
     !body(kind, new).eq(body(kind, old)) || kind.generation_metadata.iter().any(metadata)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
+mod tests {
+    use crate::authn::{AUTHENTICATED, User};
+    use crate::registry::Target;
+    use crate::testing::World;
+    use api::json::{Value, json};
+
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    const MAP: &str = "/api/v1/namespaces/default/configmaps/one";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn updates_that_begin_with_an_old_object_are_made_of_the_present_one() {
+        let (world, root) = (World::start(|_| {}).await, User::new("root", &["system:masters", AUTHENTICATED]));
+        let ask = async |method: &str, path: &str, body: Value| world.ask(&root, method, path, &body).await;
+        assert_eq!(ask("POST", MAPS, json!({"metadata": {"name": "one"}})).await.0, 201);
+        let server = world.running.server();
+        let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
+        let target = Target { kind, namespace: "default".to_owned(), name: "one".to_owned() };
+        while super::read::guess(server, &target).is_none() {
+            tokio::task::yield_now().await;
+        }
+        // From here on it never hears of anything again.
+        server.caches.of(kind).unwrap().end().cancel();
+
+        // What it knows is still so.
+        let (code, first) = ask("PATCH", MAP, json!({"data": {"a": "1"}})).await;
+        assert_eq!((code, &first["data"]), (200, &json!({"a": "1"})));
+        // Now it is not: a change adds to what others have written,
+        let (code, second) = ask("PATCH", MAP, json!({"data": {"b": "2"}})).await;
+        assert_eq!((code, &second["data"]), (200, &json!({"a": "1", "b": "2"})));
+        // also one that is only tried,
+        let (code, tried) = ask("PATCH", &format!("{MAP}?dryRun=All"), json!({"data": {"c": "3"}})).await;
+        assert_eq!((code, &tried["data"]), (200, &json!({"a": "1", "b": "2", "c": "3"})));
+        // what would change nothing does,
+        let (code, third) = ask("PATCH", MAP, json!({"data": null})).await;
+        assert_eq!((code, third.get("data")), (200, None));
+        // a version that was insisted on is compared with the present one,
+        assert_eq!(ask("PUT", MAP, second.clone()).await.0, 409);
+        let (code, fourth) = ask("PUT", MAP, json!({"metadata": third["metadata"], "immutable": true})).await;
+        assert_eq!((code, &fourth["immutable"]), (200, &json!(true)));
+        // so is what may not change,
+        assert_eq!(ask("PATCH", MAP, json!({"data": {"d": "4"}})).await.0, 422);
+        // and what is gone is gone.
+        assert_eq!(ask("DELETE", MAP, Value::Null).await.0, 200);
+        assert_eq!(ask("PATCH", MAP, json!({"data": {"e": "5"}})).await.0, 404);
+    }
+}
