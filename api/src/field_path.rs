@@ -25,29 +25,50 @@ impl Path {
     /// A path that starts at this field; `""` is the object itself.
     #[must_use]
     pub fn new(root: &str) -> Path {
-        Path(Text::of([root.as_bytes(), b"", b"", b""]))
+        Path(Text::of(root))
     }
 
     /// A field below this one; dots in `name` descend.
     #[must_use]
     pub fn child(&self, name: &str) -> Path {
-        if self.as_bytes().is_empty() { Path::new(name) } else { self.followed_by([".", name, ""]) }
+        if self.as_bytes().is_empty() { Path::new(name) } else { self.followed_by(b'.', name, None) }
     }
 
     /// An element of a list.
     #[must_use]
     pub fn index(&self, index: usize) -> Path {
-        self.followed_by(["[", itoa::Buffer::new().format(index), "]"])
+        self.followed_by(b'[', itoa::Buffer::new().format(index), Some(b']'))
     }
 
     /// An entry of a map.
     #[must_use]
     pub fn key(&self, key: &str) -> Path {
-        self.followed_by(["[", key, "]"])
+        self.followed_by(b'[', key, Some(b']'))
     }
 
-    fn followed_by(&self, [before, name, after]: [&str; 3]) -> Path {
-        Path(Text::of([self.as_bytes(), before.as_bytes(), name.as_bytes(), after.as_bytes()]))
+    fn followed_by(&self, before: u8, name: &str, after: Option<u8>) -> Path {
+        let Text::Short { length, mut bytes } = self.0 else { return self.long(before, name, after) };
+        let begin = usize::from(length);
+        let (from, to) = (begin + 1, begin + 1 + name.len());
+        let end = to + usize::from(after.is_some());
+        if end > SHORT {
+            return self.long(before, name, after);
+        }
+        if let Some(place) = bytes.get_mut(begin) {
+            *place = before;
+        }
+        if let Some(place) = bytes.get_mut(from..to) {
+            place.copy_from_slice(name.as_bytes());
+        }
+        if let (Some(after), Some(place)) = (after, bytes.get_mut(to)) {
+            *place = after;
+        }
+        Path(Text::Short { length: u8::try_from(end).unwrap_or(u8::MAX), bytes })
+    }
+
+    #[cold]
+    fn long(&self, before: u8, name: &str, after: Option<u8>) -> Path {
+        Path(Text::Long([self.as_bytes(), &[before], name.as_bytes(), after.as_slice()].concat().into()))
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -64,18 +85,13 @@ impl Path {
 }
 
 impl Text {
-    fn of(parts: [&[u8]; 4]) -> Text {
+    fn of(text: &str) -> Text {
         let mut bytes = [0; SHORT];
-        let mut end = 0;
-        for part in parts {
-            let from = end;
-            end += part.len();
-            match bytes.get_mut(from..end) {
-                Some(place) => place.copy_from_slice(part),
-                None => return Text::Long(parts.concat().into()),
-            }
+        match bytes.get_mut(..text.len()) {
+            Some(place) => place.copy_from_slice(text.as_bytes()),
+            None => return Text::Long(text.as_bytes().into()),
         }
-        Text::Short { length: u8::try_from(end).unwrap_or(u8::MAX), bytes }
+        Text::Short { length: u8::try_from(text.len()).unwrap_or(u8::MAX), bytes }
     }
 }
 

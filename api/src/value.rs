@@ -7,26 +7,34 @@ use crate::json::{Map, Value};
 /// The value at a dotted path (`spec.template.spec`), `None` where a step is absent.
 #[must_use]
 pub fn get<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    steps(path).try_fold(value, |at, step| member(at.as_object()?, step))
-}
-
-/// The member of this name. Few objects have more than a handful of fields, and texts of other lengths need no comparison: faster
-/// than the tree's own search.
-fn member<'a>(map: &'a Map, name: &str) -> Option<&'a Value> {
-    if map.len() <= 12 {
-        map.iter().find(|(key, _)| key.len() == name.len() && *key == name).map(|(_, value)| value)
-    } else {
-        map.get(name)
+    let (mut at, mut rest) = (value, path);
+    while let Some((step, after)) = first_step(rest) {
+        at = at.as_object()?.get(step)?;
+        rest = after;
     }
+    at.as_object()?.get(rest)
 }
 
-/// The steps of a dotted path. Paths are a few bytes long: looking at each is faster than a search made for long texts.
+/// What stands before the first dot, and after it. Paths are a few bytes long: looking at each is faster than a search made for long
+/// texts.
+#[inline]
+fn first_step(path: &str) -> Option<(&str, &str)> {
+    let dot = path.bytes().position(|byte| byte == b'.')?;
+    Some((path.get(..dot)?, path.get(dot + 1..)?))
+}
+
+/// What stands before the last dot, and after it.
+fn last_step(path: &str) -> (&str, &str) {
+    let split = path.bytes().rposition(|byte| byte == b'.').and_then(|dot| Some((path.get(..dot)?, path.get(dot + 1..)?)));
+    split.unwrap_or(("", path))
+}
+
+/// The steps of a dotted path.
 fn steps(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(path);
     std::iter::from_fn(move || {
         let text = rest?;
-        let dot = text.bytes().position(|byte| byte == b'.').and_then(|dot| text.split_at_checked(dot));
-        let (step, after) = dot.map_or((text, None), |(step, after)| (step, after.get(1..)));
+        let (step, after) = first_step(text).map_or((text, None), |(step, after)| (step, Some(after)));
         rest = after;
         Some(step)
     })
@@ -73,7 +81,7 @@ pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map {
         let map = object(at);
         // An entry would take a name of its own, and mostly it is there.
         if !map.contains_key(step) {
-            map.insert(step.to_owned(), Value::Object(Map::new()));
+            map.insert(step, Value::Object(Map::new()));
         }
         at = map.get_mut(step).expect("put just above");
     }
@@ -82,8 +90,8 @@ pub fn map_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map {
 
 /// Sets the value at a path and makes what is missing on the way.
 pub fn set(value: &mut Value, path: &str, new: impl Into<Value>) {
-    let (parent, last) = path.rsplit_once('.').unwrap_or(("", path));
-    map_mut(value, parent).insert(last.to_owned(), new.into());
+    let (parent, last) = last_step(path);
+    map_mut(value, parent).insert(last, new.into());
 }
 
 /// Sets the value at a path unless something is there already.

@@ -379,7 +379,7 @@ pub(crate) async fn check(server: &Server, of: &Target) -> Result<Check, Failure
     let key = Key::new(&KIND.group_resource(), "", &of.kind.group_resource());
     let found = server.store.get(&key).await.map_err(|error| of.failure(error))?;
     let found = found.ok_or_else(|| Status::not_found(of.resource(), &of.name))?;
-    let definition: Value = api::json::from_slice(&found.bytes).unwrap_or_default();
+    let definition: Value = api::codec::json::stored(&found.bytes).unwrap_or_default();
     if meta::is_deleting(&definition) {
         let why = "create not allowed while custom resource definition is terminating";
         return Err(Status::forbidden(of.resource(), &of.name, why).into());

@@ -126,7 +126,7 @@ impl Lookup for Server {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let resource = crate::authz::group_resource(group, plural);
         let found = self.store.get(&StoreKey::new(&resource, namespace, name)).await.ok()??;
-        api::json::from_slice(&found.bytes).ok()
+        api::codec::json::stored(&found.bytes).ok()
     }
 
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {

@@ -91,7 +91,7 @@ impl<'a> Walk<'a> {
         let (mut olds, mut news) = (old.into_iter().flatten().peekable(), new.into_iter().flatten().peekable());
         loop {
             let order = match (olds.peek(), news.peek()) {
-                (Some((left, _)), Some((right, _))) => left.cmp(right),
+                (Some((left, _)), Some((right, _))) => left.compare(right),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => break,

@@ -74,6 +74,25 @@ pub(super) fn has_any(wire: &Value, fields: &FieldSet<'_>) -> bool {
     })
 }
 
+/// Whether a wire form is that of this set. May say no of one that another server wrote in another way.
+pub(super) fn is_of(wire: &Value, set: &FieldSet<'_>) -> bool {
+    let Some(wire) = wire.as_object() else { return false };
+    let mut entries = wire.iter().filter(|(name, _)| *name != ".");
+    let members = wire.len() - usize::from(wire.contains_key("."));
+    members == set.len()
+        && set.iter().all(|(element, node)| {
+            // Fields are in the same order on both sides, other elements may not be.
+            let next = entries.next();
+            let below = match element {
+                PathElement::Field(name) => {
+                    next.filter(|(wire, _)| wire.strip_prefix("f:") == Some(name)).map(|(_, below)| below)
+                }
+                _ => wire.get(&name(element)),
+            };
+            below.is_some_and(|below| is_own(below) == node.own && is_of(below, &node.below))
+        })
+}
+
 /// Whether what stands below a name says that the name itself is a member.
 fn is_own(below: &Value) -> bool {
     below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."))

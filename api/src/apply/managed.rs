@@ -116,9 +116,17 @@ impl<'a> Owned<'a> {
         }
     }
 
+    /// Whether it owns just these fields. May say no of what another server wrote in another way.
+    pub(super) fn is(&self, fields: &FieldSet<'_>) -> bool {
+        match (self.set.get(), self.wire) {
+            (None, Some(wire)) => fields_v1::is_of(wire, fields),
+            _ => self.set() == fields,
+        }
+    }
+
     /// Takes over the wire form of another state of the same manager, where it owned the same.
-    pub(super) fn like(&mut self, before: &Owned<'a>) {
-        self.wire = before.wire.filter(|_| self.set() == before.set());
+    pub(super) fn like(&mut self, before: &Owned<'a>, same: bool) {
+        self.wire = before.wire.filter(|_| same || self.set() == before.set());
     }
 }
 

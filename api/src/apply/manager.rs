@@ -223,10 +223,20 @@ impl<'a> Attempt<'a> {
     fn run(&self, mut managed: Managed<'a>, force: bool) -> Result<(Value, Vec<Value>), Stopped<'a>> {
         let id = self.who.id(Operation::Apply);
         let mut merged = merge(self.ty, self.object, self.applied);
-        let mut set = typed::field_set(self.applied, self.ty);
-        set.remove_recursively(self.reset);
+        let named = || {
+            let mut set = typed::field_set(self.applied, self.ty);
+            set.remove_recursively(self.reset);
+            set
+        };
         let before = managed.by_id.remove(&id).unwrap_or_default();
-        let let_go = !before.set().is_subset(&set);
+        // What is the system's is named in a configuration and owned by nobody.
+        let mut set = named();
+        set.remove(&SYSTEM_FIELDS);
+        let as_before = before.is(&set);
+        if !as_before {
+            set = named();
+        }
+        let let_go = !as_before && !before.set().is_subset(&set);
         let version = self.who.api_version.to_owned();
         managed.by_id.insert(id.clone(), Owned::new(set, version, before.time.clone()));
         if let_go {
@@ -249,8 +259,10 @@ impl<'a> Attempt<'a> {
         }
         let noop = changed.is_empty() && removed.is_empty();
         if let Some(own) = managed.by_id.get_mut(&id) {
-            own.remove(&SYSTEM_FIELDS);
-            own.like(&before);
+            if !as_before {
+                own.remove(&SYSTEM_FIELDS);
+            }
+            own.like(&before, as_before);
             if !noop || own.time.is_none() {
                 own.time = Some(self.who.time.to_owned());
             }

@@ -21,30 +21,34 @@ fn both(ty: Ty<'_>, live: &Value, config: &Value, behind: &[&str]) -> Option<Val
         (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(live), Value::Object(config))
             if !live.is_empty() || !config.is_empty() =>
         {
+            let mut out = Vec::with_capacity(live.len().max(config.len()));
             let (mut live, mut config) = (live.iter().peekable(), config.iter().peekable());
             // Names are met in their order.
-            let out = std::iter::from_fn(|| {
+            loop {
                 let order = match (live.peek(), config.peek()) {
-                    (Some((left, _)), Some((right, _))) => left.cmp(right),
+                    (Some((left, _)), Some((right, _))) => left.compare(right),
                     (Some(_), None) => Ordering::Less,
                     (None, Some(_)) => Ordering::Greater,
-                    (None, None) => return None,
+                    (None, None) => break,
                 };
-                Some((live.next_if(|_| order.is_le()), config.next_if(|_| order.is_ge())))
-            });
-            let out = out.filter_map(|pair| match pair {
-                (Some((name, live)), config) => {
-                    let behind = behind.split_first().filter(|(first, _)| *first == name).map(|(_, rest)| rest);
-                    let merged = match config {
-                        None if behind.is_some_and(<[_]>::is_empty) => None,
-                        Some((_, config)) => both(ty.child(name).0, live, config, behind.unwrap_or_default()),
-                        None => Some(live.clone()),
-                    };
-                    merged.map(|merged| (name.clone(), merged))
+                match (live.next_if(|_| order.is_le()), config.next_if(|_| order.is_ge())) {
+                    // Scalars win whatever they meet.
+                    (_, Some((name, value @ (Value::Bool(_) | Value::Number(_) | Value::String(_))))) | (None, Some((name, value))) => {
+                        out.push((name.clone(), value.clone()));
+                    }
+                    (Some((name, live)), config) => {
+                        let behind = behind.split_first().filter(|(first, _)| *first == name).map(|(_, rest)| rest);
+                        let merged = match config {
+                            None if behind.is_some_and(<[_]>::is_empty) => None,
+                            Some((_, config)) => both(ty.child(name).0, live, config, behind.unwrap_or_default()),
+                            None => Some(live.clone()),
+                        };
+                        out.extend(merged.map(|merged| (name.clone(), merged)));
+                    }
+                    (None, None) => {}
                 }
-                (None, config) => config.map(|(name, value)| (name.clone(), value.clone())),
-            });
-            Some(Value::Object(out.collect()))
+            }
+            Some(Value::Object(Map::sorted(out)))
         }
         // Null for a granular struct or list names it without saying anything about its content.
         (Ty::Struct(_) | Ty::Map(..), Value::Object(map), Value::Null) if !map.is_empty() => Some(live.clone()),

@@ -172,6 +172,18 @@ impl<'a> FieldSet<'a> {
         FieldSet { nodes }
     }
 
+    /// The same of nodes in the order of their elements, each once.
+    pub(super) fn sorted(nodes: impl Iterator<Item = Named<'a>>) -> FieldSet<'a> {
+        let nodes: Vec<_> = nodes.filter(|(_, node)| !node.is_empty()).collect();
+        debug_assert!(nodes.is_sorted_by(|(a, _), (b, _)| a < b), "{nodes:?}");
+        FieldSet { nodes }
+    }
+
+    /// How many first elements there are.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn find(&self, element: &PathElement<'_>) -> Result<usize, usize> {
         match self.nodes.last() {
             Some((last, _)) if order(last, element).is_lt() => Err(self.nodes.len()),

@@ -157,7 +157,7 @@ fn node<'x>(value: &'x Value, ty: Ty<'x>, named: bool) -> Node<'x> {
                 let (ty, field) = ty.child(name);
                 (PathElement::Field(name), node(value, ty, field.is_some()))
             });
-            Node { own: map.is_empty() || !named, below: FieldSet::of(below) }
+            Node { own: map.is_empty() || !named, below: FieldSet::sorted(below) }
         }
         (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
             let mut items = ty.identified(list);
@@ -168,7 +168,7 @@ fn node<'x>(value: &'x Value, ty: Ty<'x>, named: bool) -> Node<'x> {
                 let inner = if same.len() == 1 { node(item, ty.element(), true).below } else { FieldSet::default() };
                 Some((element.clone(), Node { own: true, below: inner }))
             });
-            Node { own: !named, below: FieldSet::of(below) }
+            Node { own: !named, below: FieldSet::sorted(below) }
         }
         (_, value) => Node { own: value.is_null() || !named || matches!(ty, Ty::Deduced), below: FieldSet::default() },
     }

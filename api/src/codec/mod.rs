@@ -56,7 +56,20 @@ pub enum EncodeError {
     NoProtobuf(String),
 }
 
+/// What is in a list from there on, in a list of its own that has just the memory it needs.
+#[inline]
+pub(crate) fn cut<T>(list: &mut Vec<T>, begin: usize) -> Vec<T> {
+    if begin == list.len() {
+        return Vec::new();
+    }
+    // All of it would be handed over with its room to grow.
+    if begin == 0 { list.drain(..).collect() } else { list.split_off(begin) }
+}
+
 /// Nesting beyond which input is refused. Upstream's bound is 10,000, on stacks that grow; ours do not, and no object
 /// comes near this. What is kept must be readable by every reader, and many (`serde_json`) stop at 128: this leaves room for the managed
 /// fields, the list and the watch event around an object.
 pub(crate) const MAX_DEPTH: usize = 100;
+
+/// Nesting of what is stored.
+pub(crate) const MAX_STORED_DEPTH: usize = 127;

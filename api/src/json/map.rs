@@ -1,17 +1,17 @@
 //! The objects of values: names with values, in the order of the names.
 //!
-//! A list in one allocation. Most objects have a handful of fields, which are faster looked through than searched; whoever reads two
-//! objects side by side relies on the order. A name is there at most once.
+//! A list in one allocation. Most objects have a handful of fields, which are faster looked through, by length and ends of the names, than
+//! searched; whoever reads two objects side by side relies on the order. A name is there at most once.
 //!
 //! One insertion moves what comes after it. Who adds or removes as many entries as a client sent makes the object of all of them at once
 //! (`collect`, `extend`, `retain`), which takes as long as sorting, and not the square of it.
 
-use super::{Text, Value};
+use super::{Text, Value, Wanted};
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
 /// Up to so many entries are looked through, more are searched.
-const FEW: usize = 12;
+const FEW: usize = 32;
 
 /// An object.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -51,14 +51,18 @@ impl Map {
             // What is made in order is made at the end.
             Some((last, _)) if last.as_str() < name => Err(self.entries.len()),
             None => Err(0),
-            _ => self.entries.binary_search_by(|(there, _)| there.as_str().cmp(name)),
+            _ => match self.position(name) {
+                Some(at) => Ok(at),
+                None => Err(self.entries.partition_point(|(there, _)| there.as_str() < name)),
+            },
         }
     }
 
     #[inline]
     fn position(&self, name: &str) -> Option<usize> {
         if self.entries.len() <= FEW {
-            self.entries.iter().position(|(there, _)| there.as_str() == name)
+            let wanted = Wanted::new(name);
+            self.entries.iter().position(|(there, _)| wanted.is(there))
         } else {
             self.entries.binary_search_by(|(there, _)| there.as_str().cmp(name)).ok()
         }
@@ -68,9 +72,16 @@ impl Map {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         if self.entries.len() <= FEW {
-            return self.entries.iter().find(|(there, _)| there.as_str() == name).map(|(_, value)| value);
+            let wanted = Wanted::new(name);
+            return self.entries.iter().find(|(there, _)| wanted.is(there)).map(|(_, value)| value);
         }
         self.position(name).and_then(|at| self.entries.get(at)).map(|(_, value)| value)
+    }
+
+    /// The value of the entry at this place in the order of names.
+    #[inline]
+    pub(crate) fn at(&self, place: usize) -> Option<&Value> {
+        self.entries.get(place).map(|(_, value)| value)
     }
 
     /// The value of this name, to be changed.
@@ -177,6 +188,21 @@ impl Map {
     /// Values in the order of their names.
     pub fn into_values(self) -> impl DoubleEndedIterator<Item = Value> + ExactSizeIterator {
         self.entries.into_iter().map(|(_, value)| value)
+    }
+
+    /// Adds an entry at the end; whether it belongs there. If not, nothing but more of this may happen before `sort`.
+    pub(crate) fn push(&mut self, name: Text, value: Value) -> bool {
+        let sorted = self.entries.last().is_none_or(|(last, _)| last.as_str() < name.as_str());
+        if self.entries.is_empty() {
+            self.entries.reserve_exact(1);
+        }
+        self.entries.push((name, value));
+        sorted
+    }
+
+    /// Puts entries that came in any order in theirs; of equal names the last counts.
+    pub(crate) fn sort(&mut self) {
+        *self = Map::of(std::mem::take(&mut self.entries));
     }
 
     /// Of entries that are in order, each name once.

@@ -21,6 +21,7 @@ pub use number::Number;
 pub use read::from_value;
 pub use serde_json::{Error, from_slice, from_str, to_string, to_string_pretty, to_vec};
 pub use text::Text;
+pub(crate) use text::Wanted;
 #[doc(hidden)]
 pub use write::made_of;
 pub use write::to_value;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -25,11 +26,59 @@ impl Text {
         }
     }
 
+    /// The order of two names, which are often the same.
+    #[inline]
+    pub(crate) fn compare(&self, other: &Text) -> Ordering {
+        if Wanted::new(self).is(other) { Ordering::Equal } else { self.as_str().cmp(other.as_str()) }
+    }
+
     /// As a slice.
     #[must_use]
     #[inline]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+}
+
+/// The first and the last eight bytes of a name, or four, which overlap in short names: up to sixteen bytes they are the name, given its
+/// length. Names are short, and these are compared without a call.
+#[inline]
+pub(crate) fn ends(name: &str) -> (u64, u64) {
+    let bytes = name.as_bytes();
+    match (bytes.first_chunk(), bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last), ..) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        (_, _, Some(first), Some(last)) => (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into()),
+        _ => (bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
+    }
+}
+
+/// A name that is looked for among others.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    name: &'a str,
+    ends: (u64, u64),
+}
+
+impl<'a> Wanted<'a> {
+    #[inline]
+    pub(crate) fn new(name: &'a str) -> Wanted<'a> {
+        Wanted { name, ends: ends(name) }
+    }
+
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.name.len()
+    }
+
+    /// See `ends`.
+    #[inline]
+    pub(crate) fn ends(self) -> (u64, u64) {
+        self.ends
+    }
+
+    #[inline]
+    pub(crate) fn is(self, name: &str) -> bool {
+        name.len() == self.name.len() && ends(name) == self.ends && (name.len() <= 16 || name == self.name)
     }
 }
 

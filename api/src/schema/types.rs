@@ -3,7 +3,7 @@
 //! A `Types` is an arena: types refer to each other by `TypeId`, so recursive types need no reference counting and a
 //! custom resource can bring an arena of its own. Never decodes or validates by itself.
 
-use crate::json::{Map, Text, Value};
+use crate::json::{Map, Text, Value, Wanted};
 use std::collections::HashMap;
 
 /// Index of a `TypeDef` in its `Types` arena.
@@ -194,8 +194,8 @@ pub struct Types {
     names: Vec<Names>,
     /// By type, once sealed: positions of the fields that a constant default may fill, or something below them.
     defaulted: Vec<Vec<usize>>,
-    /// By type, once sealed: positions of the fields that JSON never leaves out.
-    always: Vec<Vec<usize>>,
+    /// By type, once sealed: positions of the fields that JSON never leaves out, and the first 64 of them as bits.
+    always: Vec<(Vec<usize>, u64)>,
     /// By type, once sealed: for each field how many of the type come before it by name.
     ranks: Vec<Vec<u8>>,
 }
@@ -212,7 +212,7 @@ impl Names {
         let mut slots = vec![0; (fields.len() * 2).next_power_of_two()];
         let mask = slots.len() - 1;
         for (field, number) in fields.iter().zip(1_u16..) {
-            let mut at = Names::hash(&field.name) & mask;
+            let mut at = Names::hash(Wanted::new(&field.name)) & mask;
             while slots.get(at).is_some_and(|slot| *slot != 0) {
                 at = (at + 1) & mask;
             }
@@ -225,26 +225,22 @@ impl Names {
 
     fn find(&self, fields: &[Field], name: &str) -> Option<usize> {
         let mask = self.slots.len().checked_sub(1)?;
-        let mut at = Names::hash(name) & mask;
+        let wanted = Wanted::new(name);
+        let mut at = Names::hash(wanted) & mask;
         loop {
             let index = usize::from(*self.slots.get(at)?).checked_sub(1)?;
-            if fields.get(index)?.name == name {
+            if wanted.is(&fields.get(index)?.name) {
                 return Some(index);
             }
             at = (at + 1) & mask;
         }
     }
 
-    /// Of the length and of both ends, which overlap in short names: what lies between tells few fields apart.
-    fn hash(name: &str) -> usize {
-        let bytes = name.as_bytes();
-        let ends = match (bytes.first_chunk(), bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
-            (Some(first), Some(last), ..) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-            (_, _, Some(first), Some(last)) => (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into()),
-            _ => (bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
-        };
-        let hash = (ends.0 ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ ends.1.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    /// Of the length and of both ends: what lies between tells few fields apart.
+    fn hash(wanted: Wanted<'_>) -> usize {
+        let (first, last) = wanted.ends();
+        let hash = (first ^ wanted.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ last.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
         (hash ^ (hash >> 32)) as usize
     }
 }
@@ -290,7 +286,9 @@ impl Types {
     pub(crate) fn seal(&mut self) {
         self.names = self.defs.iter().map(|def| Names::of(&def.fields)).collect();
         self.ranks = self.defs.iter().map(|def| ranks(&def.fields)).collect();
-        self.always = self.defs.iter().map(|def| positions(&def.fields, |field| !field.omit_empty)).collect();
+        let kept = |field: &Field| !field.omit_empty;
+        let always = |def: &TypeDef| (positions(&def.fields, kept), bits(&def.fields, kept));
+        self.always = self.defs.iter().map(always).collect();
         let own = |field: &Field| field.constant().is_some();
         let mut defaulted: Vec<_> = self.defs.iter().map(|def| positions(&def.fields, own)).collect();
         // Types refer to each other in circles: until nothing new is found.
@@ -314,9 +312,15 @@ impl Types {
         select(self.get(id), self.defaulted.get(id.0 as usize)).map(|(_, field)| field)
     }
 
-    /// The fields that JSON never leaves out, with their positions; all where nobody has looked.
+    /// The fields that JSON never leaves out, with their positions.
     pub(crate) fn always(&self, id: TypeId) -> impl Iterator<Item = (usize, &Field)> {
-        select(self.get(id), self.always.get(id.0 as usize)).filter(|(_, field)| !field.omit_empty)
+        select(self.get(id), self.always.get(id.0 as usize).map(|(fields, _)| fields)).filter(|(_, field)| !field.omit_empty)
+    }
+
+    /// Those among the first 64 fields, as bits.
+    pub(crate) fn always_first(&self, id: TypeId) -> u64 {
+        let known = self.always.get(id.0 as usize).map(|(_, bits)| *bits);
+        known.unwrap_or_else(|| bits(&self.get(id).fields, |field| !field.omit_empty))
     }
 
     /// Whether `rank` answers for the fields of a type.
@@ -386,6 +390,11 @@ fn ranks(fields: &[Field]) -> Vec<u8> {
     fields.iter().map(|field| fields.iter().filter(|other| other.name < field.name).map(|_| 1).sum()).collect()
 }
 
+fn bits(fields: &[Field], wanted: impl Fn(&Field) -> bool) -> u64 {
+    let first = fields.iter().take(64).enumerate();
+    first.filter(|(_, field)| wanted(field)).fold(0, |all, (index, _)| all | 1 << index)
+}
+
 fn positions(fields: &[Field], wanted: impl Fn(&Field) -> bool) -> Vec<usize> {
     fields.iter().enumerate().filter(|(_, field)| wanted(field)).map(|(index, _)| index).collect()
 }
@@ -395,6 +404,36 @@ fn select<'a>(def: &'a TypeDef, positions: Option<&'a Vec<usize>>) -> impl Itera
     let all = if positions.is_some() { 0 } else { def.fields.len() };
     let some = positions.into_iter().flatten().copied();
     some.chain(0..all).filter_map(|index| def.fields.get(index).map(|field| (index, field)))
+}
+
+/// The values of an object by the positions of their fields. Most fields of a type are absent, and what is there comes in the order of
+/// names: a set of bits puts it in that of positions.
+#[derive(Debug)]
+pub(crate) struct Present<'v> {
+    object: &'v Map,
+    /// Where the values of the first fields are in the object.
+    places: [u32; 64],
+    /// Which of the first fields are there.
+    there: u64,
+    /// What there is of the fields after those, in their order.
+    more: Vec<(usize, &'v Value)>,
+}
+
+impl<'v> Present<'v> {
+    /// The value of the field at this position.
+    #[inline]
+    pub(crate) fn get(&self, position: usize) -> Option<&'v Value> {
+        match self.places.get(position) {
+            Some(place) if self.there >> position & 1 == 1 => self.object.at(*place as usize),
+            Some(_) => None,
+            None => self.more.iter().find(|(other, _)| *other == position).map(|(_, value)| *value),
+        }
+    }
+
+    /// Which of the first 64 fields are there, as bits.
+    pub(crate) fn first(&self) -> u64 {
+        self.there
+    }
 }
 
 /// A struct type together with its arena.
@@ -418,17 +457,22 @@ impl<'a> SchemaRef<'a> {
         self.types.position(self.id, name).and_then(|index| self.def().fields.get(index))
     }
 
-    /// The values of an object by the positions of their fields, nulls left out. Most fields of a type are absent: looking for what is
-    /// there is faster than looking for every field.
-    pub(crate) fn present(self, object: &Map) -> Vec<Option<&Value>> {
-        let mut out = vec![None; self.def().fields.len()];
-        for (name, value) in object {
-            let position = if value.is_null() { None } else { self.types.position(self.id, name) };
-            if let Some(place) = position.and_then(|position| out.get_mut(position)) {
-                *place = Some(value);
+    /// The values of an object by the positions of their fields, nulls left out.
+    pub(crate) fn present(self, object: &Map) -> Present<'_> {
+        let mut present = Present { object, places: [0; 64], there: 0, more: Vec::new() };
+        for ((name, value), place) in object.iter().zip(0..) {
+            let position = self.types.position(self.id, name).filter(|_| !value.is_null());
+            let Some(position) = position else { continue };
+            match present.places.get_mut(position) {
+                Some(slot) => {
+                    *slot = place;
+                    present.there |= 1 << position;
+                }
+                None => present.more.push((position, value)),
             }
         }
-        out
+        present.more.sort_unstable_by_key(|(position, _)| *position);
+        present
     }
 
     /// Another type of the same arena.

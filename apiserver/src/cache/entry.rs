@@ -64,7 +64,7 @@ impl Entry {
     /// From the store's bytes, which carry no `resourceVersion`.
     #[must_use]
     pub fn new(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
-        let mut value: Value = api::json::from_slice(stored).unwrap_or_default();
+        let mut value: Value = api::codec::json::stored(stored).unwrap_or_default();
         if kind.custom.is_none() {
             return Entry::of(kind, key, revision, stored, &value);
         }
@@ -132,7 +132,7 @@ impl Entry {
     /// The object as a value, in the stored version.
     #[must_use]
     pub fn value(&self) -> Value {
-        api::json::from_slice(&self.json).unwrap_or_default()
+        api::codec::json::stored(&self.json).unwrap_or_default()
     }
 
     /// The bytes that it was made from, near enough: without `resourceVersion`.

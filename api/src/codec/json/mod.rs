@@ -36,7 +36,15 @@ pub fn decode_applied(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness) -> 
 /// # Errors
 /// `Syntax` in Go's words.
 pub fn parse(bytes: &[u8]) -> Result<Value, DecodeError> {
-    walk::parse(bytes)
+    walk::parse(bytes, super::MAX_DEPTH)
+}
+
+/// Reads an object as the server wrote it, which may be nested somewhat deeper than what clients send: its managed fields are as deep as it.
+///
+/// # Errors
+/// `Syntax` in Go's words.
+pub fn stored(bytes: &[u8]) -> Result<Value, DecodeError> {
+    walk::parse(bytes, super::MAX_STORED_DEPTH)
 }
 
 #[cfg(test)]

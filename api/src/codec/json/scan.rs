@@ -2,7 +2,7 @@
 //!
 //! Never looks at a schema.
 
-use crate::codec::{DecodeError, MAX_DEPTH};
+use crate::codec::{DecodeError, MAX_DEPTH, cut};
 use crate::json::{Map, Number, Text, Value};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -17,6 +17,8 @@ pub(super) struct Scan<'a> {
     text: Option<&'a str>,
     at: usize,
     depth: usize,
+    /// The nesting that is too deep to keep.
+    most: usize,
     /// What the objects that are open have so far, each after those around it.
     entries: Vec<(Text, Value)>,
     /// What the lists that are open have so far.
@@ -53,8 +55,14 @@ pub(super) type Step<T> = Result<T, DecodeError>;
 
 impl<'a> Scan<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Scan<'a> {
+        Scan::deep(bytes, MAX_DEPTH)
+    }
+
+    /// Over what may be nested so deep.
+    pub(super) fn deep(bytes: &'a [u8], most: usize) -> Scan<'a> {
         Scan {
             bytes,
+            most,
             text: std::str::from_utf8(bytes).ok(),
             at: 0,
             depth: 0,
@@ -98,7 +106,7 @@ impl<'a> Scan<'a> {
     }
 
     pub(super) fn enter(&mut self) -> Step<()> {
-        self.enter_of(MAX_DEPTH)
+        self.enter_of(self.most)
     }
 
     fn enter_of(&mut self, most: usize) -> Step<()> {
@@ -153,12 +161,12 @@ impl<'a> Scan<'a> {
 
     /// The object that began there: it takes just the memory that it needs.
     pub(super) fn close(&mut self, begin: usize) -> Value {
-        Value::Object(Map::of(self.entries.drain(begin..).collect()))
+        Value::Object(Map::of(cut(&mut self.entries, begin)))
     }
 
     /// The same where all entries were put in their order.
     pub(super) fn close_sorted(&mut self, begin: usize) -> Value {
-        Value::Object(Map::sorted(self.entries.drain(begin..).collect()))
+        Value::Object(Map::sorted(cut(&mut self.entries, begin)))
     }
 
     /// Where the elements of a list begin that is opened now.
@@ -178,7 +186,7 @@ impl<'a> Scan<'a> {
 
     /// The list that began there.
     pub(super) fn close_list(&mut self, begin: usize) -> Value {
-        Value::Array(self.elements.drain(begin..).collect())
+        Value::Array(cut(&mut self.elements, begin))
     }
 
     /// After the opening brace or a comma: the next key, `None` at the end of the object.

@@ -20,7 +20,6 @@ pub(super) fn decode(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness, keep
         keep_empty,
         path: Vec::new(),
         found: Vec::new(),
-        owners: Vec::new(),
     };
     let value = walk.root(schema.id).and_then(|value| walk.scan.end().map(|()| value)).map_err(|error| {
         // Go checks the grammar of the whole input before it looks at types.
@@ -36,8 +35,8 @@ pub(super) fn decode(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness, keep
     Ok(Decoded { value, warnings: walk.found })
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Step<Value> {
-    let mut scan = Scan::new(bytes);
+pub(super) fn parse(bytes: &[u8], most: usize) -> Step<Value> {
+    let mut scan = Scan::deep(bytes, most);
     let value = filled(|out| scan.any(None, out))?;
     scan.end()?;
     Ok(value)
@@ -50,6 +49,8 @@ fn filled(fill: impl FnOnce(&mut Value) -> Step<()>) -> Step<Value> {
 }
 
 enum Segment<'x> {
+    /// A field of a struct: what Go's type errors name.
+    Field(TypeId, usize),
     Key(Cow<'x, str>),
     Index(usize),
 }
@@ -61,8 +62,6 @@ struct Walk<'x> {
     keep_empty: bool,
     path: Vec<Segment<'x>>,
     found: Vec<String>,
-    /// The struct fields on the way here, outermost first: what Go's type errors name.
-    owners: Vec<(TypeId, usize)>,
 }
 
 impl<'x> Walk<'x> {
@@ -106,14 +105,12 @@ impl<'x> Walk<'x> {
             if twice {
                 self.report("duplicate", &key);
             }
-            self.path.push(Segment::Key(Cow::Borrowed(&field.name)));
-            self.owners.push((id, index));
+            self.path.push(Segment::Field(id, index));
             let mut value = Value::Null;
             match self.types.wire(id, index).and_then(|wire| wire.union) {
                 Some(union) => self.union_field(union, id, &field.shape, &mut value)?,
                 None => self.value(&field.shape, typed, &mut value)?,
             }
-            self.owners.pop();
             self.path.pop();
             if value.is_null() && typed && !self.keep_empty {
                 continue;
@@ -172,14 +169,18 @@ impl<'x> Walk<'x> {
         }
         let mut path = String::new();
         for segment in &self.path {
-            match segment {
-                Segment::Key(key) if path.is_empty() => path.push_str(key),
-                Segment::Key(key) => {
-                    path.push('.');
-                    path.push_str(key);
+            let key = match segment {
+                Segment::Index(index) => {
+                    path.push_str(&format!("[{index}]"));
+                    continue;
                 }
-                Segment::Index(index) => path.push_str(&format!("[{index}]")),
+                Segment::Key(key) => key,
+                Segment::Field(id, index) => self.types.get(*id).fields.get(*index).map_or("", |field| &field.name),
+            };
+            if !path.is_empty() {
+                path.push('.');
             }
+            path.push_str(key);
         }
         if !path.is_empty() {
             path.push('.');
@@ -366,15 +367,19 @@ impl<'x> Walk<'x> {
 
     #[cold]
     fn mismatch(&self, what: &str, shape: &Shape) -> DecodeError {
-        let Some((owner, index)) = self.owners.last().copied() else {
+        let owners = self.path.iter().filter_map(|segment| match segment {
+            Segment::Field(id, index) => Some((*id, *index)),
+            Segment::Key(_) | Segment::Index(_) => None,
+        });
+        let Some((owner, index)) = owners.clone().last() else {
             return DecodeError::Type(format!("json: cannot unmarshal {what} into Go value"));
         };
         let owner_name = &self.types.get(owner).name;
         let owner_name = owner_name.rsplit('.').next().unwrap_or(owner_name);
         let mut path = String::new();
-        for (id, index) in &self.owners {
-            let def = self.types.get(*id);
-            if let Some(field) = def.fields.get(*index) {
+        for (id, index) in owners {
+            let def = self.types.get(id);
+            if let Some(field) = def.fields.get(index) {
                 if !path.is_empty() {
                     path.push('.');
                 }

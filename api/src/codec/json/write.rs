@@ -12,7 +12,7 @@ use std::io::Write;
 /// are left out; required fields that are absent are written as Go's zero value.
 #[must_use]
 pub fn encode(value: &Value, schema: SchemaRef<'_>) -> Vec<u8> {
-    let mut writer = Writer { out: Vec::with_capacity(1024), types: schema.types, present: Vec::new() };
+    let mut writer = Writer { out: Vec::with_capacity(1024), types: schema.types };
     match value {
         Value::Object(object) => writer.structure(object, schema.id),
         other => write_any(&mut writer.out, other),
@@ -33,8 +33,6 @@ static EMPTY: Map = Map::new();
 struct Writer<'v> {
     out: Vec<u8>,
     types: &'v Types,
-    /// What the structs that are open have, by the positions of the fields, each after those around it.
-    present: Vec<(usize, &'v Value)>,
 }
 
 impl<'v> Writer<'v> {
@@ -44,48 +42,40 @@ impl<'v> Writer<'v> {
         if def.free {
             return self.free(object, def);
         }
-        let begin = self.present.len();
-        for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-            if let Some(position) = types.position(id, name) {
-                // Few fields are there, and most of them come in this order.
-                let later = self.present.get(begin..).unwrap_or_default().iter().rev();
-                let later = later.take_while(|(other, _)| *other > position).count();
-                self.present.insert(self.present.len() - later, (position, value));
-            }
-        }
+        let present = SchemaRef { types, id }.present(object);
         self.out.push(b'{');
         let mut first = true;
-        let mut always = types.always(id).peekable();
-        let mut at = begin;
-        loop {
-            let next = self.present.get(at).copied();
-            let zero = always.next_if(|(position, _)| next.is_none_or(|(next, _)| *position < next));
-            if let Some((_, field)) = zero {
-                self.name(&field.name, &mut first);
-                self.zero(field);
-                continue;
-            }
-            let Some((position, value)) = next else { break };
-            at += 1;
-            always.next_if(|(other, _)| *other == position);
-            let Some(field) = def.fields.get(position) else { continue };
-            if field.omit_empty && !field.pointer && scalar::is_empty(value) {
-                continue;
-            }
-            self.name(&field.name, &mut first);
-            match types.wire(id, position).and_then(|wire| wire.union) {
-                Some(union) => self.union(value, &field.shape, union, id),
-                None => self.value(value, &field.shape),
-            }
+        let mut due = present.first() | types.always_first(id);
+        while due != 0 {
+            let position = due.trailing_zeros() as usize;
+            due &= due - 1;
+            self.field(def, id, position, present.get(position), &mut first);
         }
-        self.present.truncate(begin);
+        for position in 64..def.fields.len() {
+            self.field(def, id, position, present.get(position), &mut first);
+        }
         self.out.push(b'}');
+    }
+
+    fn field(&mut self, def: &'v TypeDef, id: TypeId, position: usize, value: Option<&'v Value>, first: &mut bool) {
+        let Some(field) = def.fields.get(position) else { return };
+        if field.omit_empty && value.is_none_or(|value| !field.pointer && scalar::is_empty(value)) {
+            return;
+        }
+        self.name(&field.name, first);
+        let Some(value) = value else { return self.zero(field) };
+        match self.types.wire(id, position).and_then(|wire| wire.union) {
+            Some(union) => self.union(value, &field.shape, union, id),
+            None => self.value(value, &field.shape),
+        }
     }
 
     /// The name of a field, which needs no escapes.
     fn name(&mut self, name: &str, first: &mut bool) {
-        let before: &[u8] = if std::mem::take(first) { b"\"" } else { b",\"" };
-        self.out.extend_from_slice(before);
+        if !std::mem::take(first) {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
     }

@@ -12,6 +12,17 @@ pub(super) struct Plan {
     pub(super) entries: Vec<Entry>,
 }
 
+impl Plan {
+    /// The field of this number. Most messages have the numbers from one on without gaps.
+    pub(super) fn entry(&self, number: u32) -> Option<&Entry> {
+        let first = self.entries.get((number as usize).saturating_sub(1)).filter(|entry| entry.number == number);
+        first.or_else(|| {
+            let at = self.entries.binary_search_by_key(&number, |entry| entry.number).ok()?;
+            self.entries.get(at)
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) number: u32,

@@ -4,7 +4,7 @@
 
 use super::MAGIC;
 use super::plan::{self, Plan, Target};
-use crate::codec::{DecodeError, MAX_DEPTH, json, scalar};
+use crate::codec::{DecodeError, MAX_DEPTH, cut, json, scalar};
 use crate::json::{Map, Number, Text, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
 
@@ -44,223 +44,255 @@ pub(super) fn envelope(bytes: &[u8]) -> Read<Envelope<'_>> {
 }
 
 pub(super) fn message(bytes: &[u8], schema: SchemaRef<'_>) -> Read<Value> {
-    structure(bytes, schema.types, schema.id, 0).map(Value::Object)
+    let mut reader = Reader { types: schema.types, entries: Vec::new() };
+    reader.structure(bytes, schema.id, 0)
 }
 
-fn structure(bytes: &[u8], types: &Types, id: TypeId, depth: usize) -> Read<Map> {
-    if depth > MAX_DEPTH {
-        return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
-    }
-    let schema = SchemaRef { types, id };
-    let Some(plan) = plan::of(schema) else {
-        return Err(DecodeError::Syntax(format!("no protobuf form: {}", schema.def().name)));
-    };
-    let mut out = Fields::default();
-    fields(bytes, plan, schema, &mut out, depth)?;
-    Ok(out.map(schema))
-}
-
-/// The fields of a message, in any order.
-#[derive(Default)]
-struct Fields {
-    /// By position.
-    found: Vec<(usize, Held)>,
-}
-
-/// The value of a field while others may come.
-enum Held {
-    Value(Value),
-    List(Vec<Value>),
-    Map(Vec<(Text, Value)>),
-}
-
-impl Fields {
-    /// The place of a field; elements of a list come one after the other.
-    fn place(&mut self, index: usize, new: impl FnOnce() -> Held) -> Option<&mut Held> {
-        let at = match self.found.last() {
-            Some((last, _)) if *last == index => self.found.len() - 1,
-            _ => self.found.iter().position(|(there, _)| *there == index).unwrap_or(self.found.len()),
-        };
-        if at == self.found.len() {
-            self.found.push((index, new()));
-        }
-        self.found.get_mut(at).map(|(_, held)| held)
-    }
-
-    fn map(mut self, schema: SchemaRef<'_>) -> Map {
-        // Sorting a few numbers is faster than sorting names.
-        self.found.sort_unstable_by_key(|(index, _)| schema.types.rank(schema.id, *index));
-        let entries = self.found.into_iter().filter_map(|(index, held)| {
-            let field = schema.def().fields.get(index)?;
-            let value = match held {
-                Held::Value(value) => value,
-                Held::List(list) => Value::Array(list),
-                Held::Map(entries) => Value::Object(Map::of(entries)),
-            };
-            (!is_left_out(field) || !scalar::is_empty(&value)).then(|| (field.name.clone(), value))
-        });
-        let entries = entries.collect();
-        if schema.types.is_ranked(schema.id) { Map::sorted(entries) } else { Map::of(entries) }
-    }
-}
-
-fn fields(bytes: &[u8], plan: &Plan, schema: SchemaRef<'_>, out: &mut Fields, depth: usize) -> Read<()> {
-    let mut wire = Wire { bytes };
-    while let Some((number, payload)) = wire.field()? {
-        let Ok(at) = plan.entries.binary_search_by_key(&number, |entry| entry.number) else { continue };
-        match (plan.entries.get(at).map(|entry| &entry.target), payload) {
-            (Some(Target::Inline(inner)), Payload::Bytes(bytes)) => {
-                if depth > MAX_DEPTH {
-                    return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
-                }
-                fields(bytes, inner, schema, out, depth + 1)?;
-            }
-            (Some(Target::Field(index)), payload) => {
-                if let Some(field) = schema.def().fields.get(*index) {
-                    one(field, *index, payload, schema, out, depth)?;
-                }
-            }
-            _ => return Err(wrong_type(number)),
-        }
-    }
-    Ok(())
-}
-
-fn one(
-    field: &Field,
-    index: usize,
-    payload: Payload<'_>,
-    schema: SchemaRef<'_>,
-    out: &mut Fields,
+/// A message that is open.
+struct Open {
+    id: TypeId,
+    /// Where its fields begin among the entries.
+    begin: usize,
+    /// Which fields it has, as a set of their ranks (`Types::rank`).
+    kept: u64,
+    /// Which of them are maps whose entries came in another order than that of their names.
+    unsorted: u64,
     depth: usize,
-) -> Read<()> {
-    let SchemaRef { types, id } = schema;
-    let special = types.wire(id, index);
-    let wrapped = special.is_some_and(|wire| wire.wrapped);
-    let union = special.and_then(|wire| wire.union);
-    match &field.shape {
-        Shape::List { items, .. } if !wrapped => {
-            let Some(Held::List(list)) = out.place(index, || Held::List(Vec::new())) else { return Ok(()) };
-            let packable = matches!(**items, Shape::Int32 | Shape::Int64 | Shape::Bool);
-            if let (true, Payload::Bytes(bytes)) = (packable, payload) {
-                let mut wire = Wire { bytes };
-                while !wire.bytes.is_empty() {
-                    let number = Payload::Varint(wire.varint()?);
-                    list.extend(value(number, items, types, depth)?);
-                }
-            } else {
-                list.push(value(payload, items, types, depth)?.unwrap_or_else(|| scalar::zero(items)));
+}
+
+impl Open {
+    /// Where the field of this rank is, or where it belongs.
+    fn at(&self, rank: u64) -> Result<usize, usize> {
+        let at = self.begin + (self.kept & (rank - 1)).count_ones() as usize;
+        if self.kept & rank == 0 { Err(at) } else { Ok(at) }
+    }
+}
+
+struct Reader<'t> {
+    types: &'t Types,
+    /// What the messages that are open have so far, each after those around it, in the order of names.
+    entries: Vec<(Text, Value)>,
+}
+
+impl<'t> Reader<'t> {
+    fn structure(&mut self, bytes: &[u8], id: TypeId, depth: usize) -> Read<Value> {
+        if depth > MAX_DEPTH {
+            return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
+        }
+        let schema = SchemaRef { types: self.types, id };
+        let plan = plan::of(schema).filter(|_| self.types.is_ranked(id) || schema.def().fields.is_empty());
+        let Some(plan) = plan else {
+            return Err(DecodeError::Syntax(format!("no protobuf form: {}", schema.def().name)));
+        };
+        let mut open = Open { id, begin: self.entries.len(), kept: 0, unsorted: 0, depth };
+        self.fields(bytes, plan, &mut open, depth)?;
+        while open.unsorted != 0 {
+            let rank = open.unsorted & open.unsorted.wrapping_neg();
+            open.unsorted &= open.unsorted - 1;
+            let entry = open.at(rank).ok().and_then(|at| self.entries.get_mut(at));
+            if let Some((_, Value::Object(map))) = entry {
+                map.sort();
             }
         }
-        Shape::Map { values, .. } => {
-            let Payload::Bytes(bytes) = payload else { return Err(wrong_type(field.number)) };
-            let mut key = Text::default();
-            let mut entry = None;
-            let mut wire = Wire { bytes };
-            while let Some((number, payload)) = wire.field()? {
-                match (number, payload) {
-                    (1, Payload::Bytes(text)) => key = utf8(text),
-                    (2, Payload::Bytes(bytes)) if wrapped => entry = Some(wrapped_list(bytes, values, types, depth)?),
-                    (2, Payload::Bytes(bytes)) if union.is_some() => {
-                        entry = union_value(bytes, union, types, id, depth)?;
+        Ok(Value::Object(Map::sorted(cut(&mut self.entries, open.begin))))
+    }
+
+    fn fields(&mut self, bytes: &[u8], plan: &Plan, open: &mut Open, depth: usize) -> Read<()> {
+        let def = self.types.get(open.id);
+        let mut wire = Wire { bytes };
+        while let Some((number, payload)) = wire.field()? {
+            let Some(entry) = plan.entry(number) else { continue };
+            match (&entry.target, payload) {
+                (Target::Inline(inner), Payload::Bytes(bytes)) => {
+                    if depth > MAX_DEPTH {
+                        return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
                     }
-                    (2, payload) => entry = value(payload, values, types, depth)?,
-                    _ => {}
+                    self.fields(bytes, inner, open, depth + 1)?;
                 }
-            }
-            if let Some(Held::Map(map)) = out.place(index, || Held::Map(Vec::new())) {
-                map.push((key, entry.unwrap_or_else(|| scalar::zero(values))));
+                (Target::Field(index), payload) => {
+                    if let (Some(field), Some(rank)) = (def.fields.get(*index), self.types.rank(open.id, *index)) {
+                        self.field(field, *index, rank, payload, open)?;
+                    }
+                }
+                _ => return Err(wrong_type(number)),
             }
         }
-        shape => {
-            let new = match (payload, shape) {
-                (Payload::Bytes(bytes), _) if wrapped => Some(wrapped_list(bytes, shape, types, depth)?),
-                (Payload::Bytes(bytes), _) if union.is_some() => union_value(bytes, union, types, id, depth)?,
-                (payload, _) => value(payload, shape, types, depth)?,
-            };
-            // What is empty takes the place of what came before it, and is left out in the end.
-            if let Some(new) = new
-                && let Some(held) = out.place(index, || Held::Value(Value::Null))
-            {
-                *held = Held::Value(new);
+        Ok(())
+    }
+
+    fn field(&mut self, field: &'t Field, index: usize, rank: u64, payload: Payload<'_>, open: &mut Open) -> Read<()> {
+        let Open { id, depth, .. } = *open;
+        let special = self.types.wire(id, index);
+        let wrapped = special.is_some_and(|wire| wire.wrapped);
+        let union = special.and_then(|wire| wire.union);
+        match &field.shape {
+            Shape::List { items, .. } if !wrapped => {
+                let packable = matches!(**items, Shape::Int32 | Shape::Int64 | Shape::Bool);
+                if let (true, Payload::Bytes(bytes)) = (packable, payload) {
+                    let mut wire = Wire { bytes };
+                    let mut more = Vec::new();
+                    while !wire.bytes.is_empty() {
+                        let number = Payload::Varint(wire.varint()?);
+                        more.extend(self.value(number, items, depth)?);
+                    }
+                    match self.there(open, rank) {
+                        Some(Value::Array(list)) => list.append(&mut more),
+                        _ if more.is_empty() && is_left_out(field) => {}
+                        _ => self.put(open, rank, field, Value::Array(more)),
+                    }
+                } else {
+                    let element = self.value(payload, items, depth)?.unwrap_or_else(|| scalar::zero(items));
+                    match self.there(open, rank) {
+                        Some(Value::Array(list)) => list.push(element),
+                        _ => {
+                            // Most lists have one element, for which a list that grows would make room for four.
+                            let mut list = Vec::with_capacity(1);
+                            list.push(element);
+                            self.put(open, rank, field, Value::Array(list));
+                        }
+                    }
+                }
+            }
+            Shape::Map { values, .. } => {
+                let Payload::Bytes(bytes) = payload else { return Err(wrong_type(field.number)) };
+                let mut key = Text::default();
+                let mut entry = None;
+                let mut wire = Wire { bytes };
+                while let Some((number, payload)) = wire.field()? {
+                    match (number, payload) {
+                        (1, Payload::Bytes(text)) => key = utf8(text),
+                        (2, Payload::Bytes(bytes)) if wrapped => entry = Some(self.wrapped_list(bytes, values, depth)?),
+                        (2, Payload::Bytes(bytes)) if union.is_some() => {
+                            entry = self.union_value(bytes, union, id, depth)?;
+                        }
+                        (2, payload) => entry = self.value(payload, values, depth)?,
+                        _ => {}
+                    }
+                }
+                if open.kept & rank == 0 {
+                    self.put(open, rank, field, Value::Object(Map::new()));
+                }
+                if let Some(Value::Object(map)) = self.there(open, rank)
+                    && !map.push(key, entry.unwrap_or_else(|| scalar::zero(values)))
+                {
+                    open.unsorted |= rank;
+                }
+            }
+            shape => {
+                let new = match (payload, shape) {
+                    (Payload::Bytes(bytes), _) if wrapped => Some(self.wrapped_list(bytes, shape, depth)?),
+                    (Payload::Bytes(bytes), _) if union.is_some() => self.union_value(bytes, union, id, depth)?,
+                    (payload, _) => self.value(payload, shape, depth)?,
+                };
+                // What is empty takes the place of what came before it, and is left out.
+                match new {
+                    Some(new) if is_left_out(field) && scalar::is_empty(&new) => {
+                        if let Ok(at) = open.at(rank) {
+                            self.entries.remove(at);
+                            open.kept &= !rank;
+                        }
+                    }
+                    Some(new) => self.put(open, rank, field, new),
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, open: &mut Open, rank: u64, field: &Field, value: Value) {
+        match open.at(rank) {
+            Ok(at) => {
+                if let Some((_, there)) = self.entries.get_mut(at) {
+                    *there = value;
+                }
+            }
+            Err(at) => {
+                self.entries.insert(at, (field.name.clone(), value));
+                open.kept |= rank;
             }
         }
     }
-    Ok(())
+
+    /// What the message has in the field of this rank.
+    fn there(&mut self, open: &Open, rank: u64) -> Option<&mut Value> {
+        let at = open.at(rank).ok()?;
+        self.entries.get_mut(at).map(|(_, value)| value)
+    }
+
+    fn wrapped_list(&mut self, bytes: &[u8], shape: &Shape, depth: usize) -> Read<Value> {
+        let Shape::List { items, .. } = shape else { return Ok(Value::Null) };
+        let mut list = Vec::new();
+        let mut wire = Wire { bytes };
+        while let Some((number, payload)) = wire.field()? {
+            if number == 1 {
+                list.extend(self.value(payload, items, depth)?);
+            }
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn union_value(&mut self, bytes: &[u8], union: Option<Union>, schema: TypeId, depth: usize) -> Read<Option<Value>> {
+        let mut allows = false;
+        let mut single = None;
+        let mut list = Vec::new();
+        let mut wire = Wire { bytes };
+        while let Some((number, payload)) = wire.field()? {
+            match (union, number, payload) {
+                (Some(Union::Bool), 1, Payload::Varint(flag)) => allows = flag != 0,
+                (Some(Union::Bool), 2, Payload::Bytes(bytes)) | (_, 1, Payload::Bytes(bytes)) => {
+                    single = Some(self.structure(bytes, schema, depth + 1)?);
+                }
+                (Some(Union::Array), 2, Payload::Bytes(bytes)) => {
+                    list.push(self.structure(bytes, schema, depth + 1)?);
+                }
+                (Some(Union::Strings), 2, Payload::Bytes(bytes)) => list.push(Value::String(utf8(bytes))),
+                _ => {}
+            }
+        }
+        Ok(match union {
+            Some(Union::Bool) => single.or(Some(Value::Bool(allows))),
+            _ if !list.is_empty() => Some(Value::Array(list)),
+            _ => single,
+        })
+    }
+
+    /// A value that is no list or map; `None` where Go holds nil.
+    fn value(&mut self, payload: Payload<'_>, shape: &Shape, depth: usize) -> Read<Option<Value>> {
+        let value = match (shape, payload) {
+            (Shape::Bool, Payload::Varint(bits)) => Value::Bool(bits != 0),
+            // Go keeps the low 32 bits.
+            (Shape::Int32, Payload::Varint(bits)) => Value::from(signed(bits) as i32),
+            (Shape::Int64, Payload::Varint(bits)) => Value::from(signed(bits)),
+            (Shape::Float64, Payload::Fixed64(bits)) => {
+                Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
+            }
+            (Shape::String, Payload::Bytes(bytes)) => Value::String(utf8(bytes)),
+            (Shape::Bytes, Payload::Bytes(bytes)) => Value::from(scalar::to_base64(bytes)),
+            (Shape::Struct(id), Payload::Bytes(bytes)) => self.structure(bytes, *id, depth + 1)?,
+            (Shape::Quantity, Payload::Bytes(bytes)) => return quantity(bytes).map(Some),
+            (Shape::IntOrString, Payload::Bytes(bytes)) => return int_or_string(bytes).map(Some),
+            (Shape::Time, Payload::Bytes(bytes)) => {
+                return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_time(time.as_second()))));
+            }
+            (Shape::MicroTime, Payload::Bytes(bytes)) => {
+                return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_micro(time))));
+            }
+            (Shape::Duration, Payload::Bytes(bytes)) => {
+                let nanos = first_varint(bytes)?;
+                Value::from(scalar::format_duration(signed(nanos)))
+            }
+            (Shape::Any, Payload::Bytes(bytes)) => return any(bytes),
+            (Shape::List { .. }, Payload::Bytes(bytes)) => return self.wrapped_list(bytes, shape, depth).map(Some),
+            _ => return Err(DecodeError::Syntax("proto: wrong wireType".to_owned())),
+        };
+        Ok(Some(value))
+    }
 }
 
 /// Not there when it is empty.
 fn is_left_out(field: &Field) -> bool {
     field.omit_empty && !field.pointer
-}
-
-fn wrapped_list(bytes: &[u8], shape: &Shape, types: &Types, depth: usize) -> Read<Value> {
-    let Shape::List { items, .. } = shape else { return Ok(Value::Null) };
-    let mut list = Vec::new();
-    let mut wire = Wire { bytes };
-    while let Some((number, payload)) = wire.field()? {
-        if number == 1 {
-            list.extend(value(payload, items, types, depth)?);
-        }
-    }
-    Ok(Value::Array(list))
-}
-
-fn union_value(bytes: &[u8], union: Option<Union>, types: &Types, schema: TypeId, depth: usize) -> Read<Option<Value>> {
-    let mut allows = false;
-    let mut single = None;
-    let mut list = Vec::new();
-    let mut wire = Wire { bytes };
-    while let Some((number, payload)) = wire.field()? {
-        match (union, number, payload) {
-            (Some(Union::Bool), 1, Payload::Varint(flag)) => allows = flag != 0,
-            (Some(Union::Bool), 2, Payload::Bytes(bytes)) | (_, 1, Payload::Bytes(bytes)) => {
-                single = Some(Value::Object(structure(bytes, types, schema, depth + 1)?));
-            }
-            (Some(Union::Array), 2, Payload::Bytes(bytes)) => {
-                list.push(Value::Object(structure(bytes, types, schema, depth + 1)?));
-            }
-            (Some(Union::Strings), 2, Payload::Bytes(bytes)) => list.push(Value::String(utf8(bytes))),
-            _ => {}
-        }
-    }
-    Ok(match union {
-        Some(Union::Bool) => single.or(Some(Value::Bool(allows))),
-        _ if !list.is_empty() => Some(Value::Array(list)),
-        _ => single,
-    })
-}
-
-/// A value that is no list or map; `None` where Go holds nil.
-fn value(payload: Payload<'_>, shape: &Shape, types: &Types, depth: usize) -> Read<Option<Value>> {
-    let value = match (shape, payload) {
-        (Shape::Bool, Payload::Varint(bits)) => Value::Bool(bits != 0),
-        // Go keeps the low 32 bits.
-        (Shape::Int32, Payload::Varint(bits)) => Value::from(signed(bits) as i32),
-        (Shape::Int64, Payload::Varint(bits)) => Value::from(signed(bits)),
-        (Shape::Float64, Payload::Fixed64(bits)) => {
-            Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
-        }
-        (Shape::String, Payload::Bytes(bytes)) => Value::String(utf8(bytes)),
-        (Shape::Bytes, Payload::Bytes(bytes)) => Value::from(scalar::to_base64(bytes)),
-        (Shape::Struct(id), Payload::Bytes(bytes)) => Value::Object(structure(bytes, types, *id, depth + 1)?),
-        (Shape::Quantity, Payload::Bytes(bytes)) => return quantity(bytes).map(Some),
-        (Shape::IntOrString, Payload::Bytes(bytes)) => return int_or_string(bytes).map(Some),
-        (Shape::Time, Payload::Bytes(bytes)) => {
-            return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_time(time.as_second()))));
-        }
-        (Shape::MicroTime, Payload::Bytes(bytes)) => {
-            return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_micro(time))));
-        }
-        (Shape::Duration, Payload::Bytes(bytes)) => {
-            let nanos = first_varint(bytes)?;
-            Value::from(scalar::format_duration(signed(nanos)))
-        }
-        (Shape::Any, Payload::Bytes(bytes)) => return any(bytes),
-        (Shape::List { .. }, Payload::Bytes(bytes)) => return wrapped_list(bytes, shape, types, depth).map(Some),
-        _ => return Err(DecodeError::Syntax("proto: wrong wireType".to_owned())),
-    };
-    Ok(Some(value))
 }
 
 fn any(bytes: &[u8]) -> Read<Option<Value>> {

@@ -6,7 +6,7 @@ use super::MAGIC;
 use super::plan::{self, Plan, Target};
 use crate::codec::{EncodeError, scalar};
 use crate::json::{Map, Value};
-use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
+use crate::schema::{Field, Present, SchemaRef, Shape, TypeId, Types, Union};
 
 pub(super) fn object(value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, EncodeError> {
     let empty = Map::new();
@@ -46,13 +46,13 @@ fn is_type_meta(field: &Field) -> bool {
     matches!(field.name.as_str(), "kind" | "apiVersion")
 }
 
-fn fields(out: &mut Vec<u8>, present: &[Option<&Value>], plan: &Plan, schema: SchemaRef<'_>) {
+fn fields(out: &mut Vec<u8>, present: &Present<'_>, plan: &Plan, schema: SchemaRef<'_>) {
     for entry in &plan.entries {
         match &entry.target {
             Target::Inline(inner) => nested(out, entry.number, |out| fields(out, present, inner, schema)),
             Target::Field(index) => {
                 if let Some(field) = schema.def().fields.get(*index) {
-                    one(out, field, *index, present.get(*index).copied().flatten(), schema);
+                    one(out, field, *index, present.get(*index), schema);
                 }
             }
         }
