@@ -130,6 +130,7 @@ fn of_json(bytes: &[u8]) {
 /// What is read from YAML and written as YAML is read as the same.
 fn of_yaml(bytes: &[u8]) {
     let _ = yaml::parse(bytes);
+    yaml::is_in_blocks(bytes);
     let Some((kind, bytes)) = kind_of(bytes) else { return };
     let schema = kind.schema();
     let _ = yaml::decode_applied(bytes, schema, Strictness::Strict);

@@ -25,7 +25,8 @@ fn first_step(path: &str) -> Option<(&str, &str)> {
 
 /// What stands before the last dot, and after it.
 fn last_step(path: &str) -> (&str, &str) {
-    let split = path.bytes().rposition(|byte| byte == b'.').and_then(|dot| Some((path.get(..dot)?, path.get(dot + 1..)?)));
+    let split =
+        path.bytes().rposition(|byte| byte == b'.').and_then(|dot| Some((path.get(..dot)?, path.get(dot + 1..)?)));
     split.unwrap_or(("", path))
 }
 

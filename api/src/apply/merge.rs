@@ -33,7 +33,8 @@ fn both(ty: Ty<'_>, live: &Value, config: &Value, behind: &[&str]) -> Option<Val
                 };
                 match (live.next_if(|_| order.is_le()), config.next_if(|_| order.is_ge())) {
                     // Scalars win whatever they meet.
-                    (_, Some((name, value @ (Value::Bool(_) | Value::Number(_) | Value::String(_))))) | (None, Some((name, value))) => {
+                    (_, Some((name, value @ (Value::Bool(_) | Value::Number(_) | Value::String(_)))))
+                    | (None, Some((name, value))) => {
                         out.push((name.clone(), value.clone()));
                     }
                     (Some((name, live)), config) => {

@@ -62,8 +62,13 @@ pub(crate) fn cut<T>(list: &mut Vec<T>, begin: usize) -> Vec<T> {
     if begin == list.len() {
         return Vec::new();
     }
-    // All of it would be handed over with its room to grow.
-    if begin == 0 { list.drain(..).collect() } else { list.split_off(begin) }
+    if begin > 0 {
+        return list.split_off(begin);
+    }
+    // The list would hand itself over, with its room to grow.
+    let mut all = Vec::with_capacity(list.len());
+    all.append(list);
+    all
 }
 
 /// Nesting beyond which input is refused. Upstream's bound is 10,000, on stacks that grow; ours do not, and no object

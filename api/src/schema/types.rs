@@ -314,7 +314,8 @@ impl Types {
 
     /// The fields that JSON never leaves out, with their positions.
     pub(crate) fn always(&self, id: TypeId) -> impl Iterator<Item = (usize, &Field)> {
-        select(self.get(id), self.always.get(id.0 as usize).map(|(fields, _)| fields)).filter(|(_, field)| !field.omit_empty)
+        select(self.get(id), self.always.get(id.0 as usize).map(|(fields, _)| fields))
+            .filter(|(_, field)| !field.omit_empty)
     }
 
     /// Those among the first 64 fields, as bits.

@@ -371,7 +371,7 @@ impl<'x> Walk<'x> {
             Segment::Field(id, index) => Some((*id, *index)),
             Segment::Key(_) | Segment::Index(_) => None,
         });
-        let Some((owner, index)) = owners.clone().last() else {
+        let Some((owner, index)) = owners.clone().next_back() else {
             return DecodeError::Type(format!("json: cannot unmarshal {what} into Go value"));
         };
         let owner_name = &self.types.get(owner).name;

@@ -45,7 +45,13 @@ pub(super) fn envelope(bytes: &[u8]) -> Read<Envelope<'_>> {
 
 pub(super) fn message(bytes: &[u8], schema: SchemaRef<'_>) -> Read<Value> {
     let mut reader = Reader { types: schema.types, entries: Vec::new() };
-    reader.structure(bytes, schema.id, 0)
+    filled(|out| reader.structure(bytes, schema.id, 0, out))
+}
+
+/// What `fill` puts into its value.
+fn filled<T>(fill: impl FnOnce(&mut Value) -> Read<T>) -> Read<Value> {
+    let mut value = Value::Null;
+    fill(&mut value).map(|_| value)
 }
 
 /// A message that is open.
@@ -75,7 +81,8 @@ struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    fn structure(&mut self, bytes: &[u8], id: TypeId, depth: usize) -> Read<Value> {
+    /// Puts a message into `out`. Values are written where they belong, here and below, instead of being moved through results.
+    fn structure(&mut self, bytes: &[u8], id: TypeId, depth: usize, out: &mut Value) -> Read<()> {
         if depth > MAX_DEPTH {
             return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
         }
@@ -94,7 +101,8 @@ impl<'t> Reader<'t> {
                 map.sort();
             }
         }
-        Ok(Value::Object(Map::sorted(cut(&mut self.entries, open.begin))))
+        *out = Value::Object(Map::sorted(cut(&mut self.entries, open.begin)));
+        Ok(())
     }
 
     fn fields(&mut self, bytes: &[u8], plan: &Plan, open: &mut Open, depth: usize) -> Read<()> {
@@ -133,7 +141,7 @@ impl<'t> Reader<'t> {
                     let mut more = Vec::new();
                     while !wire.bytes.is_empty() {
                         let number = Payload::Varint(wire.varint()?);
-                        more.extend(self.value(number, items, depth)?);
+                        more.push(filled(|out| self.value(number, items, depth, out))?);
                     }
                     match self.there(open, rank) {
                         Some(Value::Array(list)) => list.append(&mut more),
@@ -141,14 +149,15 @@ impl<'t> Reader<'t> {
                         _ => self.put(open, rank, field, Value::Array(more)),
                     }
                 } else {
-                    let element = self.value(payload, items, depth)?.unwrap_or_else(|| scalar::zero(items));
+                    let mut element = Value::Null;
+                    if !self.value(payload, items, depth, &mut element)? {
+                        element = scalar::zero(items);
+                    }
                     match self.there(open, rank) {
                         Some(Value::Array(list)) => list.push(element),
                         _ => {
                             // Most lists have one element, for which a list that grows would make room for four.
-                            let mut list = Vec::with_capacity(1);
-                            list.push(element);
-                            self.put(open, rank, field, Value::Array(list));
+                            self.put(open, rank, field, Value::Array(vec![element]));
                         }
                     }
                 }
@@ -156,44 +165,55 @@ impl<'t> Reader<'t> {
             Shape::Map { values, .. } => {
                 let Payload::Bytes(bytes) = payload else { return Err(wrong_type(field.number)) };
                 let mut key = Text::default();
-                let mut entry = None;
+                let mut entry = Value::Null;
+                let mut is_there = false;
                 let mut wire = Wire { bytes };
                 while let Some((number, payload)) = wire.field()? {
                     match (number, payload) {
                         (1, Payload::Bytes(text)) => key = utf8(text),
-                        (2, Payload::Bytes(bytes)) if wrapped => entry = Some(self.wrapped_list(bytes, values, depth)?),
-                        (2, Payload::Bytes(bytes)) if union.is_some() => {
-                            entry = self.union_value(bytes, union, id, depth)?;
+                        (2, Payload::Bytes(bytes)) if wrapped => {
+                            self.wrapped_list(bytes, values, depth, &mut entry)?;
+                            is_there = true;
                         }
-                        (2, payload) => entry = self.value(payload, values, depth)?,
+                        (2, Payload::Bytes(bytes)) if union.is_some() => {
+                            is_there = self.union_value(bytes, union, id, depth, &mut entry)?;
+                        }
+                        (2, payload) => is_there = self.value(payload, values, depth, &mut entry)?,
                         _ => {}
                     }
+                }
+                if !is_there {
+                    entry = scalar::zero(values);
                 }
                 if open.kept & rank == 0 {
                     self.put(open, rank, field, Value::Object(Map::new()));
                 }
                 if let Some(Value::Object(map)) = self.there(open, rank)
-                    && !map.push(key, entry.unwrap_or_else(|| scalar::zero(values)))
+                    && !map.push(key, entry)
                 {
                     open.unsorted |= rank;
                 }
             }
             shape => {
-                let new = match (payload, shape) {
-                    (Payload::Bytes(bytes), _) if wrapped => Some(self.wrapped_list(bytes, shape, depth)?),
-                    (Payload::Bytes(bytes), _) if union.is_some() => self.union_value(bytes, union, id, depth)?,
-                    (payload, _) => self.value(payload, shape, depth)?,
+                let mut new = Value::Null;
+                let is_there = match (payload, shape) {
+                    (Payload::Bytes(bytes), _) if wrapped => {
+                        self.wrapped_list(bytes, shape, depth, &mut new)?;
+                        true
+                    }
+                    (Payload::Bytes(bytes), _) if union.is_some() => {
+                        self.union_value(bytes, union, id, depth, &mut new)?
+                    }
+                    (payload, _) => self.value(payload, shape, depth, &mut new)?,
                 };
                 // What is empty takes the place of what came before it, and is left out.
-                match new {
-                    Some(new) if is_left_out(field) && scalar::is_empty(&new) => {
-                        if let Ok(at) = open.at(rank) {
-                            self.entries.remove(at);
-                            open.kept &= !rank;
-                        }
+                if is_there && is_left_out(field) && scalar::is_empty(&new) {
+                    if let Ok(at) = open.at(rank) {
+                        self.entries.remove(at);
+                        open.kept &= !rank;
                     }
-                    Some(new) => self.put(open, rank, field, new),
-                    None => {}
+                } else if is_there {
+                    self.put(open, rank, field, new);
                 }
             }
         }
@@ -220,19 +240,29 @@ impl<'t> Reader<'t> {
         self.entries.get_mut(at).map(|(_, value)| value)
     }
 
-    fn wrapped_list(&mut self, bytes: &[u8], shape: &Shape, depth: usize) -> Read<Value> {
-        let Shape::List { items, .. } = shape else { return Ok(Value::Null) };
+    fn wrapped_list(&mut self, bytes: &[u8], shape: &Shape, depth: usize, out: &mut Value) -> Read<()> {
+        let Shape::List { items, .. } = shape else { return Ok(()) };
         let mut list = Vec::new();
         let mut wire = Wire { bytes };
         while let Some((number, payload)) = wire.field()? {
-            if number == 1 {
-                list.extend(self.value(payload, items, depth)?);
+            let mut element = Value::Null;
+            if number == 1 && self.value(payload, items, depth, &mut element)? {
+                list.push(element);
             }
         }
-        Ok(Value::Array(list))
+        *out = Value::Array(list);
+        Ok(())
     }
 
-    fn union_value(&mut self, bytes: &[u8], union: Option<Union>, schema: TypeId, depth: usize) -> Read<Option<Value>> {
+    /// `false` where Go holds nil.
+    fn union_value(
+        &mut self,
+        bytes: &[u8],
+        union: Option<Union>,
+        schema: TypeId,
+        depth: usize,
+        out: &mut Value,
+    ) -> Read<bool> {
         let mut allows = false;
         let mut single = None;
         let mut list = Vec::new();
@@ -241,25 +271,28 @@ impl<'t> Reader<'t> {
             match (union, number, payload) {
                 (Some(Union::Bool), 1, Payload::Varint(flag)) => allows = flag != 0,
                 (Some(Union::Bool), 2, Payload::Bytes(bytes)) | (_, 1, Payload::Bytes(bytes)) => {
-                    single = Some(self.structure(bytes, schema, depth + 1)?);
+                    single = Some(filled(|out| self.structure(bytes, schema, depth + 1, out))?);
                 }
                 (Some(Union::Array), 2, Payload::Bytes(bytes)) => {
-                    list.push(self.structure(bytes, schema, depth + 1)?);
+                    list.push(filled(|out| self.structure(bytes, schema, depth + 1, out))?);
                 }
                 (Some(Union::Strings), 2, Payload::Bytes(bytes)) => list.push(Value::String(utf8(bytes))),
                 _ => {}
             }
         }
-        Ok(match union {
+        let found = match union {
             Some(Union::Bool) => single.or(Some(Value::Bool(allows))),
             _ if !list.is_empty() => Some(Value::Array(list)),
             _ => single,
-        })
+        };
+        let is_there = found.is_some();
+        *out = found.unwrap_or_default();
+        Ok(is_there)
     }
 
-    /// A value that is no list or map; `None` where Go holds nil.
-    fn value(&mut self, payload: Payload<'_>, shape: &Shape, depth: usize) -> Read<Option<Value>> {
-        let value = match (shape, payload) {
+    /// A value that is no list or map; `false` where Go holds nil.
+    fn value(&mut self, payload: Payload<'_>, shape: &Shape, depth: usize, out: &mut Value) -> Read<bool> {
+        *out = match (shape, payload) {
             (Shape::Bool, Payload::Varint(bits)) => Value::Bool(bits != 0),
             // Go keeps the low 32 bits.
             (Shape::Int32, Payload::Varint(bits)) => Value::from(signed(bits) as i32),
@@ -269,24 +302,38 @@ impl<'t> Reader<'t> {
             }
             (Shape::String, Payload::Bytes(bytes)) => Value::String(utf8(bytes)),
             (Shape::Bytes, Payload::Bytes(bytes)) => Value::from(scalar::to_base64(bytes)),
-            (Shape::Struct(id), Payload::Bytes(bytes)) => self.structure(bytes, *id, depth + 1)?,
-            (Shape::Quantity, Payload::Bytes(bytes)) => return quantity(bytes).map(Some),
-            (Shape::IntOrString, Payload::Bytes(bytes)) => return int_or_string(bytes).map(Some),
-            (Shape::Time, Payload::Bytes(bytes)) => {
-                return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_time(time.as_second()))));
+            (Shape::Struct(id), Payload::Bytes(bytes)) => {
+                self.structure(bytes, *id, depth + 1, out)?;
+                return Ok(true);
             }
-            (Shape::MicroTime, Payload::Bytes(bytes)) => {
-                return Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_micro(time))));
+            (Shape::List { .. }, Payload::Bytes(bytes)) => {
+                self.wrapped_list(bytes, shape, depth, out)?;
+                return Ok(true);
             }
-            (Shape::Duration, Payload::Bytes(bytes)) => {
-                let nanos = first_varint(bytes)?;
-                Value::from(scalar::format_duration(signed(nanos)))
-            }
-            (Shape::Any, Payload::Bytes(bytes)) => return any(bytes),
-            (Shape::List { .. }, Payload::Bytes(bytes)) => return self.wrapped_list(bytes, shape, depth).map(Some),
-            _ => return Err(DecodeError::Syntax("proto: wrong wireType".to_owned())),
+            (shape, Payload::Bytes(bytes)) => match special(shape, bytes)? {
+                Some(value) => value,
+                None => return Ok(false),
+            },
+            _ => return Err(wrong_shape()),
         };
-        Ok(Some(value))
+        Ok(true)
+    }
+}
+
+fn wrong_shape() -> DecodeError {
+    DecodeError::Syntax("proto: wrong wireType".to_owned())
+}
+
+/// A value that has a message of its own; `None` where Go holds nil.
+fn special(shape: &Shape, bytes: &[u8]) -> Read<Option<Value>> {
+    match shape {
+        Shape::Quantity => quantity(bytes).map(Some),
+        Shape::IntOrString => int_or_string(bytes).map(Some),
+        Shape::Time => Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_time(time.as_second())))),
+        Shape::MicroTime => Ok(timestamp(bytes)?.map(|time| Value::from(scalar::format_micro(time)))),
+        Shape::Duration => Ok(Some(Value::from(scalar::format_duration(signed(first_varint(bytes)?))))),
+        Shape::Any => any(bytes),
+        _ => Err(wrong_shape()),
     }
 }
 
@@ -387,7 +434,20 @@ struct Wire<'a> {
 }
 
 impl<'a> Wire<'a> {
+    #[inline]
     fn field(&mut self) -> Read<Option<(u32, Payload<'a>)>> {
+        // Most fields are short and of small numbers: one byte says which, one how long.
+        if let [tag @ 8..=0x7f, length @ ..=0x7f, rest @ ..] = self.bytes
+            && tag & 7 == 2
+            && let Some((payload, rest)) = rest.split_at_checked(usize::from(*length))
+        {
+            self.bytes = rest;
+            return Ok(Some((u32::from(tag >> 3), Payload::Bytes(payload))));
+        }
+        self.any_field()
+    }
+
+    fn any_field(&mut self) -> Read<Option<(u32, Payload<'a>)>> {
         if self.bytes.is_empty() {
             return Ok(None);
         }

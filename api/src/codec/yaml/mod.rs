@@ -3,6 +3,7 @@
 //!
 //! Only the first document of a stream counts. Never knows a single kind.
 
+mod block;
 mod plain;
 mod read;
 mod resolve;
@@ -45,7 +46,8 @@ fn through_json(
         return Ok(decoded);
     }
     // Most documents mean what they say without anchors and tags: they become JSON as they are read.
-    if let Some(decoded) = plain::json_of(bytes).and_then(|text| sound(&text, mode, &decode)) {
+    let text = block::json_of(bytes).or_else(|| plain::json_of(bytes));
+    if let Some(decoded) = text.and_then(|text| sound(&text, mode, &decode)) {
         return Ok(decoded);
     }
     let document = read::first_document(bytes)?;
@@ -89,6 +91,18 @@ fn sound(
 pub fn encode(value: &Value, schema: SchemaRef<'_>) -> Vec<u8> {
     let text = json::encode(value, schema);
     json::parse(&text).map(|value| write::document(&value)).unwrap_or_default()
+}
+
+/// Whether the reader of blocks understands a document, which it must as the parser of all of YAML does.
+///
+/// # Panics
+/// When it does not.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn is_in_blocks(bytes: &[u8]) -> bool {
+    let Some(text) = block::json_of(bytes) else { return false };
+    let whole = plain::json_of(bytes).unwrap_or_default();
+    assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&whole), "{:?}", String::from_utf8_lossy(bytes));
+    true
 }
 
 #[cfg(test)]

@@ -105,3 +105,120 @@ fn anchors_and_merges_are_expanded_within_bounds() {
     assert!(parse(b"\xff").is_err());
     assert_eq!(parse(b"").unwrap(), json!(null));
 }
+
+#[test]
+fn blocks_mean_what_the_parser_of_all_of_yaml_says() {
+    let cases = [
+        ("a: b\n", true),
+        ("---\n# first\n\na:\n- b: 1\n  c: 'x'\n- d\ne:\n    f: yes\n\n  # deeper\n    g:\n", true),
+        ("- a\n- b: {}\n  \"c d\": []\n", true),
+        ("a: http://x/?y=z,w\nb: --flag\nc: -1\nd: .5\ne: $(X)\n", true),
+        ("a: b\n  c\n", false),
+        ("a: b # c\n", false),
+        ("a:\n  b: c\n d: e\n", false),
+        ("a: |\n  b\n", false),
+        ("a: b\n---\nc: d\n", false),
+        ("a: b\na: c\n", false),
+        ("1: a\n", false),
+        ("a: *b\n", false),
+        ("a:\tb\n", false),
+        ("a: \"\\n\"\n", false),
+        ("- - a\n", false),
+        ("  a: b\n", false),
+    ];
+    for (text, known) in cases {
+        assert_eq!(is_in_blocks(text.as_bytes()), known, "{text:?}");
+    }
+    let values = [
+        "",
+        "b",
+        "1",
+        "0x1F",
+        "yes",
+        "null",
+        "~",
+        "\"x\"",
+        "'y'",
+        "'it''s'",
+        "{}",
+        "[]",
+        "{a: b}",
+        "|",
+        "a:b",
+        "a: b",
+        "b #c",
+        "#c",
+        "http://x",
+        "<<",
+        "*a",
+        "&a b",
+        "!t b",
+        "%",
+        ".5",
+        "-1",
+        "--x",
+        "---",
+        "...",
+        "-",
+        "- a",
+        "b ",
+        "a:",
+        "$(X)",
+        "2001-01-02",
+        "1:30",
+        "/p",
+        "a,b]",
+    ];
+    let keys = [
+        "a",
+        "b",
+        "cc",
+        "name",
+        "\"q\"",
+        "'s'",
+        "1",
+        "yes",
+        "x.y/z",
+        "<<",
+        "_",
+        "-a",
+        "a b",
+        "?",
+        "terminationGracePeriodSeconds",
+    ];
+    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos() as u64);
+    let mut accepted = 0;
+    for seed in (1..30_000_u64).chain([now | 1]) {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut roll = |sides: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % sides as u64) as usize
+        };
+        let mut text = String::new();
+        let mut column: usize = 0;
+        for _ in 0..=roll(5) {
+            column = match roll(4) {
+                0 => roll(4),
+                1 => column + 2,
+                _ => column,
+            };
+            text += &" ".repeat(column);
+            if roll(4) == 0 {
+                text += "- ";
+                column += 2;
+            }
+            // Mostly what is usual.
+            let (keys, values) = if roll(3) == 0 { (&keys[..], &values[..]) } else { (&keys[..4], &values[..9]) };
+            match roll(6) {
+                0 => text += values[roll(values.len())],
+                1 => text += &format!("{}:", keys[roll(keys.len())]),
+                _ => text += &format!("{}: {}", keys[roll(keys.len())], values[roll(values.len())]),
+            }
+            text += ["\n", "\n", "\n", "\n\n", "\n # c\n", " \n"][roll(6)];
+        }
+        accepted += usize::from(is_in_blocks(text.as_bytes()));
+    }
+    assert!(accepted > 1_000, "{accepted} of them in blocks, {now}");
+}
