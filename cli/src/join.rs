@@ -123,6 +123,7 @@ pub(crate) async fn run(flags: Join) -> anyhow::Result<()> {
             bridge: Some(network.names().bridge),
             masquerade_all: false,
         },
+        metrics: proxy::metrics::Metrics::default(),
     };
     let proxy = tokio::spawn(proxy::run(proxy, stop.clone()));
     let leave_pods = tokio::select! {

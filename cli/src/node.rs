@@ -96,6 +96,7 @@ pub(crate) async fn start(
             bridge,
             masquerade_all: false,
         },
+        metrics: proxy::metrics::Metrics::default(),
     };
     let proxy = tokio::spawn(proxy::run(proxy, stop.clone()));
     // Without it pods ask whom this machine asks.

@@ -114,6 +114,12 @@ impl Metrics {
         self.0.running.with_label_values(&[crate::COMPONENT, name])
     }
 
+    /// Where others of the process show what they count.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
     /// The exposition text.
     #[must_use]
     pub fn text(&self) -> String {

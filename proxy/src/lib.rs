@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 pub mod flows;
 pub mod follow;
+pub mod metrics;
 pub mod nft;
 pub mod plan;
 pub mod rules;
 
 use follow::follow;
+use metrics::{Changes, Metrics};
 use plan::{Family, Place, ServicePort};
 use rules::{Options, Table};
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub place: Place,
     /// Table, addresses and blocks.
     pub options: Options,
+    /// What is told of the work.
+    pub metrics: Metrics,
 }
 
 /// Least time between two changes of the rules.
@@ -66,12 +70,15 @@ pub async fn run(mut config: Config, stop: CancellationToken) {
         listed = listed => listed,
     };
     let mut told = Told::default();
+    let mut changes = Changes::new(jiff::Timestamp::now());
     let mut failures = 0_u32;
     while listed && !stop.is_cancelled() {
         let begun = Instant::now();
-        let ports = plan::plan(&services.state(), &slices.state(), &config.place);
-        let wait = match sync(&mut told, ports, &config.options).await {
+        let slices = slices.state();
+        let ports = plan::plan(&services.state(), &slices, &config.place);
+        let wait = match sync(&mut told, ports, &config).await {
             Ok(()) => {
+                changes.done(&slices, jiff::Timestamp::now(), &config.metrics);
                 failures = 0;
                 INTERVAL
             }
@@ -98,7 +105,8 @@ pub async fn run(mut config: Config, stop: CancellationToken) {
 }
 
 /// Brings the kernel from what it was told to this plan.
-async fn sync(told: &mut Told, ports: Vec<ServicePort>, options: &Options) -> Result<(), nft::Error> {
+async fn sync(told: &mut Told, ports: Vec<ServicePort>, config: &Config) -> Result<(), nft::Error> {
+    let Config { options, metrics, .. } = config;
     let table = &options.table;
     for family in [Family::V4, Family::V6] {
         let held = if family == Family::V4 { &mut told.v4 } else { &mut told.v6 };
@@ -107,12 +115,17 @@ async fn sync(told: &mut Told, ports: Vec<ServicePort>, options: &Options) -> Re
         if !wanted && held.is_none() {
             continue;
         }
+        let begun = Instant::now();
         let new = rules::table(&ports, family, options);
-        let script = match held.take() {
-            Some(old) => rules::changes(family, table, &old, &new),
+        let old = held.take();
+        let script = match &old {
+            Some(old) => rules::changes(family, table, old, &new),
             None => rules::whole(family, table, &new),
         };
-        nft::apply(&script).await?;
+        let applied = nft::apply(&script).await;
+        metrics.synced(family, old.is_none(), begun.elapsed(), applied.is_ok());
+        applied?;
+        metrics.in_place(&ports, family);
         *held = Some(new);
     }
     nft::forget(flows::stale(&told.ports, &ports)).await;

@@ -163,6 +163,12 @@ impl Metrics {
         }
     }
 
+    /// Where others of the process show what they count.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
     /// The exposition text.
     #[must_use]
     pub fn text(&self) -> String {

@@ -3,18 +3,35 @@
 //! Never decides who the component is.
 
 use anyhow::Context as _;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use kube::client::Body;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use parking_lot::RwLock;
+use prometheus::{IntCounterVec, Opts, Registry};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// What the process has asked API servers, and what came of it: one family, whoever asked.
+static ASKED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "Requests to the API server, by answer; `<error>` where there was none.";
+    let options = Opts::new("rest_client_requests_total", help);
+    IntCounterVec::new(options, &["code", "host", "method"]).expect("a constant name is valid")
+});
+
+/// Shows in this registry what the process has asked API servers.
+pub(crate) fn show_requests(registry: &Registry) {
+    if let Err(error) = registry.register(Box::new(ASKED.clone())) {
+        tracing::error!(%error, "requests to the API server are not shown");
+    }
+}
 
 /// A connection whose clones share their credentials.
 #[derive(Clone)]
 pub(crate) struct Connection {
     current: Arc<RwLock<kube::Client>>,
     agent: http::HeaderValue,
+    /// Host and port of the API server.
+    host: Arc<str>,
 }
 
 impl Connection {
@@ -23,8 +40,13 @@ impl Connection {
     /// # Errors
     /// When the file cannot be used. An API server that is away is no error.
     pub(crate) async fn open(kubeconfig: &Path, master: &str, agent: &'static str) -> anyhow::Result<Connection> {
-        let client = connect(configuration(kubeconfig, master).await?)?;
-        Ok(Connection { current: Arc::new(RwLock::new(client)), agent: http::HeaderValue::from_static(agent) })
+        Connection::made(configuration(kubeconfig, master).await?, agent)
+    }
+
+    fn made(config: kube::Config, agent: &'static str) -> anyhow::Result<Connection> {
+        let host = config.cluster_url.authority().map_or_else(String::new, ToString::to_string).into();
+        let current = Arc::new(RwLock::new(connect(config)?));
+        Ok(Connection { current, agent: http::HeaderValue::from_static(agent), host })
     }
 
     /// Connects to the same place with no credentials.
@@ -34,8 +56,7 @@ impl Connection {
     pub(crate) async fn bare(kubeconfig: &Path, master: &str, agent: &'static str) -> anyhow::Result<Connection> {
         let mut config = configuration(kubeconfig, master).await?;
         config.auth_info = AuthInfo::default();
-        let client = connect(config)?;
-        Ok(Connection { current: Arc::new(RwLock::new(client)), agent: http::HeaderValue::from_static(agent) })
+        Connection::made(config, agent)
     }
 
     /// Reads the kubeconfig again: its files hold other credentials now.
@@ -48,7 +69,12 @@ impl Connection {
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
         let client = self.current.read().clone();
-        client.send(request).await
+        let method = request.method().clone();
+        let answer = client.send(request).await;
+        let status = answer.as_ref().ok().map(Response::status);
+        let code = status.as_ref().map_or("<error>", StatusCode::as_str);
+        ASKED.with_label_values(&[code, &self.host, method.as_str()]).inc();
+        answer
     }
 
     /// A client over it.

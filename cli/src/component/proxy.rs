@@ -1,10 +1,13 @@
 //! `ironkeel proxy`: the service proxy from upstream's flags and a KubeProxyConfiguration.
 
-use super::connection::Connection;
+use super::connection::{self, Connection};
+use super::delegated::Guard;
+use super::listen::Secured;
 use super::settings::Settings;
 use super::table::Component;
 use super::{host_name, listen};
 use crate::cluster::outward_address;
+use crate::pki::self_signed;
 use anyhow::Context as _;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Node;
@@ -115,6 +118,16 @@ async fn look_up(client: kube::Client, name: &str) -> Seen {
     })
 }
 
+/// How numbers are served: in plain text to the machine itself, elsewhere over TLS to whom the cluster lets.
+fn secured(address: SocketAddr, connection: &Connection) -> anyhow::Result<Option<Secured>> {
+    if address.ip().is_loopback() {
+        return Ok(None);
+    }
+    let pair = self_signed("localhost", &["localhost".to_owned(), address.ip().to_string()])?;
+    let open = ["/healthz", "/proxyMode"].map(str::to_owned).to_vec();
+    Secured::new(&pair.certificate, &pair.key, "", Guard::new(connection.clone(), open)).map(Some)
+}
+
 /// Runs a service proxy until `stop`; the rules stay.
 ///
 /// # Errors
@@ -129,13 +142,17 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     if let Some(address) = wanted.healthz {
         listen::serve(&mut tasks, address, listen::health(), None, stop.clone()).await?;
     }
+    let metrics = proxy::metrics::Metrics::default();
+    connection::show_requests(metrics.registry());
     if let Some(address) = wanted.metrics {
-        let routes = listen::Routes::new(|path| match path {
+        let shown = metrics.clone();
+        let routes = listen::Routes::new(move |path| match path {
             "/healthz" => Some((StatusCode::OK, "ok".to_owned())),
             "/proxyMode" => Some((StatusCode::OK, "nftables".to_owned())),
+            "/metrics" => Some((StatusCode::OK, shown.text())),
             _ => None,
         });
-        listen::serve(&mut tasks, address, routes, None, stop.clone()).await?;
+        listen::serve(&mut tasks, address, routes, secured(address, &connection)?, stop.clone()).await?;
     }
     let found = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -156,6 +173,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
             bridge: None,
             masquerade_all: wanted.masquerade_all,
         },
+        metrics,
     };
     proxy::run(config, stop).await;
     while tasks.join_next().await.is_some() {}

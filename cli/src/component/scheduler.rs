@@ -1,6 +1,6 @@
 //! `ironkeel scheduler`: the scheduler from upstream's flags and a KubeSchedulerConfiguration.
 
-use super::connection::Connection;
+use super::connection::{self, Connection};
 use super::settings::Settings;
 use super::table::Component;
 use super::{identity_of_process, listen, secured};
@@ -81,6 +81,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     if let Some(address) = wanted.listen {
         let secured = secured.open(&connection, AGENT).await?;
         let metrics = wanted.options.metrics.clone();
+        connection::show_requests(metrics.registry());
         let routes = listen::with_metrics(move || metrics.text()).profiled(process(wanted.profiling));
         listen::serve(&mut tasks, address, routes, Some(secured), stop.clone()).await?;
     }
