@@ -14,6 +14,7 @@ pub(crate) mod keeper;
 mod levels;
 mod meters;
 mod plain;
+mod ratios;
 mod schema;
 mod share;
 #[cfg(test)]
@@ -152,6 +153,9 @@ impl Level {
 
     /// Says to these requests that they have begun.
     fn wake(&self, state: &mut Dispatcher<Parcel>, begun: &[u64]) {
+        if let Some(request) = state.take_unplaced().and_then(|id| state.requests.get(&id)) {
+            request.parcel.schema.meters.unplaced();
+        }
         for id in begun {
             if let Some(wake) = state.requests.get_mut(id).and_then(|request| request.parcel.wake.take()) {
                 // Who does not listen any more is about to leave.
@@ -310,17 +314,23 @@ impl Fairness {
     pub(crate) fn tell(&self) {
         self.families.nothing_current();
         let levels: Vec<Arc<Level>> = self.levels.lock().values().map(|held| Arc::clone(&held.level)).collect();
-        for level in levels {
+        let mut full = Vec::with_capacity(levels.len());
+        for level in &levels {
             level.tick();
-            for request in level.state.lock().requests.values() {
-                let state = match (request.began, request.is_answered()) {
+            let state = level.state.lock();
+            full.push((level.name.as_str(), state.fullness().clone()));
+            let (meter, reading) = state.readings();
+            self.families.readings(&level.name, meter, reading);
+            for request in state.requests.values() {
+                let current = match (request.began, request.is_answered()) {
                     (None, _) => Current::Waits,
                     (Some(_), false) => Current::Runs,
                     (Some(_), true) => Current::Lingers,
                 };
-                self.families.current(&level.name, &request.parcel.schema.name, state, request.work.width());
+                self.families.current(&level.name, &request.parcel.schema.name, current, request.work.width());
             }
         }
+        self.families.full(&full, &self.shared.in_flight.held());
     }
 
     /// Gives the seats of answered requests to those who wait for them, as they become free.

@@ -9,6 +9,7 @@
 
 use super::demand::Demand;
 use super::hand::Dealer;
+use super::ratios::Fullness;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
@@ -153,6 +154,18 @@ pub(crate) struct Counts {
     pub(crate) cancelled: u64,
 }
 
+/// Readings at the last time a request was taken out of a queue, in seat-nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The level's meter.
+    pub(crate) meter: i128,
+    /// Where the request began.
+    pub(crate) began: i128,
+    /// Least and most of where the next request of a queue begins, and the same without the work that is guessed to be in progress.
+    pub(crate) next: (i128, i128),
+    pub(crate) discounted: (i128, i128),
+}
+
 /// See the file. `P` is what belongs to a request.
 pub(crate) struct Dispatcher<P> {
     response: Response,
@@ -180,6 +193,12 @@ pub(crate) struct Dispatcher<P> {
     lingering: BinaryHeap<Reverse<(u64, u64)>>,
     demand: Demand,
     counts: Counts,
+    fullness: Fullness,
+    /// Stands for the seats of a level that has none, where parts of them are told.
+    spare: u32,
+    reading: Option<Reading>,
+    /// The request whose turn it was when there were not enough seats for it.
+    unplaced: Option<u64>,
 }
 
 impl<P> Dispatcher<P> {
@@ -203,6 +222,10 @@ impl<P> Dispatcher<P> {
             lingering: BinaryHeap::new(),
             demand: Demand::new(now),
             counts: Counts::default(),
+            fullness: Fullness::new(),
+            spare: 1,
+            reading: None,
+            unplaced: None,
         }
     }
 
@@ -304,7 +327,34 @@ impl<P> Dispatcher<P> {
         self.sync(now);
         self.response = response;
         self.limit = limit;
+        self.fullness.seats = if limit > 0 { limit } else { self.spare };
+        self.fullness.places = match response {
+            Response::Queue { dealer, length } => {
+                u32::try_from(length).unwrap_or(u32::MAX).max(1).saturating_mul(dealer.deck())
+            }
+            Response::Exempt | Response::Refuse => 1,
+        };
         self.dispatch(begun);
+    }
+
+    /// What stands for the seats of a level that has none, where parts of them are told.
+    pub(crate) fn measure_by(&mut self, spare: u32) {
+        self.spare = spare.max(1);
+    }
+
+    /// How full it was until now.
+    pub(crate) fn fullness(&self) -> &Fullness {
+        &self.fullness
+    }
+
+    /// The meter now, in seat-nanoseconds, and what was read at the last time a request was taken out of a queue.
+    pub(crate) fn readings(&self) -> (i128, Option<Reading>) {
+        (self.meter, self.reading)
+    }
+
+    /// The request whose turn it was since the last call when there were not enough seats for it.
+    pub(crate) fn take_unplaced(&mut self) -> Option<u64> {
+        self.unplaced.take()
     }
 
     /// What was wanted since the last call.
@@ -429,6 +479,10 @@ impl<P> Dispatcher<P> {
     fn advance(&mut self, now: u64) {
         let passed = now.saturating_sub(self.now);
         self.now = self.now.max(now);
+        if passed > 0 {
+            let seats = (self.seats, self.seats + self.wanted);
+            self.fullness.held(passed, seats, (self.running, self.waiting));
+        }
         if self.active > 0 {
             let rate = i128::from(self.queued_demand.min(self.limit));
             self.meter += rate * i128::from(passed) / i128::from(self.active);
@@ -484,8 +538,10 @@ impl<P> Dispatcher<P> {
         });
         let (_, _, index, id, mut work) = candidates.min_by_key(|(end, before, index, ..)| (*end, *before, *index))?;
         if !self.accommodates(work.width()) {
+            self.unplaced = Some(id);
             return None;
         }
+        self.reading = self.read(index);
         self.last = index;
         self.forget_first(index, id, work);
         // More seats afterwards than the level has: fewer for longer.
@@ -503,6 +559,16 @@ impl<P> Dispatcher<P> {
         }
         self.bound(index);
         Some(id)
+    }
+
+    /// Where queues stand as the first request of this one leaves it.
+    fn read(&self, index: u32) -> Option<Reading> {
+        let began = self.queues.get(&index)?.next;
+        let wait = || self.queues.values().filter(|queue| !queue.waiting.is_empty());
+        let bounds = |of: fn(&Queue) -> i128| Some((wait().map(of).min()?, wait().map(of).max()?));
+        let next = bounds(|queue| queue.next)?;
+        let discounted = bounds(|queue| queue.next - i128::from(queue.seats) * i128::from(GUESS))?;
+        Some(Reading { meter: self.meter, began, next, discounted })
     }
 
     /// The first request of a queue leaves it to begin: the queue stays active.

@@ -206,11 +206,7 @@ fn work(nanos: i128) -> String {
 
 /// As Go writes one.
 fn duration(nanos: u64) -> String {
-    match nanos {
-        0 => "0s".to_owned(),
-        nanos if nanos < 1_000_000_000 => format!("{}ms", nanos as f64 / 1e6),
-        nanos => format!("{}s", nanos as f64 / 1e9),
-    }
+    api::meta::duration_text(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
 /// The time so many nanoseconds before `millis`.

@@ -200,11 +200,20 @@ impl Fairness {
         let wishes: Vec<Wish> = held.values().map(wish).collect();
         let (seats, factor) = divide(&wishes);
         self.families.fair(factor);
+        let places = held.values().map(|holding| match holding.response {
+            Response::Queue { dealer, length } => {
+                u32::try_from(length).unwrap_or(u32::MAX).saturating_mul(dealer.deck())
+            }
+            Response::Exempt | Response::Refuse => 0,
+        });
+        let nominal = held.values().map(|holding| holding.seats.nominal);
+        self.shared.in_flight.measure_by(nominal.sum(), places.fold(0, u32::saturating_add));
         for (((name, holding), wish), current) in held.iter_mut().zip(&wishes).zip(seats) {
             holding.current = current;
             self.families.level(name, holding.seats, current, &holding.expected, wish.target());
             let mut begun = Vec::new();
             let mut state = holding.level.state.lock();
+            state.measure_by((self.total + 5) / 10);
             state.configure(now, holding.response, current, &mut begun);
             holding.level.wake(&mut state, &begun);
         }

@@ -3,14 +3,17 @@
 //! What happens is counted where it happens; what is so at the moment is read off the dispatchers when somebody asks. Never decides anything.
 
 use super::demand::Expected;
-use super::dispatcher::Refusal;
+use super::dispatcher::{Reading, Refusal};
+use super::ratios::{Fullness, Held, KINDS, Ratios};
 use super::share::Seats;
+use parking_lot::Mutex;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use tokio::time::Instant;
 
 const LEVEL: &str = "priority_level";
 const SCHEMA: &str = "flow_schema";
@@ -30,6 +33,11 @@ pub(crate) struct Families {
     most: IntGaugeVec,
     demand: [GaugeVec; 4],
     fair: Gauge,
+    unplaced: IntCounterVec,
+    /// The meter now, at the last dispatch, and where that request began.
+    readings: [GaugeVec; 3],
+    bounds: [GaugeVec; 2],
+    ratios: Ratios,
 }
 
 fn name(rest: &str) -> String {
@@ -62,6 +70,9 @@ impl Families {
         let histograms = |rest: &str, help: &str, labels: &[&str], buckets: &[f64]| {
             let options = HistogramOpts::new(name(rest), help).buckets(buckets.to_vec());
             registered(registry, HistogramVec::new(options, labels))
+        };
+        let bounds = |rest: &str, help: &str| {
+            registered(registry, GaugeVec::new(Opts::new(name(rest), help), &["bound", LEVEL]))
         };
         let both = [LEVEL, SCHEMA];
         Families {
@@ -122,6 +133,27 @@ impl Families {
                 registry,
                 Gauge::new(name("seat_fair_frac"), "By how much targets were stretched or shrunk to make them fit."),
             ),
+            unplaced: counters(
+                "request_dispatch_no_accommodation_total",
+                "Times that it was a request's turn and there were not enough seats for it.",
+                &both,
+            ),
+            readings: [
+                numbers("current_r", "The level's meter, in seat-seconds."),
+                numbers("dispatch_r", "The level's meter at the last dispatch from a queue, in seat-seconds."),
+                numbers("latest_s", "Where the request that was dispatched last began, in seat-seconds."),
+            ],
+            bounds: [
+                bounds(
+                    "next_s_bounds",
+                    "Least and most, over queues, of where the next request begins, in seat-seconds.",
+                ),
+                bounds(
+                    "next_discounted_s_bounds",
+                    "Least and most, over queues, of where the next request begins, without the work guessed to be in progress, in seat-seconds.",
+                ),
+            ],
+            ratios: registered(registry, Ok(Ratios::new())),
         }
     }
 
@@ -140,6 +172,25 @@ impl Families {
 
     pub(crate) fn fair(&self, factor: f64) {
         self.fair.set(factor);
+    }
+
+    /// Where the meters of a level with queues stand.
+    pub(crate) fn readings(&self, level: &str, meter: i128, reading: Option<Reading>) {
+        let [current, dispatched, began] = &self.readings;
+        let seconds = |reading: i128| reading as f64 / 1e9;
+        current.with_label_values(&[level]).set(seconds(meter));
+        let Some(reading) = reading else { return };
+        dispatched.with_label_values(&[level]).set(seconds(reading.meter));
+        began.with_label_values(&[level]).set(seconds(reading.began));
+        for (family, (least, most)) in self.bounds.iter().zip([reading.next, reading.discounted]) {
+            family.with_label_values(&["min", level]).set(seconds(least));
+            family.with_label_values(&["max", level]).set(seconds(most));
+        }
+    }
+
+    /// How full levels were, and how many requests read and wrote.
+    pub(crate) fn full(&self, levels: &[(&str, Fullness)], kinds: &[Held; 4]) {
+        self.ratios.show(levels, kinds);
     }
 
     /// Before `current` says what is so.
@@ -238,6 +289,11 @@ impl Meters {
         self.families.queue_length.with_label_values(&self.labels()).observe(length as f64);
     }
 
+    /// It was the turn of a request, and there were not enough seats for it.
+    pub(crate) fn unplaced(&self) {
+        self.families.unplaced.with_label_values(&self.labels()).inc();
+    }
+
     pub(crate) fn estimated(&self, width: u32) {
         let cell = || self.families.estimated.with_label_values(&self.labels());
         self.estimated.get_or_init(cell).observe(f64::from(width));
@@ -251,14 +307,28 @@ impl Meters {
 
 /// How many requests are in progress, and how many were at most in the last second.
 pub(crate) struct InFlight {
-    kinds: [Peak; 4],
+    origin: Instant,
+    /// Requests that run and read, that run and write, that wait to read, that wait to write.
+    kinds: [Mutex<Kind>; 4],
     gauges: [IntGauge; 4],
+    /// Seats and places of all levels.
+    whole: [AtomicU32; 2],
 }
 
-#[derive(Default)]
-struct Peak {
-    now: AtomicI64,
-    most: AtomicI64,
+struct Kind {
+    now: u32,
+    most: u32,
+    /// Nanoseconds after the origin until which `held` is known.
+    until: u64,
+    held: Held,
+}
+
+impl Kind {
+    fn reach(&mut self, nanos: u64, whole: u32) {
+        let passed = nanos.saturating_sub(self.until);
+        self.until = self.until.max(nanos);
+        self.held.add(self.now, whole, passed);
+    }
 }
 
 impl InFlight {
@@ -275,30 +345,63 @@ impl InFlight {
             family("apiserver_current_inqueue_requests", "Most requests in queues at once in the last second.");
         let of = |family: &IntGaugeVec, kind: &str| family.with_label_values(&[kind]);
         InFlight {
-            kinds: Default::default(),
+            origin: Instant::now(),
+            kinds: [(); 4].map(|()| Mutex::new(Kind { now: 0, most: 0, until: 0, held: Held::new(KINDS) })),
             gauges: [
                 of(&running, "readOnly"),
                 of(&running, "mutating"),
                 of(&waiting, "readOnly"),
                 of(&waiting, "mutating"),
             ],
+            whole: [const { AtomicU32::new(1) }; 2],
+        }
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn whole(&self, waits: bool) -> u32 {
+        self.whole.get(usize::from(waits)).map_or(1, |whole| whole.load(Ordering::Relaxed))
+    }
+
+    /// Seats and places of all levels from now on.
+    pub(crate) fn measure_by(&self, seats: u32, places: u32) {
+        for (whole, now) in self.whole.iter().zip([seats, places]) {
+            whole.store(now.max(1), Ordering::Relaxed);
         }
     }
 
     /// One more or less.
-    pub(crate) fn add(&self, waits: bool, mutating: bool, change: i64) {
-        if let Some(peak) = self.kinds.get(2 * usize::from(waits) + usize::from(mutating)) {
-            let now = peak.now.fetch_add(change, Ordering::Relaxed) + change;
-            if now > peak.most.load(Ordering::Relaxed) {
-                peak.most.fetch_max(now, Ordering::Relaxed);
-            }
+    pub(crate) fn add(&self, waits: bool, mutating: bool, change: i32) {
+        if let Some(kind) = self.kinds.get(2 * usize::from(waits) + usize::from(mutating)) {
+            let (nanos, whole) = (self.nanos(), self.whole(waits));
+            let mut kind = kind.lock();
+            kind.reach(nanos, whole);
+            kind.now = kind.now.saturating_add_signed(change);
+            kind.most = kind.most.max(kind.now);
         }
     }
 
     /// A second has passed.
     pub(crate) fn tell(&self) {
-        for (peak, gauge) in self.kinds.iter().zip(&self.gauges) {
-            gauge.set(peak.most.swap(peak.now.load(Ordering::Relaxed), Ordering::Relaxed));
+        for (kind, gauge) in self.kinds.iter().zip(&self.gauges) {
+            let mut kind = kind.lock();
+            gauge.set(i64::from(kind.most));
+            kind.most = kind.now;
         }
+    }
+
+    /// For how long how many there were, until now.
+    pub(crate) fn held(&self) -> [Held; 4] {
+        let nanos = self.nanos();
+        let mut place = 0;
+        self.kinds.each_ref().map(|kind| {
+            let whole = self.whole(place >= 2);
+            place += 1;
+            let mut kind = kind.lock();
+            kind.reach(nanos, whole);
+            kind.held.clone()
+        })
     }
 }

@@ -61,6 +61,8 @@ struct World {
     due: Option<u64>,
     /// No request is wider than the level, and the level never shrinks: the bound holds at any time.
     bounded: bool,
+    /// Seats of the widest request there is.
+    widest: u32,
 }
 
 fn queues(deck: u32, hand: u32, length: usize) -> Response {
@@ -81,6 +83,7 @@ impl World {
             random: StdRng::seed_from_u64(seed),
             due: None,
             bounded: flows.iter().all(|flow| flow.work.width() <= seats),
+            widest: flows.iter().map(|flow| flow.work.width()).max().unwrap_or(0),
         };
         for (flow, clients) in flows.iter().map(|flow| flow.clients).enumerate() {
             for _ in 0..clients {
@@ -113,6 +116,10 @@ impl World {
             }
             let (seats, limit) = (self.dispatcher.seats(), self.dispatcher.limit());
             assert!(!self.bounded || seats <= limit, "{seats} seats of {limit}");
+            // Who waits while seats are free is whose turn it is and wants more of them.
+            let waiting = self.dispatcher.waiting();
+            let spare = limit.saturating_sub(seats);
+            assert!(waiting == 0 || limit == 0 || spare < self.widest, "{spare} of {limit} seats free, {waiting} wait");
         }
         self.now = until;
         let mut begun = Vec::new();
@@ -193,14 +200,17 @@ fn flows_have_the_same_whatever_they_ask_for() {
     let wide = Flow { name: "wide", work: Work { seats: 5, ..Work::ONE }, clients: 50, ..BUSY };
     let lingering =
         Flow { name: "lingering", work: Work { seats: 1, lingering: 4, linger: 20 * MILLI }, clients: 50, ..BUSY };
-    // One that lingers holds all its seats from the beginning, and is charged for them from its answer on alone: that is upstream's rule.
-    for (other, within) in [(quick, 1.15), (crowd, 1.15), (wide, 1.15), (lingering, 2.5)] {
+    // One that lingers holds all its seats from the beginning, and is charged for them from its answer on alone: 90 seat-milliseconds for the 120
+    // that it has. And while it lingers without another that runs or waits its queue is idle, so that it begins anew where the meter is. Upstream's
+    // queue set does the same: the same two flows in its own simulation, without our jitter, come to 0.506, and the other three pairs to 1.000.
+    for (other, fair) in [(quick, 0.97..1.03), (crowd, 0.97..1.03), (wide, 0.92..1.08), (lingering, 0.44..0.56)] {
         for seed in seeds() {
             // Each has a queue of its own.
             let mut world = World::new(queues(64, 1, 2000), 20, &[BUSY, other], seed);
             world.run(5 * SECOND);
             let ratio = world.seats(0) / world.seats(1);
-            assert!((1.0 / within..within).contains(&ratio), "{}: {ratio} {:?}", other.name, world.fates);
+            println!("{}: {ratio}", other.name);
+            assert!(fair.contains(&ratio), "{}: {ratio} {:?}", other.name, world.fates);
             let used = (world.seats(0) + world.seats(1)) / (5.0 * 20.0);
             assert!(used > 0.8, "{}: {used} of all seats used: {:?}", other.name, world.fates);
         }
@@ -282,7 +292,9 @@ fn seats_are_exact_under_churn() {
         assert_eq!(counts.cancelled, sum(|fate| fate.gave_up));
         assert_eq!(counts.refused, sum(|fate| fate.refused + fate.gave_up));
         assert_eq!(counts.dispatched, sum(|fate| fate.served) + world.dispatcher.running() as u64);
-        assert!(counts.cancelled > 0 && counts.refused > counts.cancelled && counts.dispatched > 100, "{counts:?}");
+        // That all seats are used is asserted at every event. One request takes 0.22 s and, where it is wider than a level of one seat, 0.55 s more:
+        // ten seconds are thirteen at the very least; there are hundreds.
+        assert!(counts.cancelled > 0 && counts.refused > counts.cancelled && counts.dispatched > 13, "{counts:?}");
     }
 }
 

@@ -106,6 +106,13 @@ async fn who_waits_is_served_in_turn_or_refused_in_time() {
         "nominal_limit_seats{priority_level=\"queued\"} 10",
         "nominal_limit_seats{priority_level=\"catch-all\"} 10",
         "nominal_limit_seats{priority_level=\"exempt\"} 0",
+        // Five seconds of virtual time, in all of which all seats were in use and one request waited.
+        "priority_level_seat_utilization_bucket{phase=\"executing\",priority_level=\"queued\",le=\"0.99\"} 0",
+        "priority_level_seat_utilization_sum{phase=\"executing\",priority_level=\"queued\"} 5000000000",
+        "priority_level_seat_utilization_count{phase=\"executing\",priority_level=\"exempt\"} 5000000000",
+        "demand_seats_sum{priority_level=\"queued\"} 5500000000",
+        "read_vs_write_current_requests_sum{phase=\"executing\",request_kind=\"readOnly\"} 2500000000",
+        "read_vs_write_current_requests_bucket{phase=\"waiting\",request_kind=\"readOnly\",le=\"0\"} 0",
     ]);
     // Four queues of five for one flow, then no place.
     let waits: Vec<_> = (0..20).map(|_| Box::pin(world.ask("noisy", 60 * SECOND))).collect();
