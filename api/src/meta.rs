@@ -84,6 +84,12 @@ pub fn since(text: &str, now: i64) -> String {
     seconds(text).map_or_else(|| "<unknown>".to_owned(), |then| human_duration(now - then))
 }
 
+/// A duration in nanoseconds as Go writes one, such as `1m30.5s`.
+#[must_use]
+pub fn duration_text(nanos: i64) -> String {
+    crate::codec::scalar::format_duration(nanos)
+}
+
 /// A duration the way upstream's printers shorten it: `58s`, `3m7s`, `11m`, `3h20m`, `26h`, `4d1h`, `12d`, `2y3d`, `8y`.
 #[must_use]
 pub fn human_duration(seconds: i64) -> String {
