@@ -161,6 +161,11 @@ pub struct Right<'a> {
 pub trait Lookup: Send + Sync {
     /// One object; `None` when absent.
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value>;
+    /// A namespace is there and not on its way out, as the cache has it; a write may rely on that, whose commit insists on a version of the
+    /// namespace that is no newer. `false` says nothing.
+    fn takes_objects(&self, _namespace: &str) -> bool {
+        false
+    }
     /// All objects of a kind in a namespace (all namespaces when empty).
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
     /// As [`Lookup::list`], with everything that was written before the call. An error where that cannot be known.

@@ -305,7 +305,13 @@ impl Cache {
         self.state.read().objects.get(&Key::new(namespace, name)).cloned()
     }
 
-    /// The same, unless objects of the kind cannot be read.
+    /// The objects are the store's, or were a moment ago: all of them can be read.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.state.read().broken.is_none()
+    }
+
+    /// One object as the cache holds it now, unless objects of the kind cannot be read.
     #[must_use]
     pub fn sound(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
         let state = self.state.read();

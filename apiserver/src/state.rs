@@ -129,6 +129,14 @@ impl Lookup for Server {
         api::codec::json::stored(&found.bytes).ok()
     }
 
+    fn takes_objects(&self, namespace: &str) -> bool {
+        let Some(cache) = self.caches.named("namespaces") else { return false };
+        cache.sound("", namespace).is_some_and(|entry| {
+            entry.field(cache.kind(), "status.phase") == Some("Active")
+                && entry.identity().is_some_and(|(_, deleted)| deleted.is_none())
+        })
+    }
+
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
         let Some(cache) = self.caches.named(&crate::authz::group_resource(group, plural)) else {
             return Vec::new();

@@ -29,7 +29,7 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         // Reviews are answered, not stored: upstream lets them through in any namespace.
-        if !request.kind.is_stored() {
+        if !request.kind.is_stored() || !request.dry_run && lookup.takes_objects(request.namespace) {
             return Ok(());
         }
         let Some(namespace) = lookup.get("", "namespaces", "", request.namespace).await else {

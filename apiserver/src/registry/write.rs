@@ -26,7 +26,7 @@ use api::{meta, value};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::store::{Check, Commit, Expect, Key, StoreError};
+use storage::store::{Check, Commit, Expect, Key, Revision, StoreError};
 use tokio::time::Instant;
 
 /// How long a write is tried again when other writers are faster; upstream goes on until the request times out.
@@ -228,28 +228,35 @@ pub(super) fn expires(server: &Server, kind: &'static Kind) -> Option<u64> {
 }
 
 /// What a new object enters must exist and not be on its way out, in the same transaction: its namespace, and the definition of
-/// its kind where it has one.
-pub(super) async fn surroundings(server: &Server, target: &Target) -> Result<Vec<Check>, Failure> {
-    let mut checks = namespace_check(server, target).await?;
+/// its kind where it has one. The first time by what the cache knows: the commit finds out where that is old. `again` asks the store.
+pub(super) async fn surroundings(server: &Server, target: &Target, again: bool) -> Result<Vec<Check>, Failure> {
+    let mut checks = namespace_check(server, target, again).await?;
     if target.kind.custom.is_some() {
         checks.push(crate::crd::check(server, target).await?);
     }
     Ok(checks)
 }
 
-async fn namespace_check(server: &Server, target: &Target) -> Result<Vec<Check>, Failure> {
+async fn namespace_check(server: &Server, target: &Target, again: bool) -> Result<Vec<Check>, Failure> {
     if target.namespace.is_empty() || !target.kind.namespaced {
         return Ok(Vec::new());
     }
     let key = Key::new("namespaces", "", &target.namespace);
-    let found = server.store.revision_of(&key).await.map_err(|error| target.failure(error))?;
-    match found {
-        Some(revision) => Ok(vec![Check { key, expect: Expect::At(revision) }]),
-        None => {
-            let resource = api::status::ResourceName { group: "", plural: "namespaces" };
-            Err(Status::not_found(resource, &target.namespace).into())
-        }
+    let at = |key, revision| Ok(vec![Check { key, expect: Expect::At(Revision(revision)) }]);
+    let cache = server.caches.named("namespaces").filter(|cache| cache.is_sound());
+    let known = cache.as_ref().filter(|_| !again).and_then(|cache| cache.sound("", &target.namespace));
+    if let Some(entry) = known {
+        return at(key, entry.revision);
     }
+    let Some(Revision(revision)) = server.store.revision_of(&key).await.map_err(|error| target.failure(error))? else {
+        let resource = api::status::ResourceName { group: "", plural: "namespaces" };
+        return Err(Status::not_found(resource, &target.namespace).into());
+    };
+    // Admission asks the cache, which must not be older than what the commit insists on.
+    if let Some(cache) = cache {
+        cache.wait_for(revision).await.map_err(|error| target.failure(error))?;
+    }
+    at(key, revision)
 }
 
 /// Commits and returns the object, whose bytes are those of `kind`, at its new revision. `object` is what they were made of, in the

@@ -36,10 +36,10 @@ pub async fn create(
     let kind = target.kind;
     let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
-    let namespaces = match surroundings(server, target).await {
+    let namespaces = match surroundings(server, target, options.dry_run).await {
         Err(_) if server.admission.provides_namespaces() && !options.dry_run && kind.namespaced => {
             crate::bootstrap::namespace(server, &target.namespace).await?;
-            surroundings(server, target).await?
+            surroundings(server, target, true).await?
         }
         found => found?,
     };
@@ -127,7 +127,7 @@ pub async fn create(
             // The namespace changed meanwhile: look again whether it still takes objects.
             Err(StoreError::Expectation { .. }) => {
                 // First the version that the commit will insist on, then the question whether it takes objects.
-                namespaces = surroundings(server, target).await?;
+                namespaces = surroundings(server, target, true).await?;
                 server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
             }
             Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => {
@@ -222,4 +222,36 @@ async fn dry_run(
     }
     let entry = Arc::new(Entry::unsaved(target.kind.stored(), &target.key(), stored));
     Ok(Written { entry: server.conversions.one(target.kind, entry).await?, created: true, warnings })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
+mod tests {
+    use crate::authn::{AUTHENTICATED, User};
+    use crate::testing::World;
+    use api::json::{Value, json};
+
+    /// The cache of one server does not know yet what another has done: the commit does.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn namespaces_are_entered_at_once_and_not_when_they_are_on_their_way_out() {
+        let (store, root) = (World::store().await, User::new("root", &["system:masters", AUTHENTICATED]));
+        let [one, other] = [World::over(&store, |_| {}).await, World::over(&store, |_| {}).await];
+        for round in 0..40 {
+            let name = format!("n{round}");
+            let maps = format!("/api/v1/namespaces/{name}/configmaps");
+            let map = |name: &str| json!({"metadata": {"name": name}});
+            assert_eq!(one.ask(&root, "POST", &maps, &map("early")).await.0, 404, "{name}");
+            assert_eq!(other.ask(&root, "POST", "/api/v1/namespaces", &map(&name)).await.0, 201);
+            assert_eq!(one.ask(&root, "POST", &maps, &map("a")).await.0, 201, "{name}");
+            let path = format!("/api/v1/namespaces/{name}");
+            assert_eq!(other.ask(&root, "PATCH", &path, &json!({"metadata": {"labels": {"a": "b"}}})).await.0, 200);
+            assert_eq!(one.ask(&root, "POST", &maps, &map("b")).await.0, 201, "{name}");
+            assert_eq!(other.ask(&root, "DELETE", &path, &Value::Null).await.0, 200);
+            for dry in ["", "?dryRun=All"] {
+                let (code, answer) = one.ask(&root, "POST", &format!("{maps}{dry}"), &map("late")).await;
+                assert_eq!(code, 403, "{name}{dry}: {answer}");
+                assert_eq!(answer["details"]["causes"][0]["reason"], "NamespaceTerminating");
+            }
+        }
+    }
 }
