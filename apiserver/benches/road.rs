@@ -352,6 +352,10 @@ impl Objects for Account {
     async fn secret(&self, _namespace: &str, _name: &str) -> Option<Secret> {
         None
     }
+
+    async fn listed_secrets(&self, _namespace: &str, _account: &str) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 async fn tokens() {

@@ -61,7 +61,8 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         }
         "/.well-known/openid-configuration" => {
             let issuer = server.signer.issuer();
-            let uri = format!("https://{}:{}/openid/v1/jwks", server.config.advertise, server.config.listen.port());
+            let own = || format!("https://{}:{}/openid/v1/jwks", server.config.advertise, server.config.listen.port());
+            let uri = server.config.tokens.jwks_uri.clone().unwrap_or_else(own);
             let body = tokens::discovery(issuer, &uri, &server.keys);
             Ok(Answer::json(200, &body).with("cache-control", "public, max-age=3600"))
         }

@@ -39,4 +39,4 @@ pub mod verb;
 pub mod webhook;
 
 pub use reload::{Material, Source};
-pub use server::{Authentication, Authorization, Config, ProxyClient, Running, Server, StartError, start};
+pub use server::{Authentication, Authorization, Config, ProxyClient, Running, Server, StartError, TokenRules, start};

@@ -37,10 +37,13 @@ const VERSIONS: [&str; 2] = ["apiserver.config.k8s.io/v1", "apiserver.config.k8s
 /// # Errors
 /// One sentence.
 pub(crate) fn chain(config: &Config) -> Result<Chain, String> {
-    let configurations = match &config.admission_config {
+    let mut configurations = match &config.admission_config {
         None => Vec::new(),
         Some(path) => read(path).map_err(|why| format!("{}: {why}", path.display()))?,
     };
+    let [not_ready, unreachable] = config.toleration_seconds;
+    let seconds = api::json::json!({"notReady": not_ready, "unreachable": unreachable});
+    configurations.insert(0, ("DefaultTolerationSeconds".to_owned(), seconds));
     let base = config.admission_config.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
     let opener = Files(base.to_owned());
     Chain::configured(&config.enable_admission, &config.disable_admission, &configurations, &opener)

@@ -40,12 +40,12 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
         Ok(received) => received,
         Err(failure) => return answer::render(Err(failure), None),
     };
-    let slip = server.audit.as_ref().map(Slip::new);
+    let slip = server.audit.as_ref().map(|audit| Slip::new(audit, &received.steps));
     received.slip.clone_from(&slip);
     let trip = server.tracer.as_ref().map(|tracer| Trip::new(tracer, &received.steps));
     received.trip.clone_from(&trip);
     let trace = received.trace();
-    let (matched, steps) = (Rc::clone(&received.matched), received.steps.clone());
+    let (matched, warned, steps) = (Rc::clone(&received.matched), Rc::clone(&received.warned), received.steps.clone());
     let body = received.body.clone();
     let outcome = in_time(server, received).await;
     let outcome = match outcome {
@@ -59,6 +59,10 @@ async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> 
             body.drain().await;
             Err(unreadable::explained(server, failure).await)
         }
+    };
+    let outcome = match warned.get() {
+        Some(text) => Ok(outcome.unwrap_or_else(answer::refusal).warn([(*text).to_owned()])),
+        None => outcome,
     };
     let outcome = match slip {
         Some(slip) => Ok(slip.answered(outcome).await),

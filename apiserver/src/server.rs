@@ -117,6 +117,10 @@ pub struct Config {
     pub audit: Option<audit::Settings>,
     /// `--tracing-config-file`; none for no spans.
     pub tracing: Option<spans::Settings>,
+    /// Tokens of service accounts: what is given, and where their keys are said to be.
+    pub tokens: TokenRules,
+    /// `--default-not-ready-toleration-seconds` and `--default-unreachable-toleration-seconds`.
+    pub toleration_seconds: [i64; 2],
     /// `--profiling`; none for a server that tells nothing of its process.
     pub profiling: Option<Arc<dyn Profiling>>,
     /// `gitVersion` of `/version`.
@@ -166,9 +170,28 @@ impl Config {
             served: Served::default(),
             audit: None,
             tracing: None,
+            tokens: TokenRules::default(),
+            toleration_seconds: [300, 300],
             profiling: None,
             version: "v1.36.0".to_owned(),
         }
+    }
+}
+
+/// What the flags say of tokens that are asked for.
+#[derive(Clone, Debug)]
+pub struct TokenRules {
+    /// `--service-account-extend-token-expiration`: those of pods' volumes live for a year.
+    pub extend: bool,
+    /// `--service-account-max-token-expiration`, in seconds.
+    pub longest: Option<i64>,
+    /// `--service-account-jwks-uri`; none for this server's own address.
+    pub jwks_uri: Option<String>,
+}
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        TokenRules { extend: true, longest: None, jwks_uri: None }
     }
 }
 

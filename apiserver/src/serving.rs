@@ -24,6 +24,8 @@ pub struct Serving {
     pub request_timeout: Duration,
     /// `--shutdown-delay-duration`: how long requests are still served after the end was asked for; `/readyz` says no meanwhile.
     pub shutdown_delay: Duration,
+    /// `--http2-max-streams-per-connection`: requests at once over one connection of HTTP/2.
+    pub streams: u32,
     /// Connections that are open at once; further ones wait. `None` bounds nothing. Upstream has no flag for it.
     pub max_connections: Option<usize>,
 }
@@ -36,6 +38,7 @@ impl Default for Serving {
             goaway_chance: 0.0,
             request_timeout: Duration::from_secs(60),
             shutdown_delay: Duration::ZERO,
+            streams: 1000,
             max_connections: None,
         }
     }

@@ -64,6 +64,12 @@ impl Objects for State {
     async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
         api::json::from_value(self.get("secrets", namespace, name)?).ok()
     }
+
+    async fn listed_secrets(&self, namespace: &str, account: &str) -> Vec<String> {
+        let account = self.get("serviceaccounts", namespace, account).unwrap_or_default();
+        let names = value::items(&account, "secrets").iter().map(|secret| value::text(secret, "name"));
+        names.map(str::to_owned).collect()
+    }
 }
 
 impl crate::authz::Objects for State {

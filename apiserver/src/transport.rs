@@ -146,10 +146,10 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, server: Arc<Server>, 
         let service = Rc::clone(&service);
         match work {
             Work::Connection(stream, peer, place) => {
-                let goaway = server.config.serving.goaway_chance;
+                let rules = (server.config.serving.goaway_chance, server.config.serving.streams);
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 open.spawn_local(async move {
-                    if let Err(error) = connection(stream, peer, acceptor, service, goaway, stop).await {
+                    if let Err(error) = connection(stream, peer, acceptor, service, rules, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
                     drop(place);
@@ -176,7 +176,7 @@ async fn connection<S, B>(
     peer: SocketAddr,
     acceptor: TlsAcceptor,
     service: Rc<S>,
-    goaway: f64,
+    (goaway, streams): (f64, u32),
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -215,7 +215,7 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(LARGEST_HEAD)
-        .max_concurrent_streams(1000)
+        .max_concurrent_streams(streams)
         .max_send_buf_size(BUFFER)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));

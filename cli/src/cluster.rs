@@ -140,6 +140,8 @@ pub(crate) async fn start(
         encryption,
         audit: None,
         tracing: None,
+        tokens: apiserver::TokenRules::default(),
+        toleration_seconds: [300, 300],
         profiling: profile::process(true),
         unsafe_deletion: gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates,

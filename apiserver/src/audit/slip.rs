@@ -7,12 +7,14 @@ use super::Audit;
 use super::event::{Event, Named, ObjectRef, ResponseStatus};
 use super::policy::{Level, Stage, Verdict};
 use crate::answer::{Answer, Body, Failure, refusal};
-use crate::authn::User;
+use crate::authn::{Remark, User};
 use crate::road::received::Received;
+use crate::road::timed::Steps;
 use crate::serving::is_long;
 use admission::Notes;
 use api::codec::{self, Strictness};
 use api::json::Value;
+use api::meta::duration_text;
 use api::schema::{SchemaRef, native};
 use api::status::Status;
 use futures::StreamExt as _;
@@ -22,6 +24,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of a user agent that are kept.
 const AGENT: usize = 1024;
@@ -30,6 +33,9 @@ const AGENT: usize = 1024;
 pub struct Slip {
     audit: Arc<Audit>,
     came: Timestamp,
+    steps: Steps,
+    /// Annotations that were there before the event was.
+    remarks: RefCell<Vec<Remark>>,
     open: RefCell<Option<Open>>,
 }
 
@@ -44,8 +50,19 @@ struct Open {
 impl Slip {
     /// That of a request that has just come.
     #[must_use]
-    pub fn new(audit: &Arc<Audit>) -> Rc<Slip> {
-        Rc::new(Slip { audit: Arc::clone(audit), came: Timestamp::now(), open: RefCell::new(None) })
+    pub(crate) fn new(audit: &Arc<Audit>, steps: &Steps) -> Rc<Slip> {
+        Rc::new(Slip {
+            audit: Arc::clone(audit),
+            came: Timestamp::now(),
+            steps: steps.clone(),
+            remarks: RefCell::default(),
+            open: RefCell::new(None),
+        })
+    }
+
+    /// What is worth saying of the credentials.
+    pub(crate) fn remarked(&self, remarks: Vec<Remark>) {
+        self.remarks.replace(remarks);
     }
 
     fn change(&self, change: impl FnOnce(&mut Open)) {
@@ -60,7 +77,12 @@ impl Slip {
         if verdict.level == Level::None {
             return None;
         }
-        let event = begin(received, user, verdict.level, self.came);
+        let mut event = begin(received, user, verdict.level, self.came);
+        for remark in self.remarks.take() {
+            if let Remark::Audit(key, value) = remark {
+                event.annotations.insert(key.to_owned(), value);
+            }
+        }
         Some(Open { event, verdict, notes: None, long: is_long(&received.info) })
     }
 
@@ -162,6 +184,12 @@ impl Slip {
             // The answer is decided: only an arrival can still be refused.
             let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
         }
+        if event.verb != "watch" {
+            let took = self.steps.lasted();
+            for (key, value) in latencies(&took) {
+                event.annotations.entry(key.to_owned()).or_insert(value);
+            }
+        }
         if let Body::Stream(stream) = answer.body {
             self.open.replace(Some(open));
             answer.body = Body::Stream(Box::pin(stream.inspect(move |_| self.held())));
@@ -189,6 +217,27 @@ impl Drop for Slip {
         }
         self.audit.give_now(event, verdict, stage);
     }
+}
+
+/// What took longer is told of.
+const LONG: Duration = Duration::from_millis(500);
+
+/// Annotations about where the time of a request went; none where it took little. The stages are upstream's, as far as they are ours.
+fn latencies(stages: &[(&'static str, Duration, Duration)]) -> Vec<(&'static str, String)> {
+    let total = stages.last().map_or(Duration::ZERO, |(_, _, left)| *left);
+    if total <= LONG {
+        return Vec::new();
+    }
+    let told = |time: Duration| duration_text(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+    let named = |stage: &str| match stage {
+        "identified" => Some("apiserver.latency.k8s.io/authentication"),
+        "impersonated" => Some("apiserver.latency.k8s.io/impersonation"),
+        "seated" => Some("apiserver.latency.k8s.io/apf-queue-wait"),
+        "authorized" => Some("apiserver.latency.k8s.io/authorization"),
+        _ => None,
+    };
+    let stages = stages.iter().filter_map(|(stage, entered, left)| Some((named(stage)?, told(*left - *entered))));
+    stages.chain([("apiserver.latency.k8s.io/total", told(total))]).collect()
 }
 
 /// What is known of a request as it comes.
@@ -408,7 +457,7 @@ mod tests {
             webhook: None,
         };
         let audit = Arc::new(Audit::open(&settings, Counters::new(&Registry::new()).unwrap()).unwrap());
-        let slip = Slip::new(&audit);
+        let slip = Slip::new(&audit, &Steps::begin("identified"));
         let verdict = Verdict { level: Level::Metadata, omit: Vec::new(), omit_managed_fields: false };
         let event = Event::new(Level::Metadata, "id".to_owned(), Timestamp::UNIX_EPOCH);
         slip.open.replace(Some(Open { event, verdict, notes: None, long }));
@@ -451,6 +500,26 @@ mod tests {
             assert!(held.open.borrow().is_some());
         });
         assert_eq!(tunnelled.await, ["ResponseStarted 101", "ResponseComplete 101"]);
+    }
+
+    #[test]
+    fn what_took_long_says_where() {
+        let milli = Duration::from_millis;
+        let stages = |last| {
+            [
+                ("identified", milli(0), milli(120)),
+                ("audited", milli(120), milli(120)),
+                ("seated", milli(120), milli(370)),
+                ("verb", milli(370), last),
+            ]
+        };
+        assert_eq!(latencies(&stages(milli(500))), []);
+        let told = latencies(&stages(milli(1500)));
+        let of = |key: &str| told.iter().find(|(known, _)| known.ends_with(key)).map(|(_, value)| value.as_str());
+        assert_eq!(
+            (told.len(), of("/authentication"), of("/apf-queue-wait"), of("/total")),
+            (3, Some("120ms"), Some("250ms"), Some("1.5s"))
+        );
     }
 
     #[test]

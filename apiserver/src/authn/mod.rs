@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
+use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,13 +124,49 @@ pub struct Credentials<'a> {
     pub path: &'a str,
     /// Unix seconds; the callers' clock, so that tests run on virtual time.
     pub now: i64,
+    /// Where what is worth saying of them goes, if anybody wants to know.
+    pub remarks: Option<&'a Remarks>,
+}
+
+/// What is worth saying of credentials beyond whether they hold.
+#[derive(Debug, Default)]
+pub struct Remarks(Mutex<Vec<Remark>>);
+
+/// One remark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// An annotation of the audit event: key and value.
+    Audit(&'static str, String),
+    /// For the client.
+    Warning(&'static str),
+}
+
+impl Remarks {
+    /// One more.
+    pub fn add(&self, remark: Remark) {
+        self.0.lock().push(remark);
+    }
+
+    /// All of them; none are left.
+    #[must_use]
+    pub fn take(&self) -> Vec<Remark> {
+        std::mem::take(&mut *self.0.lock())
+    }
 }
 
 impl Credentials<'_> {
     /// No credentials, at this Unix second.
     #[must_use]
     pub fn none(now: i64) -> Self {
-        Self { client_certs: &[], authorization: None, websocket_protocol_token: None, headers: &[], path: "/", now }
+        Self {
+            client_certs: &[],
+            authorization: None,
+            websocket_protocol_token: None,
+            headers: &[],
+            path: "/",
+            now,
+            remarks: None,
+        }
     }
 
     /// The bearer token, from the header or from the websocket protocol. An empty token counts as none.
@@ -172,7 +209,7 @@ pub trait Authenticator: Send + Sync {
     /// Judges the credentials it understands, at `credentials.now`. `bearer` is what `credentials.bearer()` gives.
     async fn request(&self, credentials: &Credentials<'_>, bearer: Option<&str>) -> Outcome {
         match bearer {
-            Some(token) => match self.token(token, &[], credentials.now).await {
+            Some(token) => match self.noted(token, credentials).await {
                 Ok(Some(accepted)) => Outcome::User(accepted.user),
                 Ok(None) => Outcome::None,
                 Err(why) => Outcome::Rejected(why),
@@ -186,6 +223,11 @@ pub trait Authenticator: Send + Sync {
     async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Option<Accepted>, String> {
         let _ = (token, audiences, now);
         Ok(None)
+    }
+
+    /// As `token` for the API server's own audiences, and says what is worth saying.
+    async fn noted(&self, token: &str, credentials: &Credentials<'_>) -> Result<Option<Accepted>, String> {
+        self.token(token, &[], credentials.now).await
     }
 
     /// Whether its tokens name their audiences; others are good for the API server's audiences only.
@@ -217,6 +259,9 @@ pub trait Objects: Send + Sync {
 
     /// A secret whole, for bootstrap tokens and legacy service account tokens.
     async fn secret(&self, namespace: &str, name: &str) -> Option<Secret>;
+
+    /// Names of the secrets that a service account lists.
+    async fn listed_secrets(&self, namespace: &str, account: &str) -> Vec<String>;
 }
 
 /// What the flags say; each authenticator takes its part and stays away where that is empty.

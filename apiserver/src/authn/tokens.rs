@@ -397,7 +397,8 @@ impl TokenSigner {
     #[must_use]
     pub fn claims(&self, wanted: &TokenFor, api_audiences: &[String]) -> (Claims, i64) {
         let for_us = wanted.audiences.iter().all(|audience| api_audiences.contains(audience));
-        let extended = wanted.extend && for_us && wanted.seconds == INJECTED_SECONDS;
+        let of_pod = matches!(wanted.bound, Bound::Pod(..));
+        let extended = wanted.extend && for_us && of_pod && wanted.seconds == INJECTED_SECONDS;
         let lifetime = if extended { EXTENDED_SECONDS } else { wanted.seconds };
         let mut claim = KubernetesClaim {
             namespace: wanted.namespace.clone(),

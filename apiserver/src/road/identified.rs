@@ -4,7 +4,7 @@
 
 use super::received::Received;
 use crate::answer::Failure;
-use crate::authn::{Authenticators, Credentials, Outcome, User};
+use crate::authn::{Authenticators, Credentials, Outcome, Remark, Remarks, User};
 use crate::server::Server;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use api::status::Status;
@@ -61,6 +61,7 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
     let in_protocol = protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix(BEARER));
     let authn = server.authn.load_full();
     let proxied = named_by_proxy(&authn, &received);
+    let remarks = Remarks::default();
     let credentials = Credentials {
         client_certs: &received.peer.certificates,
         authorization: received.header("authorization"),
@@ -68,8 +69,20 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
         headers: &proxied,
         path: &received.info.path,
         now: server.now(),
+        remarks: Some(&remarks),
     };
-    match authn.authenticate(&credentials).await {
+    let outcome = authn.authenticate(&credentials).await;
+    let said = remarks.take();
+    for remark in &said {
+        match remark {
+            Remark::Audit(..) => {}
+            Remark::Warning(text) => drop(received.warned.set(text)),
+        }
+    }
+    if let Some(slip) = &received.slip {
+        slip.remarked(said);
+    }
+    match outcome {
         Outcome::User(user) => {
             forget_credentials(&mut received.headers);
             for (name, _) in &proxied {

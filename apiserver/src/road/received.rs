@@ -14,7 +14,7 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage as _, HttpRequest, web};
 use api::status::Status;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -197,6 +197,8 @@ pub struct Received {
     pub(crate) trip: Option<Rc<Trip>>,
     pub(super) trusted: Option<User>,
     pub(super) matched: Matched,
+    /// What the client is told of its credentials.
+    pub(super) warned: Rc<OnceCell<&'static str>>,
     pub(super) steps: Steps,
     id: String,
 }
@@ -278,6 +280,7 @@ pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Fa
         trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
         request: request.clone(),
         matched: Matched::default(),
+        warned: Rc::default(),
         steps: Steps::begin("identified"),
         trip: None,
         query,

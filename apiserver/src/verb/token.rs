@@ -29,7 +29,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let options = call.write_options()?;
     admitted::body(server, permit, &call.target, &options, TOKEN_REQUEST, &mut request).await?;
 
-    let seconds = value::int(&request, "spec.expirationSeconds").unwrap_or(DEFAULT);
+    let mut seconds = value::int(&request, "spec.expirationSeconds").unwrap_or(DEFAULT);
     let field = Path::new("spec").child("expirationSeconds");
     let refused = match seconds {
         ..SHORTEST => Some("may not specify a duration less than 10 minutes"),
@@ -46,13 +46,19 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         audiences = server.audiences().to_vec();
     }
     let bound = bound(server, &call, &request).await?;
+    let rules = &server.config.tokens;
+    let shortened = rules.longest.filter(|longest| seconds > *longest).map(|longest| {
+        let warning = format!("requested expiration of {seconds} seconds shortened to {longest} seconds");
+        seconds = longest;
+        warning
+    });
     let wanted = TokenFor {
         namespace: call.target.namespace.clone(),
         service_account: ObjectRef { name: call.target.name.clone(), uid: meta::uid(&account).to_owned() },
         bound,
         audiences: audiences.clone(),
         seconds,
-        extend: true,
+        extend: rules.extend,
         now: server.now(),
         jti: uuid::Uuid::new_v4().to_string(),
     };
@@ -67,7 +73,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     value::set(&mut request, "spec.audiences", audiences);
     value::set(&mut request, "spec.expirationSeconds", seconds);
     value::set(&mut request, "status", json!({"token": token, "expirationTimestamp": meta::time(until)}));
-    shown::value(call.medium, &request, part_schema(TOKEN_REQUEST)?, 201)
+    Ok(shown::value(call.medium, &request, part_schema(TOKEN_REQUEST)?, 201)?.warn(shortened))
 }
 
 /// The object to which the token is bound, checked to exist with the uid that the client names.
@@ -113,5 +119,35 @@ async fn bound(server: &Server, call: &Call, request: &Value) -> Result<Bound, F
         }
         "Secret" => Ok(Bound::Secret(reference)),
         _ => Ok(Bound::Node(reference)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::authn::{AUTHENTICATED, User};
+    use crate::testing::World;
+    use api::json::{Value, json};
+    use api::value;
+
+    #[tokio::test]
+    async fn flags_bound_the_life_of_tokens_and_say_where_keys_are() {
+        let uri = "https://keys.example/jwks";
+        let world = World::start(|config| {
+            config.tokens.longest = Some(7200);
+            config.tokens.jwks_uri = Some(uri.to_owned());
+        })
+        .await;
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let accounts = "/api/v1/namespaces/default/serviceaccounts";
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "till"}});
+        assert_eq!(world.ask(&root, "POST", accounts, &account).await.0, 201);
+        for (asked, given) in [(3600, 3600), (7200, 7200), (86_400, 7200)] {
+            let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+                "spec": {"expirationSeconds": asked}});
+            let (code, answer) = world.ask(&root, "POST", &format!("{accounts}/till/token"), &body).await;
+            assert_eq!((code, value::int(&answer, "spec.expirationSeconds")), (201, Some(given)), "{answer}");
+        }
+        let (_, document) = world.ask(&root, "GET", "/.well-known/openid-configuration", &Value::Null).await;
+        assert_eq!(value::text(&document, "jwks_uri"), uri);
     }
 }

@@ -9,7 +9,7 @@ use crate::profile;
 use ::apiserver::encryption::Encryption;
 use ::apiserver::serving::Serving;
 use ::apiserver::transport::{Named, TlsOptions};
-use ::apiserver::{Config, Material, ProxyClient, Source};
+use ::apiserver::{Config, Material, ProxyClient, Source, TokenRules};
 use anyhow::Context as _;
 use api::features::Gates;
 use api::served::Served;
@@ -64,6 +64,8 @@ struct Wanted {
     max_mutating: usize,
     fairness: bool,
     profiling: bool,
+    tokens: TokenRules,
+    toleration_seconds: [i64; 2],
     enable_admission: Vec<String>,
     disable_admission: Vec<String>,
     gates: Gates,
@@ -183,6 +185,10 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             goaway_chance: settings.raw("goaway-chance").as_f64().unwrap_or_default(),
             request_timeout: settings.duration("request-timeout")?,
             shutdown_delay: settings.duration("shutdown-delay-duration")?,
+            streams: match settings.number("http2-max-streams-per-connection")? {
+                0 => Serving::default().streams,
+                streams => streams,
+            },
             ..Serving::default()
         },
         modes,
@@ -196,6 +202,11 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         max_mutating: settings.number("max-mutating-requests-inflight")?,
         fairness: settings.bool("enable-priority-and-fairness"),
         profiling: settings.bool("profiling"),
+        tokens: tokens(settings)?,
+        toleration_seconds: [
+            settings.number("default-not-ready-toleration-seconds")?,
+            settings.number("default-unreachable-toleration-seconds")?,
+        ],
         enable_admission: settings.list("enable-admission-plugins"),
         disable_admission: settings.list("disable-admission-plugins"),
         gates,
@@ -203,6 +214,28 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         audit: audit::read(settings)?,
         storage: settings.text("storage"),
         storage_options: settings.list("storage-option"),
+    })
+}
+
+fn tokens(settings: &Settings) -> anyhow::Result<TokenRules> {
+    const SHORTEST: u64 = 3600;
+    let longest = settings.duration("service-account-max-token-expiration")?.as_secs();
+    anyhow::ensure!(
+        longest == 0 || (SHORTEST..=1 << 32).contains(&longest),
+        "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds"
+    );
+    let uri = settings.text("service-account-jwks-uri");
+    anyhow::ensure!(
+        uri.is_empty() || uri.starts_with("https://"),
+        "service-account-jwks-uri requires https scheme, parsed as: {uri}"
+    );
+    let host = settings.text("external-hostname");
+    let port: u16 = settings.number("secure-port")?;
+    let elsewhere = (!host.is_empty()).then(|| format!("https://{host}:{port}/openid/v1/jwks"));
+    Ok(TokenRules {
+        extend: settings.bool("service-account-extend-token-expiration"),
+        longest: i64::try_from(longest).ok().filter(|seconds| *seconds > 0),
+        jwks_uri: Some(uri).filter(|uri| !uri.is_empty()).or(elsewhere),
     })
 }
 
@@ -318,6 +351,8 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         unsafe_deletion: wanted.gates.enabled("AllowUnsafeMalformedObjectDeletion"),
         gates: wanted.gates,
         served: wanted.served,
+        tokens: wanted.tokens,
+        toleration_seconds: wanted.toleration_seconds,
         profiling: profile::process(wanted.profiling),
         version: cluster::VERSION.to_owned(),
     };
