@@ -263,7 +263,8 @@ impl Watch {
 
     /// Writes the objects that the watch begins with, as many as fit; `false` when there are more.
     fn initial(&mut self, out: &mut BytesMut) -> bool {
-        const ENOUGH: usize = 64 * 1024;
+        // A TLS record. Over HTTP/1.1 sixteen pieces are made ahead of a reader that is slower, for each of perhaps a thousand.
+        const ENOUGH: usize = 16 * 1024;
         let (now, View { filter, frames }) = (self.now(), &self.view);
         let headed = &mut self.headed;
         let mut write = |entry: &Entry| {
