@@ -413,7 +413,8 @@ impl Running {
                 if matches!(**error, StoreError::Transform { .. } | StoreError::NotSealed { .. }));
             // Asking is also how its key gets here.
             match server.config.encryption.check().await {
-                Err(why) if sealed => {
+                // Once it has been waited for, what a cache still refuses in the old words counts as well.
+                Err(why) if sealed || lagging > 0 => {
                     if said != why {
                         let text = "the cluster cannot be set up before the key service of --encryption-provider-config answers; waiting for it";
                         tracing::warn!(why, "{text}");
