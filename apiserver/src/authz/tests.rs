@@ -235,6 +235,26 @@ fn bindings_give_rules_to_their_subjects() {
 }
 
 #[test]
+fn a_role_given_twice_counts_in_each_place() {
+    let jane = || json!([{"kind": "User", "name": "jane"}]);
+    let bound = |kind: &str, namespace: &str| binding(kind, namespace, ("ClusterRole", "reader"), jane());
+    let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    let objects = Objects::default().with([
+        role("ClusterRole", "", "reader", rules),
+        bound("RoleBinding", "shop"),
+        bound("RoleBinding", "shop"),
+        bound("RoleBinding", "other"),
+    ]);
+    let (all, rbac) = authorizers(objects, DEFAULT_MODES);
+    let jane = User::new("jane", &[]);
+    for (place, allowed, rules) in [("shop", true, 2), ("other", true, 1), ("third", false, 0)] {
+        assert_eq!(decide(&all, &jane, &format!("get -/pods {place}/web")).is_allowed(), allowed, "{place}");
+        assert!(!decide(&all, &jane, &format!("delete -/pods {place}/web")).is_allowed(), "{place}");
+        assert_eq!(rbac.rules_of(&jane, place).0.len(), rules, "{place}");
+    }
+}
+
+#[test]
 fn a_moved_generation_rebuilds_the_index() {
     let objects = Arc::new(Objects::default());
     let rbac = Rbac::new(Arc::clone(&objects) as Arc<dyn Policy>);

@@ -4,7 +4,7 @@ use super::{Policy, aggregate, not_found};
 use crate::authn::{User, service_account_username};
 use crate::authz::quoted;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef, Subject};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The rules of a role, or the sentence about its absence.
@@ -18,6 +18,8 @@ pub(super) struct Grant {
     pub(super) source: String,
     /// The binding's place in the order of checks.
     pub(super) binding: usize,
+    /// An earlier binding gives the subject the same role in the same place: what that does not allow, this does not.
+    pub(super) again: bool,
 }
 
 #[derive(Default)]
@@ -75,6 +77,8 @@ impl Index {
             index.namespaces.entry(namespace.to_owned()).or_default().add(subjects, namespace, &rules, &what, place);
             place += 1;
         }
+        index.cluster.mark();
+        index.namespaces.values_mut().for_each(Subjects::mark);
         index
     }
 
@@ -156,7 +160,19 @@ impl Subjects {
                 rules: rules.clone(),
                 source: format!("{what} to {} {}", subject.kind, quoted(&shown)),
                 binding,
+                again: false,
             });
+        }
+    }
+
+    /// Notes what is given again.
+    fn mark(&mut self) {
+        let mut seen = HashSet::new();
+        for grants in self.users.values_mut().chain(self.groups.values_mut()) {
+            seen.clear();
+            for grant in grants {
+                grant.again = grant.rules.as_ref().is_ok_and(|rules| !seen.insert(Arc::as_ptr(rules)));
+            }
         }
     }
 }

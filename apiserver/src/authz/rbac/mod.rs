@@ -89,7 +89,7 @@ impl Rbac {
         let index = self.index();
         let namespace = attributes.resource.as_ref().map_or("", |about| about.namespace.as_str());
         let mut broken = Vec::new();
-        for grant in index.grants(&attributes.user, namespace) {
+        for grant in index.grants(&attributes.user, namespace).filter(|grant| !grant.again) {
             match &grant.rules {
                 Ok(rules) if rules.iter().any(|rule| allows(rule, attributes)) => {
                     return Decision::Allow(format!("RBAC: allowed by {}", grant.source));
