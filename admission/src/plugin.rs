@@ -11,6 +11,7 @@ use api::status::Status;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +162,8 @@ pub struct Right<'a> {
 pub trait Lookup: Send + Sync {
     /// One object; `None` when absent.
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value>;
+    /// Lets time pass in which others may write.
+    async fn pause(&self, _time: Duration) {}
     /// A namespace is there and not on its way out, as the cache has it; a write may rely on that, whose commit insists on a version of the
     /// namespace that is no newer. `false` says nothing.
     fn takes_objects(&self, _namespace: &str) -> bool {

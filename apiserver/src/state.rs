@@ -135,6 +135,10 @@ impl Lookup for Server {
         api::codec::json::stored(&found.bytes).ok()
     }
 
+    async fn pause(&self, time: std::time::Duration) {
+        tokio::time::sleep(time).await;
+    }
+
     fn takes_objects(&self, namespace: &str) -> bool {
         let Some(cache) = self.caches.named("namespaces") else { return false };
         cache.sound("", namespace).is_some_and(|entry| {

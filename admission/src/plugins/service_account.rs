@@ -6,6 +6,7 @@ use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request};
 use api::json::{Value, json};
 use api::value;
 use async_trait::async_trait;
+use std::time::Duration;
 
 /// See the file.
 pub struct ServiceAccount;
@@ -19,6 +20,9 @@ const EXPIRATION_SECONDS: i64 = 3607;
 /// Marks mirrors of static pods, which need no account.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const ACCOUNT: &str = "spec.serviceAccountName";
+/// How often the account that every namespace gets is looked for, and the time between.
+const ATTEMPTS: u32 = 10;
+const INTERVAL: Duration = Duration::from_millis(150);
 
 #[async_trait]
 impl Plugin for ServiceAccount {
@@ -42,7 +46,7 @@ impl Plugin for ServiceAccount {
         }
         let name = value::text(pod, ACCOUNT).to_owned();
         value::set(pod, "spec.serviceAccount", name.clone());
-        let Some(account) = lookup.get("", "serviceaccounts", request.namespace, &name).await else {
+        let Some(account) = found(request.namespace, &name, lookup).await else {
             return Err(request.forbidden(&format!(
                 "error looking up service account {}/{name}: serviceaccount {name:?} not found",
                 request.namespace
@@ -61,6 +65,21 @@ impl Plugin for ServiceAccount {
         }
         Ok(())
     }
+}
+
+/// The account. That of everybody is waited for: a controller makes it when it hears of the namespace.
+async fn found(namespace: &str, name: &str, lookup: &dyn Lookup) -> Option<Value> {
+    let attempts = if name == "default" { ATTEMPTS } else { 1 };
+    for attempt in 0..attempts {
+        if attempt > 0 {
+            lookup.pause(INTERVAL).await;
+        }
+        let account = lookup.get("", "serviceaccounts", namespace, name).await;
+        if account.is_some() {
+            return account;
+        }
+    }
+    None
 }
 
 /// Mounts the token into every container that does not mount something else there.
@@ -116,6 +135,7 @@ fn suffix(pod: &Value, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     #[test]
     fn the_token_is_mounted_once() {
@@ -129,5 +149,48 @@ mod tests {
         let containers = value::items(&pod, "spec.containers");
         assert_eq!(value::items(&containers[0], "volumeMounts").len(), 1);
         assert_eq!(value::items(&containers[1], "volumeMounts").len(), 1);
+    }
+
+    /// The account comes after so many pauses; the second counts those that were made.
+    struct Late(u32, AtomicU32);
+
+    #[async_trait]
+    impl Lookup for Late {
+        async fn get(&self, _: &str, plural: &str, _: &str, name: &str) -> Option<Value> {
+            assert_eq!(plural, "serviceaccounts");
+            (self.1.load(Relaxed) >= self.0).then(|| json!({"metadata": {"name": name}}))
+        }
+
+        async fn list(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
+            Vec::new()
+        }
+
+        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Result<Vec<Value>, Refusal> {
+            Ok(Vec::new())
+        }
+
+        async fn may(&self, _: &Request<'_>, _: crate::plugin::Right<'_>) -> bool {
+            false
+        }
+
+        async fn pause(&self, _: Duration) {
+            self.1.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_account_of_everybody_is_waited_for() {
+        for (name, late, comes, pauses) in [
+            ("default", 0, true, 0),
+            ("default", 3, true, 3),
+            ("default", 9, true, 9),
+            ("default", 10, false, 9),
+            ("other", 0, true, 0),
+            ("other", 1, false, 0),
+        ] {
+            let lookup = Late(late, AtomicU32::new(0));
+            let account = futures::executor::block_on(found("a", name, &lookup));
+            assert_eq!((account.is_some(), lookup.1.into_inner()), (comes, pauses), "{name} {late}");
+        }
     }
 }
