@@ -65,29 +65,37 @@ impl Entry {
     #[must_use]
     pub fn new(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
         let mut value: Value = api::codec::json::stored(stored).unwrap_or_default();
-        if kind.custom.is_none() {
-            return Entry::of(kind, key, revision, stored, &value);
-        }
-        let outdated = api::value::text(&value, "apiVersion") != kind.api_version();
+        let outdated = kind.custom.is_some() && api::value::text(&value, "apiVersion") != kind.api_version();
         let own = kind.restore(&mut value).then_some(kind);
-        let entry = Entry::of(kind, key, revision, stored, &value);
-        // The fields of custom resources have no fixed places.
-        Entry { json: versioned(own, value, revision), kind: own, outdated, ..entry }
-    }
-
-    /// Of the store's bytes and the object that they were made of, both in the stored version; not for custom resources.
-    #[must_use]
-    pub fn of(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes, object: &Value) -> Entry {
-        let labels = match object.get("metadata").and_then(|meta| meta.get("labels")) {
+        let labels = match value.get("metadata").and_then(|meta| meta.get("labels")) {
             Some(Value::Object(labels)) => Labels::new(labels),
             _ => Labels::default(),
         };
         Entry {
             key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
             revision,
-            fields: kind.selectable_values(object),
-            json: if kind.custom.is_some() { stored.clone() } else { splice(stored, revision) },
+            fields: kind.selectable_values(&value),
+            // The fields of custom resources have no fixed places.
+            json: if kind.custom.is_some() { versioned(own, value, revision) } else { splice(stored, revision) },
             labels,
+            kind: own,
+            outdated,
+            others: Mutex::default(),
+        }
+    }
+
+    /// The same to answer with: it has nothing for selectors to look at, so that the bytes of a native kind need not be read.
+    #[must_use]
+    pub fn to_answer(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
+        if kind.custom.is_some() {
+            return Entry::new(kind, key, revision, stored);
+        }
+        Entry {
+            key: Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&key.name) },
+            revision,
+            json: splice(stored, revision),
+            labels: Labels::default(),
+            fields: Vec::new(),
             kind: Some(kind),
             outdated: false,
             others: Mutex::default(),

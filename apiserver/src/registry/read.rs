@@ -23,7 +23,7 @@ pub async fn find(server: &Server, _permit: &Permit, target: &Target) -> Result<
     let key = target.key();
     let found = server.store.get(&key).await.map_err(|error| target.failure(error))?;
     let Some(found) = found else { return Ok(None) };
-    let entry = Arc::new(Entry::new(target.kind.stored(), &key, found.revision.0, &found.bytes));
+    let entry = Arc::new(Entry::to_answer(target.kind.stored(), &key, found.revision.0, &found.bytes));
     Ok(Some(server.conversions.one(target.kind, entry).await?))
 }
 

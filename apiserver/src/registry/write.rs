@@ -259,8 +259,7 @@ async fn namespace_check(server: &Server, target: &Target, again: bool) -> Resul
     at(key, revision)
 }
 
-/// Commits and returns the object, whose bytes are those of `kind`, at its new revision. `object` is what they were made of, in the
-/// version of the target.
+/// Commits and returns the object, whose bytes are those of `kind`, at its new revision.
 ///
 /// # Errors
 /// Those of the store, untranslated: the caller decides what to try again.
@@ -270,12 +269,7 @@ pub(super) async fn commit(
     kind: &'static Kind,
     commit: Commit,
     bytes: &Bytes,
-    object: &Value,
 ) -> Result<Arc<Entry>, StoreError> {
-    let revision = server.store.commit(commit).await?.0;
-    let key = target.key();
-    Ok(Arc::new(match target.kind.stored_as {
-        None if kind.custom.is_none() => Entry::of(kind, &key, revision, bytes, object),
-        _ => Entry::new(kind, &key, revision, bytes),
-    }))
+    let revision = server.store.commit(commit).await?;
+    Ok(Arc::new(Entry::to_answer(kind, &target.key(), revision.0, bytes)))
 }

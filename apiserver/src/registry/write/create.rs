@@ -108,7 +108,7 @@ pub async fn create(
             checks: namespaces.clone(),
             claims: claims.claims.clone(),
         };
-        match commit(server, target, kind.stored(), write, &stored, &object).await {
+        match commit(server, target, kind.stored(), write, &stored).await {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
                 return Ok(Written { entry, created: true, warnings });

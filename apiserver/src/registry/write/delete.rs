@@ -91,11 +91,7 @@ pub async fn delete(
             return Ok(Deleted { entry, gone });
         }
         let write = Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims };
-        let object = match &decision {
-            Deletion::Pending(new) => new,
-            Deletion::Unchanged | Deletion::Gone => &old,
-        };
-        match commit(server, target, kind, write, &stored, object).await {
+        match commit(server, target, kind, write, &stored).await {
             Ok(entry) => return Ok(Deleted { entry: server.conversions.one(target.kind, entry).await?, gone }),
             Err(StoreError::Expectation { .. }) => tokio::task::yield_now().await,
             Err(error) => return Err(target.failure(error)),

@@ -164,7 +164,7 @@ async fn attempt(
     while attempts.next().await {
         let (ops, claims_now) = (along.with(op.clone()), claims_now.clone());
         let write = Commit { who: permit.user().name.as_str().into(), ops, checks: Vec::new(), claims: claims_now };
-        return match commit(server, target, stored_kind, write, &stored, &new).await {
+        return match commit(server, target, stored_kind, write, &stored).await {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
                 Ok(Some(Written { entry, created: false, warnings }))
