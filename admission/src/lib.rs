@@ -9,6 +9,8 @@ pub mod plugin;
 pub mod plugins;
 mod pod_security;
 mod signers;
+#[cfg(test)]
+mod testing;
 
 pub use configured::{Opener, Remote, SetupError};
 pub use dynamic::{Dynamic, Notes};

@@ -449,6 +449,7 @@ impl Chain {
 #[allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
 mod tests {
     use super::*;
+    use crate::testing::Cluster;
 
     /// Refuses everything that it is asked about.
     struct Refuses;
@@ -469,27 +470,6 @@ mod tests {
 
         async fn validate(&self, request: &Request<'_>, _: &Value, _: &dyn Lookup) -> Result<(), Refusal> {
             Err(request.forbidden("validating"))
-        }
-    }
-
-    struct Nothing;
-
-    #[async_trait]
-    impl Lookup for Nothing {
-        async fn get(&self, _: &str, _: &str, _: &str, _: &str) -> Option<Value> {
-            None
-        }
-
-        async fn list(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
-            Vec::new()
-        }
-
-        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Result<Vec<Value>, Refusal> {
-            Ok(Vec::new())
-        }
-
-        async fn may(&self, _: &Request<'_>, _: Right<'_>) -> bool {
-            false
         }
     }
 
@@ -516,8 +496,8 @@ mod tests {
                 notes: &notes,
                 rounds: None,
             };
-            let mutated = futures::executor::block_on(chain.mutate(&request, &mut Value::Null, &Nothing));
-            let validated = futures::executor::block_on(chain.validate(&request, &Value::Null, &Nothing));
+            let mutated = futures::executor::block_on(chain.mutate(&request, &mut Value::Null, &Cluster::default()));
+            let validated = futures::executor::block_on(chain.validate(&request, &Value::Null, &Cluster::default()));
             assert_eq!((mutated.is_err(), validated.is_err()), (asked, asked), "{plural}");
         }
     }

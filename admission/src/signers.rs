@@ -29,32 +29,18 @@ pub(crate) async fn may(request: &Request<'_>, verb: &str, signer: &str, lookup:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{Chain, Refusal};
+    use crate::plugin::Chain;
+    use crate::testing::Cluster;
     use api::json::{Value, json};
     use api::kinds::by_resource;
-    use async_trait::async_trait;
 
-    /// A user who holds these rights, `verb name`.
-    struct Rights(&'static [&'static str]);
-
-    #[async_trait]
-    impl Lookup for Rights {
-        async fn get(&self, _: &str, _: &str, _: &str, _: &str) -> Option<Value> {
-            None
-        }
-
-        async fn list(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
-            Vec::new()
-        }
-
-        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Result<Vec<Value>, Refusal> {
-            Ok(Vec::new())
-        }
-
-        async fn may(&self, request: &Request<'_>, right: Right<'_>) -> bool {
+    /// Where the user holds these rights, `verb name`.
+    fn holding(rights: &'static [&'static str]) -> Cluster {
+        let right = move |request: &Request<'_>, right: Right<'_>| {
             assert_eq!((request.user, right.group, right.resource), ("jane", GROUP, "signers"));
-            self.0.contains(&format!("{} {}", right.verb, right.name).as_str())
-        }
+            rights.contains(&format!("{} {}", right.verb, right.name).as_str())
+        };
+        Cluster { right: Box::new(right), ..Cluster::default() }
     }
 
     /// O=system:masters, CN=jane; P-256.
@@ -92,7 +78,7 @@ mod tests {
             rounds: None,
         };
         let chain = Chain::new(&[], &[]).unwrap();
-        let outcome = futures::executor::block_on(chain.validate(&request, new, &Rights(rights)));
+        let outcome = futures::executor::block_on(chain.validate(&request, new, &holding(rights)));
         outcome.err().map(|refusal| refusal.0.message).unwrap_or_default()
     }
 

@@ -135,7 +135,7 @@ fn suffix(pod: &Value, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use crate::testing::Cluster;
 
     #[test]
     fn the_token_is_mounted_once() {
@@ -151,33 +151,6 @@ mod tests {
         assert_eq!(value::items(&containers[1], "volumeMounts").len(), 1);
     }
 
-    /// The account comes after so many pauses; the second counts those that were made.
-    struct Late(u32, AtomicU32);
-
-    #[async_trait]
-    impl Lookup for Late {
-        async fn get(&self, _: &str, plural: &str, _: &str, name: &str) -> Option<Value> {
-            assert_eq!(plural, "serviceaccounts");
-            (self.1.load(Relaxed) >= self.0).then(|| json!({"metadata": {"name": name}}))
-        }
-
-        async fn list(&self, _: &str, _: &str, _: &str) -> Vec<Value> {
-            Vec::new()
-        }
-
-        async fn list_latest(&self, _: &str, _: &str, _: &str) -> Result<Vec<Value>, Refusal> {
-            Ok(Vec::new())
-        }
-
-        async fn may(&self, _: &Request<'_>, _: crate::plugin::Right<'_>) -> bool {
-            false
-        }
-
-        async fn pause(&self, _: Duration) {
-            self.1.fetch_add(1, Relaxed);
-        }
-    }
-
     #[test]
     fn the_account_of_everybody_is_waited_for() {
         for (name, late, comes, pauses) in [
@@ -188,9 +161,13 @@ mod tests {
             ("other", 0, true, 0),
             ("other", 1, false, 0),
         ] {
-            let lookup = Late(late, AtomicU32::new(0));
-            let account = futures::executor::block_on(found("a", name, &lookup));
-            assert_eq!((account.is_some(), lookup.1.into_inner()), (comes, pauses), "{name} {late}");
+            let object = move |plural: &str, name: &str, pauses: u32| {
+                assert_eq!(plural, "serviceaccounts");
+                (pauses >= late).then(|| json!({"metadata": {"name": name}}))
+            };
+            let cluster = Cluster { object: Box::new(object), ..Cluster::default() };
+            let account = futures::executor::block_on(found("a", name, &cluster));
+            assert_eq!((account.is_some(), cluster.pauses.into_inner()), (comes, pauses), "{name} {late}");
         }
     }
 }
