@@ -60,7 +60,17 @@ struct State {
     broken: Option<StoreError>,
 }
 
-/// The cache of one stored kind.
+impl State {
+    /// What the cache holds, of the wanted objects alone where there is an index of them.
+    fn picture(&self, narrow: Option<&Narrow>) -> Snapshot {
+        let narrowed = narrow.and_then(|narrow| self.indexes.find(narrow));
+        let narrow = narrowed.is_some();
+        Snapshot { objects: narrowed.unwrap_or_else(|| self.objects.clone()), revision: self.revision, narrow }
+    }
+}
+
+/// The cache of one stored kind. Its lock is taken once for a question: a reader that asks again while a writer waits between the two waits
+/// for that writer, who waits for it.
 pub struct Cache {
     kind: &'static Kind,
     resource: String,
@@ -244,15 +254,7 @@ impl Cache {
     /// What the cache holds now, however old.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.picture(None)
-    }
-
-    /// The same, of the wanted objects alone where there is an index of them.
-    fn picture(&self, narrow: Option<&Narrow>) -> Snapshot {
-        let state = self.state.read();
-        let narrowed = narrow.and_then(|narrow| state.indexes.find(narrow));
-        let narrow = narrowed.is_some();
-        Snapshot { objects: narrowed.unwrap_or_else(|| state.objects.clone()), revision: state.revision, narrow }
+        self.state.read().picture(None)
     }
 
     /// How many objects there are, and how long their JSON is together.
@@ -266,9 +268,10 @@ impl Cache {
     /// # Errors
     /// `Transform` when the objects cannot be read.
     pub fn any(&self, narrow: Option<&Narrow>) -> Result<Snapshot, StoreError> {
-        match self.state.read().broken.clone() {
-            Some(error) => Err(error),
-            None => Ok(self.picture(narrow)),
+        let state = self.state.read();
+        match &state.broken {
+            Some(error) => Err(error.clone()),
+            None => Ok(state.picture(narrow)),
         }
     }
 
@@ -338,12 +341,10 @@ impl Cache {
     /// # Errors
     /// Those of the store, and `Unavailable` when the cache does not catch up.
     pub async fn consistent(&self, narrow: Option<&Narrow>) -> Result<Snapshot, StoreError> {
-        if let Some(error) = self.state.read().broken.clone() {
-            return Err(error);
-        }
+        self.state.read().broken.clone().map_or(Ok(()), Err)?;
         let last = self.store.last_change(&self.resource).await?;
         self.wait_for(last.changed.0).await?;
-        let snapshot = self.picture(narrow);
+        let snapshot = self.state.read().picture(narrow);
         let revision = snapshot.revision.max(last.read.0);
         Ok(Snapshot { revision, ..snapshot })
     }
@@ -503,5 +504,41 @@ impl Caches {
     #[must_use]
     pub fn named(&self, group_resource: &str) -> Option<Arc<Cache>> {
         self.all.read().get(group_resource).cloned()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[tokio::test]
+    async fn questions_and_a_writer_do_not_wait_for_each_other() {
+        let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
+        let cache = Cache::new(kind, World::store().await, CancellationToken::new());
+        let done = Arc::new(AtomicBool::new(false));
+        let (told, ended) = std::sync::mpsc::channel();
+        for writes in [true, false, false] {
+            let (cache, done, told) = (Arc::clone(&cache), Arc::clone(&done), told.clone());
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    if writes {
+                        cache.state.write().revision += 1;
+                    } else {
+                        assert!(cache.any(None).unwrap().revision >= cache.floor());
+                        assert!(cache.is_sound() && cache.sound("default", "a").is_none());
+                        assert_eq!(cache.end_of_ring().0, 0);
+                    }
+                }
+                told.send(()).unwrap();
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        done.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            ended.recv_timeout(Duration::from_secs(10)).expect("somebody waits for ever");
+        }
     }
 }

@@ -218,7 +218,8 @@ async fn a_burst_fills_the_nodes_and_not_more() {
     let mut load: BTreeMap<String, usize> = BTreeMap::new();
     let mut waiting = Vec::new();
     for index in 0..15 {
-        match cluster.world.lock().node_of(&format!("p{index}")) {
+        let node = cluster.world.lock().node_of(&format!("p{index}"));
+        match node {
             Some(node) => *load.entry(node).or_default() += 1,
             None => waiting.push(format!("p{index}")),
         }

@@ -152,7 +152,8 @@ impl Files {
         journal::check(&self.data, failed)?;
         let parts = open_parts(&self.data, &self.options)?;
         let picture = parts.snapshot();
-        let version = match picture.get(VERSION_KEY)? {
+        let record = picture.get(VERSION_KEY)?;
+        let version = match record {
             None => Version(0),
             Some(bytes) => match bytes.as_ref().try_into() {
                 Ok(bytes) => Version(u64::from_be_bytes(bytes)),
