@@ -3,6 +3,7 @@
 //! Made from OpenAPI schemas of custom resources, from the native types, or by hand. Field names are escaped as
 //! Kubernetes does, so that `a-b` is `a__dash__b` in expressions. Never reads values.
 
+use super::parser::RESERVED;
 use super::types::Type;
 use crate::schema::ListKind;
 use std::collections::BTreeMap;
@@ -184,31 +185,6 @@ impl Decl {
         }
     }
 }
-
-/// Words of CEL that are no field names.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// A JSON field name as expressions write it; `None` when they cannot.
 #[must_use]

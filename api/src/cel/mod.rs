@@ -54,6 +54,7 @@ pub use decl::{Decl, DeclKind, FieldDecl, ObjectDecl, escape};
 pub use env::{Env, Extras, VERSION};
 pub use error::{Fault, Fuel, Outcome};
 pub use eval::Activation;
+pub(crate) use parser::RESERVED;
 pub use time::Timestamp;
 pub use types::Type;
 pub use value::{Entries, Key, Lazy, List, MadeObject, Map, Object, Text, Value};

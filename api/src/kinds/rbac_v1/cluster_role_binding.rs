@@ -60,50 +60,20 @@ impl Hooks for ClusterRoleBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::json;
-    use crate::kinds::shared::testing;
-
-    const KINDS: &str = "roleRef.kind: Unsupported value: \"X\": supported values: \"ClusterRole\"";
+    use rbac::testing;
 
     #[test]
     fn groups_are_filled_in() {
-        testing::defaults(
-            &KIND,
-            json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [
-                {"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
-            &json!({"roleRef": {"apiGroup": rbac::GROUP, "kind": "ClusterRole", "name": "r"}, "subjects": [
-                {"apiGroup": rbac::GROUP, "kind": "User", "name": "u"},
-                {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
-        );
+        testing::groups_are_filled_in(&KIND);
     }
 
     #[test]
     fn reference_and_subjects_are_checked() {
-        let group = rbac::GROUP;
-        let fine = json!({"roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "a:b"}});
-        testing::invalid(&KIND, &fine, &[]);
-        testing::invalid(
-            &KIND,
-            &json!({"roleRef": {"apiGroup": group, "kind": "X", "name": ""}, "subjects": [{"kind": "Y", "name": "u"}]}),
-            &[
-                KINDS,
-                "roleRef.name: Required value",
-                "subjects[0].kind: Unsupported value: \"Y\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
-            ],
-        );
-        testing::invalid_update(
-            &KIND,
-            &json!({"roleRef": {"name": "b"}}),
-            &json!({"roleRef": {"name": "a"}}),
-            &["roleRef: Invalid value: {\"name\":\"b\"}: cannot change roleRef"],
-        );
+        testing::reference_and_subjects_are_checked(&KIND, "\"ClusterRole\"");
     }
 
     #[test]
     fn row() {
-        let object = json!({"metadata": {"name": "a"}, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [
-            {"kind": "User", "name": "u"}, {"kind": "User", "name": "v"},
-            {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]});
-        testing::row(&KIND, &object, &json!(["a", "ClusterRole/r", "<unknown>", "u, v", "", "n/s"]));
+        testing::row(&KIND);
     }
 }

@@ -167,3 +167,53 @@ pub fn validate_binding_update(new: &Value, old: &Value) -> Errors {
     }
     errors
 }
+
+/// What holds for both bindings.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::GROUP;
+    use crate::json::json;
+    use crate::kind::Kind;
+    use crate::kinds::shared::testing;
+
+    /// Groups that are not named are filled in.
+    pub(crate) fn groups_are_filled_in(kind: &Kind) {
+        testing::defaults(
+            kind,
+            json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [
+                {"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
+            &json!({"roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "r"}, "subjects": [
+                {"apiGroup": GROUP, "kind": "User", "name": "u"},
+                {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
+        );
+    }
+
+    /// References to roles of these kinds alone, to what can be a subject, and never to another role.
+    pub(crate) fn reference_and_subjects_are_checked(kind: &Kind, roles: &str) {
+        let fine = json!({"roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "a:b"}});
+        testing::invalid(kind, &fine, &[]);
+        testing::invalid(
+            kind,
+            &json!({"roleRef": {"apiGroup": GROUP, "kind": "X", "name": ""}, "subjects": [{"kind": "Y", "name": "u"}]}),
+            &[
+                &format!("roleRef.kind: Unsupported value: \"X\": supported values: {roles}"),
+                "roleRef.name: Required value",
+                "subjects[0].kind: Unsupported value: \"Y\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
+            ],
+        );
+        testing::invalid_update(
+            kind,
+            &json!({"roleRef": {"name": "b"}}),
+            &json!({"roleRef": {"name": "a"}}),
+            &["roleRef: Invalid value: {\"name\":\"b\"}: cannot change roleRef"],
+        );
+    }
+
+    /// The role, and its subjects by their kinds.
+    pub(crate) fn row(kind: &Kind) {
+        let object = json!({"metadata": {"name": "a"}, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [
+            {"kind": "User", "name": "u"}, {"kind": "User", "name": "v"},
+            {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]});
+        testing::row(kind, &object, &json!(["a", "ClusterRole/r", "<unknown>", "u, v", "", "n/s"]));
+    }
+}
