@@ -6,6 +6,7 @@
 mod entry;
 mod index;
 mod labels;
+mod scan;
 mod watcher;
 
 pub use entry::{Converted, Entry, Key};
@@ -21,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::store::{EventKind, Revision, Store, StoreError};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -165,7 +167,7 @@ impl Cache {
     }
 
     /// Follows the store's log until its end; fills again when the log no longer reaches back far enough.
-    pub async fn follow(&self) {
+    pub async fn follow(self: &Arc<Self>) {
         let stop = self.end.clone();
         while !stop.is_cancelled() {
             if self.state.read().broken.is_some() && !self.mended().await {
@@ -191,16 +193,23 @@ impl Cache {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
             if matches!(error, StoreError::Compacted { .. })
-                && let Err(error) = self.fill().await
+                && let Err(error) = self.filled_aside().await
             {
                 tracing::warn!(resource = self.resource, %error, "the watch cache could not be filled");
             }
         }
     }
 
+    /// Fills the cache again on a thread for blocking work: whoever shares the follower's goes on meanwhile.
+    async fn filled_aside(self: &Arc<Self>) -> Result<(), StoreError> {
+        let (cache, runtime) = (Arc::clone(self), Handle::current());
+        let filled = tokio::task::spawn_blocking(move || runtime.block_on(cache.fill())).await;
+        filled.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+
     /// Fills the cache again after an object could not be decrypted; `false` while that is so.
-    async fn mended(&self) -> bool {
-        match self.fill().await {
+    async fn mended(self: &Arc<Self>) -> bool {
+        match self.filled_aside().await {
             Ok(()) => true,
             Err(error) => {
                 self.state.write().broken = Some(error);
@@ -432,10 +441,20 @@ impl Cache {
     }
 }
 
+/// The thread on which all caches follow the log, until `stop`. One of its own: a runtime of several threads wakes two of them for a task that was
+/// woken from outside, and every commit wakes a follower.
+fn followers(stop: &CancellationToken) -> std::io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, stop) = (runtime.handle().clone(), stop.clone());
+    std::thread::Builder::new().name("caches".to_owned()).spawn(move || runtime.block_on(stop.cancelled()))?;
+    Ok(handle)
+}
+
 /// All caches, by `group_resource` of the stored kind. Clones share them.
 #[derive(Clone)]
 pub struct Caches {
     all: Arc<RwLock<HashMap<String, Arc<Cache>>>>,
+    followers: Handle,
     store: Store,
     stop: CancellationToken,
 }
@@ -450,7 +469,8 @@ impl Caches {
         store: &Store,
         stop: &CancellationToken,
     ) -> Result<Caches, StoreError> {
-        let caches = Caches { all: Arc::default(), store: store.clone(), stop: stop.clone() };
+        let followers = followers(stop).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let caches = Caches { all: Arc::default(), followers, store: store.clone(), stop: stop.clone() };
         for kind in kinds {
             caches.add(kind).await?;
         }
@@ -473,7 +493,7 @@ impl Caches {
             Err(error) => return Err(error),
         }
         let before = self.all.write().insert(kind.group_resource(), Arc::clone(&cache));
-        tokio::spawn(async move { cache.follow().await });
+        self.followers.spawn(async move { cache.follow().await });
         if let Some(before) = before {
             before.end.cancel();
         }

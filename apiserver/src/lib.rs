@@ -35,6 +35,7 @@ pub mod state;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+mod uid;
 pub mod verb;
 pub mod webhook;
 

@@ -18,25 +18,28 @@ use crate::audit::Slip;
 use crate::registry::unreadable;
 use crate::server::Server;
 use crate::spans::Trip;
+use crate::transport::Headers;
 use crate::verb;
+use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use api::status::Status;
 use std::rc::Rc;
 
 /// Answers one request.
 pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::Payload) -> HttpResponse {
-    let origin = request.headers().get("origin").and_then(|origin| origin.to_str().ok()).map(str::to_owned);
+    let headers = Headers::take(&request);
+    let origin = headers.get("origin").and_then(|origin| origin.to_str().ok()).map(str::to_owned);
     let mut response = if request.method() == "OPTIONS" && server.rules.welcomes(origin.as_deref()) {
         HttpResponse::NoContent().finish()
     } else {
-        answered(&server, request, body).await
+        answered(&server, request, headers, body).await
     };
     server.rules.dress(origin.as_deref(), &mut response);
     response
 }
 
-async fn answered(server: &Server, request: HttpRequest, body: web::Payload) -> HttpResponse {
-    let mut received = match received::receive(&request, body) {
+async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, body: web::Payload) -> HttpResponse {
+    let mut received = match received::receive(&request, headers, body) {
         Ok(received) => received,
         Err(failure) => return answer::render(Err(failure), None),
     };

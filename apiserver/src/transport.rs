@@ -5,20 +5,23 @@
 
 mod bridge;
 mod local;
+mod spread;
 mod tls;
 
-pub use bridge::{Peer, Trusted, Upgrade};
+pub use bridge::{Headers, Peer, Trusted, Upgrade};
 pub use local::{InProcess, LocalCall};
 pub use tls::{
     Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config,
     with_identity,
 };
 
+use self::spread::{Load, Own};
 use crate::road;
 use crate::server::Server;
 use actix_service::{IntoServiceFactory as _, Service as _, ServiceFactory as _};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
+use futures::FutureExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -41,16 +44,20 @@ const MOST_HEADERS: usize = 500;
 
 /// What a worker is given to do.
 pub(crate) enum Work {
-    /// A fresh TCP connection, and its place among those that may be open.
-    Connection(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>),
+    /// A fresh TCP connection, and its place among those that may be open. It belongs to no runtime: one that stayed with that of the
+    /// listener would be woken through a thread of it for every request.
+    Connection(std::net::TcpStream, SocketAddr, Option<OwnedSemaphorePermit>),
     /// A call from inside the process.
     Call(Box<LocalCall>),
+    /// A stream of another worker's connection.
+    Stream(Box<spread::Stream>),
 }
 
 /// Senders to the workers, one each.
 #[derive(Clone)]
 pub(crate) struct Workers {
-    senders: Vec<mpsc::UnboundedSender<Work>>,
+    senders: Arc<[mpsc::UnboundedSender<Work>]>,
+    load: Load,
     ended: CancellationToken,
 }
 
@@ -60,22 +67,22 @@ impl Workers {
     /// # Errors
     /// When a thread or its runtime cannot be made.
     pub(crate) fn start(count: usize, server: &Arc<Server>, stop: &CancellationToken) -> std::io::Result<Workers> {
-        let mut senders = Vec::with_capacity(count);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let ended = CancellationToken::new();
         let last = Arc::new(ended.clone().drop_guard());
-        for index in 0..count {
-            let (sender, receiver) = mpsc::unbounded_channel();
+        let workers = Workers { senders: senders.into(), load: Load::of(count), ended };
+        for (index, receiver) in receivers.into_iter().enumerate() {
             let (server, stop, last) = (Arc::clone(server), stop.clone(), Arc::clone(&last));
+            let own = Own { at: index, workers: workers.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("api-{index}")).spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, work(receiver, server, stop));
+                local.block_on(&runtime, work(receiver, own, server, stop));
                 // What its tasks held goes with them.
                 drop((local, runtime, last));
             })?;
-            senders.push(sender);
         }
-        Ok(Workers { senders, ended })
+        Ok(workers)
     }
 
     /// Hands work to the worker whose turn it is; dropped after the workers have stopped.
@@ -113,7 +120,7 @@ pub(crate) async fn accept(
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
+        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 turn = turn.wrapping_add(1);
                 workers.give(turn, Work::Connection(stream, peer, place));
@@ -127,7 +134,7 @@ pub(crate) async fn accept(
     }
 }
 
-async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, server: Arc<Server>, stop: CancellationToken) {
+async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc<Server>, stop: CancellationToken) {
     let app = App::new().app_data(web::Data::from(Arc::clone(&server))).default_service(web::route().to(road::travel));
     let service = match app.into_factory().new_service(AppConfig::default()).await {
         Ok(service) => Rc::new(service),
@@ -148,18 +155,25 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, server: Arc<Server>, 
             Work::Connection(stream, peer, place) => {
                 let rules = (server.config.serving.goaway_chance, server.config.serving.streams);
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
+                let own = own.clone();
                 open.spawn_local(async move {
-                    if let Err(error) = connection(stream, peer, acceptor, service, rules, stop).await {
+                    if let Err(error) = connection(stream, peer, acceptor, service, own, rules, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
                     drop(place);
                 });
             }
+            Work::Stream(stream) => {
+                open.spawn_local(spread::answer(*stream, service));
+            }
             Work::Call(call) => {
+                let in_hand = own.workers.load.take(own.at);
                 open.spawn_local(async move {
                     let LocalCall { request, user, reply } = *call;
                     let request = bridge::from_local(request, user);
-                    match service.call(request).await {
+                    let response = service.call(request).await;
+                    drop(in_hand);
+                    match response {
                         Ok(response) => local::answer(response, reply).await,
                         Err(error) => tracing::error!(%error, "a handler failed outside the road"),
                     }
@@ -172,10 +186,11 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, server: Arc<Server>, 
 }
 
 async fn connection<S, B>(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
     acceptor: TlsAcceptor,
     service: Rc<S>,
+    own: Own,
     (goaway, streams): (f64, u32),
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
@@ -187,11 +202,13 @@ where
         > + 'static,
     B: actix_web::body::MessageBody + 'static,
 {
+    let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await??;
     let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let peer = Rc::new(Peer { address: Some(peer), certificates });
+    let own = Rc::new(own);
     // Now and then a client of HTTP/2 is asked to connect anew, so that its requests spread over all servers.
     let leave = Rc::new(tokio::sync::Notify::new());
     let leaving = Rc::clone(&leave);
@@ -199,8 +216,21 @@ where
         if goaway > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < goaway {
             leaving.notify_one();
         }
-        let (service, peer) = (Rc::clone(&service), Rc::clone(&peer));
-        async move { bridge::to_hyper(service.call(bridge::from_hyper(request, &peer)).await) }
+        let (service, peer, own) = (Rc::clone(&service), Rc::clone(&peer), Rc::clone(&own));
+        // In boxes, which go when the answer begins: the library keeps room for them as long as a stream lasts, and watches last.
+        match own.elsewhere(&request) {
+            Some(worker) => own.hand_over(worker, request, &peer).come().boxed_local(),
+            None => {
+                // From now on, so that what waits for its turn counts as well.
+                let in_hand = own.workers.load.take(own.at);
+                async move {
+                    let response = service.call(bridge::from_hyper(request, &peer)).await;
+                    drop(in_hand);
+                    bridge::to_hyper(response)
+                }
+                .boxed_local()
+            }
+        }
     });
     // As upstream: HTTP/2 is agreed upon in the handshake or not spoken. Nobody is waited for who never says which it is.
     let builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
@@ -239,8 +269,72 @@ struct LocalExec;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        // As it is: a block around it would keep room for it twice, as long as the stream lasts.
+        drop(tokio::task::spawn_local(future));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use api::json::{Value, json};
+    use bytes::Bytes;
+    use futures::future::join_all;
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::TokioExecutor;
+
+    /// One connection of HTTP/2 to a server of two workers.
+    async fn connect(world: &World) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+        let mut config = unjudged_client_config(None).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TcpStream::connect(world.running.address()).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        sender
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn streams_of_one_connection_are_answered_by_all_workers() {
+        let world = World::start(|config| {
+            config.workers = 2;
+            config.token_file = Some("secret,root,1,\"system:masters\"\n".to_owned());
+        })
+        .await;
+        let connection = connect(&world).await;
+        let ask = async |method: &str, path: String, body: Value| {
+            let request = http::Request::builder().method(method).header("authorization", "Bearer secret");
+            let request = request.header("content-type", "application/json").uri(format!("https://localhost{path}"));
+            let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+            let answer = connection.clone().send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
+            let code = answer.status().as_u16();
+            let length = answer.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
+            let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(length.is_none_or(|length| length == bytes.len().to_string()));
+            (code, api::json::from_slice::<Value>(&bytes).unwrap())
+        };
+        const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+        // Larger than what a stream or a connection may have on its way.
+        let text = "x".repeat(100_000);
+        let create = |number: usize| {
+            let object = json!({"metadata": {"name": format!("m{number}")}, "data": {"text": text.clone()}});
+            ask("POST", MAPS.to_owned(), object)
+        };
+        let before = spread::HANDED.load(std::sync::atomic::Ordering::Relaxed);
+        for (code, object) in join_all((0..64).map(create)).await {
+            assert_eq!((code, object.pointer("/data/text").and_then(Value::as_str)), (201, Some(&*text)), "{code}");
+        }
+        assert!(spread::HANDED.load(std::sync::atomic::Ordering::Relaxed) > before, "one worker did all of it");
+        // Refusals come back as well.
+        let again = join_all((0..64).map(create)).await;
+        assert!(again.iter().all(|(code, status)| *code == 409 && status["reason"] == "AlreadyExists"), "{again:?}");
+        let (code, list) = ask("GET", MAPS.to_owned(), Value::Null).await;
+        assert_eq!((code, list["items"].as_array().map(Vec::len)), (200, Some(64)));
+        let (code, _) = ask("DELETE", MAPS.to_owned(), Value::Null).await;
+        assert_eq!(code, 200);
     }
 }

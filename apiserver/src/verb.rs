@@ -149,11 +149,11 @@ pub fn part_schema(gvk: Gvk) -> Result<SchemaRef<'static>, Failure> {
 pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, Failure> {
     let notes = std::sync::Arc::clone(authorized.permit.notes());
     if let Some(remote) = server.aggregates.of(&authorized.received.info.path) {
-        return aggregate::answer(server, authorized, &remote).await;
+        return Box::pin(aggregate::answer(server, authorized, &remote)).await;
     }
     let received = &authorized.received;
     if !received.info.is_resource {
-        return discovery::answer(server, received).await;
+        return Box::pin(discovery::answer(server, received)).await;
     }
     let info = received.info.clone();
     let offer = server.offer();
@@ -203,28 +203,29 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
     let target = Target { kind, namespace, name: info.name.clone() };
     let call = Call { authorized, target, part, medium };
+    // Each verb in a box of its own: together they would be as large as the largest, and every request would be copied with that on its way here.
     let answer = match (part.map(|part| part.part), info.verb.as_str()) {
-        (Some(Part::Node | Part::Proxy), _) => connect::answer(server, call).await,
-        (Some(Part::Binding), "create") => create::bind(server, call).await,
-        (Some(Part::Eviction), "create") => evict::answer(server, call).await,
-        (Some(Part::Token), "create") => token::answer(server, call).await,
-        (Some(Part::Scale { .. }), "get" | "update" | "patch") => scale::answer(server, call).await,
-        (Some(Part::View { .. }), "get") => get::answer(server, call).await,
-        (Some(Part::View { .. }), "update") => update::answer(server, call).await,
-        (Some(Part::View { .. }), "patch") => patch::answer(server, call).await,
+        (Some(Part::Node | Part::Proxy), _) => Box::pin(connect::answer(server, call)).await,
+        (Some(Part::Binding), "create") => Box::pin(create::bind(server, call)).await,
+        (Some(Part::Eviction), "create") => Box::pin(evict::answer(server, call)).await,
+        (Some(Part::Token), "create") => Box::pin(token::answer(server, call)).await,
+        (Some(Part::Scale { .. }), "get" | "update" | "patch") => Box::pin(scale::answer(server, call)).await,
+        (Some(Part::View { .. }), "get") => Box::pin(get::answer(server, call)).await,
+        (Some(Part::View { .. }), "update") => Box::pin(update::answer(server, call)).await,
+        (Some(Part::View { .. }), "patch") => Box::pin(patch::answer(server, call)).await,
         (Some(_), verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
         (None, verb) if !offers(kind, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
-        (None, "create") if kind.creates.is_some() => create::of_part(server, call).await,
-        (None, "get" | "list") if kind.computed => computed::answer(server, call).await,
-        (None, "create") if !kind.is_stored() => review::answer(server, call).await,
-        (None, "create") => create::answer(server, call).await,
-        (None, "get") => get::answer(server, call).await,
-        (None, "list") => list::answer(server, call).await,
-        (None, "watch") => watch::answer(server, call).await,
-        (None, "update") => update::answer(server, call).await,
-        (None, "patch") => patch::answer(server, call).await,
-        (None, "delete") => delete::answer(server, call).await,
-        (None, "deletecollection") => delete::collection(server, call).await,
+        (None, "create") if kind.creates.is_some() => Box::pin(create::of_part(server, call)).await,
+        (None, "get" | "list") if kind.computed => Box::pin(computed::answer(server, call)).await,
+        (None, "create") if !kind.is_stored() => Box::pin(review::answer(server, call)).await,
+        (None, "create") => Box::pin(create::answer(server, call)).await,
+        (None, "get") => Box::pin(get::answer(server, call)).await,
+        (None, "list") => Box::pin(list::answer(server, call)).await,
+        (None, "watch") => Box::pin(watch::answer(server, call)).await,
+        (None, "update") => Box::pin(update::answer(server, call)).await,
+        (None, "patch") => Box::pin(patch::answer(server, call)).await,
+        (None, "delete") => Box::pin(delete::answer(server, call)).await,
+        (None, "deletecollection") => Box::pin(delete::collection(server, call)).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
     let warnings: Vec<String> = warning.into_iter().chain(notes.warnings()).collect();
@@ -232,7 +233,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         answer if warnings.is_empty() => answer,
         Ok(answer) => Ok(answer.warn(warnings)),
         // A refusal warns as well.
-        Err(failure) => Ok(refusal(crate::registry::unreadable::explained(server, failure).await).warn(warnings)),
+        Err(failure) => {
+            let failure = Box::pin(crate::registry::unreadable::explained(server, failure)).await;
+            Ok(refusal(failure).warn(warnings))
+        }
     }
 }
 

@@ -187,7 +187,8 @@ pub(crate) enum Union {
 pub struct Types {
     defs: Vec<TypeDef>,
     by_name: HashMap<String, TypeId>,
-    by_gvk: HashMap<(String, String, String), TypeId>,
+    /// Group, version and type of each kind: few kinds are in several.
+    by_kind: HashMap<String, Vec<(String, String, TypeId)>>,
     /// By type, then by field; as long as the last field that has one.
     wire: Vec<Vec<Option<Wire>>>,
     /// By type, once sealed.
@@ -251,7 +252,9 @@ impl Types {
         let id = TypeId(u32::try_from(self.defs.len()).unwrap_or(u32::MAX));
         self.by_name.insert(def.name.clone(), id);
         for gvk in &def.gvks {
-            self.by_gvk.entry(gvk.clone()).or_insert(id);
+            if self.of_gvk(&gvk.0, &gvk.1, &gvk.2).is_none() {
+                self.name(gvk, id);
+            }
         }
         self.defs.push(def);
         id
@@ -348,7 +351,7 @@ impl Types {
     pub(crate) fn rename(&mut self, id: TypeId, name: &str, (group, version, kind): (&str, &str, &str)) {
         let gvk = (group.to_owned(), version.to_owned(), kind.to_owned());
         self.by_name.insert(name.to_owned(), id);
-        self.by_gvk.insert(gvk.clone(), id);
+        self.name(&gvk, id);
         if let Some(def) = self.defs.get_mut(id.0 as usize) {
             name.clone_into(&mut def.name);
             def.gvks = vec![gvk];
@@ -375,8 +378,15 @@ impl Types {
     /// The schema of a top-level object.
     #[must_use]
     pub fn of_gvk(&self, group: &str, version: &str, kind: &str) -> Option<SchemaRef<'_>> {
-        let key = (group.to_owned(), version.to_owned(), kind.to_owned());
-        self.by_gvk.get(&key).map(|id| SchemaRef { types: self, id: *id })
+        let same = self.by_kind.get(kind)?.iter().find(|(of, at, _)| of == group && at == version);
+        same.map(|(_, _, id)| SchemaRef { types: self, id: *id })
+    }
+
+    /// Makes a type that of a group, version and kind, instead of the one that was it.
+    fn name(&mut self, (group, version, kind): &(String, String, String), id: TypeId) {
+        let all = self.by_kind.entry(kind.clone()).or_default();
+        all.retain(|(of, at, _)| of != group || at != version);
+        all.push((group.clone(), version.clone(), id));
     }
 
     /// All types in the order they were added.

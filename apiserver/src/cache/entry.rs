@@ -2,7 +2,7 @@
 //!
 //! Never changes after it was made.
 
-use super::Labels;
+use super::{Labels, scan};
 use api::json::Value;
 use api::kind::Kind;
 use bytes::{Bytes, BytesMut};
@@ -64,6 +64,13 @@ impl Entry {
     /// From the store's bytes, which carry no `resourceVersion`.
     #[must_use]
     pub fn new(kind: &'static Kind, key: &storage::store::Key, revision: u64, stored: &Bytes) -> Entry {
+        // Selectors can look at nothing but labels: the rest need not be read.
+        let labels = if kind.custom.is_none() && kind.selectable.is_empty() { scan::labels(stored) } else { None };
+        if let Some(labels) = labels {
+            let labels = labels.and_then(|labels| api::codec::json::stored(labels).ok());
+            let labels = labels.as_ref().and_then(Value::as_object).map(Labels::new).unwrap_or_default();
+            return Entry { labels, ..Entry::to_answer(kind, key, revision, stored) };
+        }
         let mut value: Value = api::codec::json::stored(stored).unwrap_or_default();
         let outdated = kind.custom.is_some() && api::value::text(&value, "apiVersion") != kind.api_version();
         let own = kind.restore(&mut value).then_some(kind);

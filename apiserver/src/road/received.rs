@@ -264,19 +264,20 @@ impl Received {
 ///
 /// # Errors
 /// 400 for a target that cannot be read.
-pub fn receive(request: &HttpRequest, body: web::Payload) -> Result<Received, Failure> {
+pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) -> Result<Received, Failure> {
     let peer = request.extensions().get::<Rc<Peer>>().map(Rc::clone);
     let Some(peer) = peer else {
         return Err(Failure::Status(Status::internal("a request came without a connection")));
     };
     let query = Query::parse(request.query_string());
-    let id = request.headers().get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let id = headers.get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let id = id.map_or_else(crate::uid::random, str::to_owned);
     Ok(Received {
         method: request.method().clone(),
         target: request.uri().to_string(),
-        headers: request.headers().clone(),
+        headers,
         info: Arc::new(RequestInfo::parse(request.method().as_str(), request.uri().path(), &query)),
-        id: id.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
+        id,
         trusted: request.extensions().get::<Trusted>().map(|trusted| trusted.0.clone()),
         request: request.clone(),
         matched: Matched::default(),

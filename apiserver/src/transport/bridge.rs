@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// Who is at the other end of the connection.
+#[derive(Clone)]
 pub struct Peer {
     /// Network address; `None` for calls from inside the process.
     pub address: Option<SocketAddr>,
@@ -40,20 +41,35 @@ impl Upgrade {
     }
 }
 
+/// Headers of a request, to be taken once: the request itself has none, so that they need not be copied out of it.
+#[derive(Default)]
+pub struct Headers(old::HeaderMap);
+
+impl Headers {
+    /// Those that a request came with.
+    #[must_use]
+    pub fn take(request: &actix_web::HttpRequest) -> old::HeaderMap {
+        let own = request.extensions_mut().remove::<Headers>();
+        own.map_or_else(|| request.headers().clone(), |own| own.0)
+    }
+}
+
 fn head(request: &mut actix_http::Request, parts: &http::request::Parts) {
+    let mut headers = old::HeaderMap::with_capacity(parts.headers.len());
+    for (name, value) in &parts.headers {
+        let name = old::HeaderName::from_bytes(name.as_str().as_bytes());
+        let value = old::HeaderValue::from_bytes(value.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    request.extensions_mut().insert(Headers(headers));
     let head = request.head_mut();
     head.method = actix_http::Method::from_bytes(parts.method.as_str().as_bytes()).unwrap_or(actix_http::Method::GET);
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     head.uri = target.parse().unwrap_or_default();
     head.version =
         if parts.version == http::Version::HTTP_2 { actix_http::Version::HTTP_2 } else { actix_http::Version::HTTP_11 };
-    for (name, value) in &parts.headers {
-        let name = old::HeaderName::from_bytes(name.as_str().as_bytes());
-        let value = old::HeaderValue::from_bytes(value.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            head.headers.append(name, value);
-        }
-    }
 }
 
 /// A request from the network.

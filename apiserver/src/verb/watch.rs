@@ -27,6 +27,7 @@ use imbl::OrdMap;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -79,8 +80,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         }
     };
     let frames = Frames { kind, medium: call.medium, include: shown::include(call.received())? };
-    let view = View { filter, frames };
-    let (mut source, mut early) = source(&cache, &view, from);
+    let mut view = Rc::new(View { filter, frames });
+    let (mut source, mut early) = source(&cache, &mut view, from);
     if let Source::Alone(watcher) = &mut source {
         // A version that is gone is refused with a status of its own rather than inside the stream.
         match tokio::time::timeout(Duration::ZERO, watcher.next()).await {
@@ -90,7 +91,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         }
     }
     let end_of_initial = (initial == Some(true) && bookmarks).then_some(from);
-    let held = Some(std::mem::take(&mut call.authorized.held));
+    let held = Some(Box::new(std::mem::take(&mut call.authorized.held)));
     let deadline = Instant::now() + timeout;
     let next_bookmark = bookmarks.then(|| Instant::now() + BOOKMARK_EVERY);
     let watch = Watch {
@@ -114,11 +115,15 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 }
 
 /// Where the events after a revision come from, and those that the watch must be told before.
-fn source(cache: &Arc<Cache>, view: &View, from: u64) -> (Source, Vec<Arc<Event>>) {
+/// Who wants the same shares the view as well.
+fn source(cache: &Arc<Cache>, view: &mut Rc<View>, from: u64) -> (Source, Vec<Arc<Event>>) {
     // What a webhook converts, a watch waits for alone.
     let joined = if view.frames.kind.by_webhook() { None } else { Hub::of(cache).join(view, from) };
     match joined {
-        Some((member, events)) => (Source::Shared(member), events),
+        Some((member, events)) => {
+            *view = member.view();
+            (Source::Shared(member), events)
+        }
         None => (Source::Alone(Box::new(cache.watch(from))), Vec::new()),
     }
 }
@@ -130,7 +135,7 @@ fn default_timeout() -> Duration {
 }
 
 struct Watch {
-    view: View,
+    view: Rc<View>,
     source: Source,
     first: Initial,
     early: Vec<Arc<Event>>,
@@ -146,7 +151,7 @@ struct Watch {
     clock: Arc<dyn storage::clock::Clock>,
     done: bool,
     /// Seats until it has begun.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// Counted as a watch from then on.
     _watching: Option<Watching>,
 }
@@ -265,7 +270,7 @@ impl Watch {
     fn initial(&mut self, out: &mut BytesMut) -> bool {
         // A TLS record. Over HTTP/1.1 sixteen pieces are made ahead of a reader that is slower, for each of perhaps a thousand.
         const ENOUGH: usize = 16 * 1024;
-        let (now, View { filter, frames }) = (self.now(), &self.view);
+        let (now, View { filter, frames }) = (self.now(), &*self.view);
         let headed = &mut self.headed;
         let mut write = |entry: &Entry| {
             if out.capacity() == 0 {
@@ -302,7 +307,7 @@ impl Watch {
     async fn rejoin(&mut self, out: &mut BytesMut) {
         let Source::Alone(watcher) = &self.source else { return };
         let Some(seen) = watcher.caught_up().filter(|_| !self.done) else { return };
-        let (joined, events) = source(&self.cache, &self.view, seen);
+        let (joined, events) = source(&self.cache, &mut self.view, seen);
         if let Source::Shared(member) = joined {
             self.events(out, events).await;
             self.source = Source::Shared(member);
@@ -319,7 +324,7 @@ impl Watch {
 
     /// Writes events; an object that cannot be had in the version of the watch ends it.
     async fn events(&mut self, out: &mut BytesMut, events: Vec<Arc<Event>>) {
-        let View { filter, frames } = &self.view;
+        let View { filter, frames } = &*self.view;
         match converted(&self.conversions, frames.kind, filter, events).await {
             Ok(events) => {
                 let now = self.now();

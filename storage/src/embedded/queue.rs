@@ -23,7 +23,8 @@ use crate::local::{Request, View};
 /// After this many groups of one transaction each, between which nobody waited, a caller writes its own: with a fast disk, waking the commit
 /// thread and being woken by it would take as long as the write.
 const CALM: u32 = 8;
-/// ... if none of them took longer than this: a caller's thread has other work.
+/// ... if they take no longer than this, smoothed over some eight groups: a caller's thread has other work. A slow one now and then counts for
+/// four times as much at most.
 const FAST: Duration = Duration::from_micros(500);
 
 /// What a transaction is told, and where.
@@ -55,8 +56,10 @@ struct State {
     flying: bool,
     /// A caller writes; the commit thread leaves the next group to it, or is woken.
     led: bool,
-    /// How many groups in a row were of one transaction, fast, and left nobody waiting.
+    /// How many groups in a row were of one transaction and left nobody waiting.
     calm: u32,
+    /// How long such groups take, smoothed.
+    pace: Duration,
     /// Why nothing is admitted.
     broken: Option<KvError>,
     closed: bool,
@@ -104,6 +107,7 @@ impl Queue {
             flying: false,
             led: false,
             calm: 0,
+            pace: FAST,
             broken: None,
             closed: false,
             idle: false,
@@ -132,7 +136,7 @@ impl Queue {
         };
         let (reply, answer) = oneshot::channel();
         state.answers.push((reply, outcome));
-        let lead = alone && state.calm >= CALM && !state.led;
+        let lead = alone && state.calm >= CALM && state.pace <= FAST && !state.led;
         state.led |= lead;
         let wake = !state.led && std::mem::take(&mut state.idle);
         drop(state);
@@ -197,7 +201,10 @@ impl Queue {
     pub(super) fn landed(&self, transactions: usize, took: Duration, oldest: Option<Version>) {
         let mut state = self.state.lock();
         state.flying = false;
-        let calm = transactions == 1 && took <= FAST && state.answers.is_empty();
+        if transactions == 1 {
+            state.pace = (state.pace * 7 + took.min(FAST * 4)) / 8;
+        }
+        let calm = transactions == 1 && state.answers.is_empty();
         state.calm = if calm { state.calm.saturating_add(1) } else { 0 };
         state.group.landed();
         if let Some(oldest) = oldest {

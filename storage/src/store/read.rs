@@ -268,6 +268,12 @@ pub(super) async fn floor(tx: &dyn Transaction, resource: &str, read: Read) -> R
     stamp_row(resource, row.as_deref()).map_err(Failed::from)
 }
 
+/// The last commit of a resource.
+pub(super) async fn moved(tx: &dyn Transaction, resource: &str) -> Result<Revision, Failed> {
+    let row = tx.get(&layout::wake(resource), Read::Snapshot).await?;
+    stamp_row(resource, row.as_deref()).map_err(Failed::from)
+}
+
 fn stamp_row(resource: &str, row: Option<&[u8]>) -> Result<Revision, StoreError> {
     match row {
         None => Ok(Revision(0)),
@@ -285,10 +291,8 @@ impl Store {
 
     /// How far a resource has come: a copy that has seen `changed` shows the resource as of `read`.
     pub async fn last_change(&self, resource: &str) -> Result<LastChange, StoreError> {
-        let key = layout::wake(resource);
         reading!(self, tx => {
-            let row = tx.get(&key, Read::Snapshot).await?;
-            let changed = stamp_row(resource, row.as_deref())?;
+            let changed = moved(tx.as_ref(), resource).await?;
             Ok(LastChange { changed, read: Revision(tx.read_version().await?.0) })
         })
     }

@@ -159,7 +159,7 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
         // Upstream lets manifests name a namespace here and forgets it.
         meta.remove("namespace");
     }
-    meta.insert("uid", uuid::Uuid::new_v4().to_string().into());
+    meta.insert("uid", crate::uid::random().into());
     meta.insert("creationTimestamp", server.now_text().into());
     let name = meta.get("name").and_then(Value::as_str).unwrap_or_default();
     if name.is_empty() {

@@ -68,7 +68,7 @@ pub(super) struct Hub {
 
 /// What is to be told, and how far each watch has been told it.
 struct Channel {
-    view: View,
+    view: Rc<View>,
     bucket: (usize, u64),
     log: RefCell<VecDeque<Told>>,
     /// Number of the first entry of `log`.
@@ -156,7 +156,7 @@ impl Hub {
 
     /// A watch that has seen everything up to `seen`, and the events that it must be told first. `None` when the ring does not reach back
     /// that far.
-    pub(super) fn join(self: &Rc<Self>, view: &View, seen: u64) -> Option<(Member, Vec<Arc<Event>>)> {
+    pub(super) fn join(self: &Rc<Self>, view: &Rc<View>, seen: u64) -> Option<(Member, Vec<Arc<Event>>)> {
         self.offer_all();
         let events = self.cache.between(seen, self.next.get())?;
         let bucket = self.bucket(view);
@@ -165,8 +165,7 @@ impl Hub {
         let channel = match same.iter().find(|channel| channel.view == *view) {
             Some(channel) => Rc::clone(channel),
             None => {
-                let view = View { filter: view.filter.clone(), frames: view.frames };
-                let channel = Rc::new(Channel::new(view, bucket));
+                let channel = Rc::new(Channel::new(Rc::clone(view), bucket));
                 if let Some(channels) = self.looked_at.get(bucket.0) {
                     channels.set(channels.get() + 1);
                 }
@@ -359,7 +358,7 @@ const FIELD: usize = 3;
 const LABEL: usize = 4;
 
 impl Channel {
-    fn new(view: View, bucket: (usize, u64)) -> Channel {
+    fn new(view: Rc<View>, bucket: (usize, u64)) -> Channel {
         Channel {
             view,
             bucket,
@@ -507,6 +506,11 @@ impl Channel {
 }
 
 impl Member {
+    /// What all of its channel want to be told.
+    pub(super) fn view(&self) -> Rc<View> {
+        Rc::clone(&self.channel.view)
+    }
+
     /// What there is to tell. `headed` says whether a table has told its columns.
     pub(super) fn take(&self, now: i64, headed: &mut bool) -> Taken {
         if self.hub.ended.get() {
