@@ -78,10 +78,6 @@ impl Committer {
             self.queue.landed(answers.len(), begun.elapsed(), oldest);
         }
         tell(answers, failed.as_ref());
-        // Who follows the log has time; who waits for an answer has not.
-        if failed.is_none() {
-            self.published.watches.notify(rows.iter().map(|(key, _)| key));
-        }
     }
 
     /// Opens the files again after a failed write, if that is likely to help. Reads fail meanwhile: a picture of the old state must be gone
@@ -198,6 +194,7 @@ impl Committer {
         self.views.push_back(Arc::downgrade(&view));
         self.published.view.store(view);
         self.published.groups.fetch_add(1, Ordering::Relaxed);
+        self.published.watches.notify(rows.iter().map(|(key, _)| key));
         Ok(())
     }
 

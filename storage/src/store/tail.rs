@@ -78,20 +78,16 @@ impl Tail {
 
     async fn look(&mut self, watch: bool) -> Result<(Vec<Event>, Option<Watch>), Failed> {
         let mut tx = self.store.kv().begin();
+        let oldest = read::floor(tx.as_ref(), &self.resource, Read::Snapshot).await?;
+        if self.position < oldest {
+            return Err(StoreError::Compacted { oldest }.into());
+        }
         if let Some(oldest) = self.store.gap(self.position) {
             return Err(StoreError::Compacted { oldest }.into());
         }
-        // Every commit of the resource writes the mark, and no log is cut behind its last commit: where the mark is not behind the position, nothing
-        // has happened and nothing was cut.
-        let entries = if read::moved(tx.as_ref(), &self.resource).await? > self.position {
-            let oldest = read::floor(tx.as_ref(), &self.resource, Read::Snapshot).await?;
-            if self.position < oldest {
-                return Err(StoreError::Compacted { oldest }.into());
-            }
-            entries(tx.as_ref(), &self.resource, self.position).await?
-        } else {
-            Vec::new()
-        };
+        // Every commit of the resource writes the mark, so that nothing has happened where it is not behind the position.
+        let moved = read::moved(tx.as_ref(), &self.resource).await? > self.position;
+        let entries = if moved { entries(tx.as_ref(), &self.resource, self.position).await? } else { Vec::new() };
         if let Some((_, last, _)) = entries.last() {
             let last = last.revision;
             let events = events(&self.store, tx.as_ref(), entries).await?;
