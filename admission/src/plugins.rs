@@ -34,6 +34,7 @@ plugins! {
     extended_resource_toleration,
     default_storage_class,
     storage_object_in_use_protection,
+    pod_group_protection,
     owner_references_permission_enforcement,
     persistent_volume_claim_resize,
     runtime_class,

@@ -135,7 +135,7 @@ pub(crate) async fn start(
         kubelet_client: Some(identity(kubelet_client)),
         kubelet_ca: Some(authority.certificate().to_owned()),
         proxy_client: Some(proxy_client(&pki)?),
-        controller_roles: controller_roles(),
+        controller_roles: controller_roles(&gates),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
         audit: None,
@@ -208,8 +208,10 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
     // Over one database there may be several processes, and their controllers take turns.
     let shared = flags.storage.as_ref().is_some_and(|storage| storage.starts_with("foundationdb:"));
     let leader_elect = flags.leader_elect.unwrap_or(shared);
+    // They were read before, when the API server was started with them.
+    let gates = Gates::parse(&flags.feature_gates).unwrap_or_default();
     let options = controllers::Options {
-        enabled: flags.controllers.clone(),
+        enabled: controllers::controller::allowed(flags.controllers.clone(), |gate| gates.enabled(gate)),
         leader_elect,
         cluster_ca_pem: plane.authority.certificate().to_owned(),
         cluster_ca_key_pem: plane.authority.key().to_owned(),
@@ -262,12 +264,16 @@ impl Clients {
     }
 }
 
-pub(crate) fn controller_roles() -> Vec<ControllerRole> {
+/// Those of controllers whose gate is off are left out.
+pub(crate) fn controller_roles(gates: &Gates) -> Vec<ControllerRole> {
+    let is_off = |account: &str| {
+        controllers::GATED.iter().any(|(one, gate)| one.service_account == account && !gates.enabled(gate))
+    };
     let role = |(service_account, rules): (&'static str, Vec<controllers::Rule>)| ControllerRole {
         service_account,
         rules: rules.iter().map(controllers::rbac::policy).collect(),
     };
-    controllers::rbac::rules().into_iter().map(role).collect()
+    controllers::rbac::rules().into_iter().filter(|(account, _)| !is_off(account)).map(role).collect()
 }
 
 /// Names and addresses under which clients reach the API server.

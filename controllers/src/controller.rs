@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     CONTROLLERS,
-    controllers::ON_REQUEST,
+    controllers::{GATED, ON_REQUEST},
     events::Recorder,
     informer::Informers,
     leader::{self, Election},
@@ -158,7 +158,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            enabled: vec!["*".to_owned()],
+            enabled: allowed(Vec::new(), |_| false),
             cluster_ca_pem: String::new(),
             cluster_signing_cert_pem: String::new(),
             cluster_ca_key_pem: String::new(),
@@ -396,6 +396,16 @@ fn chosen<'a>(table: &[&'a Controller], enabled: &[String]) -> Result<Vec<&'a Co
     let all = enabled.is_empty() || enabled.iter().any(|word| word == "*");
     let by_itself = |one: &Controller| all && !ON_REQUEST.iter().any(|asked| asked.name == one.name);
     Ok(table.iter().copied().filter(|one| !says(one, "-") && (says(one, "") || by_itself(one))).collect())
+}
+
+/// What `--controllers` says once those are left out whose feature gate is off.
+#[must_use]
+pub fn allowed(mut enabled: Vec<String>, is_on: impl Fn(&str) -> bool) -> Vec<String> {
+    if enabled.is_empty() {
+        enabled.push("*".to_owned());
+    }
+    enabled.extend(GATED.iter().filter(|(_, gate)| !is_on(gate)).map(|(one, _)| format!("-{}", one.name)));
+    enabled
 }
 
 /// Runs the chosen controllers until `stop`, after leadership was won if that is asked for.

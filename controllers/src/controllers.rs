@@ -3,13 +3,18 @@
 use crate::controller::Controller;
 
 macro_rules! controllers {
-    ($($name:ident),+; on request: $($asked:ident),+ $(,)?) => {
+    ($($name:ident),+; on request: $($asked:ident),+; with a gate: $($gated:ident = $gate:literal),+ $(,)?) => {
         $(pub(crate) mod $name;)+
         $(pub(crate) mod $asked;)+
+        $(pub(crate) mod $gated;)+
         /// All controllers, in the order in which they start.
-        pub static CONTROLLERS: &[&Controller] = &[$(&$name::CONTROLLER,)+ $(&$asked::CONTROLLER),+];
+        pub static CONTROLLERS: &[&Controller] = &[
+            $(&$name::CONTROLLER,)+ $(&$asked::CONTROLLER,)+ $(&$gated::CONTROLLER),+
+        ];
         /// Those that run only where `--controllers` names them, as upstream.
         pub(crate) static ON_REQUEST: &[&Controller] = &[$(&$asked::CONTROLLER),+];
+        /// Those that are there with a feature gate alone, each with its gate, and so are their roles.
+        pub static GATED: &[(&Controller, &str)] = &[$((&$gated::CONTROLLER, $gate)),+];
     };
 }
 
@@ -45,5 +50,7 @@ controllers! {
     admission_policy_status;
     on request:
     bootstrap_signer,
-    token_cleaner,
+    token_cleaner;
+    with a gate:
+    pod_group_protection = "GenericWorkload",
 }

@@ -24,4 +24,4 @@ pub mod selector;
 pub mod service;
 
 pub use controller::{COMPONENT, Clock, Context, Controller, Error, Options, Rule, run};
-pub use controllers::CONTROLLERS;
+pub use controllers::{CONTROLLERS, GATED};

@@ -160,6 +160,11 @@ mod tests {
             .collect();
         for role in cluster_roles() {
             let name = role.metadata.name.clone().unwrap();
+            // That picture is of a server with the defaults.
+            if crate::GATED.iter().any(|(one, _)| name.ends_with(one.service_account)) {
+                assert!(!upstream.contains_key(&name), "{name}");
+                continue;
+            }
             let expected = upstream.get(&name).unwrap_or_else(|| panic!("upstream has no {name}"));
             assert_eq!(grants(role.rules.as_deref().unwrap()), grants(expected.rules.as_deref().unwrap()), "{name}");
             assert_eq!(role.metadata.labels, expected.metadata.labels);

@@ -1,7 +1,7 @@
 //! What differs between two objects of one schema, as field sets.
 
 use super::path::{FieldSet, PathElement};
-use super::typed::{Ty, unset};
+use super::typed::{Ty, paired, unset};
 use crate::json::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -117,11 +117,18 @@ impl<'a> Walk<'a> {
     fn lists(&mut self, ty: Ty<'a>, old: Option<&'a Value>, new: Option<&'a Value>) {
         let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let new = new.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let (old, new) = (ty.identified(old), ty.identified(new));
+        if paired(&old, &new) {
+            for ((element, old), (_, new)) in old.into_iter().zip(new) {
+                self.below(element, ty.element(), Some(old), Some(new));
+            }
+            return;
+        }
         let mut elements: BTreeMap<PathElement<'a>, (Vec<&'a Value>, Vec<&'a Value>)> = BTreeMap::new();
-        for (element, item) in ty.identified(old) {
+        for (element, item) in old {
             elements.entry(element).or_default().0.push(item);
         }
-        for (element, item) in ty.identified(new) {
+        for (element, item) in new {
             elements.entry(element).or_default().1.push(item);
         }
         for (element, (old, new)) in elements {

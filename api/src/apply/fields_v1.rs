@@ -3,6 +3,7 @@
 //! `f:` field, `k:` list keys, `v:` set value, `i:` index; `.` is the path itself; an empty object is a lone member.
 
 use super::path::{FieldSet, Node, PathElement, Scalar};
+use crate::codec::json::{write_any, write_string};
 use crate::json::{Map, Value};
 use std::borrow::Cow;
 
@@ -28,13 +29,29 @@ fn name(element: &PathElement<'_>) -> String {
     match element {
         PathElement::Field(name) => ["f:", name].concat(),
         PathElement::Key(keys) => {
-            let fields: Vec<String> =
-                keys.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_ref()))).collect();
-            format!("k:{{{}}}", escape_html(&fields.join(",")))
+            let mut out = b"k:{".to_vec();
+            for (name, value) in keys.iter() {
+                if out.len() > 3 {
+                    out.push(b',');
+                }
+                write_string(&mut out, name);
+                out.push(b':');
+                write_any(&mut out, &value.0);
+            }
+            out.push(b'}');
+            text(out)
         }
-        PathElement::Value(value) => format!("v:{}", escape_html(&value.to_string())),
+        PathElement::Value(value) => {
+            let mut out = b"v:".to_vec();
+            write_any(&mut out, &value.0);
+            text(out)
+        }
         PathElement::Index(index) => format!("i:{index}"),
     }
+}
+
+fn text(json: Vec<u8>) -> String {
+    String::from_utf8(json).unwrap_or_default()
 }
 
 /// JSON as Go writes it by default: safe inside of HTML.

@@ -4,7 +4,7 @@
 //! not name keep their place among their neighbours. Never takes anything away.
 
 use super::path::PathElement;
-use super::typed::Ty;
+use super::typed::{Ty, paired};
 use crate::json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +65,10 @@ fn both(ty: Ty<'_>, live: &Value, config: &Value, behind: &[&str]) -> Option<Val
 
 fn lists(ty: Ty<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
     let (live, config) = (ty.identified(live), ty.identified(config));
+    if paired(&live, &config) {
+        let pairs = live.iter().zip(&config);
+        return pairs.filter_map(|((_, live), (_, item))| both(ty.element(), live, item, &[])).collect();
+    }
     let mut there: BTreeMap<&PathElement<'_>, &Value> = BTreeMap::new();
     for (element, item) in &live {
         // Several live elements with one identity have no common content.

@@ -7,7 +7,7 @@ use crate::json::{Map, Text, Value};
 use crate::schema::{Field, ListKind, MapKind, SchemaRef, Shape};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// How a value merges.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,12 @@ impl<'a> Ty<'a> {
                     let value = map.get(key).or_else(default)?;
                     Some((Cow::Borrowed(key.as_str()), Scalar(Cow::Borrowed(value))))
                 };
+                // Most lists have one key.
+                if let [key] = keys
+                    && let Some(found) = value(key)
+                {
+                    return Ok(PathElement::Key(Arc::new([found])));
+                }
                 let mut found: Vec<(Cow<'x, str>, Scalar<'x>)> = keys.iter().filter_map(value).collect();
                 if found.is_empty() {
                     let names: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
@@ -116,6 +122,42 @@ impl<'a> Ty<'a> {
         'a: 'x,
     {
         list.iter().filter_map(|item| Some((self.identity(item).ok()?, item))).collect()
+    }
+}
+
+/// Up to so many elements are compared with each other, more are put into a tree.
+const FEW: usize = 16;
+
+/// Whether two short lists have the same elements in the same order, each once.
+pub(super) fn paired(left: &[(PathElement<'_>, &Value)], right: &[(PathElement<'_>, &Value)]) -> bool {
+    left.len() <= FEW
+        && left.len() == right.len()
+        && left.iter().zip(right).all(|((left, _), (right, _))| same(left, right))
+        && left.iter().enumerate().all(|(i, (this, _))| !left.iter().take(i).any(|(other, _)| this == other))
+}
+
+fn same<'x>(left: &PathElement<'x>, right: &PathElement<'x>) -> bool {
+    left == right
+}
+
+/// The elements met so far, of which a list with identities has each once.
+#[derive(Default)]
+struct Seen<'x> {
+    few: Vec<PathElement<'x>>,
+    many: BTreeSet<PathElement<'x>>,
+}
+
+impl<'x> Seen<'x> {
+    fn has(&self, element: &PathElement<'x>) -> bool {
+        self.few.contains(element) || self.many.contains(element)
+    }
+
+    fn add(&mut self, element: PathElement<'x>) {
+        if self.few.len() < FEW {
+            self.few.push(element);
+        } else {
+            self.many.insert(element);
+        }
     }
 }
 
@@ -288,17 +330,17 @@ fn check_at(value: &Value, ty: Ty<'_>, trail: Option<&Trail<'_>>, wrong: &mut Ve
             }
         }
         (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
-            let mut seen = BTreeSet::new();
+            let mut seen = Seen::default();
             for (i, item) in list.iter().enumerate() {
                 match ty.identity(item) {
                     Err(why) => wrong.push(at(trail, format!("element {i}: {why}"))),
                     Ok(element) => {
-                        if seen.contains(&element) {
+                        if seen.has(&element) {
                             wrong.push(at(trail, format!("duplicate entries for key {element}")));
                         }
                         let here = Trail { before: trail, step: element.clone() };
                         check_at(item, ty.element(), Some(&here), wrong);
-                        seen.insert(element);
+                        seen.add(element);
                     }
                 }
             }

@@ -99,10 +99,15 @@ fn bodies_are_decoded_by_the_schema() {
         decoded.value["spec"],
         json!({"cronSpec": 5, "any": {"x": {"y": 1}}, "ports": [{"port": 1}], "image": "b"})
     );
-    let bytes = codec::encode(&decoded.value, v1.schema());
-    let text = String::from_utf8(bytes).unwrap();
+    let mut object = decoded.value;
+    // Whatever the order of the fields of native metadata: by name, required ones included.
+    object["metadata"]["ownerReferences"] = json!([{"kind": "Pod", "apiVersion": "v1", "name": "p"}]);
+    object["metadata"]["managedFields"] =
+        json!([{"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:b": {}, "f:a": {}}}]);
+    let text = String::from_utf8(codec::encode(&object, v1.schema())).unwrap();
+    let metadata = r#""metadata":{"labels":{"a":"b"},"managedFields":[{"apiVersion":"v1","fieldsV1":{"f:a":{},"f:b":{}},"manager":"m","operation":"Update"}],"name":"a","ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"p","uid":""}]}"#;
     assert!(
-        text.starts_with(r#"{"apiVersion":"stable.example.com/v1","kind":"CronTab","metadata":{"name":"a""#),
+        text.starts_with(&format!(r#"{{"apiVersion":"stable.example.com/v1","kind":"CronTab",{metadata},"spec""#)),
         "{text}"
     );
     assert!(codec::decode(br#"{"metadata":{"labels":{"a":1}}}"#, v1.schema(), Strictness::Ignore).is_err());

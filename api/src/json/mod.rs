@@ -16,6 +16,7 @@ mod write;
 #[doc(inline)]
 pub use crate::__json as json;
 pub use access::Index;
+pub(crate) use map::bit;
 pub use map::{Entry, Iter, IterMut, Map};
 pub use number::Number;
 pub use read::from_value;

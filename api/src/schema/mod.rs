@@ -8,6 +8,6 @@ mod facts;
 mod types;
 
 pub use facts::native;
-pub(crate) use types::{Present, Union};
+pub(crate) use types::{Present, Union, Wire};
 
 pub use types::{Field, ListKind, MapKind, PatchStrategy, SchemaRef, Shape, TypeDef, TypeId, Types};

@@ -199,6 +199,8 @@ pub struct Types {
     always: Vec<(Vec<usize>, u64)>,
     /// By type, once sealed: for each field how many of the type come before it by name.
     ranks: Vec<Vec<u8>>,
+    /// By type, once sealed: what JSON has before the value of each field.
+    heads: Vec<Vec<Box<str>>>,
 }
 
 /// A hash table from field name to position. Names come from a schema, never from a client: no attack on the hash.
@@ -289,6 +291,8 @@ impl Types {
     pub(crate) fn seal(&mut self) {
         self.names = self.defs.iter().map(|def| Names::of(&def.fields)).collect();
         self.ranks = self.defs.iter().map(|def| ranks(&def.fields)).collect();
+        let head = |field: &Field| format!(",\"{}\":", field.name).into_boxed_str();
+        self.heads = self.defs.iter().map(|def| def.fields.iter().map(head).collect()).collect();
         let kept = |field: &Field| !field.omit_empty;
         let always = |def: &TypeDef| (positions(&def.fields, kept), bits(&def.fields, kept));
         self.always = self.defs.iter().map(always).collect();
@@ -336,6 +340,11 @@ impl Types {
     /// belongs among others. `None` where nobody has looked, and in types of more than 64 fields.
     pub(crate) fn rank(&self, id: TypeId, index: usize) -> Option<u64> {
         self.ranks.get(id.0 as usize)?.get(index).map(|rank| 1 << (rank & 63))
+    }
+
+    /// `,"name":` of a field, whose name needs no escapes; `None` where nobody has looked.
+    pub(crate) fn head(&self, id: TypeId, index: usize) -> Option<&str> {
+        self.heads.get(id.0 as usize)?.get(index).map(|head| &**head)
     }
 
     /// The position of the field with this JSON name.

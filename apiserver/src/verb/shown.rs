@@ -207,6 +207,10 @@ fn joined(
     content_type: &'static str,
 ) -> Answer {
     let prefix = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.kind, kind.api_version());
+    if kind.custom.is_some() {
+        let (head, tail) = around_custom(list_kind, &kind.api_version(), meta);
+        return pieces(Pieces::new(head, prefix, entries, tail), content_type);
+    }
     let mut head = format!("{{\"kind\":\"{list_kind}\",\"apiVersion\":\"{}\",\"metadata\":{{", kind.api_version());
     if !meta.revision.is_empty() {
         head.push_str(&format!("\"resourceVersion\":\"{}\"", meta.revision));
@@ -219,7 +223,23 @@ fn joined(
         head.push_str(&format!(",\"remainingItemCount\":{remaining}"));
     }
     head.push_str("},\"items\":[");
-    let pieces = Pieces::new(head, prefix, entries);
+    pieces(Pieces::new(head, prefix, entries, "]}".to_owned()), content_type)
+}
+
+/// What stands around the items of a list of custom resources, which is a map in Go: names sorted, and a token in any case.
+fn around_custom(list_kind: &str, api_version: &str, meta: &ListMeta) -> (String, String) {
+    let mut tail = format!("],\"kind\":\"{list_kind}\",\"metadata\":{{\"continue\":\"{}\"", meta.next.as_deref().unwrap_or_default());
+    if let Some(remaining) = meta.remaining {
+        tail.push_str(&format!(",\"remainingItemCount\":{remaining}"));
+    }
+    if !meta.revision.is_empty() {
+        tail.push_str(&format!(",\"resourceVersion\":\"{}\"", meta.revision));
+    }
+    tail.push_str("}}");
+    (format!("{{\"apiVersion\":\"{api_version}\",\"items\":["), tail)
+}
+
+fn pieces(pieces: Pieces, content_type: &'static str) -> Answer {
     let length = u64::try_from(pieces.length()).unwrap_or(u64::MAX);
     Answer { code: 200, content_type, body: Body::Pieces(Box::new(pieces), length), headers: Vec::new() }
 }
@@ -234,18 +254,22 @@ pub struct Pieces {
     /// A large item that follows what was sent last.
     large: Option<Bytes>,
     first: bool,
-    ended: bool,
+    /// What follows the items, until it is sent.
+    tail: Option<String>,
 }
 
 /// About the size of a piece.
 const PIECE: usize = 64 * 1024;
 /// Objects from this size on are not copied.
 const LARGE: usize = 16 * 1024;
-const TAIL: &[u8] = b"]}";
 
 impl Pieces {
-    fn new(head: String, prefix: String, entries: Vec<Arc<Entry>>) -> Pieces {
-        Pieces { head: Some(head), prefix, entries: entries.into_iter(), large: None, first: true, ended: false }
+    fn new(head: String, prefix: String, entries: Vec<Arc<Entry>>, tail: String) -> Pieces {
+        Pieces { head: Some(head), prefix, entries: entries.into_iter(), large: None, first: true, tail: Some(tail) }
+    }
+
+    fn tail(&self) -> usize {
+        self.tail.as_ref().map_or(0, String::len)
     }
 
     /// How many bytes of an object an item does without; its opening bracket is written for all.
@@ -259,7 +283,7 @@ impl Pieces {
             self.entries.as_slice().iter().map(|entry| entry.json.len() - Pieces::skipped(&self.prefix, &entry.json));
         // Each item's opening bracket, and the commas between them.
         let around = self.entries.len() * 2 - self.entries.len().min(1);
-        self.head.as_ref().map_or(0, String::len) + items.sum::<usize>() + around + TAIL.len()
+        self.head.as_ref().map_or(0, String::len) + items.sum::<usize>() + around + self.tail()
     }
 }
 
@@ -270,11 +294,9 @@ impl Iterator for Pieces {
         if let Some(large) = self.large.take() {
             return Some(large);
         }
-        if self.ended {
-            return None;
-        }
+        self.tail.as_ref()?;
         let few = self.entries.as_slice().iter().take(PIECE).map(|entry| entry.json.len() + 2);
-        let mut room = self.head.as_ref().map_or(0, String::len) + TAIL.len();
+        let mut room = self.head.as_ref().map_or(0, String::len) + self.tail();
         for length in few {
             room += length.min(LARGE);
             if room > PIECE + LARGE {
@@ -285,8 +307,7 @@ impl Iterator for Pieces {
         out.extend_from_slice(self.head.take().unwrap_or_default().as_bytes());
         while out.len() < PIECE {
             let Some(entry) = self.entries.next() else {
-                out.extend_from_slice(TAIL);
-                self.ended = true;
+                out.extend_from_slice(self.tail.take().unwrap_or_default().as_bytes());
                 break;
             };
             out.extend_from_slice(if std::mem::take(&mut self.first) { b"{" } else { b",{" });
@@ -350,5 +371,31 @@ mod tests {
         check(&[LARGE, 1, LARGE * 9, LARGE, 5]);
         check(&vec![1000; 300]);
         check(&[PIECE; 3]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_custom_resources_have_their_names_sorted() {
+        let check = |next: Option<&str>, remaining, revision: &str, want: &str| {
+            let meta = ListMeta { revision: revision.to_owned(), next: next.map(str::to_owned), remaining };
+            let (head, tail) = around_custom("CronTabList", "stable.example.com/v1", &meta);
+            assert_eq!(head + &tail, want);
+        };
+        check(
+            None,
+            None,
+            "7",
+            r#"{"apiVersion":"stable.example.com/v1","items":[],"kind":"CronTabList","metadata":{"continue":"","resourceVersion":"7"}}"#,
+        );
+        check(
+            Some("dG9rZW4"),
+            Some(3),
+            "7",
+            r#"{"apiVersion":"stable.example.com/v1","items":[],"kind":"CronTabList","metadata":{"continue":"dG9rZW4","remainingItemCount":3,"resourceVersion":"7"}}"#,
+        );
     }
 }

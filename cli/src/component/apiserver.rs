@@ -343,7 +343,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         disable_admission: wanted.disable_admission,
         kubelet_client: kubelet_client.transpose()?,
         kubelet_ca: text(&files.kubelet_ca)?,
-        controller_roles: cluster::controller_roles(),
+        controller_roles: cluster::controller_roles(&wanted.gates),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,
         audit: wanted.audit.open()?,

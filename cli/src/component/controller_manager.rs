@@ -7,6 +7,7 @@ use super::table::Component;
 use super::{identity_of_process, listen, secured};
 use crate::profile;
 use anyhow::Context as _;
+use api::features::Gates;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -44,7 +45,6 @@ const ABSENT: &[&str] = &[
     "persistentvolume-expander",
     "persistentvolume-expander-controller",
     "podcertificaterequest-cleaner-controller",
-    "podgroup-protection-controller",
     "resource-claim-controller",
     "resourceclaim-controller",
     "resourcepoolstatusrequest-controller",
@@ -92,6 +92,11 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
     if !absent.is_empty() {
         tracing::warn!("--controllers names controllers that are not here: {}", absent.join(", "));
     }
+    // A gate may be said to be of a component, and this one is `kube`.
+    let own = |word: String| word.strip_prefix("kube:").map_or(word.clone(), str::to_owned);
+    let gates: Vec<String> = settings.words("feature-gates").into_iter().map(own).collect();
+    let gates = Gates::parse(&gates).context("--feature-gates")?;
+    let enabled = controllers::controller::allowed(enabled, |gate| gates.enabled(gate));
     let signing = match (settings.path("cluster-signing-cert-file"), settings.path("cluster-signing-key-file")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,

@@ -3,6 +3,7 @@
 //!
 //! Never fails: a value that does not fit its schema is written as it is.
 
+use super::settle;
 use crate::codec::scalar;
 use crate::json::{Map, Number, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeDef, TypeId, Types, Union};
@@ -62,7 +63,7 @@ impl<'v> Writer<'v> {
         if field.omit_empty && value.is_none_or(|value| !field.pointer && scalar::is_empty(value)) {
             return;
         }
-        self.name(&field.name, first);
+        self.name(id, position, field, first);
         let Some(value) = value else { return self.zero(field) };
         match self.types.wire(id, position).and_then(|wire| wire.union) {
             Some(union) => self.union(value, &field.shape, union, id),
@@ -71,21 +72,58 @@ impl<'v> Writer<'v> {
     }
 
     /// The name of a field, which needs no escapes.
-    fn name(&mut self, name: &str, first: &mut bool) {
-        if !std::mem::take(first) {
-            self.out.push(b',');
+    fn name(&mut self, id: TypeId, position: usize, field: &Field, first: &mut bool) {
+        let first = std::mem::take(first);
+        match self.types.head(id, position) {
+            Some(head) => self.out.extend_from_slice(head.get(usize::from(first)..).unwrap_or_default().as_bytes()),
+            None => {
+                let text = format!(",\"{}\":", field.name);
+                self.out.extend_from_slice(text.get(usize::from(first)..).unwrap_or_default().as_bytes());
+            }
         }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
     }
 
     /// Objects of custom resources: keys sorted, nothing filled in, nothing left out.
     fn free(&mut self, object: &'v Map, def: &'v TypeDef) {
         self.entries(object, |writer, key, value| match def.field(key) {
-            Some(field) => writer.value(value, &field.shape),
+            Some(field) => writer.sorted(value, &field.shape),
             None => write_any(&mut writer.out, value),
         });
+    }
+
+    /// What is within an object of a custom resource: Go has it as maps, so that the fields of metadata too come by their names.
+    fn sorted(&mut self, value: &'v Value, shape: &'v Shape) {
+        match (shape, value) {
+            (Shape::Struct(id), Value::Object(object)) => {
+                let def = self.types.get(*id);
+                if def.free {
+                    return self.free(object, def);
+                }
+                if self.types.always(*id).any(|(_, field)| object.get(&field.name).is_none_or(Value::is_null)) {
+                    let mut whole = value.clone();
+                    settle(&mut whole, SchemaRef { types: self.types, id: *id });
+                    return write_any(&mut self.out, &whole);
+                }
+                self.out.push(b'{');
+                let mut first = true;
+                for (name, value) in object {
+                    let position = self.types.position(*id, name).filter(|_| !value.is_null());
+                    let Some((position, field)) = position.and_then(|at| Some((at, def.fields.get(at)?))) else { continue };
+                    if !field.omit_empty || field.pointer || !scalar::is_empty(value) {
+                        self.name(*id, position, field, &mut first);
+                        self.sorted(value, &field.shape);
+                    }
+                }
+                self.out.push(b'}');
+            }
+            (Shape::List { items, .. }, Value::Array(list)) => {
+                self.list(list, |writer, value| writer.sorted(value, items));
+            }
+            (Shape::Map { values, .. }, Value::Object(object)) => {
+                self.entries(object, |writer, _, value| writer.sorted(value, values));
+            }
+            _ => write_any(&mut self.out, value),
+        }
     }
 
     fn zero(&mut self, field: &'v Field) {
@@ -212,10 +250,38 @@ static NEEDS_ESCAPE: [bool; 256] = {
     table
 };
 
+/// Whether all bytes are ASCII and written as they are. Eight at once; a mark above the lowest one of a word may be a borrow's, which does
+/// not matter here.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let marks = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let is = |word: u64, byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+        // A quote and an ampersand differ in one bit, and so do `<` and `>`.
+        let escaped = is(word | (ONES * 4), b'&') | is(word | (ONES * 2), b'>') | is(word, b'\\');
+        (escaped | word.wrapping_sub(ONES * 0x20) | word) & (ONES << 7)
+    };
+    match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().fold(marks(last), |all, word| all | marks(word)) == 0,
+        None => bytes.iter().all(|byte| *byte < 0x80 && !NEEDS_ESCAPE.get(usize::from(*byte)).is_some_and(|needs| *needs)),
+    }
+}
+
 /// A string with Go's escapes, quotes included.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
+    if is_plain(text.as_bytes()) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        write_escaped(out, text);
+    }
+}
+
+/// What follows the opening quote.
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! Built once for all native types.
 
-use crate::schema::{SchemaRef, TypeId, Types, native};
+use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, native};
 use std::sync::LazyLock;
 
 /// One message.
@@ -10,6 +10,19 @@ use std::sync::LazyLock;
 pub(super) struct Plan {
     /// By number, ascending.
     pub(super) entries: Vec<Entry>,
+    /// Where fields come in the order of their numbers, as they do in most types.
+    pub(super) in_order: Option<InOrder>,
+}
+
+/// The fields of a message by their positions in the type, as bits.
+#[derive(Debug)]
+pub(super) struct InOrder {
+    /// All that the message has.
+    pub(super) all: u64,
+    /// Those that are written although they are absent.
+    pub(super) always: u64,
+    /// Those of which `Types::wire` knows something.
+    pub(super) special: u64,
 }
 
 impl Plan {
@@ -59,7 +72,33 @@ fn build(types: &Types, id: TypeId) -> Plan {
         plan.entries.push(Entry { number: field.number, target: Target::Field(index) });
     }
     sort(&mut root);
+    root.in_order = in_order(&root, types, id);
     root
+}
+
+fn in_order(plan: &Plan, types: &Types, id: TypeId) -> Option<InOrder> {
+    let fields = &types.get(id).fields;
+    let mut found = InOrder { all: 0, always: 0, special: 0 };
+    for entry in &plan.entries {
+        let Target::Field(index) = entry.target else { return None };
+        let bit = 1_u64.checked_shl(u32::try_from(index).ok()?)?;
+        if found.all >= bit {
+            return None;
+        }
+        found.all |= bit;
+        if fields.get(index).is_some_and(is_written_when_absent) {
+            found.always |= bit;
+        }
+        if types.wire(id, index).is_some() {
+            found.special |= bit;
+        }
+    }
+    Some(found)
+}
+
+/// As Go's zero value.
+fn is_written_when_absent(field: &Field) -> bool {
+    !field.pointer && !matches!(field.shape, Shape::List { .. } | Shape::Map { .. } | Shape::Bytes)
 }
 
 fn inline(plan: &mut Plan, number: u32) -> &mut Plan {

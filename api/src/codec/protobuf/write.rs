@@ -6,7 +6,7 @@ use super::MAGIC;
 use super::plan::{self, Plan, Target};
 use crate::codec::{EncodeError, scalar};
 use crate::json::{Map, Value};
-use crate::schema::{Field, Present, SchemaRef, Shape, TypeId, Types, Union};
+use crate::schema::{Field, Present, SchemaRef, Shape, TypeId, Types, Union, Wire};
 
 pub(super) fn object(value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, EncodeError> {
     let empty = Map::new();
@@ -47,21 +47,41 @@ fn is_type_meta(field: &Field) -> bool {
 }
 
 fn fields(out: &mut Vec<u8>, present: &Present<'_>, plan: &Plan, schema: SchemaRef<'_>) {
+    let def = schema.def();
+    if let Some(in_order) = &plan.in_order {
+        let mut due = present.first() & in_order.all | in_order.always;
+        while due != 0 {
+            let index = due.trailing_zeros() as usize;
+            let bit = due & due.wrapping_neg();
+            due ^= bit;
+            let Some(field) = def.fields.get(index) else { continue };
+            let special = if in_order.special & bit == 0 { None } else { schema.types.wire(schema.id, index) };
+            one(out, field, special, present.get(index), schema);
+        }
+        return;
+    }
     for entry in &plan.entries {
         match &entry.target {
             Target::Inline(inner) => nested(out, entry.number, |out| fields(out, present, inner, schema)),
             Target::Field(index) => {
-                if let Some(field) = schema.def().fields.get(*index) {
-                    one(out, field, *index, present.get(*index), schema);
+                if let Some(field) = def.fields.get(*index) {
+                    let special = schema.types.wire(schema.id, *index);
+                    rare(out, field, special, present.get(*index), schema);
                 }
             }
         }
     }
 }
 
-fn one(out: &mut Vec<u8>, field: &Field, index: usize, value: Option<&Value>, schema: SchemaRef<'_>) {
+/// A field of a message that is not written in order.
+#[inline(never)]
+fn rare(out: &mut Vec<u8>, field: &Field, special: Option<&Wire>, value: Option<&Value>, schema: SchemaRef<'_>) {
+    one(out, field, special, value, schema);
+}
+
+#[inline(always)]
+fn one(out: &mut Vec<u8>, field: &Field, special: Option<&Wire>, value: Option<&Value>, schema: SchemaRef<'_>) {
     let SchemaRef { types, id } = schema;
-    let special = types.wire(id, index);
     let wrapped = special.is_some_and(|wire| wire.wrapped);
     let union = special.and_then(|wire| wire.union);
     let number = field.number;
@@ -192,8 +212,13 @@ fn varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
 }
 
 fn bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    varint(out, u64::from(number) << 3 | 2);
-    varint(out, bytes.len() as u64);
+    // Most fields are short and of small numbers.
+    if number < 16 && bytes.len() < 0x80 {
+        out.extend_from_slice(&[(number << 3 | 2) as u8, bytes.len() as u8]);
+    } else {
+        varint(out, u64::from(number) << 3 | 2);
+        varint(out, bytes.len() as u64);
+    }
     out.extend_from_slice(bytes);
 }
 

@@ -4,6 +4,7 @@
 //! Only the first document of a stream counts. Never knows a single kind.
 
 mod block;
+mod line;
 mod plain;
 mod read;
 mod resolve;
@@ -71,7 +72,7 @@ fn as_json(
     mode: Strictness,
     decode: &impl Fn(&[u8], Strictness) -> Result<Decoded, DecodeError>,
 ) -> Option<Decoded> {
-    let begins = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_ascii_start().starts_with('{'));
+    let begins = bytes.trim_ascii_start().starts_with(b"{") && std::str::from_utf8(bytes).is_ok();
     begins.then(|| sound(bytes, mode, decode)).flatten()
 }
 
