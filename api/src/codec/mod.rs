@@ -76,5 +76,8 @@ pub(crate) fn cut<T>(list: &mut Vec<T>, begin: usize) -> Vec<T> {
 /// fields, the list and the watch event around an object.
 pub(crate) const MAX_DEPTH: usize = 100;
 
+/// Nesting of what is read, kept or not: upstream's bound on everything.
+pub(crate) const MAX_READ_DEPTH: usize = 10_000;
+
 /// Nesting of what is stored.
 pub(crate) const MAX_STORED_DEPTH: usize = 127;

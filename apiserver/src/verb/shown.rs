@@ -228,7 +228,10 @@ fn joined(
 
 /// What stands around the items of a list of custom resources, which is a map in Go: names sorted, and a token in any case.
 fn around_custom(list_kind: &str, api_version: &str, meta: &ListMeta) -> (String, String) {
-    let mut tail = format!("],\"kind\":\"{list_kind}\",\"metadata\":{{\"continue\":\"{}\"", meta.next.as_deref().unwrap_or_default());
+    let mut tail = format!(
+        "],\"kind\":\"{list_kind}\",\"metadata\":{{\"continue\":\"{}\"",
+        meta.next.as_deref().unwrap_or_default()
+    );
     if let Some(remaining) = meta.remaining {
         tail.push_str(&format!(",\"remainingItemCount\":{remaining}"));
     }
@@ -372,11 +375,6 @@ mod tests {
         check(&vec![1000; 300]);
         check(&[PIECE; 3]);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn lists_of_custom_resources_have_their_names_sorted() {

@@ -7,6 +7,7 @@ mod settle;
 mod walk;
 mod write;
 
+pub(super) use scan::TOO_DEEP;
 pub use settle::settle;
 pub use write::{encode, encode_any};
 pub(crate) use write::{write_any, write_string};

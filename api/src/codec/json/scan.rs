@@ -2,13 +2,13 @@
 //!
 //! Never looks at a schema.
 
-use crate::codec::{DecodeError, MAX_DEPTH, cut};
+use crate::codec::{DecodeError, MAX_DEPTH, MAX_READ_DEPTH, cut};
 use crate::json::{Map, Number, Text, Value};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Nesting of what is read and not kept; upstream's bound on everything.
-const MAX_SKIPPED: usize = 10_000;
+/// What is said of a bracket that opens one level too many.
+pub(in crate::codec) const TOO_DEEP: &str = "exceeded max depth";
 
 /// A cursor over the input.
 pub(super) struct Scan<'a> {
@@ -110,11 +110,11 @@ impl<'a> Scan<'a> {
     }
 
     fn enter_of(&mut self, most: usize) -> Step<()> {
+        if self.depth >= most {
+            return Err(self.unexpected(TOO_DEEP));
+        }
         self.advance();
         self.depth += 1;
-        if self.depth > most {
-            return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
-        }
         Ok(())
     }
 
@@ -454,7 +454,7 @@ impl<'a> Scan<'a> {
             let mut first = false;
             match self.peek() {
                 Some(bracket @ (b'{' | b'[')) => {
-                    self.enter_of(MAX_SKIPPED)?;
+                    self.enter_of(MAX_READ_DEPTH)?;
                     open.push(bracket == b'{');
                     first = true;
                 }

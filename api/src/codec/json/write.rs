@@ -108,7 +108,9 @@ impl<'v> Writer<'v> {
                 let mut first = true;
                 for (name, value) in object {
                     let position = self.types.position(*id, name).filter(|_| !value.is_null());
-                    let Some((position, field)) = position.and_then(|at| Some((at, def.fields.get(at)?))) else { continue };
+                    let Some((position, field)) = position.and_then(|at| Some((at, def.fields.get(at)?))) else {
+                        continue;
+                    };
                     if !field.omit_empty || field.pointer || !scalar::is_empty(value) {
                         self.name(*id, position, field, &mut first);
                         self.sorted(value, &field.shape);
@@ -264,7 +266,9 @@ fn is_plain(bytes: &[u8]) -> bool {
     };
     match bytes.last_chunk() {
         Some(last) => bytes.as_chunks().0.iter().fold(marks(last), |all, word| all | marks(word)) == 0,
-        None => bytes.iter().all(|byte| *byte < 0x80 && !NEEDS_ESCAPE.get(usize::from(*byte)).is_some_and(|needs| *needs)),
+        None => {
+            bytes.iter().all(|byte| *byte < 0x80 && !NEEDS_ESCAPE.get(usize::from(*byte)).is_some_and(|needs| *needs))
+        }
     }
 }
 

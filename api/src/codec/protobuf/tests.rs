@@ -65,3 +65,59 @@ fn watch_frames_hold_the_encoded_object() {
         b"k8s\0\x0a\x10\x0a\x02v1\x12\x0aWatchEvent\x12\x10\x0a\x05ADDED\x12\x07\x0a\x05k8s\0x\x1a\x00\x22\x00"
     );
 }
+
+/// A field that is a message around these bytes.
+fn around(number: u64, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for mut value in [number << 3 | 2, body.len() as u64] {
+        while value >= 0x80 {
+            out.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+    }
+    out.extend_from_slice(body);
+    out
+}
+
+#[test]
+fn what_is_kept_nests_a_hundred_levels() {
+    let envelope = |version: &str, kind: &str, raw: &[u8]| {
+        let meta = [around(1, version.as_bytes()), around(2, kind.as_bytes())].concat();
+        [b"k8s\0".to_vec(), around(1, &meta), around(2, raw)].concat()
+    };
+    // A schema that is `not` a schema, and so on, in the first version of a definition.
+    let schema = native().of_gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition").unwrap();
+    let definition = |depth: usize| {
+        let props = (0..depth).fold(Vec::new(), |inner, _| around(28, &inner));
+        let version = around(4, &around(1, &props));
+        envelope("apiextensions.k8s.io/v1", "CustomResourceDefinition", &around(2, &around(7, &version)))
+    };
+    let decoded = decode(&definition(90), schema, Strictness::Warn).unwrap().value;
+    let mut at = &decoded["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut depth = 0;
+    while let Some(inner) = at.get("not") {
+        (at, depth) = (inner, depth + 1);
+    }
+    assert_eq!(depth, 90);
+    // Raw JSON within a message, which may be within another one.
+    let raw = native().of_gvk("apps", "v1", "ControllerRevision").unwrap();
+    let revision = |depth: usize| {
+        let json = [vec![b'['; depth], vec![b']'; depth]].concat();
+        envelope("apps/v1", "ControllerRevision", &around(2, &around(1, &json)))
+    };
+    assert!(decode(&revision(90), raw, Strictness::Warn).is_ok());
+    for depth in [101, 10_000, 200_000] {
+        for refused in [
+            decode(&definition(depth.min(10_000)), schema, Strictness::Ignore),
+            decode(&revision(depth), raw, Strictness::Ignore),
+        ] {
+            let why = refused.unwrap_err().to_string();
+            assert!(why.ends_with("exceeded max depth"), "{why}");
+        }
+    }
+    // What nobody knows is passed over by its length.
+    let unknown = (0..10_000).fold(Vec::new(), |inner, _| around(200, &inner));
+    let map = native().of_gvk("", "v1", "ConfigMap").unwrap();
+    assert!(decode(&envelope("v1", "ConfigMap", &unknown), map, Strictness::Ignore).is_ok());
+}

@@ -50,7 +50,9 @@ pub(super) fn is_odd(text: &str) -> bool {
     {
         return false;
     }
-    let odd = |char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let odd = |char: char| {
+        char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
     text.chars().any(|char| char != '\n' && odd(char))
 }
 

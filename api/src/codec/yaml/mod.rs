@@ -47,9 +47,16 @@ fn through_json(
         return Ok(decoded);
     }
     // Most documents mean what they say without anchors and tags: they become JSON as they are read.
-    let text = block::json_of(bytes).or_else(|| plain::json_of(bytes));
-    if let Some(decoded) = text.and_then(|text| sound(&text, mode, &decode)) {
-        return Ok(decoded);
+    if let Some(text) = block::json_of(bytes).or_else(|| plain::json_of(bytes)) {
+        if let Some(decoded) = sound(&text, mode, &decode) {
+            return Ok(decoded);
+        }
+        // What is nested too deep to be kept is that as JSON.
+        if let Err(DecodeError::Syntax(why)) = decode(&text, Strictness::Ignore)
+            && why.ends_with(json::TOO_DEEP)
+        {
+            return Err(DecodeError::Syntax(why));
+        }
     }
     let document = read::first_document(bytes)?;
     let text = json::encode_any(&document.value);

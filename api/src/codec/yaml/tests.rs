@@ -107,6 +107,35 @@ fn anchors_and_merges_are_expanded_within_bounds() {
 }
 
 #[test]
+fn what_is_not_kept_may_nest_as_deep_as_in_json() {
+    let schema = config_map();
+    let flow = |depth: usize| format!("x: {}1{}\ndata: {{a: b}}\n", "{a: ".repeat(depth), "}".repeat(depth));
+    let list = |depth: usize| format!("x: {}1{}\ndata: {{a: b}}\n", "[".repeat(depth), "]".repeat(depth));
+    let blocks = |depth: usize| {
+        let levels: String = (0..depth).map(|level| format!("{}- a:\n", " ".repeat(level))).collect();
+        format!("x:\n{levels}{}1\ndata: {{a: b}}\n", " ".repeat(depth))
+    };
+    for text in [flow(9_999), list(9_999), blocks(300)] {
+        let decoded = decode(text.as_bytes(), schema, Strictness::Warn).unwrap();
+        assert_eq!((decoded.value, decoded.warnings.len()), (json!({"data": {"a": "b"}}), 1));
+    }
+    for (text, why) in [
+        (flow(10_000), "exceeded max depth"),
+        (list(200_000), "exceeded max depth"),
+        // What is kept may not.
+        (format!("data: {{a: {}1{}}}", "[".repeat(101), "]".repeat(101)), "cannot unmarshal array"),
+        (
+            format!("metadata: {{managedFields: [{{fieldsV1: {}1{}}}]}}", "{a: ".repeat(101), "}".repeat(101)),
+            "exceeded max depth",
+        ),
+        (format!("x: &a {}1{}", "{a: ".repeat(101), "}".repeat(101)), "exceeded max depth"),
+    ] {
+        let refused = decode(text.as_bytes(), schema, Strictness::Ignore).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
 fn blocks_mean_what_the_parser_of_all_of_yaml_says() {
     let cases = [
         ("a: b\n", true),

@@ -82,6 +82,7 @@ impl Hooks for Definition {
         }
         spec(&mut errors, object, None);
         shared(&mut errors, object, None);
+        hoist(&mut errors, object);
         errors
     }
 
@@ -89,6 +90,7 @@ impl Hooks for Definition {
         let mut errors = Errors::new();
         spec(&mut errors, new, Some(old));
         shared(&mut errors, new, Some(old));
+        hoist(&mut errors, new);
         errors
     }
 
@@ -235,6 +237,38 @@ fn spec(errors: &mut Errors, object: &Value, old: Option<&Value>) {
 }
 
 /// What holds of the names that are wanted and of those that were given.
+/// Where all versions say the same, upstream has it once, above them, and that is where it says what is wrong with it.
+fn hoist(errors: &mut Errors, object: &Value) {
+    let versions = value::items(object, "spec.versions");
+    let Some((first, others)) = versions.split_first() else { return };
+    for (name, above) in HOISTED {
+        if others.iter().any(|other| other.get(*name) != first.get(*name)) {
+            continue;
+        }
+        errors.retain_mut(|error| {
+            let text = error.field.to_string();
+            let below = |i: usize| {
+                let rest = text.strip_prefix(&format!("spec.versions[{i}].{name}"))?;
+                (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+            };
+            match (0..versions.len()).find_map(|i| Some((i, below(i)?))) {
+                Some((0, rest)) => error.field = Path::new(&format!("spec.{above}{rest}")),
+                Some(_) => return false,
+                None => {}
+            }
+            true
+        });
+    }
+}
+
+/// What versions may say in common, and its name above them.
+const HOISTED: &[(&str, &str)] = &[
+    ("schema", "validation"),
+    ("subresources", "subresources"),
+    ("additionalPrinterColumns", "additionalPrinterColumns"),
+    ("selectableFields", "selectableFields"),
+];
+
 fn validate_names(errors: &mut Errors, named: &Value, field: &Path) {
     for name in ["plural", "singular"] {
         let text = value::text(named, name);
@@ -421,7 +455,7 @@ fn follow<'a>(schema: &'a Value, path: &str) -> Result<&'a Value, String> {
         let properties = at.get("properties").and_then(|properties| properties.get(step));
         let found = properties.or_else(|| at.get("additionalProperties").filter(|more| more.is_object()));
         let meta = i == 0 && step == "metadata";
-        found.or(meta.then_some(&Value::Null)).ok_or_else(|| format!("does not refer to a valid field: {path}"))
+        found.or(meta.then_some(&Value::Null)).ok_or_else(|| "does not refer to a valid field".to_owned())
     })
 }
 

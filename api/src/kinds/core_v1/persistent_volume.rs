@@ -223,7 +223,7 @@ fn validate_spec(spec: &Value, name: &str) -> Errors {
         errors.push(FieldError::forbidden(&at, "may not be 'recycle' for a hostPath mount of '/'"));
     }
     volume_claims::class_name(&mut errors, spec, "storageClassName", &field);
-    rules::one_of(&mut errors, spec, "volumeMode", &field, volume_claims::VOLUME_MODES);
+    rules::given_one_of(&mut errors, spec, "volumeMode", &field, volume_claims::VOLUME_MODES);
     if let Some(class) = spec.get("volumeAttributesClassName").and_then(Value::as_str) {
         let at = field.child("volumeAttributesClassName");
         if class.is_empty() {

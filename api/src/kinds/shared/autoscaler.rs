@@ -207,7 +207,9 @@ fn metric(errors: &mut Errors, metric: &Value, lenient: Lenient, field: &Path) {
         errors.push(FieldError::required(&field.child("type"), "must specify a metric source type"));
     }
     if !SOURCES.contains(&kind) {
-        errors.push(FieldError::not_supported(&field.child("type"), kind, SOURCES));
+        // Upstream looks twice.
+        let error = FieldError::not_supported(&field.child("type"), kind, SOURCES);
+        errors.extend([error.clone(), error]);
     }
     let is_set = |name: &&&str| metric.get(**name).is_some_and(|source| !source.is_null());
     let mut present: Vec<&str> =

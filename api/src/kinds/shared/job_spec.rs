@@ -101,7 +101,14 @@ pub fn validate(spec: &Value, field: &Path) -> Errors {
         if is_indexed(spec) {
             success_policy(&mut errors, policy, value::int(spec, "completions").unwrap_or_default(), &at);
         } else {
-            errors.push(FieldError::invalid(&at, policy.clone(), "requires indexed completion mode"));
+            let rule = |rule: &Value| {
+                let indexes = rules::text_or_null(rule.get("succeededIndexes").and_then(Value::as_str));
+                let count = value::int(rule, "succeededCount").map_or(Value::Null, Value::from);
+                rules::go_struct(&[("SucceededIndexes", indexes), ("SucceededCount", count)])
+            };
+            let all: Vec<String> = value::items(policy, "rules").iter().map(rule).collect();
+            let detail = format!("{{\"Rules\":[{}]}}: requires indexed completion mode", all.join(","));
+            errors.push(FieldError::invalid_whole(&at, detail));
         }
     }
     if let Some(policy) = spec.get("podReplacementPolicy").and_then(Value::as_str) {
@@ -142,7 +149,7 @@ fn completion_mode(errors: &mut Errors, spec: &Value, field: &Path) {
             errors.push(FieldError::invalid(&field.child(name), given, detail));
         }
     };
-    match value::text(spec, "completionMode") {
+    match spec.get("completionMode").and_then(Value::as_str).unwrap_or("NonIndexed") {
         "Indexed" => {
             if completions.is_none() {
                 errors.push(FieldError::required(&field.child("completions"), "when completion mode is Indexed"));
@@ -166,7 +173,7 @@ fn completion_mode(errors: &mut Errors, spec: &Value, field: &Path) {
                 at_most(errors, "maxFailedIndexes", MOST_WITH_MANY_COMPLETIONS, &when);
             }
         }
-        "" | "NonIndexed" => {
+        "NonIndexed" => {
             for name in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 if let Some(given) = number(name) {
                     errors.push(FieldError::invalid(&field.child(name), given, "requires indexed completion mode"));
@@ -472,7 +479,7 @@ mod tests {
         check(&with(json!({"rules": [{"succeededIndexes": "0-4", "succeededCount": 3}]})), &[]);
         check(
             &json!({"successPolicy": {"rules": []}}),
-            &["spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode"],
+            &["spec.successPolicy: Invalid value: {\"Rules\":[]}: requires indexed completion mode"],
         );
         check(
             &with(json!({"rules": [{}, {"succeededIndexes": "9-3"}, {"succeededIndexes": "0", "succeededCount": 11}]})),

@@ -103,6 +103,27 @@ pub fn dns_subdomain(text: &str) -> Messages {
     out
 }
 
+/// RFC 1123 subdomain with underscores, which are allowed where names are searched alone.
+#[must_use]
+pub fn dns_search(text: &str) -> Messages {
+    const LABEL: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+    let mut out = Messages::new();
+    if text.len() > 253 {
+        out.push(too_long(253));
+    }
+    let label =
+        |label: &str| framed(label.strip_prefix('_').unwrap_or(label), lower, |b| lower_or_dash(b) || b == b'_', lower);
+    if !text.split('.').all(label) {
+        out.push(regex_error(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must \
+             start and end with an alphanumeric character",
+            &format!("{LABEL}(\\.{LABEL})*"),
+            &["example.com"],
+        ));
+    }
+    out
+}
+
 /// A name in C.
 #[must_use]
 pub fn c_identifier(text: &str) -> Messages {

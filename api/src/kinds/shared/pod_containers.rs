@@ -3,8 +3,9 @@
 //! Never checks the volumes themselves.
 
 use super::labels::invalid;
+use super::pod_defaults::CONTAINER_LISTS;
 use super::pod_validation::Context;
-use super::rules::{PROTOCOLS, one_of, required_one_of};
+use super::rules::{PROTOCOLS, given_one_of, required_one_of, required_one_of_listed};
 use super::{names, pod_probes, pod_security, pod_volumes, resources};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
@@ -111,7 +112,7 @@ fn common(errors: &mut Errors, context: &Context<'_>, container: &Value, field: 
     if value::text(container, "image").is_empty() {
         errors.push(FieldError::required(&field.child("image"), ""));
     }
-    required_one_of(errors, container, "terminationMessagePolicy", field, &["File", "FallbackToLogsOnError"]);
+    required_one_of_listed(errors, container, "terminationMessagePolicy", field, &["File", "FallbackToLogsOnError"]);
     ports(errors, container, &field.child("ports"));
     environment(errors, container, field);
     pod_volumes::mounts(errors, context, container, field);
@@ -233,7 +234,7 @@ fn value_from(errors: &mut Errors, variable: &Value, source: &Value, field: &Pat
             "fieldRef" => field_ref(errors, reference, ENV_FIELDS, &at),
             "resourceFieldRef" => resource_ref(errors, reference, false, &at),
             "fileKeyRef" => {
-                for name in ["volumeName", "path", "key"] {
+                for name in ["key", "volumeName", "path"] {
                     super::rules::required(errors, reference, name, &at);
                 }
             }
@@ -268,6 +269,12 @@ pub fn field_ref(errors: &mut Errors, reference: &Value, allowed: &[&str], field
         }
     }
     let path = value::text(reference, "fieldPath");
+    let version = value::text(reference, "apiVersion");
+    if version != "v1" {
+        let detail = format!("error converting fieldPath: unsupported pod version: {version}");
+        errors.push(FieldError::invalid(&field.child("fieldPath"), path, detail));
+        return;
+    }
     let subscript = path.strip_suffix("']").and_then(|path| path.split_once("['"));
     match subscript {
         Some(("metadata.annotations", key)) => {
@@ -319,15 +326,60 @@ pub fn resource_ref(errors: &mut Errors, reference: &Value, in_volume: bool, fie
 }
 
 fn resource_claims(errors: &mut Errors, context: &Context<'_>, container: &Value, field: &Path) {
-    let known = value::items(context.spec, "resourceClaims");
+    let known = value::items(context.spec, "resourceClaims").iter().map(|claim| value::text(claim, "name"));
+    let known: Vec<&str> = known.filter(|name| !name.is_empty()).collect();
+    let mut met: Vec<(&str, &str)> = Vec::new();
     for (i, claim) in value::items(container, "resources.claims").iter().enumerate() {
-        match value::text(claim, "name") {
-            "" => errors.push(FieldError::required(&field.index(i), "")),
-            name if known.iter().any(|claim| value::text(claim, "name") == name) => {}
-            name => {
-                let mut error = FieldError::not_found(&field.index(i).child("name"), name);
-                "must be one of the names in pod.spec.resourceClaims".clone_into(&mut error.detail);
-                errors.push(error);
+        let at = field.index(i);
+        let (name, request) = (value::text(claim, "name"), value::text(claim, "request"));
+        if name.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+            continue;
+        }
+        if met.contains(&(name, "")) {
+            // The whole of the claim is there already.
+            errors.push(FieldError::duplicate(&at, name));
+        } else {
+            if !request.is_empty() {
+                invalid(errors, &at.child("request"), request, names::dns_label(request));
+            }
+            if met.contains(&(name, request)) {
+                errors.push(FieldError::duplicate(&at, format!("{name}/{request}")));
+            } else if request.is_empty() {
+                let parts = met.iter().filter(|(other, _)| *other == name);
+                errors.extend(parts.map(|_| FieldError::duplicate(&at, name)));
+            }
+            met.push((name, request));
+        }
+        if !known.contains(&name) {
+            let mut sorted = known.clone();
+            sorted.sort_unstable();
+            let those =
+                if sorted.is_empty() { " which is empty".to_owned() } else { format!(": {}", sorted.join(", ")) };
+            let detail = format!("must be one of the names in pod.spec.resourceClaims{those}");
+            errors.push(FieldError { detail, ..FieldError::not_found(&at, name) });
+        }
+    }
+}
+
+/// The volumes that variables are read from: each is there, and empty at the start.
+pub fn file_volumes(errors: &mut Errors, spec: &Value, field: &Path) {
+    for list in CONTAINER_LISTS {
+        for (i, container) in value::items(spec, list).iter().enumerate() {
+            for (j, variable) in value::items(container, "env").iter().enumerate() {
+                let Some(reference) = value::get(variable, "valueFrom.fileKeyRef").filter(|it| it.is_object()) else {
+                    continue;
+                };
+                let name = value::text(reference, "volumeName");
+                let volume = value::items(spec, "volumes").iter().rfind(|volume| value::text(volume, "name") == name);
+                let at = || field.child(list).index(i).child("env").index(j).child("valueFrom.fileKeyRef.volumeName");
+                match volume {
+                    None => errors.push(FieldError::not_found(&at(), name)),
+                    Some(volume) if volume.get("emptyDir").is_none_or(Value::is_null) => {
+                        errors.push(FieldError::invalid(&at(), name, "referenced volume must be of type emptyDir"));
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }
@@ -361,7 +413,7 @@ fn restart_rules(errors: &mut Errors, container: &Value, field: &Path) {
         let detail = "must specify restartPolicy when restart rules are used";
         errors.push(FieldError::required(&field.child("restartPolicy"), detail));
     }
-    one_of(errors, container, "restartPolicy", field, &["Always", "Never", "OnFailure"]);
+    given_one_of(errors, container, "restartPolicy", field, &["Always", "Never", "OnFailure"]);
     let at = field.child("restartPolicyRules");
     if rules.len() > 20 {
         errors.push(FieldError::too_many(&at, rules.len(), 20));

@@ -4,7 +4,7 @@
 
 use super::labels::{invalid, validate_selector};
 use super::names;
-use super::rules::one_of;
+use super::rules::given_one_of;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::value;
@@ -28,7 +28,8 @@ pub fn affinity(affinity: Option<&Value>, field: &Path) -> Errors {
         for (i, term) in value::items(node, PREFERRED).iter().enumerate() {
             let at = at.child(PREFERRED).index(i);
             weight(&mut errors, term, &at);
-            node_term(&mut errors, term.get("preference").unwrap_or(&Value::Null), &at.child("preference"));
+            let preference = term.get("preference").unwrap_or(&Value::Null);
+            node_term(&mut errors, preference, Labels::Warned, &at.child("preference"));
         }
     }
     for side in ["podAffinity", "podAntiAffinity"] {
@@ -62,11 +63,20 @@ pub fn node_selector(errors: &mut Errors, selector: &Value, field: &Path) {
         errors.push(FieldError::required(&field, "must have at least one node selector term"));
     }
     for (i, term) in terms.iter().enumerate() {
-        node_term(errors, term, &field.index(i));
+        node_term(errors, term, Labels::Checked, &field.index(i));
     }
 }
 
-fn node_term(errors: &mut Errors, term: &Value, field: &Path) {
+/// What happens to values that no label can have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Labels {
+    /// They are wrong.
+    Checked,
+    /// A warning says so.
+    Warned,
+}
+
+fn node_term(errors: &mut Errors, term: &Value, labels: Labels, field: &Path) {
     for (i, requirement) in value::items(term, "matchExpressions").iter().enumerate() {
         let field = field.child("matchExpressions").index(i);
         let values: Vec<&str> = value::items(requirement, "values").iter().filter_map(Value::as_str).collect();
@@ -88,7 +98,7 @@ fn node_term(errors: &mut Errors, term: &Value, field: &Path) {
         }
         let key = value::text(requirement, "key");
         invalid(errors, &field.child("key"), key, names::qualified_name(key));
-        for (j, value) in values.iter().enumerate() {
+        for (j, value) in values.iter().enumerate().filter(|_| labels == Labels::Checked) {
             invalid(errors, &at.index(j), value, names::label_value(value));
         }
     }
@@ -150,6 +160,36 @@ fn label_keys(errors: &mut Errors, term: &Value, field: &Path) {
     }
 }
 
+/// What is odd about an affinity, and allowed.
+#[must_use]
+pub fn affinity_warnings(affinity: &Value, field: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    let at = field.child("nodeAffinity").child(PREFERRED);
+    for (i, term) in value::items(affinity, &format!("nodeAffinity.{PREFERRED}")).iter().enumerate() {
+        for (j, requirement) in value::items(term, "preference.matchExpressions").iter().enumerate() {
+            for (k, text) in value::items(requirement, "values").iter().filter_map(Value::as_str).enumerate() {
+                let at = || at.index(i).child("preference.matchExpressions").index(j).child("values").index(k);
+                out.extend(
+                    names::label_value(text).into_iter().map(|why| format!("{}: {text} is invalid, {why}", at())),
+                );
+            }
+        }
+    }
+    for side in ["podAffinity", "podAntiAffinity"] {
+        for (list, term) in [(REQUIRED, ""), (PREFERRED, "podAffinityTerm")] {
+            for (i, item) in value::items(affinity, &format!("{side}.{list}")).iter().enumerate() {
+                let named = if term.is_empty() { Some(item) } else { item.get(term) };
+                if named.is_none_or(|term| term.get("labelSelector").is_none_or(Value::is_null)) {
+                    let at = field.child(side).child(list).index(i);
+                    let at = if term.is_empty() { at } else { at.child(term) }.child("labelSelector");
+                    out.push(format!("{at}: a null labelSelector results in matching no pod"));
+                }
+            }
+        }
+    }
+    out
+}
+
 /// `spec.topologySpreadConstraints`.
 #[must_use]
 pub fn spread(spec: &Value, field: &Path) -> Errors {
@@ -188,7 +228,7 @@ pub fn spread(spec: &Value, field: &Path) -> Errors {
             }
         }
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            one_of(&mut errors, constraint, policy, &field, &["Honor", "Ignore"]);
+            given_one_of(&mut errors, constraint, policy, &field, &["Honor", "Ignore"]);
         }
         label_keys(&mut errors, constraint, &field);
         errors.extend(validate_selector(constraint.get("labelSelector"), &field.child("labelSelector")));
@@ -232,7 +272,9 @@ pub fn tolerations(spec: &Value, field: &Path) -> Errors {
             }
             other => errors.push(FieldError::not_supported(&at, other, &["Equal", "Exists"])),
         }
-        one_of(&mut errors, toleration, "effect", &field, EFFECTS);
+        if !effect.is_empty() && !EFFECTS.contains(&effect) {
+            errors.push(FieldError::not_supported_as_listed(&field.child("effect"), effect, EFFECTS));
+        }
     }
     errors
 }
@@ -278,7 +320,7 @@ mod tests {
                 "t[2].effect: Invalid value: \"\": effect must be 'NoExecute' when `tolerationSeconds` is set",
                 "t[3].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all \
                  values and all keys\"",
-                "t[4].effect: Unsupported value: \"Odd\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\"",
+                "t[4].effect: Unsupported value: \"Odd\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
             ]
         );
         let spec = json!({"taints": [{"key": "a", "effect": "NoExecute"}, {"key": "a", "effect": "NoExecute"}]});

@@ -3,8 +3,9 @@
 //! Never applies a policy: that is admission's.
 
 use super::names;
+use super::pod_defaults::CONTAINER_LISTS;
 use super::pod_volumes::descending_path;
-use super::rules::one_of;
+use super::rules::{given_one_of, invalid_struct, text_or_null};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::value;
@@ -24,7 +25,7 @@ fn id(errors: &mut Errors, id: i64, field: &Path) {
     }
 }
 
-/// The security of a pod spec at `field`, and what depends on `hostUsers`.
+/// The security of a pod spec at `field`.
 #[must_use]
 pub fn pod(spec: &Value, field: &Path) -> Errors {
     let mut errors = Errors::new();
@@ -39,17 +40,67 @@ pub fn pod(spec: &Value, field: &Path) -> Errors {
             errors.push(FieldError::invalid(&at.child("shareProcessNamespace"), true, detail));
         }
         sysctls(&mut errors, spec, context, &at.child("sysctls"));
-        one_of(&mut errors, context, "fsGroupChangePolicy", &at, &["Always", "OnRootMismatch"]);
+        given_one_of(&mut errors, context, "fsGroupChangePolicy", &at, &["Always", "OnRootMismatch"]);
         profiles(&mut errors, context, &at);
-        one_of(&mut errors, context, "supplementalGroupsPolicy", &at, &["Merge", "Strict"]);
-        one_of(&mut errors, context, "seLinuxChangePolicy", &at, &["MountOption", "Recursive"]);
+        given_one_of(&mut errors, context, "supplementalGroupsPolicy", &at, &["Merge", "Strict"]);
+        // `MountOption` comes with the gate SELinuxMount.
+        given_one_of(&mut errors, context, "seLinuxChangePolicy", &at, &["Recursive"]);
     }
-    if spec.get("hostUsers").and_then(Value::as_bool) == Some(false) {
-        for (flag, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
-            if value::flag(spec, flag) {
-                errors.push(FieldError::forbidden(&field.child(shown), "when `hostUsers` is false"));
+    errors
+}
+
+/// What users of a pod's own exclude.
+#[must_use]
+pub fn host_users(spec: &Value, field: &Path) -> Errors {
+    let mut errors = Errors::new();
+    if spec.get("hostUsers").and_then(Value::as_bool) != Some(false) {
+        return errors;
+    }
+    for (flag, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if value::flag(spec, flag) {
+            errors.push(FieldError::forbidden(&field.child(shown), "when `hostUsers` is false"));
+        }
+    }
+    for list in CONTAINER_LISTS {
+        for (i, container) in value::items(spec, list).iter().enumerate() {
+            if !value::items(container, "volumeDevices").is_empty() {
+                let at = field.child(list).index(i).child("volumeDevices");
+                errors.push(FieldError::forbidden(&at, "when `hostUsers` is false"));
             }
         }
+    }
+    errors
+}
+
+/// Processes of Windows' host: all containers of a pod are such, or none.
+#[must_use]
+pub fn host_process(spec: &Value, field: &Path) -> Errors {
+    const PATH: &str = "securityContext.windowsOptions.hostProcess";
+    let mut errors = Errors::new();
+    let said = |of: &Value| value::get(of, PATH).and_then(Value::as_bool);
+    let whole = said(spec);
+    let (mut count, mut all) = (0, 0);
+    for list in CONTAINER_LISTS {
+        for (i, container) in value::items(spec, list).iter().enumerate() {
+            all += 1;
+            let own = said(container);
+            if let (Some(whole), Some(own)) = (whole, own)
+                && whole != own
+            {
+                let at = field.child(list).index(i).child(PATH);
+                let detail = format!("pod hostProcess value must be identical if both are specified, was {whole}");
+                errors.push(FieldError::invalid(&at, own, detail));
+            }
+            count += i32::from(own.or(whole) == Some(true));
+        }
+    }
+    if count > 0 && count != all {
+        let detail = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        errors.push(FieldError::invalid(field, "", detail));
+    }
+    if count > 0 && !value::flag(spec, "hostNetwork") {
+        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
+        errors.push(FieldError::invalid(&field.child("hostNetwork"), false, detail));
     }
     errors
 }
@@ -117,10 +168,14 @@ fn profiles(errors: &mut Errors, context: &Value, field: &Path) {
                 errors.push(FieldError::required(&at, format!("must be set when {shown} type is Localhost")));
             }
             ("Localhost", _) | (_, None) => {}
-            (_, Some(path)) => {
-                let detail = format!("can only be set when {shown} type is Localhost");
-                errors.push(FieldError::invalid(&at, path, detail));
+            (kind, path) if name == "seccompProfile" => {
+                let fields = [("Type", kind.into()), ("LocalhostProfile", text_or_null(path))];
+                errors.push(invalid_struct(&at, &fields, "can only be set when seccomp type is Localhost"));
             }
+            ("RuntimeDefault" | "Unconfined", Some(path)) => {
+                errors.push(FieldError::invalid(&at, path, "can only be set when AppArmor type is Localhost"));
+            }
+            (_, Some(_)) => {}
         }
     }
 }
@@ -131,7 +186,7 @@ pub fn container(container: &Value, spec: &Value, field: &Path) -> Errors {
     let mut errors = Errors::new();
     let Some(context) = container.get("securityContext").filter(|context| context.is_object()) else { return errors };
     ids(&mut errors, context, &["runAsUser", "runAsGroup"], field);
-    one_of(&mut errors, context, "procMount", field, &["Default", "Unmasked"]);
+    given_one_of(&mut errors, context, "procMount", field, &["Default", "Unmasked"]);
     let host_users = spec.get("hostUsers").and_then(Value::as_bool).unwrap_or(true);
     if host_users && value::text(context, "procMount") == "Unmasked" {
         let detail = "`hostUsers` must be false to use `Unmasked`";
@@ -169,9 +224,11 @@ mod tests {
                 "s.securityContext.sysctls[1].name: Invalid value: \"A\": must have at most 253 characters and match regex \
                  ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
                 "s.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
-                "s.hostNetwork: Forbidden: when `hostUsers` is false",
-                "s.HostPID: Forbidden: when `hostUsers` is false",
             ]
+        );
+        assert_eq!(
+            shown(&host_users(&spec, &Path::new("s"))),
+            ["s.hostNetwork: Forbidden: when `hostUsers` is false", "s.HostPID: Forbidden: when `hostUsers` is false"]
         );
         let bad = json!({"securityContext": {"allowPrivilegeEscalation": false, "privileged": true}});
         assert_eq!(

@@ -4,7 +4,7 @@
 //! Never looks at an older version of the object; `pod_update` does.
 
 use super::labels::invalid;
-use super::rules::{one_of, required_one_of, text};
+use super::rules::{invalid_struct, required_one_of_listed, text, text_or_null};
 use super::{labels, names, pod_containers, pod_scheduling, pod_security, pod_volumes, resources};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
@@ -112,9 +112,9 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
     errors.extend(pod_containers::validate(&context, field));
     errors.extend(resources::validate(spec.get("resources"), &field.child("resources")));
     errors.extend(host_network(&context, field));
-    required_one_of(&mut errors, spec, "restartPolicy", field, &["Always", "OnFailure", "Never"]);
+    required_one_of_listed(&mut errors, spec, "restartPolicy", field, &["Always", "OnFailure", "Never"]);
     let policies = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    required_one_of(&mut errors, spec, "dnsPolicy", field, policies);
+    required_one_of_listed(&mut errors, spec, "dnsPolicy", field, policies);
     errors.extend(labels::validate(spec.get("nodeSelector"), &field.child("nodeSelector")));
     errors.extend(pod_security::pod(spec, field));
     errors.extend(pod_scheduling::affinity(spec.get("affinity"), &field.child("affinity")));
@@ -134,9 +134,12 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
         }
     }
     errors.extend(pod_scheduling::spread(spec, &field.child("topologySpreadConstraints")));
+    errors.extend(pod_security::host_process(spec, field));
+    errors.extend(pod_security::host_users(spec, field));
     errors.extend(hostname(spec, field));
     for (name, rule) in NAMES {
-        if !value::text(spec, name).is_empty() {
+        // The last may be given and empty, which is no name.
+        if !value::text(spec, name).is_empty() || *name == "runtimeClassName" {
             text(&mut errors, spec, name, field, *rule);
         }
     }
@@ -155,13 +158,19 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
             invalid(&mut errors, &at.child("hostnames").index(j), name, names::dns_subdomain(name));
         }
     }
-    one_of(&mut errors, spec, "preemptionPolicy", field, &["Never", "PreemptLowerPriority"]);
+    let policies = &["PreemptLowerPriority", "Never"];
+    if spec.get("preemptionPolicy").is_some_and(Value::is_string) {
+        required_one_of_listed(&mut errors, spec, "preemptionPolicy", field, policies);
+    }
     if let Some(overhead) = spec.get("overhead").and_then(Value::as_object) {
         for (name, amount) in overhead {
-            resources::validate_amount(&mut errors, name, amount, &field.child("overhead").child("limits").key(name));
+            let at = field.child("overhead").child("limits").key(name);
+            resources::validate_container_name(&mut errors, name, &at);
+            resources::validate_amount(&mut errors, name, amount, &at);
         }
     }
     errors.extend(operating_system(spec, &field.child("os")));
+    pod_containers::file_volumes(&mut errors, spec, field);
     errors
 }
 
@@ -195,18 +204,23 @@ fn resource_claims(spec: &Value, field: &Path) -> Errors {
             invalid(&mut errors, &at, name, names::dns_label(name));
         }
         let sources = ["resourceClaimName", "resourceClaimTemplateName"];
-        match sources.iter().filter(|source| !value::text(claim, source).is_empty()).count() {
-            1 => {}
-            0 => errors.push(FieldError::invalid(
-                &field,
-                claim.clone(),
-                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
-            )),
-            _ => errors.push(FieldError::invalid(
-                &field,
-                claim.clone(),
-                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
-            )),
+        let named = sources.map(|source| claim.get(source).and_then(Value::as_str));
+        let detail = match named {
+            [None, None] => Some("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
+            [Some(_), Some(_)] => {
+                Some("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified")
+            }
+            _ => None,
+        };
+        if let Some(detail) = detail {
+            let [claim, template] = named.map(text_or_null);
+            let fields = [("Name", name.into()), ("ResourceClaimName", claim), ("ResourceClaimTemplateName", template)];
+            errors.push(invalid_struct(&field, &fields, detail));
+        }
+        for (source, name) in sources.into_iter().zip(named) {
+            if let Some(name) = name {
+                invalid(&mut errors, &field.child(source), name, names::dns_subdomain(name));
+            }
         }
     }
     errors
@@ -269,10 +283,7 @@ fn dns(spec: &Value, field: &Path) -> Errors {
     }
     for (i, search) in searches.iter().filter(|search| **search != ".").enumerate() {
         let name = names::without_final_dot(search);
-        // Underscores are allowed here alone; a dash stands for them.
-        if !names::dns_subdomain(&name.replace('_', "a")).is_empty() {
-            invalid(&mut errors, &at.index(i), name, names::dns_subdomain(name));
-        }
+        invalid(&mut errors, &at.index(i), name, names::dns_search(name));
     }
     for (i, option) in value::items(config, "options").iter().enumerate() {
         if value::text(option, "name").is_empty() {
@@ -332,7 +343,7 @@ mod tests {
             "spec.restartPolicy",
             json!("Sometimes"),
             &[
-                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
             ],
         );
         check(

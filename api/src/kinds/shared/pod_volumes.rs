@@ -4,7 +4,7 @@
 
 use super::labels::invalid;
 use super::pod_validation::Context;
-use super::rules::{one_of, required, required_one_of};
+use super::rules::{given_one_of, required, required_one_of};
 use super::volume_sources::{self, Home};
 use super::{names, pod_containers, resources, volume_claims};
 use crate::field_path::{Errors, FieldError, Path};
@@ -51,12 +51,14 @@ const REQUIRED: &[(&str, &[&str])] = &[
 ];
 
 fn sources(errors: &mut Errors, volume: &Value, field: &Path, is_pod: bool) {
-    let given: Vec<(&Text, &Value)> = volume
+    let place = |name: &str| volume_sources::ORDER.iter().position(|other| *other == name);
+    let mut given: Vec<(&Text, &Value)> = volume
         .as_object()
         .into_iter()
         .flatten()
         .filter(|(name, source)| *name != "name" && !source.is_null())
         .collect();
+    given.sort_by_key(|(name, _)| place(name));
     if given.is_empty() {
         errors.push(FieldError::required(field, "must specify a volume type"));
     }
@@ -150,16 +152,21 @@ fn downward_file(errors: &mut Errors, item: &Value, field: &Path) {
     mode(errors, item, "mode", field);
 }
 
+/// What may be projected, in upstream's order.
+const PROJECTED: &[&str] =
+    &["secret", "downwardAPI", "configMap", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+
 fn projected(errors: &mut Errors, projection: &Value, field: &Path) {
     mode(errors, projection, "defaultMode", field);
     let mut paths: Vec<&str> = Vec::new();
     for (i, source) in value::items(projection, "sources").iter().enumerate() {
         let at = field.child("sources").index(i);
         let mut count = 0;
-        for (name, source) in source.as_object().into_iter().flatten().filter(|(_, source)| source.is_object()) {
+        let given = PROJECTED.iter().filter_map(|name| Some((*name, source.get(*name)?)));
+        for (name, source) in given.filter(|(_, source)| source.is_object()) {
             count += 1;
             let at = at.child(name);
-            match name.as_str() {
+            match name {
                 "secret" | "configMap" => {
                     required(errors, source, "name", &at);
                     keys(errors, source, &at);
@@ -272,12 +279,12 @@ pub fn mounts(errors: &mut Errors, context: &Context<'_>, container: &Value, fie
         let field = at.index(i);
         let name = required(errors, device, "name", &field);
         let path = required(errors, device, "devicePath", &field);
-        for (field_name, text) in [("name", name), ("devicePath", path)] {
-            if devices.iter().take(i).any(|other| value::text(other, field_name) == text) {
-                errors.push(FieldError::invalid(&field.child(field_name), text, "must be unique"));
-            }
+        let is_double = |of: &str, text: &str| devices.iter().take(i).any(|other| value::text(other, of) == text);
+        if is_double("name", name) {
+            errors.push(FieldError::invalid(&field.child("name"), name, "must be unique"));
         }
         let volume = value::items(context.spec, "volumes").iter().find(|v| value::text(v, "name") == name);
+        let volume = volume.filter(|_| context.volumes.contains(&name));
         match volume {
             None => errors.push(FieldError::not_found(&field.child("name"), name)),
             Some(v) if v.get("persistentVolumeClaim").is_none() && v.get("ephemeral").is_none() => {
@@ -285,6 +292,9 @@ pub fn mounts(errors: &mut Errors, context: &Context<'_>, container: &Value, fie
                 errors.push(FieldError::invalid(&field.child("name"), name, detail));
             }
             Some(_) => {}
+        }
+        if is_double("devicePath", path) {
+            errors.push(FieldError::invalid(&field.child("devicePath"), path, "must be unique"));
         }
         if path.split('/').any(|step| step == "..") {
             let detail = "can not contain backsteps ('..')";
@@ -295,14 +305,14 @@ pub fn mounts(errors: &mut Errors, context: &Context<'_>, container: &Value, fie
 
 fn propagation(errors: &mut Errors, mount: &Value, privileged: bool, field: &Path) {
     let mode = value::text(mount, "mountPropagation");
-    one_of(errors, mount, "mountPropagation", field, &["Bidirectional", "HostToContainer", "None"]);
+    given_one_of(errors, mount, "mountPropagation", field, &["Bidirectional", "HostToContainer", "None"]);
     if mode == "Bidirectional" && !privileged {
         let detail = "Bidirectional mount propagation is available only to privileged containers";
         errors.push(FieldError::forbidden(&field.child("mountPropagation"), detail));
     }
     let at = field.child("recursiveReadOnly");
-    match value::text(mount, "recursiveReadOnly") {
-        "" | "Disabled" => {}
+    match mount.get("recursiveReadOnly").and_then(Value::as_str).unwrap_or("Disabled") {
+        "Disabled" => {}
         "Enabled" | "IfPossible" => {
             if !value::flag(mount, "readOnly") {
                 errors.push(FieldError::forbidden(&at, "may only be specified when readOnly is true"));
@@ -361,7 +371,7 @@ mod tests {
                  of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.",
                 "spec.volumes[2].persistentDisk.partition: Invalid value: -1: must be between 1 and 255, inclusive",
                 "spec.volumes[3].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value",
-                "spec.volumes[4].nfs: Forbidden: may not specify more than 1 volume type",
+                "spec.volumes[4].cephFS: Forbidden: may not specify more than 1 volume type",
             ],
         );
         check(

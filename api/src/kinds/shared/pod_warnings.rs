@@ -2,7 +2,7 @@
 //!
 //! Never refuses anything.
 
-use super::{pod_defaults::CONTAINER_LISTS, resources};
+use super::{pod_defaults::CONTAINER_LISTS, pod_scheduling, resources};
 use crate::field_path::Path;
 use crate::json::Value;
 use crate::value;
@@ -29,6 +29,9 @@ pub fn of_spec(spec: &Value, field: &Path) -> Vec<String> {
             let at = field.child("topologySpreadConstraints").index(i).child("labelSelector");
             out.push(format!("{at}: a null labelSelector results in matching no pod"));
         }
+    }
+    if let Some(affinity) = spec.get("affinity") {
+        out.extend(pod_scheduling::affinity_warnings(affinity, &field.child("affinity")));
     }
     for (i, volume) in value::items(spec, "volumes").iter().enumerate() {
         for (name, why) in VOLUMES.iter().filter(|(name, _)| volume.get(*name).is_some_and(Value::is_object)) {

@@ -154,6 +154,11 @@ pub fn validate_amount(errors: &mut Errors, name: &str, quantity: &Value, field:
     }
 }
 
+/// The name of a resource that a container may have.
+pub fn validate_container_name(errors: &mut Errors, name: &str, field: &Path) {
+    resource_names::of_container(errors, name, field);
+}
+
 /// `resources` of a container (or of a pod).
 #[must_use]
 pub fn validate(resources: Option<&Value>, field: &Path) -> Errors {

@@ -40,6 +40,46 @@ pub fn one_of(errors: &mut Errors, object: &Value, name: &str, field: &Path, sup
     }
 }
 
+/// The text at `name`, if there, be it empty, is among `supported`: for fields that say by being absent what an empty text does not.
+pub fn given_one_of(errors: &mut Errors, object: &Value, name: &str, field: &Path, supported: &[&str]) {
+    if let Some(text) = object.get(name).and_then(Value::as_str).filter(|text| !supported.contains(text)) {
+        errors.push(FieldError::not_supported(&field.child(name), text, supported));
+    }
+}
+
+/// The text at `name` is there and among `supported`, which upstream names in an order of its own.
+pub fn required_one_of_listed(errors: &mut Errors, object: &Value, name: &str, field: &Path, supported: &[&str]) {
+    let text = required(errors, object, name, field);
+    if !text.is_empty() && !supported.contains(&text) {
+        errors.push(FieldError::not_supported_as_listed(&field.child(name), text, supported));
+    }
+}
+
+/// A struct as upstream shows one in a field error: its internal form, which has all fields under Go's names.
+#[must_use]
+pub fn go_struct(fields: &[(&str, Value)]) -> String {
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// `x: Invalid value: {"Name":""}: detail`.
+#[must_use]
+pub fn invalid_struct(field: &Path, fields: &[(&str, Value)], detail: &str) -> FieldError {
+    FieldError::invalid_whole(field, format!("{}: {detail}", go_struct(fields)))
+}
+
+/// `x: Duplicate value: {"Name":""}`.
+#[must_use]
+pub fn duplicate_struct(field: &Path, fields: &[(&str, Value)]) -> FieldError {
+    FieldError { detail: go_struct(fields), omit_value: true, ..FieldError::duplicate(field, Value::Null) }
+}
+
+/// A text, or null where there is none.
+#[must_use]
+pub fn text_or_null(text: Option<&str>) -> Value {
+    text.map_or(Value::Null, Value::from)
+}
+
 /// The text at `name` is there and among `supported`.
 pub fn required_one_of(errors: &mut Errors, object: &Value, name: &str, field: &Path, supported: &[&str]) {
     if !required(errors, object, name, field).is_empty() {

@@ -107,8 +107,15 @@ fn unique_ports(errors: &mut Errors, kind: &str, ports: &[Value], field: &Path) 
     }
     for (i, port) in ports.iter().enumerate() {
         if same(i, port, "port") {
-            let shown = crate::json::json!({"protocol": value::text(port, "protocol"), "port": number(port, "port")});
-            errors.push(FieldError::duplicate(&field.index(i), shown));
+            let fields = [
+                ("Name", "".into()),
+                ("Protocol", value::text(port, "protocol").into()),
+                ("AppProtocol", Value::Null),
+                ("Port", number(port, "port").into()),
+                ("TargetPort", 0.into()),
+                ("NodePort", 0.into()),
+            ];
+            errors.push(rules::duplicate_struct(&field.index(i), &fields));
         }
     }
 }
@@ -191,7 +198,8 @@ fn validate_addresses(errors: &mut Errors, service: &Value, field: &Path) {
     }
     let policy = value::text(service, "spec.ipFamilyPolicy");
     for (count, what) in [(all.len(), "cluster IPs"), (families.len(), "IP families")] {
-        if policy == "SingleStack" && count == 2 {
+        // Said when addresses are allocated: where nothing else is wrong.
+        if policy == "SingleStack" && count == 2 && errors.is_empty() {
             let detail = format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
             errors.push(FieldError::invalid(&field.child("ipFamilyPolicy"), policy, detail));
         }
@@ -268,9 +276,15 @@ fn traffic(errors: &mut Errors, service: &Value, spec: &Value, field: &Path) {
     if value::text(spec, "type") == "ExternalName" {
         rules::one_of(errors, spec, "internalTrafficPolicy", field, policies);
     } else {
-        required_one_of(errors, spec, "internalTrafficPolicy", field, policies);
+        if spec.get("internalTrafficPolicy").is_none_or(Value::is_null) {
+            errors.push(FieldError::required(&field.child("internalTrafficPolicy"), ""));
+        }
+        rules::given_one_of(errors, spec, "internalTrafficPolicy", field, policies);
     }
-    rules::one_of(errors, spec, "trafficDistribution", field, &["PreferClose", "PreferSameZone", "PreferSameNode"]);
+    let ways = &["PreferClose", "PreferSameZone", "PreferSameNode"];
+    if let Some(way) = spec.get("trafficDistribution").and_then(Value::as_str).filter(|way| !ways.contains(way)) {
+        errors.push(FieldError::not_supported_as_listed(&field.child("trafficDistribution"), way, ways));
+    }
 }
 
 /// What a service may not change: its addresses, families and load balancer class, once set.
@@ -404,7 +418,7 @@ mod tests {
                 "spec.ports[2].port: Invalid value: 0: must be between 1 and 65535, inclusive",
                 "spec.ports[2].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
                 "spec.ports[1].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
-                "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+                "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":80,\"TargetPort\":0,\"NodePort\":0}",
             ],
         );
         check(

@@ -4,7 +4,7 @@
 //! Never looks at an older version; `core_v1/persistent_volume_claim` does.
 
 use super::labels::{self, invalid};
-use super::rules::{self, one_of, required};
+use super::rules::{self, given_one_of, required};
 use super::{names, quantities};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
@@ -78,7 +78,7 @@ pub fn validate(errors: &mut Errors, spec: &Value, field: &Path) {
         None => errors.push(FieldError::required(&storage, "")),
     }
     class_name(errors, spec, "storageClassName", field);
-    one_of(errors, spec, "volumeMode", field, VOLUME_MODES);
+    given_one_of(errors, spec, "volumeMode", field, VOLUME_MODES);
     data_sources(errors, spec, field);
     class_name(errors, spec, "volumeAttributesClassName", field);
 }
@@ -122,14 +122,33 @@ fn data_sources(errors: &mut Errors, spec: &Value, field: &Path) {
     }
 }
 
+/// Metadata that templates do not have, in upstream's order.
+const NOT_IN_TEMPLATES: &[&str] = &[
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
 /// A `PersistentVolumeClaimTemplate`: of its metadata only labels and annotations count.
 pub fn template(errors: &mut Errors, template: &Value, field: &Path) {
     let at = field.child("metadata");
     errors.extend(labels::validate_annotations(value::get(template, "metadata.annotations"), &at.child("annotations")));
     errors.extend(labels::validate(value::get(template, "metadata.labels"), &at.child("labels")));
-    for (name, given) in template.get("metadata").and_then(Value::as_object).into_iter().flatten() {
-        if !matches!(name.as_str(), "annotations" | "labels") && !rules::is_zero(given) {
-            errors.push(FieldError::forbidden(&at.child(name), "cannot be set"));
+    for name in NOT_IN_TEMPLATES {
+        let given = template.get("metadata").and_then(|metadata| metadata.get(*name));
+        if given.is_some_and(|given| !rules::is_zero(given)) {
+            let shown = if *name == "uid" { "uID" } else { name };
+            errors.push(FieldError::forbidden(&at.child(shown), "cannot be set"));
         }
     }
     validate(errors, template.get("spec").unwrap_or(&Value::Null), &field.child("spec"));

@@ -47,10 +47,49 @@ pub fn shown_name(name: &str) -> &str {
     if name == "gcePersistentDisk" { "persistentDisk" } else { name }
 }
 
+/// The sources of a pod's volumes in the order in which upstream looks for them: the first is the volume's.
+pub const ORDER: &[&str] = &[
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "projected",
+    "scaleIO",
+    "csi",
+    "ephemeral",
+    "image",
+];
+
 /// The name under which a source is refused that is one too many.
 #[must_use]
 pub fn shown_name_of_surplus(name: &str) -> &str {
-    if name == "cephfs" { "cephFS" } else { name }
+    match name {
+        "cephfs" => "cephFS",
+        // Upstream's spelling.
+        "downwardAPI" => "downwarAPI",
+        other => other,
+    }
 }
 
 /// The source of this name, whose field is `field`.
