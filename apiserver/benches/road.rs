@@ -356,6 +356,8 @@ impl Objects for Account {
     async fn listed_secrets(&self, _namespace: &str, _account: &str) -> Vec<String> {
         Vec::new()
     }
+
+    async fn used(&self, _namespace: &str, _secret: &str, _uid: &str, _day: &str) {}
 }
 
 async fn tokens() {

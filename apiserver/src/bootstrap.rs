@@ -5,6 +5,7 @@
 use crate::answer::Failure;
 use crate::authz::bootstrap as roles;
 use crate::fairness::keeper;
+use crate::legacy_tokens;
 use crate::registry::write::{self, Change, DeleteOptions, Options};
 use crate::registry::{Target, read};
 use crate::road::authorized::Permit;
@@ -40,6 +41,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
     registrations(server, &permit).await?;
     authentication(server, &permit).await?;
     ranges(server, &permit).await?;
+    legacy_tokens::track(server, &permit).await?;
     service(server, &permit).await
 }
 
@@ -77,7 +79,8 @@ fn target(object: &Value) -> Result<Target, Failure> {
     Ok(Target { kind, namespace: api::meta::namespace(object).to_owned(), name: api::meta::name(object).to_owned() })
 }
 
-fn options() -> Options {
+/// Those of writes that no request asked for.
+pub(crate) fn options() -> Options {
     Options { manager: "ironkeel-apiserver".to_owned(), ..Options::default() }
 }
 

@@ -6,12 +6,15 @@
 mod entry;
 mod index;
 mod labels;
+mod memory;
 mod scan;
 mod watcher;
 
 pub use entry::{Converted, Entry, Key};
 pub use index::{By, Narrow};
 pub use labels::Labels;
+pub(crate) use memory::Shown;
+pub use memory::{Held, Memory};
 pub use watcher::{Change, Watcher};
 
 use crate::fairness::Size;
@@ -21,15 +24,22 @@ use parking_lot::RwLock;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::store::{EventKind, Revision, Store, StoreError};
+use storage::store::{EventKind, Revision, Scanned, Store, StoreError};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Events kept for watchers that are a little behind; older ones are read from the store's log.
 const RING: usize = if cfg!(test) { 64 } else { 4096 };
 /// Bytes of the objects of those events, at most: many large ones are read from the log sooner.
 const RING_BYTES: usize = 16 << 20;
+/// Bytes of an event and its place in a ring, without objects.
+const EVENT: u64 = (size_of::<Event>() + 3 * size_of::<usize>()) as u64;
+/// Pieces of a scan that are read before they are wanted.
+const AHEAD: usize = 2;
+/// Kinds that are read at the same time at a start, at least.
+const AT_ONCE: usize = 4;
 /// How often a kind with an object that cannot be decrypted is read again.
 const MEND_EVERY: Duration = Duration::from_secs(1);
 
@@ -57,6 +67,7 @@ struct State {
     /// Every event after this revision is in the ring.
     floor: u64,
     indexes: index::Indexes,
+    held: Held,
     /// Why the objects are not the store's: one of them cannot be decrypted. Who wants the whole kind hears it; single objects are
     /// read from the store.
     broken: Option<StoreError>,
@@ -77,6 +88,7 @@ pub struct Cache {
     kind: &'static Kind,
     resource: String,
     store: Store,
+    memory: Arc<Memory>,
     state: RwLock<State>,
     moved: watch::Sender<u64>,
     /// What the kind says has changed, or it is gone: whoever watches starts anew.
@@ -85,6 +97,33 @@ pub struct Cache {
 
 fn length(entry: &Arc<Entry>) -> u64 {
     entry.json.len() as u64
+}
+
+impl Event {
+    /// Bytes that it holds beside the objects that are there: what came before, and what is gone.
+    fn weight(&self) -> u64 {
+        let gone = if self.kind == EventKind::Deleted { self.object.weight() } else { 0 };
+        EVENT + gone + self.previous.as_ref().map_or(0, |previous| previous.weight())
+    }
+}
+
+impl State {
+    /// Forgets the oldest event.
+    fn forget(&mut self) {
+        if let Some(gone) = self.ring.pop_front() {
+            self.ring_bytes -= gone.object.json.len();
+            self.held.ring -= gone.weight();
+            self.first += 1;
+            self.floor = gone.object.revision;
+        }
+    }
+}
+
+/// The picture that follows where a cache is lost: its bytes go with it.
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.memory.changed(self.state.get_mut().held, Held::default());
+    }
 }
 
 /// A consistent picture of a kind.
@@ -100,11 +139,12 @@ pub struct Snapshot {
 impl Cache {
     /// An empty cache that knows nothing yet; `fill` and `follow` bring it to life.
     #[must_use]
-    pub fn new(kind: &'static Kind, store: Store, end: CancellationToken) -> Arc<Cache> {
+    pub fn new(kind: &'static Kind, store: Store, memory: Arc<Memory>, end: CancellationToken) -> Arc<Cache> {
         Arc::new(Cache {
             kind,
             resource: kind.group_resource(),
             store,
+            memory,
             state: RwLock::new(State {
                 objects: OrdMap::new(),
                 bytes: 0,
@@ -114,6 +154,7 @@ impl Cache {
                 first: 0,
                 floor: 0,
                 indexes: index::Indexes::default(),
+                held: Held::default(),
                 broken: None,
             }),
             moved: watch::Sender::new(0),
@@ -139,30 +180,45 @@ impl Cache {
         self.moved.subscribe()
     }
 
-    /// Reads all objects of the kind from one snapshot of the store.
+    /// Reads all objects of the kind as of one revision of the store. Some are read while others are made entries, so that few are there in both
+    /// forms.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn fill(&self) -> Result<(), StoreError> {
-        let page = self.store.list(&self.resource, None, None, usize::MAX).await?;
+        let (out, mut pieces) = mpsc::channel(AHEAD);
+        let (store, resource) = (self.store.clone(), self.resource.clone());
+        let reading = tokio::spawn(async move { store.scan(&resource, out).await });
         let mut objects = OrdMap::new();
-        for (key, object) in page.items {
-            let entry = Arc::new(Entry::new(self.kind, &key, object.revision.0, &object.bytes));
-            objects.insert(entry.key.clone(), entry);
+        while let Some(piece) = pieces.recv().await {
+            let Scanned::Objects(some) = piece else {
+                objects = OrdMap::new();
+                continue;
+            };
+            for (key, object) in some {
+                let entry = Arc::new(Entry::new(self.kind, &key, object.revision.0, &object.bytes));
+                objects.insert(entry.key.clone(), entry);
+            }
+            tokio::task::yield_now().await;
         }
+        let ended = |error: tokio::task::JoinError| StoreError::Unavailable(error.to_string());
+        let revision = reading.await.map_err(ended)??;
         let mut state = self.state.write();
+        let before = state.held;
         // Watchers at the ring's end fall out as well: what happened between the two pictures is in the log alone.
         state.first += u64::try_from(state.ring.len()).unwrap_or(0) + 1;
         state.ring.clear();
         state.ring_bytes = 0;
         state.bytes = objects.values().map(length).sum();
+        state.held = Held { objects: objects.values().map(|entry| entry.weight()).sum(), ..Held::default() };
         state.objects = objects;
         state.indexes.clear();
-        state.revision = page.revision.0;
-        state.floor = page.revision.0;
+        state.revision = revision.0;
+        state.floor = revision.0;
         state.broken = None;
+        self.memory.changed(before, state.held);
         drop(state);
-        self.moved.send_replace(page.revision.0);
+        self.moved.send_replace(revision.0);
         Ok(())
     }
 
@@ -235,6 +291,7 @@ impl Cache {
             })
             .collect();
         let mut state = self.state.write();
+        let before = state.held;
         for (kind, entry) in entries {
             let previous = match kind {
                 EventKind::Deleted => state.objects.remove(&entry.key),
@@ -245,19 +302,62 @@ impl Cache {
             state.bytes = (state.bytes + gained).saturating_sub(lost);
             let event = Event { kind, object: entry, previous };
             state.indexes.apply(&event);
+            state.held.objects += if kind == EventKind::Deleted { 0 } else { event.object.weight() };
+            state.held.objects -= event.previous.as_ref().map_or(0, |previous| previous.weight());
+            state.held.ring += event.weight();
             state.ring_bytes += event.object.json.len();
             state.ring.push_back(Arc::new(event));
         }
         while state.ring.len() > RING || state.ring_bytes > RING_BYTES && state.ring.len() > 1 {
-            if let Some(gone) = state.ring.pop_front() {
-                state.ring_bytes -= gone.object.json.len();
-                state.first += 1;
-                state.floor = gone.object.revision;
-            }
+            state.forget();
         }
+        state.held.indexes = state.indexes.weight();
         state.revision = last;
+        self.memory.changed(before, state.held);
         drop(state);
         self.moved.send_replace(last);
+    }
+
+    /// What it holds, in bytes.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.state.read().held
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    fn counted(&self) -> Held {
+        let state = self.state.read();
+        Held {
+            objects: state.objects.values().map(|entry| entry.weight()).sum(),
+            ring: state.ring.iter().map(|event| event.weight()).sum(),
+            indexes: state.indexes.counted(),
+        }
+    }
+
+    /// Forgets the older half of the ring; `false` for one that is short already. Who watches from there reads the log.
+    fn halve_ring(&self) -> bool {
+        let mut state = self.state.write();
+        let before = state.held;
+        let half = (state.ring.len() / 2).max(memory::SHORTEST);
+        if state.ring.len() <= half {
+            return false;
+        }
+        while state.ring.len() > half {
+            state.forget();
+        }
+        self.memory.changed(before, state.held);
+        true
+    }
+
+    /// Gives up all indexes; `false` where there are none. Lists look at all objects then, or make them anew where there is room.
+    fn drop_indexes(&self) -> bool {
+        let mut state = self.state.write();
+        let before = state.held;
+        state.indexes.clear();
+        state.held.indexes = 0;
+        self.memory.changed(before, state.held);
+        before.indexes > 0
     }
 
     /// What the cache holds now, however old.
@@ -286,7 +386,11 @@ impl Cache {
 
     /// Makes an index: a list has looked at many objects to find few, and the next one need not.
     pub fn index(self: &Arc<Self>, by: By) {
-        if self.state.read().indexes.has(&by) {
+        let room = {
+            let state = self.state.read();
+            !state.indexes.has(&by) && self.memory.has_room(index::Index::weight_of(state.objects.len()))
+        };
+        if !room {
             return;
         }
         let cache = Arc::clone(self);
@@ -301,7 +405,10 @@ impl Cache {
             let known = next.checked_sub(state.first).and_then(|from| usize::try_from(from).ok());
             let Some(from) = known.filter(|_| !state.indexes.has(&by)) else { return };
             state.ring.iter().skip(from).for_each(|event| made.apply(&by, event));
+            let before = state.held;
             state.indexes.add(by, made);
+            state.held.indexes = state.indexes.weight();
+            cache.memory.changed(before, state.held);
         });
     }
 
@@ -455,26 +562,47 @@ fn followers(stop: &CancellationToken) -> std::io::Result<Handle> {
 pub struct Caches {
     all: Arc<RwLock<HashMap<String, Arc<Cache>>>>,
     followers: Handle,
+    memory: Arc<Memory>,
     store: Store,
     stop: CancellationToken,
 }
 
 impl Caches {
-    /// Fills a cache for each of the stored kinds, then follows the log in the background.
+    /// Fills a cache for each of the stored kinds, several at a time, then follows the log in the background. They hold so many bytes, or as
+    /// many as it takes.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn start(
         kinds: impl Iterator<Item = &'static Kind>,
         store: &Store,
+        limit: Option<u64>,
         stop: &CancellationToken,
     ) -> Result<Caches, StoreError> {
         let followers = followers(stop).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let caches = Caches { all: Arc::default(), followers, store: store.clone(), stop: stop.clone() };
-        for kind in kinds {
-            caches.add(kind).await?;
+        let memory = Memory::new(limit);
+        let caches = Caches { all: Arc::default(), followers, memory, store: store.clone(), stop: stop.clone() };
+        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).max(AT_ONCE);
+        let mut waiting = kinds.collect::<Vec<_>>().into_iter();
+        let mut filling = JoinSet::new();
+        loop {
+            for kind in waiting.by_ref().take(at_once - filling.len()) {
+                let caches = caches.clone();
+                filling.spawn(async move { caches.add(kind).await });
+            }
+            match filling.join_next().await {
+                Some(filled) => filled.map_err(|error| StoreError::Unavailable(error.to_string()))??,
+                None => break,
+            }
         }
+        caches.followers.spawn(caches.clone().keep_within(stop.clone()));
         Ok(caches)
+    }
+
+    /// What they hold together.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Fills a cache for a stored kind and follows the log for it. One that was there under its name ends.
@@ -482,7 +610,7 @@ impl Caches {
     /// # Errors
     /// Those of the store; the one that was there stays then.
     pub async fn add(&self, kind: &'static Kind) -> Result<(), StoreError> {
-        let cache = Cache::new(kind, self.store.clone(), self.stop.child_token());
+        let cache = Cache::new(kind, self.store.clone(), Arc::clone(&self.memory), self.stop.child_token());
         match cache.fill().await {
             Ok(()) => {}
             // A key service may come later; what does not need it is served meanwhile.
@@ -537,7 +665,7 @@ mod tests {
     #[tokio::test]
     async fn questions_and_a_writer_do_not_wait_for_each_other() {
         let kind = api::kinds::by_gvk("", "v1", "ConfigMap").unwrap();
-        let cache = Cache::new(kind, World::store().await, CancellationToken::new());
+        let cache = Cache::new(kind, World::store().await, Memory::new(None), CancellationToken::new());
         let done = Arc::new(AtomicBool::new(false));
         let (told, ended) = std::sync::mpsc::channel();
         for writes in [true, false, false] {

@@ -6,7 +6,7 @@ use crate::answer::{Answer, Failure};
 use crate::road::received::Trace;
 use api::features::{self, Gates};
 use api::kind::Kind;
-use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The server's metrics.
 pub struct Metrics {
@@ -101,13 +101,18 @@ impl Metrics {
 
     /// The exposition text.
     #[must_use]
-    pub fn text(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics could not be written");
-        }
-        out
+    pub fn text(&self) -> String {
+        text(&self.registry)
     }
+}
+
+/// The exposition text of a registry.
+#[must_use]
+pub fn text(registry: &Registry) -> String {
+    TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_else(|error| {
+        tracing::error!(%error, "metrics could not be written");
+        String::new()
+    })
 }
 
 #[cfg(test)]
@@ -120,7 +125,7 @@ mod tests {
         let kind = |group, version, name| api::kinds::by_gvk(group, version, name).unwrap();
         metrics.deprecated(kind("networking.k8s.io", "v1beta1", "ServiceCIDR"), "status", Some("1.37"));
         metrics.deprecated(kind("", "v1", "Endpoints"), "", None);
-        let text = String::from_utf8(metrics.text()).unwrap();
+        let text = metrics.text();
         for line in [
             "kubernetes_feature_enabled{name=\"ClusterTrustBundle\",stage=\"BETA\"} 1",
             "kubernetes_feature_enabled{name=\"GenericWorkload\",stage=\"ALPHA\"} 0",

@@ -50,7 +50,11 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
     let trace = received.trace();
     let (matched, warned, steps) = (Rc::clone(&received.matched), Rc::clone(&received.warned), received.steps.clone());
     let body = received.body.clone();
-    let outcome = in_time(server, received).await;
+    let outcome = match slip.is_some() || trip.is_some() {
+        // Few are watched: the others are not built for it.
+        true => Box::pin(steps.watched(in_time(server, received))).await,
+        false => in_time(server, received).await,
+    };
     let outcome = match outcome {
         Ok(answer) => {
             if answer.code >= 400 {

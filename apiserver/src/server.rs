@@ -9,10 +9,11 @@ use crate::authn::tokens::{self, TokenSigner, VerifyKey};
 use crate::authn::{self, Authenticators, User};
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Authorizers};
-use crate::cache::Caches;
+use crate::cache::{Caches, Shown};
 use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::fairness::{Fairness, InFlight, Plain, Seats, keeper};
+use crate::impersonation::Impersonation;
 use crate::metrics::Metrics;
 use crate::offer::Offer;
 use crate::profiling::Profiling;
@@ -22,9 +23,9 @@ use crate::reload::{self, Source};
 use crate::serving::{Rules, Serving};
 use crate::spans::{self, Tracer};
 use crate::state::State;
-use crate::transport::{Identity, InProcess, TlsError, TlsOptions, Workers, accept, server_config};
+use crate::transport::{Connections, Identity, InProcess, TlsError, TlsOptions, Workers, accept, server_config};
 use crate::webhook::Webhooks;
-use crate::{bootstrap, crd, plugins};
+use crate::{bootstrap, crd, legacy_tokens, plugins};
 use admission::{Chain, Dynamic};
 use api::features::Gates;
 use api::served::Served;
@@ -37,7 +38,6 @@ use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Retention, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What flags and files say.
@@ -81,6 +81,8 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// `--event-ttl`.
     pub event_ttl: Duration,
+    /// `--watch-cache-memory`: bytes that objects, latest events and indexes may take in memory; none for as many as it takes.
+    pub cache_memory: Option<u64>,
     /// `--history-retention`: how long past states of objects can be read and watched from.
     pub history: Duration,
     /// `--max-requests-inflight`: of those that read.
@@ -152,6 +154,7 @@ impl Config {
             service_cidrs: Ipv4Net::new(Ipv4Addr::new(10, 96, 0, 0), 16).map(IpNet::V4).into_iter().collect(),
             node_ports: (30000, 32767),
             event_ttl: HOUR,
+            cache_memory: None,
             history: HOUR,
             max_requests: 400,
             max_mutating: 200,
@@ -295,6 +298,8 @@ pub struct Server {
     pub authn: ArcSwap<Authenticators>,
     /// The listener's settings.
     pub tls: ArcSwap<rustls::ServerConfig>,
+    /// Stage 4.
+    pub(crate) impersonation: Impersonation,
     /// Stage 6.
     pub authz: Authorizers,
     /// Roles, for escalation checks.
@@ -486,8 +491,12 @@ pub(crate) async fn serve(
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
 
-    let caches = Caches::start(config.served.kept(), &store, &stop).await?;
-    let state = Arc::new(State::new(caches.clone()));
+    let caches = Caches::start(config.served.kept(), &store, config.cache_memory, &stop).await?;
+    let metrics = Metrics::new(&config.gates);
+    let shown = Shown::new(caches.clone()).and_then(|shown| metrics.registry().register(Box::new(shown)));
+    shown.map_err(|error| StartError::Serving(error.to_string()))?;
+    let (uses, used) = legacy_tokens::channel();
+    let state = Arc::new(State::new(caches.clone(), uses));
     let issuer = config.issuers.first().cloned().unwrap_or_default();
     let signer = TokenSigner::from_pem(&config.signing_key, issuer)?;
     let mut keys = vec![signer.public().clone()];
@@ -495,6 +504,8 @@ pub(crate) async fn serve(
         keys.extend(VerifyKey::all_from_pem(pem)?);
     }
     let audiences = if config.audiences.is_empty() { config.issuers.clone() } else { config.audiences.clone() };
+    let token_counters = authn::TokenCounters::new(metrics.registry());
+    let token_counters = token_counters.map_err(|error| StartError::Serving(error.to_string()))?;
     let credentials = authn::Settings {
         client_ca: config.client_ca.clone(),
         token_file: config.token_file.clone(),
@@ -503,6 +514,7 @@ pub(crate) async fn serve(
             issuers: config.issuers.clone(),
             audiences: audiences.clone(),
         }),
+        token_counters: Some(token_counters),
         bootstrap_tokens: config.authentication.bootstrap_tokens,
         issuers,
         webhook: config.authentication.webhook.clone(),
@@ -523,7 +535,6 @@ pub(crate) async fn serve(
     let authz = Authorizers::new(&reload::authorizers(&config)?, &authorization)?;
     let admission = plugins::chain(&config).map_err(StartError::Admission)?;
     let workers = config.workers.max(1);
-    let metrics = Metrics::new(&config.gates);
     config.encryption.register(metrics.registry());
     let counted = Counters::new(metrics.registry()).map_err(|error| StartError::Audit(error.to_string()))?;
     let audit = config.audit.as_ref().map(|settings| Audit::open(settings, counted)).transpose();
@@ -533,8 +544,12 @@ pub(crate) async fn serve(
     let tracer = tracer.map_err(StartError::Tracing)?.map(Arc::new);
     let webhooks = Arc::new(Webhooks::new(caches.clone(), metrics.registry()));
     let seats = seats(&config, &metrics)?;
+    let constrained = config.gates.enabled("ConstrainedImpersonation");
+    let impersonation = Impersonation::new(constrained, metrics.registry());
+    let impersonation = impersonation.map_err(|error| StartError::Serving(error.to_string()))?;
     let server = Arc::new(Server {
         seats,
+        impersonation,
         metrics,
         audit,
         tracer,
@@ -568,8 +583,9 @@ pub(crate) async fn serve(
     aggregate::start(&server);
     let workers = Workers::start(workers, &server, &stop).map_err(StartError::Workers)?;
     tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, stop.clone()));
-    let bound = server.config.serving.max_connections.map(|most| Arc::new(Semaphore::new(most.max(1))));
-    tokio::spawn(accept(listener, workers.clone(), bound, stop));
+    tokio::spawn(legacy_tokens::follow(Arc::clone(&server), used, stop.clone()));
+    let connections = Connections::new(server.config.serving.max_connections);
+    tokio::spawn(accept(listener, workers.clone(), connections, stop));
     Ok(Running { server, workers, address })
 }
 

@@ -26,7 +26,8 @@ pub struct Serving {
     pub shutdown_delay: Duration,
     /// `--http2-max-streams-per-connection`: requests at once over one connection of HTTP/2.
     pub streams: u32,
-    /// Connections that are open at once; further ones wait. `None` bounds nothing. Upstream has no flag for it.
+    /// Connections that are open at once; for a further one that goes which has been idle for longest. `None` bounds nothing. Upstream has
+    /// neither a flag nor a bound.
     pub max_connections: Option<usize>,
 }
 

@@ -8,7 +8,7 @@ mod export;
 use crate::answer::{Answer, Body};
 use crate::authn::User;
 use crate::road::received::{Received, RequestInfo};
-use crate::road::timed::Steps;
+use crate::road::timed::{Passage, Steps};
 use crate::{configuration, sockets};
 use export::{Exporter, number, text};
 use futures::StreamExt as _;
@@ -186,6 +186,8 @@ struct Open {
     whole: Span,
     /// Fixed when the answer is known; what follows is the answer's.
     stages: Vec<(&'static str, Duration, Duration)>,
+    /// Within the stages.
+    parts: Vec<Passage>,
 }
 
 impl Trip {
@@ -222,13 +224,13 @@ impl Trip {
             flags: 1,
             ..Span::default()
         };
-        self.open.replace(Some(Open { whole, stages: Vec::new() }));
+        self.open.replace(Some(Open { whole, stages: Vec::new(), parts: Vec::new() }));
     }
 
     /// The answer is known. The span of one that goes on ends with the end of its stream.
     pub(crate) fn answered(self: Rc<Self>, mut answer: Answer) -> Answer {
         if let Some(open) = &mut *self.open.borrow_mut() {
-            open.stages = self.steps.lasted();
+            (open.stages, open.parts) = (self.steps.lasted(), self.steps.parts());
             open.whole.attributes.push(number("http.response.status_code", i64::from(answer.code)));
             // A refusal is the client's failure, as OpenTelemetry sees it.
             open.whole.status = (answer.code >= 500).then(|| Status { message: String::new(), code: ERROR });
@@ -245,25 +247,31 @@ impl Trip {
 
 impl Drop for Trip {
     fn drop(&mut self) {
-        let Some(Open { mut whole, mut stages }) = self.open.get_mut().take() else { return };
+        let Some(Open { mut whole, mut stages, mut parts }) = self.open.get_mut().take() else { return };
         if stages.is_empty() {
-            stages = self.steps.lasted();
+            (stages, parts) = (self.steps.lasted(), self.steps.parts());
         }
         let at = |after: Duration| nanos(self.came).saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
-        let mut spans: Vec<Span> = Vec::with_capacity(stages.len() + 1);
+        let inner = |name: &str, parent: &[u8], from: Duration, until: Duration| Span {
+            trace_id: whole.trace_id.clone(),
+            span_id: rand::rng().random::<[u8; 8]>().to_vec(),
+            parent_span_id: parent.to_vec(),
+            name: name.to_owned(),
+            kind: INTERNAL,
+            start_time_unix_nano: at(from),
+            end_time_unix_nano: at(until),
+            flags: 1,
+            ..Span::default()
+        };
+        let mut spans: Vec<Span> = Vec::with_capacity(stages.len() + parts.len() + 1);
+        let mut within = Vec::with_capacity(parts.len());
         for (stage, entered, left) in stages {
-            spans.push(Span {
-                trace_id: whole.trace_id.clone(),
-                span_id: rand::rng().random::<[u8; 8]>().to_vec(),
-                parent_span_id: whole.span_id.clone(),
-                name: stage.to_owned(),
-                kind: INTERNAL,
-                start_time_unix_nano: at(entered),
-                end_time_unix_nano: at(left),
-                flags: 1,
-                ..Span::default()
-            });
+            let span = inner(stage, &whole.span_id, entered, left);
+            let own = parts.extract_if(.., |(_, from, _)| *from < left);
+            within.extend(own.map(|(part, from, until)| inner(part.names().1, &span.span_id, from, until.min(left))));
+            spans.push(span);
         }
+        spans.append(&mut within);
         let last = spans.iter().map(|span| span.end_time_unix_nano).max().unwrap_or_default();
         whole.end_time_unix_nano = nanos(Timestamp::now()).max(last);
         // Whole requests come behind their parts, as they end.

@@ -8,6 +8,8 @@ use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
 use crate::cache::{Caches, Key, Snapshot};
+use crate::legacy_tokens::Use;
+use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use admission::{Dynamic, Lookup, Refusal, Request, Right};
 use api::cel::lib::authorizer::{self as cel, Question};
@@ -21,18 +23,21 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBind
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use storage::store::Key as StoreKey;
+use tokio::sync::mpsc;
 
 /// See the file.
 pub struct State {
     caches: Caches,
+    uses: mpsc::Sender<Use>,
 }
 
 /// The four RBAC kinds.
 const RBAC: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
 
 impl State {
-    pub(crate) fn new(caches: Caches) -> State {
-        State { caches }
+    /// Uses of legacy tokens go to `uses`.
+    pub(crate) fn new(caches: Caches, uses: mpsc::Sender<Use>) -> State {
+        State { caches, uses }
     }
 
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -69,6 +74,12 @@ impl Objects for State {
         let account = self.get("serviceaccounts", namespace, account).unwrap_or_default();
         let names = value::items(&account, "secrets").iter().map(|secret| value::text(secret, "name"));
         names.map(str::to_owned).collect()
+    }
+
+    async fn used(&self, namespace: &str, secret: &str, uid: &str, day: &str) {
+        let [namespace, secret, uid, day] = [namespace, secret, uid, day].map(str::to_owned);
+        // Where too many wait, the next use tells it again.
+        let _ = self.uses.try_send(Use { namespace, secret, uid, day });
     }
 }
 
@@ -131,7 +142,7 @@ impl Policy for State {
 impl Lookup for Server {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let resource = crate::authz::group_resource(group, plural);
-        let found = self.store.get(&StoreKey::new(&resource, namespace, name)).await.ok()??;
+        let found = timed(Work::Store, self.store.get(&StoreKey::new(&resource, namespace, name))).await.ok()??;
         api::codec::json::stored(&found.bytes).ok()
     }
 

@@ -4,11 +4,13 @@
 //! enter the same `App` through a channel, without a socket. Never looks into a request.
 
 mod bridge;
+mod connections;
 mod local;
 mod spread;
 mod tls;
 
 pub use bridge::{Headers, Peer, Trusted, Upgrade};
+pub(crate) use connections::{Connections, Place};
 pub use local::{InProcess, LocalCall};
 pub use tls::{
     Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config,
@@ -28,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 const BUFFER: usize = 192 * 1024;
 /// How long the head of a request may take, from the end of the one before (upstream's `ReadHeaderTimeout`).
 const HEAD_WITHIN: Duration = Duration::from_secs(32);
+/// How long a connection that nobody uses has to hear that it ends.
+const PARTING: Duration = Duration::from_secs(1);
 /// Bytes of a head, as upstream's library has it. Over HTTP/1.1 the library has one bound for the head and for what a connection holds for a
 /// client that does not read.
 const LARGEST_HEAD: u32 = 1 << 20;
@@ -46,7 +50,7 @@ const MOST_HEADERS: usize = 500;
 pub(crate) enum Work {
     /// A fresh TCP connection, and its place among those that may be open. It belongs to no runtime: one that stayed with that of the
     /// listener would be woken through a thread of it for every request.
-    Connection(std::net::TcpStream, SocketAddr, Option<OwnedSemaphorePermit>),
+    Connection(std::net::TcpStream, SocketAddr, Place),
     /// A call from inside the process.
     Call(Box<LocalCall>),
     /// A stream of another worker's connection.
@@ -99,29 +103,25 @@ impl Workers {
     }
 }
 
-/// Accepts connections until `stop` and spreads them over the workers.
-/// With a bound, further connections wait in the backlog.
+/// Accepts connections until `stop` and spreads them over the workers. One that has no place yet waits, others behind it in the backlog.
 pub(crate) async fn accept(
     listener: TcpListener,
     workers: Workers,
-    bound: Option<Arc<Semaphore>>,
+    connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
     let mut turn = 0_usize;
     loop {
-        let place = match &bound {
-            None => None,
-            Some(bound) => tokio::select! {
-                () = stop.cancelled() => return,
-                place = Arc::clone(bound).acquire_owned() => place.ok(),
-            },
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
+                let place = tokio::select! {
+                    () = stop.cancelled() => return,
+                    place = connections.enter() => place,
+                };
                 turn = turn.wrapping_add(1);
                 workers.give(turn, Work::Connection(stream, peer, place));
             }
@@ -157,7 +157,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 let own = own.clone();
                 open.spawn_local(async move {
-                    if let Err(error) = connection(stream, peer, acceptor, service, own, rules, stop).await {
+                    if let Err(error) = connection(stream, peer, &place, acceptor, service, own, rules, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
                     drop(place);
@@ -188,6 +188,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
 async fn connection<S, B>(
     stream: std::net::TcpStream,
     peer: SocketAddr,
+    place: &Place,
     acceptor: TlsAcceptor,
     service: Rc<S>,
     own: Own,
@@ -204,7 +205,11 @@ where
 {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await??;
+    let used = place.used();
+    let stream = tokio::select! {
+        stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)) => stream??,
+        () = used.unwanted() => return Ok(()),
+    };
     let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let peer = Rc::new(Peer { address: Some(peer), certificates });
@@ -212,13 +217,14 @@ where
     // Now and then a client of HTTP/2 is asked to connect anew, so that its requests spread over all servers.
     let leave = Rc::new(tokio::sync::Notify::new());
     let leaving = Rc::clone(&leave);
+    let counted = Arc::clone(used);
     let serve = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         if goaway > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < goaway {
             leaving.notify_one();
         }
-        let (service, peer, own) = (Rc::clone(&service), Rc::clone(&peer), Rc::clone(&own));
+        let (service, peer, own, busy) = (Rc::clone(&service), Rc::clone(&peer), Rc::clone(&own), counted.begin());
         // In boxes, which go when the answer begins: the library keeps room for them as long as a stream lasts, and watches last.
-        match own.elsewhere(&request) {
+        let answer = match own.elsewhere(&request) {
             Some(worker) => own.hand_over(worker, request, &peer).come().boxed_local(),
             None => {
                 // From now on, so that what waits for its turn counts as well.
@@ -230,7 +236,8 @@ where
                 }
                 .boxed_local()
             }
-        }
+        };
+        async move { answer.await.map(|answer| answer.map(|body| busy.with(body))) }
     });
     // As upstream: HTTP/2 is agreed upon in the handshake or not spoken. Nobody is waited for who never says which it is.
     let builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
@@ -251,10 +258,22 @@ where
         .keep_alive_timeout(Duration::from_secs(20));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve);
     tokio::pin!(connection);
-    tokio::select! {
+    let unwanted = tokio::select! {
         done = connection.as_mut() => return done,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
-        () = leave.notified() => connection.as_mut().graceful_shutdown(),
+        () = stop.cancelled() => false,
+        () = leave.notified() => false,
+        // As upstream, which over HTTP/1.1 waits as long: there the next head has to come sooner.
+        () = used.idled() => true,
+        () = used.unwanted() => true,
+    };
+    connection.as_mut().graceful_shutdown();
+    if unwanted {
+        // A client that does not listen is not waited for, unless it has asked for something meanwhile.
+        match tokio::time::timeout(PARTING, connection.as_mut()).await {
+            Ok(done) => return done,
+            Err(_) if used.is_idle() => return Ok(()),
+            Err(_) => {}
+        }
     }
     tokio::select! {
         done = connection.as_mut() => return done,

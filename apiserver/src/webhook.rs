@@ -7,6 +7,7 @@ mod endpoints;
 pub(crate) mod trust;
 
 use crate::cache::Caches;
+use crate::road::timed::{Work, lately};
 use admission::dynamic::{Asked, Caller, Client};
 use api::json::Value;
 use api::kinds::shared::webhooks::Address;
@@ -207,6 +208,7 @@ impl Caller for Webhooks {
         let rejected = if asked.rejected { "true" } else { "false" };
         let labels = [asked.name, asked.operation, rejected, asked.step];
         self.durations.with_label_values(&labels).observe(asked.took.as_secs_f64());
+        lately(if asked.step == "admit" { Work::Mutating } else { Work::Validating }, asked.took);
     }
 }
 

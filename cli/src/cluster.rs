@@ -2,6 +2,7 @@
 //!
 //! Never touches containers; `node.rs` does.
 
+use crate::bounds;
 use crate::flags::Up;
 use crate::node;
 use crate::pki::{Authority, Pair, Subject, token_key};
@@ -112,7 +113,10 @@ pub(crate) async fn start(
         },
         tls: apiserver::transport::TlsOptions::default(),
         material: None,
-        serving: apiserver::serving::Serving::default(),
+        serving: apiserver::serving::Serving {
+            max_connections: bounds::connections(),
+            ..apiserver::serving::Serving::default()
+        },
         authorization_modes: flags.authorization_mode.clone(),
         authorization: apiserver::Authorization {
             config_file: flags.authorization_config.clone(),
@@ -125,6 +129,7 @@ pub(crate) async fn start(
         service_cidrs: cidrs,
         node_ports: ports(&flags.service_node_port_range)?,
         event_ttl: duration("--event-ttl", &flags.event_ttl)?,
+        cache_memory: bounds::cache_memory(),
         history: duration("--history-retention", &flags.history_retention)?,
         max_requests: flags.max_requests_inflight,
         max_mutating: flags.max_mutating_requests_inflight,

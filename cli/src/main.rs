@@ -1,6 +1,7 @@
 //! The binary `ironkeel`: flags, certificates, assembly; nothing else.
 
 mod backup;
+mod bounds;
 mod check;
 mod cluster;
 mod component;

@@ -147,6 +147,8 @@ pub struct Options {
     pub node_startup_grace_period: Duration,
     /// `--node-monitor-period`: how often nodes are looked at.
     pub node_monitor_period: Duration,
+    /// `--legacy-service-account-token-clean-up-period`: how long tokens in secrets stay that nobody uses.
+    pub legacy_token_clean_up_period: Duration,
     /// `--cluster-cidr`: blocks out of which nodes get theirs; empty where nodes bring their own.
     pub cluster_cidrs: Vec<ipnet::IpNet>,
     /// `--node-cidr-mask-size-ipv4`: length of the blocks that nodes get.
@@ -172,6 +174,7 @@ impl Default for Options {
             node_monitor_grace_period: Duration::from_secs(50),
             node_startup_grace_period: Duration::from_secs(60),
             node_monitor_period: Duration::from_secs(5),
+            legacy_token_clean_up_period: Duration::from_secs(365 * 86_400),
             cluster_cidrs: Vec::new(),
             node_cidr_mask_size_ipv4: 24,
             node_cidr_mask_size_ipv6: 64,

@@ -47,7 +47,8 @@ controllers! {
     csr_approving,
     csr_signing,
     csr_cleaner,
-    admission_policy_status;
+    admission_policy_status,
+    legacy_token_cleaner;
     on request:
     bootstrap_signer,
     token_cleaner;

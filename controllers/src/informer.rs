@@ -11,7 +11,7 @@ use std::{
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, api::ListParams};
 use kube_runtime::watcher;
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
@@ -442,6 +442,17 @@ impl Informers {
             informer
         });
         any.clone().downcast::<Informer<K>>().expect("keyed by the type it holds")
+    }
+
+    /// Objects as they are now, read once in the component's name: for what is asked so seldom that keeping them all would cost more.
+    ///
+    /// # Errors
+    /// What the API answers.
+    pub async fn list<K>(&self, params: &ListParams) -> Result<Vec<K>, kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        Ok(Api::all(self.client.clone()).list(params).await?.items)
     }
 }
 

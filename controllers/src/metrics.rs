@@ -3,9 +3,10 @@
 //! Never decides anything. Source: upstream's list of stable metrics.
 
 use parking_lot::Mutex;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
@@ -19,13 +20,64 @@ struct Families {
     registry: Registry,
     adds: IntCounterVec,
     retries: IntCounterVec,
-    depth: IntGaugeVec,
     waited: HistogramVec,
     worked: HistogramVec,
+    running: IntGaugeVec,
+    queues: Queues,
+}
+
+/// Queues by the names under which they are shown.
+type Known = Vec<(&'static str, Weak<dyn Busy>)>;
+
+/// What queues are doing when somebody looks.
+#[derive(Clone)]
+struct Queues {
+    known: Arc<Mutex<Known>>,
+    depth: IntGaugeVec,
     unfinished: GaugeVec,
     longest: GaugeVec,
-    running: IntGaugeVec,
-    queues: Mutex<Vec<(&'static str, Weak<dyn Busy>)>>,
+}
+
+impl Queues {
+    fn new() -> prometheus::Result<Queues> {
+        let numbers = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["name"]);
+        Ok(Queues {
+            known: Arc::default(),
+            depth: IntGaugeVec::new(Opts::new("workqueue_depth", "Keys that wait for a worker."), &["name"])?,
+            unfinished: numbers(
+                "workqueue_unfinished_work_seconds",
+                "How long all keys have been with their workers, in seconds.",
+            )?,
+            longest: numbers(
+                "workqueue_longest_running_processor_seconds",
+                "How long the oldest key has been with its worker, in seconds.",
+            )?,
+        })
+    }
+}
+
+impl Collector for Queues {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.depth.desc(), self.unfinished.desc(), self.longest.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // Held to the end: two who look at once would add up.
+        let mut known = self.known.lock();
+        known.retain(|(_, queue)| queue.strong_count() > 0);
+        self.depth.reset();
+        self.unfinished.reset();
+        self.longest.reset();
+        for (name, queue) in known.iter().filter_map(|(name, queue)| Some((*name, queue.upgrade()?))) {
+            let held = queue.held();
+            let seconds = |time: Duration| time.as_secs_f64();
+            self.depth.with_label_values(&[name]).add(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
+            self.unfinished.with_label_values(&[name]).add(held.iter().copied().map(seconds).sum());
+            let longest = self.longest.with_label_values(&[name]);
+            longest.set(longest.get().max(held.iter().copied().map(seconds).fold(0.0, f64::max)));
+        }
+        [self.depth.collect(), self.unfinished.collect(), self.longest.collect()].concat()
+    }
 }
 
 impl Debug for Metrics {
@@ -53,7 +105,7 @@ pub(crate) struct Meters {
     pub(crate) worked: Histogram,
 }
 
-fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let family = made.expect("a constant name is valid");
     registry.register(Box::new(family.clone())).expect("names are distinct");
     family
@@ -67,7 +119,6 @@ impl Default for Metrics {
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let numbers = |name: &str, help: &str| registered(&registry, GaugeVec::new(Opts::new(name, help), &["name"]));
         let times = |name: &str, help: &str| {
             // From ten nanoseconds to ten seconds.
             let buckets = (-8..=1).map(|power| 10_f64.powi(power)).collect();
@@ -76,19 +127,10 @@ impl Default for Metrics {
         let families = Families {
             adds: counters("workqueue_adds_total", "Keys that were added to the queue."),
             retries: counters("workqueue_retries_total", "Keys that come back later."),
-            depth: gauges("workqueue_depth", "Keys that wait for a worker.", &["name"]),
             waited: times("workqueue_queue_duration_seconds", "How long keys wait for a worker, in seconds."),
             worked: times("workqueue_work_duration_seconds", "How long keys are with their worker, in seconds."),
-            unfinished: numbers(
-                "workqueue_unfinished_work_seconds",
-                "How long all keys have been with their workers, in seconds.",
-            ),
-            longest: numbers(
-                "workqueue_longest_running_processor_seconds",
-                "How long the oldest key has been with its worker, in seconds.",
-            ),
             running: gauges("running_managed_controllers", "1 for a controller that runs.", &["manager", "name"]),
-            queues: Mutex::default(),
+            queues: registered(&registry, Queues::new()),
             registry,
         };
         Metrics(Arc::new(families))
@@ -100,7 +142,7 @@ impl Metrics {
     pub(crate) fn queue(&self, name: &'static str, queue: Weak<dyn Busy>) -> Meters {
         // Upstream names queues as the kinds.
         let name = name.strip_suffix("-controller").unwrap_or(name);
-        self.0.queues.lock().push((name, queue));
+        self.0.queues.known.lock().push((name, queue));
         Meters {
             adds: self.0.adds.with_label_values(&[name]),
             retries: self.0.retries.with_label_values(&[name]),
@@ -119,37 +161,18 @@ impl Metrics {
     pub fn registry(&self) -> &Registry {
         &self.0.registry
     }
-
-    /// The exposition text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut queues = self.0.queues.lock();
-        queues.retain(|(_, queue)| queue.strong_count() > 0);
-        self.0.depth.reset();
-        self.0.unfinished.reset();
-        self.0.longest.reset();
-        for (name, queue) in queues.iter().filter_map(|(name, queue)| Some((*name, queue.upgrade()?))) {
-            let held = queue.held();
-            let seconds = |time: Duration| time.as_secs_f64();
-            self.0.depth.with_label_values(&[name]).add(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
-            self.0.unfinished.with_label_values(&[name]).add(held.iter().copied().map(seconds).sum());
-            let longest = self.0.longest.with_label_values(&[name]);
-            longest.set(longest.get().max(held.iter().copied().map(seconds).fold(0.0, f64::max)));
-        }
-        drop(queues);
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.0.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics could not be written");
-        }
-        String::from_utf8_lossy(&out).into_owned()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::queue::Queue;
+    use prometheus::TextEncoder;
     use tokio_util::sync::CancellationToken;
+
+    fn text(metrics: &Metrics) -> String {
+        TextEncoder::new().encode_to_string(&metrics.registry().gather()).unwrap()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn queues_tell_what_they_do() {
@@ -162,7 +185,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         let key = queue.next(&stop).await.unwrap();
         tokio::time::advance(Duration::from_secs(3)).await;
-        let text = metrics.text();
+        let shown = text(&metrics);
         let has = |text: &str, line: &str| assert!(text.lines().any(|shown| shown == line), "no {line} in\n{text}");
         for line in [
             "workqueue_adds_total{name=\"deployment\"} 2",
@@ -171,15 +194,15 @@ mod tests {
             "workqueue_longest_running_processor_seconds{name=\"deployment\"} 3",
             "workqueue_queue_duration_seconds_sum{name=\"deployment\"} 2",
         ] {
-            has(&text, line);
+            has(&shown, line);
         }
         queue.add_rate_limited(key);
         queue.done(&key);
-        let text = metrics.text();
-        has(&text, "workqueue_work_duration_seconds_sum{name=\"deployment\"} 3");
-        has(&text, "workqueue_retries_total{name=\"deployment\"} 1");
-        has(&text, "workqueue_unfinished_work_seconds{name=\"deployment\"} 0");
+        let shown = text(&metrics);
+        has(&shown, "workqueue_work_duration_seconds_sum{name=\"deployment\"} 3");
+        has(&shown, "workqueue_retries_total{name=\"deployment\"} 1");
+        has(&shown, "workqueue_unfinished_work_seconds{name=\"deployment\"} 0");
         drop(queue);
-        assert!(!metrics.text().contains("workqueue_depth{"));
+        assert!(!text(&metrics).contains("workqueue_depth{"));
     }
 }

@@ -23,6 +23,7 @@ pub mod cgroup;
 pub mod config;
 pub mod containerd;
 pub mod cri;
+pub mod delegated;
 pub mod downward;
 pub mod env;
 pub mod events;
@@ -179,7 +180,7 @@ pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce(
     let server = Arc::new(serve::Server {
         node: shared.clone(),
         pods: pods.clone(),
-        auth: serve::auth::Authorizer::new(client.clone(), shared.config.node_name.clone()),
+        auth: serve::auth::Authorizer::new(&client, shared.config.node_name.clone()),
     });
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(serve::serve(server, listener, TlsAcceptor::from(tls), stop.clone()));

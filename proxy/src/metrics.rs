@@ -5,9 +5,7 @@
 use crate::plan::{Family, ServicePort};
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -162,16 +160,6 @@ impl Metrics {
     pub fn registry(&self) -> &Registry {
         &self.0.registry
     }
-
-    /// The exposition text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.0.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics could not be written");
-        }
-        String::from_utf8(out).unwrap_or_default()
-    }
 }
 
 /// Which changes of endpoints are in place already. What was before the proxy is not its doing.
@@ -206,6 +194,11 @@ impl Changes {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 mod tests {
     use super::*;
+    use prometheus::TextEncoder;
+
+    fn text(metrics: &Metrics) -> String {
+        TextEncoder::new().encode_to_string(&metrics.registry().gather()).unwrap()
+    }
 
     #[test]
     fn a_change_of_endpoints_is_told_once_it_is_in_place() {
@@ -219,7 +212,7 @@ mod tests {
         };
         let (metrics, mut changes) = (Metrics::default(), Changes::new(at(100)));
         let told = |metrics: &Metrics| {
-            let text = metrics.text();
+            let text = text(metrics);
             let of = |what: &str| {
                 let start = format!("kubeproxy_network_programming_duration_seconds_{what}{{ip_family=\"IPv4\"}} ");
                 text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0").to_owned()
@@ -241,10 +234,10 @@ mod tests {
     fn rules_that_were_refused_are_no_rules() {
         let metrics = Metrics::default();
         metrics.synced(Family::V4, true, Duration::from_millis(3), false);
-        assert!(!metrics.text().contains("last_timestamp_seconds{"));
+        assert!(!text(&metrics).contains("last_timestamp_seconds{"));
         metrics.synced(Family::V4, true, Duration::from_millis(3), true);
         metrics.synced(Family::V4, false, Duration::from_millis(3), true);
-        let text = metrics.text();
+        let text = text(&metrics);
         for line in [
             "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 1",
             "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 3",

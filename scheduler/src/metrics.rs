@@ -2,10 +2,7 @@
 //!
 //! Never decides anything. Source: upstream's list of stable metrics.
 
-use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,15 +164,5 @@ impl Metrics {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.0.registry
-    }
-
-    /// The exposition text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.0.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics could not be written");
-        }
-        String::from_utf8_lossy(&out).into_owned()
     }
 }

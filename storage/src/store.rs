@@ -28,6 +28,7 @@ use crate::transform::Transform;
 
 pub use commit::{MAX_COMMIT, MAX_OBJECT, MAX_WHO};
 pub use error::StoreError;
+pub use list::Scanned;
 pub use read::LastChange;
 pub use sealing::Rewritten;
 pub use tail::Tail;

@@ -34,6 +34,14 @@ impl From<&User> for Named {
     }
 }
 
+/// How a request was authenticated, beyond by whom.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    /// The verb of the mode of constrained impersonation.
+    pub(super) impersonation_constraint: &'static str,
+}
+
 /// What a request is about.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +120,8 @@ pub struct Event {
     pub(super) user: Named,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) impersonated_user: Option<Named>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authentication_metadata: Option<AuthenticationMetadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub(super) source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -149,6 +159,7 @@ impl Event {
             verb: String::new(),
             user: Named::default(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref: None,

@@ -4,12 +4,12 @@
 //! Never holds up a request but to write an event.
 
 use super::Audit;
-use super::event::{Event, Named, ObjectRef, ResponseStatus};
+use super::event::{AuthenticationMetadata, Event, Named, ObjectRef, ResponseStatus};
 use super::policy::{Level, Stage, Verdict};
 use crate::answer::{Answer, Body, Failure, refusal};
 use crate::authn::{Remark, User};
 use crate::road::received::Received;
-use crate::road::timed::Steps;
+use crate::road::timed::{Passage, Steps, Work};
 use crate::serving::is_long;
 use admission::Notes;
 use api::codec::{self, Strictness};
@@ -112,9 +112,13 @@ impl Slip {
         let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
     }
 
-    /// As whom the request acts.
-    pub fn acts_as(&self, user: &User) {
-        self.change(|open| open.event.impersonated_user = Some(Named::from(user)));
+    /// As whom the request acts, and by which mode of constrained impersonation, if by one.
+    pub fn acts_as(&self, user: &User, constraint: &'static str) {
+        self.change(|open| {
+            open.event.impersonated_user = Some(Named::from(user));
+            open.event.authentication_metadata =
+                (!constraint.is_empty()).then_some(AuthenticationMetadata { impersonation_constraint: constraint });
+        });
     }
 
     /// How the request was judged.
@@ -185,8 +189,7 @@ impl Slip {
             let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
         }
         if event.verb != "watch" {
-            let took = self.steps.lasted();
-            for (key, value) in latencies(&took) {
+            for (key, value) in latencies(&self.steps.lasted(), &self.steps.parts()) {
                 event.annotations.entry(key.to_owned()).or_insert(value);
             }
         }
@@ -222,8 +225,9 @@ impl Drop for Slip {
 /// What took longer is told of.
 const LONG: Duration = Duration::from_millis(500);
 
-/// Annotations about where the time of a request went; none where it took little. The stages are upstream's, as far as they are ours.
-fn latencies(stages: &[(&'static str, Duration, Duration)]) -> Vec<(&'static str, String)> {
+/// Annotations about where the time of a request went; none where it took little. The stages are upstream's, as far as they are ours. Of
+/// webhooks that are asked side by side the longest counts, anything else adds up.
+fn latencies(stages: &[(&'static str, Duration, Duration)], parts: &[Passage]) -> Vec<(&'static str, String)> {
     let total = stages.last().map_or(Duration::ZERO, |(_, _, left)| *left);
     if total <= LONG {
         return Vec::new();
@@ -237,7 +241,17 @@ fn latencies(stages: &[(&'static str, Duration, Duration)]) -> Vec<(&'static str
         _ => None,
     };
     let stages = stages.iter().filter_map(|(stage, entered, left)| Some((named(stage)?, told(*left - *entered))));
-    stages.chain([("apiserver.latency.k8s.io/total", told(total))]).collect()
+    let mut spent: Vec<(Work, Duration)> = Vec::new();
+    for (part, from, until) in parts {
+        let took = until.saturating_sub(*from);
+        match spent.iter_mut().find(|(known, _)| known == part) {
+            Some((Work::Validating, longest)) => *longest = took.max(*longest),
+            Some((_, sum)) => *sum += took,
+            None => spent.push((*part, took)),
+        }
+    }
+    let spent = spent.iter().filter(|(_, took)| !took.is_zero()).map(|(part, took)| (part.names().0, told(*took)));
+    stages.chain(spent).chain([("apiserver.latency.k8s.io/total", told(total))]).collect()
 }
 
 /// What is known of a request as it comes.
@@ -513,12 +527,26 @@ mod tests {
                 ("verb", milli(370), last),
             ]
         };
-        assert_eq!(latencies(&stages(milli(500))), []);
-        let told = latencies(&stages(milli(1500)));
+        let part = |part, from, until| (part, milli(from), milli(until));
+        let parts = [
+            part(Work::Store, 370, 380),
+            part(Work::Mutating, 400, 500),
+            part(Work::Mutating, 500, 550),
+            part(Work::Validating, 600, 700),
+            part(Work::Validating, 600, 630),
+            part(Work::Store, 800, 810),
+            part(Work::Decode, 810, 810),
+        ];
+        assert_eq!(latencies(&stages(milli(500)), &parts), []);
+        let told = latencies(&stages(milli(1500)), &parts);
         let of = |key: &str| told.iter().find(|(known, _)| known.ends_with(key)).map(|(_, value)| value.as_str());
         assert_eq!(
             (told.len(), of("/authentication"), of("/apf-queue-wait"), of("/total")),
-            (3, Some("120ms"), Some("250ms"), Some("1.5s"))
+            (6, Some("120ms"), Some("250ms"), Some("1.5s"))
+        );
+        assert_eq!(
+            (of("/etcd"), of("/mutating-webhook"), of("/validating-webhook")),
+            (Some("20ms"), Some("150ms"), Some("100ms"))
         );
     }
 

@@ -1,7 +1,7 @@
 //! Bootstrap tokens (`abcdef.0123456789abcdef`): secrets of type `bootstrap.kubernetes.io/token` in `kube-system`, with which a
 //! node asks for its first certificate. Fields and rules as in Kubernetes' "Authenticating with Bootstrap Tokens".
 
-use super::{Accepted, Authenticator, Objects, Settings, SettingsError, User};
+use super::{Accepted, Authenticator, Objects, Remarks, Settings, SettingsError, User};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
@@ -65,7 +65,7 @@ fn user(secret: &Secret, id: &str, wanted: &str, now: i64) -> Option<User> {
 
 #[async_trait]
 impl Authenticator for BootstrapTokens {
-    async fn token(&self, token: &str, _: &[String], now: i64) -> Result<Option<Accepted>, String> {
+    async fn token(&self, token: &str, _: &[String], now: i64, _: &Remarks) -> Result<Option<Accepted>, String> {
         let Some((id, wanted)) = split(token) else { return Ok(None) };
         let secret = self.objects.secret("kube-system", &format!("bootstrap-token-{id}")).await;
         let user = secret.and_then(|secret| user(&secret, id, wanted, now));

@@ -28,7 +28,7 @@ pub use bootstrap_token::BOOTSTRAP_GROUP;
 pub use front_proxy::FrontProxy;
 pub use oidc::{Anonymous, Issuers};
 pub(crate) use remembered::Remembered;
-pub use service_account::ServiceAccounts;
+pub use service_account::{Counters as TokenCounters, ServiceAccounts};
 pub use webhook::TokenWebhook;
 
 /// The name of a caller without credentials.
@@ -209,25 +209,29 @@ pub trait Authenticator: Send + Sync {
     /// Judges the credentials it understands, at `credentials.now`. `bearer` is what `credentials.bearer()` gives.
     async fn request(&self, credentials: &Credentials<'_>, bearer: Option<&str>) -> Outcome {
         match bearer {
-            Some(token) => match self.noted(token, credentials).await {
-                Ok(Some(accepted)) => Outcome::User(accepted.user),
-                Ok(None) => Outcome::None,
-                Err(why) => Outcome::Rejected(why),
-            },
+            Some(token) => {
+                match self.token(token, &[], credentials.now, credentials.remarks.unwrap_or(&Remarks::default())).await
+                {
+                    Ok(Some(accepted)) => Outcome::User(accepted.user),
+                    Ok(None) => Outcome::None,
+                    Err(why) => Outcome::Rejected(why),
+                }
+            }
             None => Outcome::None,
         }
     }
 
-    /// Judges a bearer token for these audiences (empty: the API server's own), at this Unix second. `Ok(None)`: not of its
-    /// kind; `Err`: one sentence why it does not hold.
-    async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Option<Accepted>, String> {
-        let _ = (token, audiences, now);
+    /// Judges a bearer token for these audiences (empty: the API server's own), at this Unix second, and says what is worth saying of it.
+    /// `Ok(None)`: not of its kind; `Err`: one sentence why it does not hold.
+    async fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+        remarks: &Remarks,
+    ) -> Result<Option<Accepted>, String> {
+        let _ = (token, audiences, now, remarks);
         Ok(None)
-    }
-
-    /// As `token` for the API server's own audiences, and says what is worth saying.
-    async fn noted(&self, token: &str, credentials: &Credentials<'_>) -> Result<Option<Accepted>, String> {
-        self.token(token, &[], credentials.now).await
     }
 
     /// Whether its tokens name their audiences; others are good for the API server's audiences only.
@@ -262,6 +266,9 @@ pub trait Objects: Send + Sync {
 
     /// Names of the secrets that a service account lists.
     async fn listed_secrets(&self, namespace: &str, account: &str) -> Vec<String>;
+
+    /// The token of a secret, which had this uid, was used on this day (`2026-01-31`), and the secret does not say so yet.
+    async fn used(&self, namespace: &str, secret: &str, uid: &str, day: &str);
 }
 
 /// What the flags say; each authenticator takes its part and stays away where that is empty.
@@ -273,6 +280,8 @@ pub struct Settings {
     pub token_file: Option<String>,
     /// Service account tokens.
     pub service_accounts: Option<ServiceAccounts>,
+    /// What their uses are counted with.
+    pub token_counters: Option<TokenCounters>,
     /// `--enable-bootstrap-token-auth`; needs `objects`.
     pub bootstrap_tokens: bool,
     /// Issuers beyond the cluster.
@@ -397,7 +406,13 @@ impl Authenticators {
     ///
     /// # Errors
     /// The sentence for `status.error` when some authenticator knows the token's kind and refuses it.
-    pub async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Option<Accepted>, String> {
+    pub async fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+        remarks: &Remarks,
+    ) -> Result<Option<Accepted>, String> {
         let mut refused = None;
         let own: Vec<String> = match audiences {
             [] => self.api_audiences.clone(),
@@ -407,7 +422,7 @@ impl Authenticators {
             if !authenticator.knows_audiences() && own.is_empty() && !audiences.is_empty() {
                 continue;
             }
-            match authenticator.token(token, audiences, now).await {
+            match authenticator.token(token, audiences, now, remarks).await {
                 Ok(Some(accepted)) => {
                     let audiences = if authenticator.knows_audiences() { accepted.audiences } else { own };
                     return Ok(Some(Accepted { user: accepted.user.authenticated(), audiences }));

@@ -16,7 +16,7 @@ pub use config::{
 use super::remembered::Remembered;
 use super::signature::{self, Scheme};
 use super::tokens::base64url_decode;
-use super::{Accepted, Authenticator, CREDENTIAL_ID, Settings, SettingsError, User};
+use super::{Accepted, Authenticator, CREDENTIAL_ID, Remarks, Settings, SettingsError, User};
 use crate::remote::Trust;
 use api::json::{Map, Value};
 use async_trait::async_trait;
@@ -336,7 +336,7 @@ fn issuer(token: &str) -> Option<String> {
 
 #[async_trait]
 impl Authenticator for Tokens {
-    async fn token(&self, token: &str, _: &[String], now: i64) -> Result<Option<Accepted>, String> {
+    async fn token(&self, token: &str, _: &[String], now: i64, _: &Remarks) -> Result<Option<Accepted>, String> {
         let Some(issuer) = issuer(token) else { return Ok(None) };
         let Some(provider) = self.0.iter().find(|provider| provider.issuer == issuer) else { return Ok(None) };
         let fingerprint = Sha256::digest(token.as_bytes()).into();

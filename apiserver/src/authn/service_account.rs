@@ -4,10 +4,11 @@
 use super::remembered::Remembered;
 use super::tokens::{Claims, KubernetesClaim, ObjectRef, VerifyKey, base64url_decode};
 use super::{
-    Accepted, Authenticator, CREDENTIAL_ID, Credentials, Identity, Objects, Remark, Remarks, Settings, SettingsError,
-    User,
+    Accepted, Authenticator, CREDENTIAL_ID, Identity, Objects, Remark, Remarks, Settings, SettingsError, User,
 };
+use crate::legacy_tokens::{INVALID_SINCE, LAST_USED, day};
 use async_trait::async_trait;
+use prometheus::{IntCounter, Opts, Registry};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -30,7 +31,43 @@ pub struct ServiceAccounts {
     pub audiences: Vec<String>,
 }
 
+/// Uses of tokens, by upstream's names.
+#[derive(Clone)]
+pub struct Counters {
+    legacy: IntCounter,
+    manual: IntCounter,
+    generated: IntCounter,
+    invalid: IntCounter,
+    valid: IntCounter,
+    stale: IntCounter,
+}
+
+impl Counters {
+    /// Registers the counters.
+    ///
+    /// # Errors
+    /// When two metrics share a name: a mistake in this file.
+    pub fn new(registry: &Registry) -> Result<Counters, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let made = IntCounter::with_opts(Opts::new(format!("serviceaccount_{name}_total"), help))?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        Ok(Counters {
+            legacy: counter("legacy_tokens", "Uses of tokens of secrets.")?,
+            manual: counter("legacy_manual_token_uses", "Uses of tokens of secrets that somebody made.")?,
+            generated: counter(
+                "legacy_auto_token_uses",
+                "Uses of tokens of secrets that were made for their account.",
+            )?,
+            invalid: counter("invalid_legacy_auto_token_uses", "Uses of tokens of secrets that are marked invalid.")?,
+            valid: counter("valid_tokens", "Uses of tokens that were asked for.")?,
+            stale: counter("stale_tokens", "Uses of tokens that were meant to be renewed.")?,
+        })
+    }
+}
+
 struct ServiceAccountTokens {
+    counters: Option<Counters>,
     settings: ServiceAccounts,
     objects: Arc<dyn Objects>,
     known: Remembered<Arc<Claims>>,
@@ -40,6 +77,7 @@ struct ServiceAccountTokens {
 pub(super) fn build(settings: &Settings) -> Result<Option<Box<dyn Authenticator>>, SettingsError> {
     let (Some(accounts), Some(objects)) = (&settings.service_accounts, &settings.objects) else { return Ok(None) };
     Ok(Some(Box::new(ServiceAccountTokens {
+        counters: settings.token_counters.clone(),
         settings: accounts.clone(),
         objects: Arc::clone(objects),
         known: Remembered::new(16_384),
@@ -58,6 +96,12 @@ fn parts(token: &str) -> Option<(Option<String>, Claims, &str, &str)> {
 }
 
 impl ServiceAccountTokens {
+    fn count(&self, which: impl FnOnce(&Counters) -> &IntCounter) {
+        if let Some(counters) = &self.counters {
+            which(counters).inc();
+        }
+    }
+
     /// The claims if one of our issuers' keys signed them.
     fn verified(&self, token: &str, now: i64) -> Result<Option<Arc<Claims>>, String> {
         let fingerprint = Sha256::digest(token.as_bytes()).into();
@@ -169,19 +213,31 @@ impl ServiceAccountTokens {
             return Err("Token does not match server's copy".to_owned());
         }
         self.account(namespace, name, &claims.legacy_uid, now).await?;
-        let labels = secret.metadata.labels.unwrap_or_default();
+        let (labels, uid) = (secret.metadata.labels.unwrap_or_default(), secret.metadata.uid.unwrap_or_default());
         let said = &claims.legacy_secret;
+        let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+        let today = day(now);
+        // Another server's clock may be ahead of this one's midnight.
+        if label(LAST_USED) != today && label(LAST_USED) != day(now.saturating_add(86_400)) {
+            self.objects.used(namespace, said, &uid, &today).await;
+        }
         let audit = |what: &'static str, value: String| remarks.add(Remark::Audit(what, value));
-        if labels.get("kubernetes.io/legacy-token-invalid-since").is_some_and(|since| !since.is_empty()) {
+        if !label(INVALID_SINCE).is_empty() {
             audit("authentication.k8s.io/legacy-token-invalidated", format!("{said}/{namespace}"));
-            return Err(format!("the token in secret {namespace}/{said} has been marked invalid"));
+            self.count(|counters| &counters.invalid);
+            return Err(format!(
+                "the token in secret {namespace}/{said} for service account {namespace}/{name} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+            ));
         }
         if self.objects.listed_secrets(namespace, name).await.contains(said) {
             remarks.add(Remark::Warning(AUTOGENERATED));
             audit("authentication.k8s.io/legacy-token-autogenerated-secret", said.clone());
+            self.count(|counters| &counters.generated);
         } else {
             audit("authentication.k8s.io/legacy-token-manual-secret", said.clone());
+            self.count(|counters| &counters.manual);
         }
+        self.count(|counters| &counters.legacy);
         Ok(User::service_account(namespace, name, &claims.legacy_uid))
     }
 }
@@ -199,8 +255,9 @@ fn dates(claims: &Claims, now: i64) -> Result<(), String> {
     Ok(())
 }
 
-impl ServiceAccountTokens {
-    async fn judge(
+#[async_trait]
+impl Authenticator for ServiceAccountTokens {
+    async fn token(
         &self,
         token: &str,
         audiences: &[String],
@@ -225,24 +282,15 @@ impl ServiceAccountTokens {
                 if let Some(late) = claim.warnafter.map(|from| now - from).filter(|late| *late > 0) {
                     let said = format!("subject: {}, seconds after warning threshold: {late}", claims.sub);
                     remarks.add(Remark::Audit("authentication.k8s.io/stale-token", said));
+                    self.count(|counters| &counters.stale);
+                } else {
+                    self.count(|counters| &counters.valid);
                 }
                 user
             }
             _ => self.legacy(token, &claims, now, remarks).await?,
         };
         Ok(Some(Accepted { user, audiences: agreed }))
-    }
-}
-
-#[async_trait]
-impl Authenticator for ServiceAccountTokens {
-    async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Option<Accepted>, String> {
-        self.judge(token, audiences, now, &Remarks::default()).await
-    }
-
-    async fn noted(&self, token: &str, credentials: &Credentials<'_>) -> Result<Option<Accepted>, String> {
-        let unheard = Remarks::default();
-        self.judge(token, &[], credentials.now, credentials.remarks.unwrap_or(&unheard)).await
     }
 
     fn knows_audiences(&self) -> bool {

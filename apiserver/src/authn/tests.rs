@@ -13,6 +13,8 @@ struct World {
     secrets: HashMap<(String, String), Secret>,
     /// Secrets that every account lists.
     listed: Vec<String>,
+    /// Uses of secrets that were told.
+    used: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
@@ -33,6 +35,9 @@ impl Objects for World {
     }
     async fn listed_secrets(&self, _namespace: &str, _account: &str) -> Vec<String> {
         self.listed.clone()
+    }
+    async fn used(&self, namespace: &str, secret: &str, uid: &str, day: &str) {
+        self.used.lock().push(format!("{namespace}/{secret} {uid} {day}"));
     }
 }
 
@@ -169,7 +174,7 @@ fn a_token_is_judged_by_our_keys_alone() {
     let good = ours.sign(&claims).unwrap();
     let token = |token: &str, audiences: &[&str]| {
         let audiences: Vec<_> = audiences.iter().map(|a| (*a).to_owned()).collect();
-        futures::executor::block_on(authenticators.token(token, &audiences, NOW))
+        futures::executor::block_on(authenticators.token(token, &audiences, NOW, &Remarks::default()))
     };
     assert_eq!(token(&good, &[]).unwrap().unwrap().audiences, ["https://issuer"]);
     assert!(token(&good, &["vault"]).unwrap_err().contains("is invalid for the target audiences"));
@@ -206,7 +211,7 @@ fn legacy_tokens_match_their_secret() {
         let mut world = World::default().with(("serviceaccounts", "shop", "till"), "u1", None);
         if let Some(kept) = kept {
             let secret = api::json::from_value(api::json::json!({
-                "metadata": {"labels": labels}, "data": {"token": tokens::base64_encode(kept.as_bytes())},
+                "metadata": {"uid": "s1", "labels": labels}, "data": {"token": tokens::base64_encode(kept.as_bytes())},
             }));
             world.secrets.insert(("shop".to_owned(), "till-token".to_owned()), secret.unwrap());
         }
@@ -214,7 +219,7 @@ fn legacy_tokens_match_their_secret() {
     };
     let check = |kept: Option<&str>, labels: api::json::Value, want: Result<(), &str>| {
         let authenticators = Authenticators::new(&settings(&signer, world(kept, labels))).unwrap();
-        let got = futures::executor::block_on(authenticators.token(&token, &[], NOW));
+        let got = futures::executor::block_on(authenticators.token(&token, &[], NOW, &Remarks::default()));
         assert_eq!(got.map(|accepted| assert!(accepted.is_some())), want.map_err(str::to_owned));
     };
     check(Some(&token), api::json::json!({}), Ok(()));
@@ -223,7 +228,9 @@ fn legacy_tokens_match_their_secret() {
     check(
         Some(&token),
         api::json::json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}),
-        Err("the token in secret shop/till-token has been marked invalid"),
+        Err(
+            "the token in secret shop/till-token for service account shop/till has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to temporarily allow use of this token",
+        ),
     );
     // What is said of it beyond that, in the audit and to the client.
     let said = |world: World, want: &[(&str, &str)], warnings: usize| {
@@ -250,6 +257,23 @@ fn legacy_tokens_match_their_secret() {
     let invalid = world(Some(&token), api::json::json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}));
     said(invalid, &[("invalidated", "till-token/shop")], 0);
     said(world(None, api::json::json!({})), &[], 0);
+    // The day of a use is told once, also of a token that is refused; nothing is said of one whose secret is another's.
+    let today = crate::legacy_tokens::day(NOW);
+    let told = |kept: &str, labels: api::json::Value, want: bool| {
+        let world = world(Some(kept), labels.clone());
+        let used = Arc::clone(&world.used);
+        let authenticators = Authenticators::new(&settings(&signer, world)).unwrap();
+        let _ = futures::executor::block_on(authenticators.token(&token, &[], NOW, &Remarks::default()));
+        let want: Vec<String> = want.then(|| format!("shop/till-token s1 {today}")).into_iter().collect();
+        assert_eq!(*used.lock(), want, "{labels}");
+    };
+    told(&token, api::json::json!({}), true);
+    told(&token, api::json::json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}), true);
+    told("other", api::json::json!({}), false);
+    for (day, want) in [(NOW, false), (NOW + 86_400, false), (NOW - 86_400, true), (NOW + 2 * 86_400, true)] {
+        let day = crate::legacy_tokens::day(day);
+        told(&token, api::json::json!({"kubernetes.io/legacy-token-last-used": day}), want);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The file is read once; changes need a restart, as upstream.
 
-use super::{Accepted, Authenticator, Settings, SettingsError, User};
+use super::{Accepted, Authenticator, Remarks, Settings, SettingsError, User};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -80,7 +80,7 @@ fn records(text: &str) -> Result<Vec<Vec<String>>, String> {
 
 #[async_trait]
 impl Authenticator for TokenFile {
-    async fn token(&self, token: &str, _: &[String], _: i64) -> Result<Option<Accepted>, String> {
+    async fn token(&self, token: &str, _: &[String], _: i64, _: &Remarks) -> Result<Option<Accepted>, String> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         Ok(self.users.get(&digest).map(|user| Accepted { user: user.clone(), audiences: Vec::new() }))
     }

@@ -3,7 +3,7 @@
 //! Verdicts are kept for a while, failures to get one are not. Source: upstream's "Webhook Token Authentication".
 
 use super::remembered::Remembered;
-use super::{Accepted, Authenticator, Settings, SettingsError, User};
+use super::{Accepted, Authenticator, Remarks, Settings, SettingsError, User};
 use crate::kubeconfig;
 use crate::remote::Remote;
 use api::json::{Value, json};
@@ -127,7 +127,13 @@ fn verdict(status: &Value, asked: &[String], api_audiences: &[String]) -> Result
 
 #[async_trait]
 impl Authenticator for Webhook {
-    async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Option<Accepted>, String> {
+    async fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+        _: &Remarks,
+    ) -> Result<Option<Accepted>, String> {
         let asked = if audiences.is_empty() { &self.api_audiences } else { audiences };
         let mut hash = Sha256::new();
         for part in std::iter::once(token).chain(asked.iter().map(String::as_str)) {

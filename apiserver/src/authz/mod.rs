@@ -232,6 +232,12 @@ impl Authorizers {
         Ok(Self { active: ArcSwap::from_pointee(row(entries, settings)?) })
     }
 
+    /// These, whatever flags could name them.
+    #[cfg(test)]
+    pub(crate) fn of(authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { active: ArcSwap::from_pointee(vec![(String::new(), authorizer)]) }
+    }
+
     /// Puts the authorizers of these entries in the place of those that are there.
     ///
     /// # Errors

@@ -131,6 +131,16 @@ impl Entry {
         entry
     }
 
+    /// Bytes that it takes, its place in a map included; without what webhooks have made of it.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        /// The object, its counts of references, and its share of a node of a map.
+        const FIXED: usize = size_of::<Entry>() + 4 * size_of::<usize>() + 2 * (size_of::<Key>() + size_of::<usize>());
+        let fields: usize = self.fields.iter().map(|field| field.len() + size_of::<String>()).sum();
+        // A namespace is there once for many.
+        (FIXED + self.json.len() + self.key.name.len() + self.labels.weight() + fields) as u64
+    }
+
     /// It is in the version of this kind.
     #[must_use]
     pub fn is_of(&self, kind: &'static Kind) -> bool {

@@ -51,6 +51,8 @@ impl Narrow {
 /// One index.
 pub(super) struct Index {
     values: HashMap<Box<str>, OrdMap<Key, Arc<Entry>>>,
+    /// Objects in it.
+    places: usize,
     /// When it was used last, by the count of uses.
     used: AtomicU64,
 }
@@ -58,18 +60,24 @@ pub(super) struct Index {
 impl Index {
     /// Of all objects of a picture.
     pub(super) fn new<'a>(by: &By, entries: impl Iterator<Item = &'a Arc<Entry>>) -> Index {
-        let mut index = Index { values: HashMap::new(), used: AtomicU64::new(0) };
+        let mut index = Index { values: HashMap::new(), places: 0, used: AtomicU64::new(0) };
         for entry in entries {
             index.insert(by, entry);
         }
         index
     }
 
+    /// Bytes of an index with so many places: keys, references, and the room in nodes that are not full.
+    pub(super) fn weight_of(places: usize) -> u64 {
+        (places * 2 * (size_of::<Key>() + size_of::<usize>())) as u64
+    }
+
     fn insert(&mut self, by: &By, entry: &Arc<Entry>) {
         let Some(value) = by.value(entry) else { return };
         if let Some(objects) = self.values.get_mut(value) {
-            objects.insert(entry.key.clone(), Arc::clone(entry));
+            self.places += usize::from(objects.insert(entry.key.clone(), Arc::clone(entry)).is_none());
         } else {
+            self.places += 1;
             self.values.insert(value.into(), OrdMap::unit(entry.key.clone(), Arc::clone(entry)));
         }
     }
@@ -77,7 +85,7 @@ impl Index {
     fn remove(&mut self, by: &By, entry: &Entry) {
         let Some(value) = by.value(entry) else { return };
         let Some(objects) = self.values.get_mut(value) else { return };
-        objects.remove(&entry.key);
+        self.places -= usize::from(objects.remove(&entry.key).is_some());
         if objects.is_empty() {
             self.values.remove(value);
         }
@@ -107,6 +115,18 @@ impl Indexes {
         let index = self.all.get(&narrow.by)?;
         index.used.store(self.uses.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(index.values.get(narrow.value.as_str()).cloned().unwrap_or_default())
+    }
+
+    /// Bytes of all of them.
+    pub(super) fn weight(&self) -> u64 {
+        self.all.values().map(|index| Index::weight_of(index.places)).sum()
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> u64 {
+        let places = |index: &Index| index.values.values().map(OrdMap::len).sum();
+        self.all.values().map(|index| Index::weight_of(places(index))).sum()
     }
 
     pub(super) fn has(&self, by: &By) -> bool {

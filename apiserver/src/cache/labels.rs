@@ -27,6 +27,11 @@ impl Labels {
         Labels { text: text.into(), ends: ends.into() }
     }
 
+    /// Bytes beside the value itself.
+    pub(super) fn weight(&self) -> usize {
+        self.text.len() + size_of_val(&*self.ends)
+    }
+
     /// The value of a label.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {

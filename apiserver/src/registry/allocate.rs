@@ -5,6 +5,7 @@
 
 use super::Target;
 use crate::answer::Failure;
+use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use api::field_path::{FieldError, Path};
 use api::json::Value;
@@ -82,7 +83,8 @@ pub async fn claim(
                 want.clone()
             }
             None => {
-                let taken = server.store.claims(&pool).await.map_err(|error| target.failure(error))?;
+                let taken =
+                    timed(Work::Store, server.store.claims(&pool)).await.map_err(|error| target.failure(error))?;
                 let taken: HashSet<String> = taken.into_iter().map(|(item, _)| item.to_string()).collect();
                 let found = choose(server, need.pool, |item| {
                     !taken.contains(item) && !now.contains(&(pool.clone(), item.to_owned()))

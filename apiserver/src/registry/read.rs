@@ -6,6 +6,7 @@ use super::Target;
 use crate::answer::Failure;
 use crate::cache::{By, Cache, Entry, Key, Narrow};
 use crate::road::authorized::Permit;
+use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use api::continuation::Continue;
 use api::json::Value;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 /// Those of the store and of conversion.
 pub async fn find(server: &Server, _permit: &Permit, target: &Target) -> Result<Option<Arc<Entry>>, Failure> {
     let key = target.key();
-    let found = server.store.get(&key).await.map_err(|error| target.failure(error))?;
+    let found = timed(Work::Store, server.store.get(&key)).await.map_err(|error| target.failure(error))?;
     let Some(found) = found else { return Ok(None) };
     let entry = Arc::new(Entry::to_answer(target.kind.stored(), &key, found.revision.0, &found.bytes));
     Ok(Some(server.conversions.one(target.kind, entry).await?))
@@ -41,7 +42,8 @@ pub(super) fn guess(server: &Server, target: &Target) -> Option<Arc<Entry>> {
 /// # Errors
 /// Those of the store.
 pub(super) async fn revision(server: &Server, target: &Target) -> Result<Option<u64>, Failure> {
-    let found = server.store.revision_of(&target.key()).await.map_err(|error| target.failure(error))?;
+    let found =
+        timed(Work::Store, server.store.revision_of(&target.key())).await.map_err(|error| target.failure(error))?;
     Ok(found.map(|revision| revision.0))
 }
 
@@ -243,19 +245,24 @@ pub async fn list(
     };
     let snapshot = match version {
         Version::Any => cache.any(narrow).map_err(|error| target.failure(error))?,
-        Version::Consistent => cache.consistent(narrow).await.map_err(|error| target.failure(error))?,
+        Version::Consistent => {
+            timed(Work::Store, cache.consistent(narrow)).await.map_err(|error| target.failure(error))?
+        }
         Version::NotOlderThan(revision) => {
-            let snapshot = cache.consistent(narrow).await.map_err(|error| target.failure(error))?;
+            let snapshot = timed(Work::Store, cache.consistent(narrow)).await;
+            let snapshot = snapshot.map_err(|error| target.failure(error))?;
             if snapshot.revision < revision {
                 let latest = storage::store::Revision(snapshot.revision);
                 return Err(target.failure(storage::store::StoreError::Future { latest }));
             }
             snapshot
         }
-        Version::Exact(revision) => cache.at(revision, narrow).await.map_err(|error| match (error, from) {
-            (storage::store::StoreError::Compacted { .. }, Some(from)) => expired_token(from),
-            (error, _) => target.failure(error),
-        })?,
+        Version::Exact(revision) => {
+            timed(Work::Store, cache.at(revision, narrow)).await.map_err(|error| match (error, from) {
+                (storage::store::StoreError::Compacted { .. }, Some(from)) => expired_token(from),
+                (error, _) => target.failure(error),
+            })?
+        }
     };
     let (begin, end) = filter.range();
     let begin = match from {

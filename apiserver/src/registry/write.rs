@@ -16,6 +16,7 @@ use super::Target;
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::road::authorized::Permit;
+use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use admission::{Form, Operation, Request};
 use api::apply::{FieldSet, Manager};
@@ -248,7 +249,9 @@ async fn namespace_check(server: &Server, target: &Target, again: bool) -> Resul
     if let Some(entry) = known {
         return at(key, entry.revision);
     }
-    let Some(Revision(revision)) = server.store.revision_of(&key).await.map_err(|error| target.failure(error))? else {
+    let Some(Revision(revision)) =
+        timed(Work::Store, server.store.revision_of(&key)).await.map_err(|error| target.failure(error))?
+    else {
         let resource = api::status::ResourceName { group: "", plural: "namespaces" };
         return Err(Status::not_found(resource, &target.namespace).into());
     };
@@ -270,6 +273,6 @@ pub(super) async fn commit(
     commit: Commit,
     bytes: &Bytes,
 ) -> Result<Arc<Entry>, StoreError> {
-    let revision = server.store.commit(commit).await?;
+    let revision = timed(Work::Store, server.store.commit(commit)).await?;
     Ok(Arc::new(Entry::to_answer(kind, &target.key(), revision.0, bytes)))
 }

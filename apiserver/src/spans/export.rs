@@ -210,6 +210,11 @@ mod tests {
         };
         let got = whole("GET /api/v1/namespaces/{:namespace}/namespaces/{:name}");
         assert_eq!(stages(got), ["identified", "audited", "impersonated", "seated", "authorized", "verb"]);
+        let verb = all.iter().find(|span| span.name == "verb" && span.parent_span_id == got.span_id).unwrap();
+        let part = all.iter().find(|span| span.parent_span_id == verb.span_id).unwrap();
+        assert_eq!((part.name.as_str(), &part.trace_id), ("store", &got.trace_id));
+        assert!(part.start_time_unix_nano >= verb.start_time_unix_nano, "{part:?} of {verb:?}");
+        assert!(part.end_time_unix_nano <= verb.end_time_unix_nano, "{part:?} of {verb:?}");
         let code = |code| number("http.response.status_code", code);
         assert!(got.attributes.contains(&code(200)) && got.kind == SERVER && got.parent_span_id.is_empty(), "{got:?}");
         let target = text("http.target", "/api/v1/namespaces/default");

@@ -4,7 +4,7 @@
 
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
-use crate::authn::User;
+use crate::authn::{Remark, Remarks, User};
 use crate::authz::{Attributes, Decision, Requirement, ResourceAttributes};
 use crate::registry::admitted;
 use crate::server::Server;
@@ -19,7 +19,7 @@ type Review = for<'a> fn(&'a Server, &'a Call, &'a Value) -> LocalBoxFuture<'a, 
 
 /// Every review, by kind; each gives the `status`.
 const TABLE: &[(&str, Review)] = &[
-    ("TokenReview", |server, _, review| token(server, review).boxed_local()),
+    ("TokenReview", |server, call, review| token(server, call, review).boxed_local()),
     ("SelfSubjectReview", |_, call, _| who_am_i(call).boxed_local()),
     ("SubjectAccessReview", |server, _, review| subject(server, review).boxed_local()),
     ("LocalSubjectAccessReview", |server, call, review| local(server, call, review).boxed_local()),
@@ -62,9 +62,18 @@ fn user_value(user: &User) -> Value {
     out
 }
 
-async fn token(server: &Server, review: &Value) -> Result<Value, Failure> {
-    let audiences = strings(review, "spec.audiences");
-    let outcome = server.authn.load_full().token(value::text(review, "spec.token"), &audiences, server.now()).await;
+/// What is worth saying of a token is said to who asks.
+async fn token(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
+    let (audiences, remarks) = (strings(review, "spec.audiences"), Remarks::default());
+    let authn = server.authn.load_full();
+    let outcome = authn.token(value::text(review, "spec.token"), &audiences, server.now(), &remarks).await;
+    for remark in remarks.take() {
+        match (remark, &call.authorized.received.slip) {
+            (Remark::Audit(key, value), Some(slip)) => slip.note(key, &value),
+            (Remark::Audit(..), None) => {}
+            (Remark::Warning(text), _) => call.authorized.permit.notes().warn(text),
+        }
+    }
     Ok(match outcome {
         Ok(Some(accepted)) => {
             json!({"authenticated": true, "user": user_value(&accepted.user), "audiences": accepted.audiences})

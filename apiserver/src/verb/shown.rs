@@ -8,6 +8,7 @@ use crate::registry::columns::{self, Include, ListMeta};
 use crate::registry::read::served;
 use crate::road::negotiated::{Encoding, Form, Medium};
 use crate::road::received::Received;
+use crate::road::timed::{Work, during};
 use api::codec;
 use api::json::{Value, json};
 use api::kind::Kind;
@@ -32,7 +33,12 @@ pub fn meta_schema(name: &str) -> Result<SchemaRef<'static>, Failure> {
 /// # Errors
 /// 500 when it does not fit its schema.
 pub fn encode(medium: Medium, value: &Value, schema: SchemaRef<'_>) -> Result<Bytes, Failure> {
-    let bytes = match medium.encoding {
+    let bytes = during(Work::Serialize, || encoded(medium, value, schema))?;
+    Ok(bytes.into())
+}
+
+fn encoded(medium: Medium, value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, Failure> {
+    Ok(match medium.encoding {
         Encoding::Json if medium.pretty => {
             let compact = codec::json::encode(value, schema);
             pretty(&compact)
@@ -40,8 +46,7 @@ pub fn encode(medium: Medium, value: &Value, schema: SchemaRef<'_>) -> Result<By
         Encoding::Json => codec::json::encode(value, schema),
         Encoding::Yaml => codec::yaml::encode(value, schema),
         Encoding::Protobuf => codec::protobuf::encode(value, schema).map_err(Status::internal)?,
-    };
-    Ok(bytes.into())
+    })
 }
 
 /// Indents JSON without touching the order of its fields.
@@ -121,14 +126,17 @@ pub fn object(
         return Ok(Answer::bytes(code, content_type, entry.json.clone()));
     }
     let body = match medium.form {
-        Form::Whole => encode(medium, &served(kind, entry), kind.schema())?,
+        Form::Whole => encode(medium, &during(Work::Decode, || served(kind, entry)), kind.schema())?,
         Form::Metadata(version) => {
-            encode(medium, &columns::metadata(&served(kind, entry), version), meta_schema("PartialObjectMetadata")?)?
+            let whole = during(Work::Decode, || served(kind, entry));
+            let shown = during(Work::Transform, || columns::metadata(&whole, version));
+            encode(medium, &shown, meta_schema("PartialObjectMetadata")?)?
         }
         Form::Table(version) => {
             let meta = ListMeta { revision: entry.revision.to_string(), ..ListMeta::default() };
             let include = include(received)?;
-            let table = columns::table(kind, version, &meta, std::iter::once(entry), include, now, true);
+            let table = || columns::table(kind, version, &meta, std::iter::once(entry), include, now, true);
+            let table = during(Work::Transform, table);
             encode(medium, &table, meta_schema("Table")?)?
         }
     };
@@ -165,25 +173,23 @@ pub fn list(
             return Ok(joined(kind, &list_kind, meta, entries, content_type));
         }
         Form::Whole => {
-            let items: Vec<Value> = entries
-                .iter()
-                .map(|entry| {
-                    let mut value = served(kind, entry);
-                    if kind.custom.is_none() {
-                        api::value::remove(&mut value, "kind");
-                        api::value::remove(&mut value, "apiVersion");
-                    }
-                    value
-                })
-                .collect();
+            let item = |entry: &Arc<Entry>| {
+                let mut value = served(kind, entry);
+                if kind.custom.is_none() {
+                    api::value::remove(&mut value, "kind");
+                    api::value::remove(&mut value, "apiVersion");
+                }
+                value
+            };
+            let items: Vec<Value> = during(Work::Decode, || entries.iter().map(item).collect());
             let list =
                 json!({"kind": list_kind, "apiVersion": kind.api_version(), "metadata": meta.value(), "items": items});
             let schema = kind.list_schema().ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
             encode(medium, &list, schema)?
         }
         Form::Metadata(version) => {
-            let items: Vec<Value> =
-                entries.iter().map(|entry| columns::metadata(&served(kind, entry), version)).collect();
+            let item = |entry: &Arc<Entry>| columns::metadata(&served(kind, entry), version);
+            let items: Vec<Value> = during(Work::Transform, || entries.iter().map(item).collect());
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": meta.value(), "items": items});
             encode(medium, &list, meta_schema("PartialObjectMetadataList")?)?
@@ -191,7 +197,7 @@ pub fn list(
         Form::Table(version) => {
             let include = include(received)?;
             let entries = entries.iter().map(AsRef::as_ref);
-            let table = columns::table(kind, version, meta, entries, include, now, true);
+            let table = during(Work::Transform, || columns::table(kind, version, meta, entries, include, now, true));
             encode(medium, &table, meta_schema("Table")?)?
         }
     };

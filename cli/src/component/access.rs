@@ -75,15 +75,20 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<Flags> {
         oidc_ca: settings.path("oidc-ca-file"),
         policy: settings.path("authorization-policy-file"),
         front_ca: settings.path("requestheader-client-ca-file"),
-        front: FrontProxy {
-            ca: String::new(),
-            allowed_names: settings.list("requestheader-allowed-names"),
-            username_headers: settings.list("requestheader-username-headers"),
-            uid_headers: settings.list("requestheader-uid-headers"),
-            group_headers: settings.list("requestheader-group-headers"),
-            extra_prefixes: settings.list("requestheader-extra-headers-prefix"),
-        },
+        front: front(settings),
     })
+}
+
+/// How a front proxy names users, without its authority.
+pub(crate) fn front(settings: &Settings) -> FrontProxy {
+    FrontProxy {
+        ca: String::new(),
+        allowed_names: settings.list("requestheader-allowed-names"),
+        username_headers: settings.list("requestheader-username-headers"),
+        uid_headers: settings.list("requestheader-uid-headers"),
+        group_headers: settings.list("requestheader-group-headers"),
+        extra_prefixes: settings.list("requestheader-extra-headers-prefix"),
+    }
 }
 
 impl Flags {

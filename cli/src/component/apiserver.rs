@@ -3,6 +3,7 @@
 use super::settings::Settings;
 use super::table::Component;
 use super::{access, audit};
+use crate::bounds;
 use crate::cluster;
 use crate::pki::{Pair, self_signed};
 use crate::profile;
@@ -12,6 +13,7 @@ use ::apiserver::transport::{Named, TlsOptions};
 use ::apiserver::{Config, Material, ProxyClient, Source, TokenRules};
 use anyhow::Context as _;
 use api::features::Gates;
+use api::quantity::Quantity;
 use api::served::Served;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +61,7 @@ struct Wanted {
     cidrs: Vec<IpNet>,
     node_ports: (u16, u16),
     event_ttl: std::time::Duration,
+    cache_memory: Option<u64>,
     history: std::time::Duration,
     max_requests: usize,
     max_mutating: usize,
@@ -189,7 +192,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
                 0 => Serving::default().streams,
                 streams => streams,
             },
-            ..Serving::default()
+            max_connections: bounds::connections(),
         },
         modes,
         issuers,
@@ -197,6 +200,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         cidrs: cidrs.split(',').map(cidr).collect::<anyhow::Result<_>>()?,
         node_ports: cluster::ports(&settings.text("service-node-port-range"))?,
         event_ttl: settings.duration("event-ttl")?,
+        cache_memory: cache_memory(&settings.text("watch-cache-memory"))?,
         history: settings.duration("history-retention")?,
         max_requests: settings.number("max-requests-inflight")?,
         max_mutating: settings.number("max-mutating-requests-inflight")?,
@@ -269,6 +273,7 @@ fn serving(wanted: &Wanted) -> anyhow::Result<Pair> {
 /// # Errors
 /// When the settings cannot be, or the server cannot start.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    bounds::raise_descriptors();
     let wanted = wanted(&settings)?;
     let serving = serving(&wanted)?;
     let files = wanted.files;
@@ -335,6 +340,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         service_cidrs: wanted.cidrs,
         node_ports: wanted.node_ports,
         event_ttl: wanted.event_ttl,
+        cache_memory: wanted.cache_memory,
         history: wanted.history,
         max_requests: wanted.max_requests,
         max_mutating: wanted.max_mutating,
@@ -368,6 +374,16 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     Ok(())
 }
 
+/// `--watch-cache-memory`.
+fn cache_memory(text: &str) -> anyhow::Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(bounds::cache_memory());
+    }
+    let given = Quantity::parse(text).map(Quantity::value).ok().and_then(|value| u64::try_from(value).ok());
+    let given = given.with_context(|| format!("--watch-cache-memory: {text:?} is no quantity such as 2Gi"))?;
+    Ok(Some(given).filter(|given| *given > 0))
+}
+
 #[cfg(test)]
 pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
     wanted(settings).map(|_| ())
@@ -376,6 +392,16 @@ pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_a_quantity() {
+        for (text, want) in
+            [("0", Some(None)), ("2Gi", Some(Some(2 << 30))), ("1000", Some(Some(1000))), ("-1", None), ("much", None)]
+        {
+            assert_eq!(cache_memory(text).ok(), want, "{text}");
+        }
+        assert_eq!(cache_memory("").unwrap(), bounds::cache_memory());
+    }
 
     #[test]
     fn certificates_for_names_are_read_as_upstream_reads_them() {

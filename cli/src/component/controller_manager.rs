@@ -38,8 +38,6 @@ const ABSENT: &[&str] = &[
     "horizontal-pod-autoscaler-controller",
     "horizontalpodautoscaling",
     "kube-apiserver-serving-clustertrustbundle-publisher-controller",
-    "legacy-service-account-token-cleaner",
-    "legacy-serviceaccount-token-cleaner-controller",
     "node-route-controller",
     "persistentvolume-attach-detach-controller",
     "persistentvolume-expander",
@@ -104,6 +102,8 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
     };
     let port: u16 = settings.number("secure-port")?;
     let address = settings.ip("bind-address")?.context("--bind-address is missing")?;
+    let clean_up = settings.duration("legacy-service-account-token-clean-up-period")?;
+    anyhow::ensure!(!clean_up.is_zero(), "--legacy-service-account-token-clean-up-period must be positive");
     let (cluster_cidrs, [mask_v4, mask_v6]) = node_blocks(settings)?;
     Ok(Wanted {
         kubeconfig: settings.required("kubeconfig")?,
@@ -122,6 +122,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             node_monitor_grace_period: settings.duration("node-monitor-grace-period")?,
             node_startup_grace_period: settings.duration("node-startup-grace-period")?,
             node_monitor_period: settings.duration("node-monitor-period")?,
+            legacy_token_clean_up_period: clean_up,
             cluster_cidrs,
             node_cidr_mask_size_ipv4: mask_v4,
             node_cidr_mask_size_ipv6: mask_v6,
@@ -171,10 +172,10 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let connection = Connection::open(&wanted.kubeconfig, &wanted.master, AGENT).await?;
     let mut tasks = JoinSet::new();
     if let Some(address) = wanted.listen {
-        let secured = secured.open(&connection, AGENT).await?;
-        let metrics = wanted.options.metrics.clone();
-        connection::show_requests(metrics.registry());
-        let routes = listen::with_metrics(move || metrics.text()).profiled(profile::process(wanted.profiling));
+        let secured = secured.open(&connection, AGENT, stop.clone()).await?;
+        let registry = wanted.options.metrics.registry();
+        connection::show_requests(registry);
+        let routes = listen::with_metrics(registry).profiled(profile::process(wanted.profiling));
         listen::serve(&mut tasks, address, routes, Some(secured), stop.clone()).await?;
     }
     let mut accounts = HashMap::new();

@@ -5,15 +5,14 @@
 use super::delegated::Guard;
 use anyhow::Context as _;
 use apiserver::profiling::{Page, Profiling};
+use apiserver::transport::{Identity, TlsOptions, TlsSettings, server_config};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use prometheus::Registry;
+use rustls::pki_types::CertificateDer;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,25 +56,14 @@ pub(crate) struct Secured {
 }
 
 impl Secured {
-    /// With a certificate and its key, PEM, and the authority of clients that are known by certificate, PEM; none when it is empty.
+    /// With the listener's certificate. Clients are asked for theirs, and whom it names is the guard's question.
     ///
     /// # Errors
     /// When a text is malformed or the key does not fit.
-    pub(crate) fn new(certificate: &str, key: &str, client_ca: &str, guard: Guard) -> anyhow::Result<Secured> {
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-        let builder = rustls::ServerConfig::builder();
-        let builder = if client_ca.is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            let mut roots = RootCertStore::empty();
-            for authority in CertificateDer::pem_slice_iter(client_ca.as_bytes()) {
-                roots.add(authority?)?;
-            }
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build()?;
-            builder.with_client_cert_verifier(verifier)
-        };
-        let config = builder.with_single_cert(chain, key)?;
+    pub(crate) fn new(identity: &Identity, guard: Guard) -> anyhow::Result<Secured> {
+        let settings = TlsSettings { identity: identity.clone(), client_ca: None, options: TlsOptions::default() };
+        let mut config = server_config(&settings)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Secured { acceptor: TlsAcceptor::from(Arc::new(config)), guard: Arc::new(guard) })
     }
 }
@@ -89,11 +77,11 @@ pub(crate) fn health() -> Routes {
     })
 }
 
-/// Those, and `/metrics`.
-pub(crate) fn with_metrics(text: impl Fn() -> String + Send + Sync + 'static) -> Routes {
-    let health = health().texts;
+/// Those, and at `/metrics` what is counted here.
+pub(crate) fn with_metrics(registry: &Registry) -> Routes {
+    let (health, registry) = (health().texts, registry.clone());
     Routes::new(move |path| match path {
-        "/metrics" => Some((StatusCode::OK, text())),
+        "/metrics" => Some((StatusCode::OK, apiserver::metrics::text(&registry))),
         path => health(path),
     })
 }

@@ -19,6 +19,7 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use futures::future::BoxFuture;
 pub(crate) use settings::duration;

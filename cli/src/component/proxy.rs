@@ -5,15 +5,18 @@ use super::delegated::Guard;
 use super::listen::Secured;
 use super::settings::Settings;
 use super::table::Component;
+use super::trust::{Given, Trust};
 use super::{host_name, listen};
-use crate::cluster::outward_address;
+use crate::cluster::{self, outward_address};
 use crate::pki::self_signed;
 use anyhow::Context as _;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
+use kubelet::delegated::Reviews;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -125,7 +128,9 @@ fn secured(address: SocketAddr, connection: &Connection) -> anyhow::Result<Optio
     }
     let pair = self_signed("localhost", &["localhost".to_owned(), address.ip().to_string()])?;
     let open = ["/healthz", "/proxyMode"].map(str::to_owned).to_vec();
-    Secured::new(&pair.certificate, &pair.key, "", Guard::new(connection.clone(), open)).map(Some)
+    let reviews = Reviews::new(connection.client(), connection.client());
+    let guard = Guard::new(reviews, Arc::new(Trust::new(Given::default())?), open);
+    Secured::new(&cluster::identity(pair), guard).map(Some)
 }
 
 /// Runs a service proxy until `stop`; the rules stay.
@@ -145,11 +150,11 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let metrics = proxy::metrics::Metrics::default();
     connection::show_requests(metrics.registry());
     if let Some(address) = wanted.metrics {
-        let shown = metrics.clone();
+        let registry = metrics.registry().clone();
         let routes = listen::Routes::new(move |path| match path {
             "/healthz" => Some((StatusCode::OK, "ok".to_owned())),
             "/proxyMode" => Some((StatusCode::OK, "nftables".to_owned())),
-            "/metrics" => Some((StatusCode::OK, shown.text())),
+            "/metrics" => Some((StatusCode::OK, apiserver::metrics::text(&registry))),
             _ => None,
         });
         listen::serve(&mut tasks, address, routes, secured(address, &connection)?, stop.clone()).await?;

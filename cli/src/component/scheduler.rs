@@ -79,10 +79,10 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let connection = Connection::open(&wanted.kubeconfig, &wanted.master, AGENT).await?;
     let mut tasks = JoinSet::new();
     if let Some(address) = wanted.listen {
-        let secured = secured.open(&connection, AGENT).await?;
-        let metrics = wanted.options.metrics.clone();
-        connection::show_requests(metrics.registry());
-        let routes = listen::with_metrics(move || metrics.text()).profiled(process(wanted.profiling));
+        let secured = secured.open(&connection, AGENT, stop.clone()).await?;
+        let registry = wanted.options.metrics.registry();
+        connection::show_requests(registry);
+        let routes = listen::with_metrics(registry).profiled(process(wanted.profiling));
         listen::serve(&mut tasks, address, routes, Some(secured), stop.clone()).await?;
     }
     scheduler::run(connection.client(), wanted.options, stop).await?;

@@ -1,19 +1,32 @@
 //! The secure port of the controller manager and the scheduler: its flags, and the listener's TLS and guard made of them.
 
+use super::access;
 use super::connection::Connection;
 use super::delegated::Guard;
 use super::listen::Secured;
 use super::settings::Settings;
+use super::trust::{Given, Trust};
+use crate::cluster;
 use crate::pki::{Pair, self_signed};
 use anyhow::Context as _;
+use apiserver::authn::FrontProxy;
+use kubelet::delegated::Reviews;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What the flags say.
 pub(crate) struct Flags {
     files: Option<(PathBuf, PathBuf)>,
     client_ca: Option<PathBuf>,
-    /// Who asks the API server about callers; the component's own connection where none is named.
+    front_ca: Option<PathBuf>,
+    front: FrontProxy,
+    /// Who says whose tokens are, and by whom else callers are known.
+    authentication: Option<PathBuf>,
+    /// Who says what callers may.
     authorization: Option<PathBuf>,
+    skip_lookup: bool,
+    tolerate: bool,
     open: Vec<String>,
     name: String,
 }
@@ -28,34 +41,58 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<Flags> {
         (None, None) => None,
         _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file go together"),
     };
-    // Both ask the same API server; the one for reviews of access is used for both.
-    let authentication = settings.path("authentication-kubeconfig");
     Ok(Flags {
         files,
         client_ca: settings.path("client-ca-file"),
-        authorization: settings.path("authorization-kubeconfig").or(authentication),
+        front_ca: settings.path("requestheader-client-ca-file"),
+        front: access::front(settings),
+        authentication: settings.path("authentication-kubeconfig"),
+        authorization: settings.path("authorization-kubeconfig"),
+        skip_lookup: settings.bool("authentication-skip-lookup"),
+        tolerate: settings.bool("authentication-tolerate-lookup-failure"),
         open: settings.list("authorization-always-allow-paths"),
         name: settings.text("bind-address"),
     })
 }
 
+/// As a kubeconfig says, or the component's own connection where there is none.
+async fn connect(kubeconfig: Option<&Path>, own: &Connection, agent: &'static str) -> anyhow::Result<Connection> {
+    match kubeconfig {
+        Some(path) => Connection::open(path, "", agent).await,
+        None => Ok(own.clone()),
+    }
+}
+
 impl Flags {
-    /// Opens the files.
+    /// Opens the files, and looks up in the cluster what they leave out; it is followed until `stop`.
     ///
     /// # Errors
-    /// When one cannot be read or used.
-    pub(crate) async fn open(self, own: &Connection, agent: &'static str) -> anyhow::Result<Secured> {
-        let text =
-            |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    /// When a file cannot be read or used, or what is to be looked up cannot be.
+    pub(crate) async fn open(
+        self,
+        own: &Connection,
+        agent: &'static str,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Secured> {
         let pair = match &self.files {
-            Some((certificate, key)) => Pair { certificate: text(certificate)?, key: text(key)? },
+            Some((certificate, key)) => Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? },
             None => self_signed("localhost", &["localhost".to_owned(), "127.0.0.1".to_owned(), self.name])?,
         };
-        let client_ca = self.client_ca.as_deref().map(text).transpose()?.unwrap_or_default();
-        let connection = match &self.authorization {
-            Some(path) => Connection::open(path, "", agent).await?,
-            None => own.clone(),
+        let front_ca =
+            self.front_ca.as_ref().map(cluster::read).transpose().context("--requestheader-client-ca-file")?;
+        let given = Given {
+            client_ca: self.client_ca.as_ref().map(cluster::read).transpose().context("--client-ca-file")?,
+            front: front_ca.map(|ca| FrontProxy { ca, ..self.front }),
         };
-        Secured::new(&pair.certificate, &pair.key, &client_ca, Guard::new(connection, self.open))
+        let trust = Arc::new(Trust::new(given)?);
+        let named = self.authentication.is_some();
+        let authentication = connect(self.authentication.as_deref(), own, agent).await?;
+        let authorization = connect(self.authorization.as_deref(), own, agent).await?;
+        if !self.skip_lookup {
+            // Nobody asked for a look-up over the component's own connection: it may fail.
+            trust.look_up(authentication.client(), self.tolerate || !named, stop).await?;
+        }
+        let reviews = Reviews::new(authentication.client(), authorization.client());
+        Secured::new(&cluster::identity(pair), Guard::new(reviews, trust, self.open))
     }
 }

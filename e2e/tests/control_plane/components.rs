@@ -281,15 +281,16 @@ fn kubeadms_manifests_start_a_control_plane_of_processes() {
         kubectl.fails("get --raw /debug/pprof/cmdline", "orbidden");
     }
     kubectl.ok("create clusterrole profiles --verb=get --non-resource-url=/debug/pprof/*");
-    // The manifest of the manager names the authority of clients, that of the scheduler does not: there a token says who asks.
     let accounts = "--user=system:kube-scheduler --serviceaccount=default:default";
     kubectl.ok(&format!("create clusterrolebinding profiles --clusterrole=profiles {accounts}"));
     let token = kubectl.ok("create token default");
-    for port in [manager_port, scheduler_port] {
-        let kubectl = machine.probe(port).with(&format!("--token={}", token.trim()));
+    // The manifest of the manager names the authority of clients, the scheduler looks it up in the cluster: a certificate says who asks, or a token.
+    let token = format!("--token={}", token.trim());
+    for (port, who) in [(manager_port, ""), (scheduler_port, ""), (manager_port, &*token), (scheduler_port, &*token)] {
+        let kubectl = machine.probe(port).with(who);
         eventually("a role that lets one look", LONG, || {
             let output = kubectl.run("get --raw /debug/pprof/threadcreate");
-            if output.stdout.starts_with("threads: ") { Ok(()) } else { Err(output.to_string()) }
+            if output.stdout.starts_with("threads: ") { Ok(()) } else { Err(format!("{port} {who}: {output}")) }
         });
     }
     for part in [scheduler, manager, server] {

@@ -73,6 +73,55 @@ fn a_service_account_may_what_its_roles_allow() {
 }
 
 #[test]
+fn who_acts_as_another_may_do_as_much_as_was_given_for_that() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.namespace("deputies");
+    admin.ok("create serviceaccount deputy");
+    let token = admin.ok("create token deputy --duration=20m");
+    let deputy = somebody(&cluster, &admin, "deputy", token.trim());
+    admin.ok("create role reads --verb=get,list,watch,delete --resource=configmaps");
+    admin.ok("create rolebinding jane-reads --role=reads --user=jane");
+    // As jane it may list; what she may besides is not given for that.
+    let roles = r#"{"apiVersion":"v1","kind":"List","items":[
+        {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"deputy-acts"},"rules":[
+            {"verbs":["impersonate:user-info"],"apiGroups":["authentication.k8s.io"],"resources":["users"],"resourceNames":["jane"]},
+            {"verbs":["impersonate-on:user-info:get"],"nonResourceURLs":["/api","/api/*","/apis","/apis/*"]}]},
+        {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"deputy-lists"},"rules":[
+            {"verbs":["impersonate-on:user-info:list"],"apiGroups":[""],"resources":["configmaps"]}]}]}"#;
+    admin.feed("create -f -", roles.as_bytes()).ok();
+    admin.ok("create clusterrolebinding deputy-acts --clusterrole=deputy-acts --serviceaccount=deputies:deputy");
+    admin.ok("create rolebinding deputy-lists --role=deputy-lists --serviceaccount=deputies:deputy");
+    eventually("the roles take effect", Duration::from_secs(10), || {
+        let output = deputy.run("get configmaps -o name --as=jane");
+        if output.stdout == "configmap/kube-root-ca.crt\n" { Ok(()) } else { Err(output.to_string()) }
+    });
+    let refused = "is forbidden: User \"system:serviceaccount:deputies:deputy\" cannot";
+    deputy.fails("get configmaps", &format!("configmaps {refused} list resource"));
+    deputy.fails(
+        "delete configmap kube-root-ca.crt --wait=false --as=jane",
+        &format!(
+            "configmaps \"kube-root-ca.crt\" {refused} impersonate-on:user-info:delete resource \"configmaps\" in API group \"\" in the namespace \"deputies\""
+        ),
+    );
+    deputy.fails(
+        "get configmaps --as=joe",
+        &format!(
+            "users.authentication.k8s.io \"joe\" {refused} impersonate:user-info resource \"users\" in API group \"authentication.k8s.io\" at the cluster scope"
+        ),
+    );
+    deputy.fails(
+        "get configmaps --as=jane --as-group=system:masters",
+        "impersonating the system:masters group is not allowed",
+    );
+    // Without `impersonate` nobody acts as a service account in the mode for other users.
+    deputy.fails("get configmaps --as=system:serviceaccount:deputies:deputy", "cannot impersonate-on:serviceaccount:");
+    assert_eq!(
+        admin.ok("auth whoami --as=jane --as-group=dev -o jsonpath={.status.userInfo.groups}"),
+        r#"["dev","system:authenticated"]"#
+    );
+}
+
+#[test]
 fn strangers_are_nobody() {
     let Some(cluster) = control_plane() else { return };
     let stranger = cluster.anonymous();

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::commit::Patience;
 use super::error::StoreError;
@@ -20,6 +21,9 @@ use crate::kv::{RangeRead, Read, Transaction, key_after};
 
 /// Rows that are read before other tasks get a turn.
 const ROWS: usize = 500;
+/// Rows that a scan reads first, and the bytes that it hands on at once after that, about.
+const FIRST: usize = 64;
+const PIECE: usize = 1 << 20;
 /// How often a list begins again because the log was cut under it.
 const RESTARTS: u32 = 5;
 
@@ -44,21 +48,30 @@ impl Store {
             return Ok(Page { items: Vec::new(), revision: self.read_revision().await?, more: false });
         }
         let mut list = Listing::new(resource, begin, all.end, limit);
-        let mut patience = Patience::new();
-        loop {
-            let had = list.next.clone();
-            match list.read(self).await {
-                Ok(more) => return Ok(Page { items: list.items, revision: list.at, more }),
-                Err(Failed::Store(e)) => return Err(e),
-                Err(Failed::Kv(e)) => {
-                    if list.next > had {
-                        patience = Patience::new();
-                    }
-                    patience.again(e).await?;
-                }
-            }
-        }
+        let more = list.whole(self, None).await?;
+        Ok(Page { items: list.items, revision: list.at, more })
     }
+
+    /// All objects of a resource as of one revision, which is returned, some at a time: nobody holds all of them twice. Who takes them slowly
+    /// slows the reading.
+    ///
+    /// # Errors
+    /// As `list`; `Unavailable` as well when nobody takes them any more.
+    pub async fn scan(&self, resource: &str, out: mpsc::Sender<Scanned>) -> Result<Revision, StoreError> {
+        let all = layout::current_range(resource, None);
+        let mut list = Listing { rows: FIRST, ..Listing::new(resource, all.start, all.end, 0) };
+        list.whole(self, Some(&out)).await?;
+        Ok(list.at)
+    }
+}
+
+/// A piece of a scan.
+#[derive(Debug)]
+pub enum Scanned {
+    /// The next objects, in key order.
+    Objects(Vec<(Key, Versioned)>),
+    /// All that came before is void: the scan begins again, at a later revision.
+    Anew,
 }
 
 /// A list that is being read.
@@ -77,6 +90,10 @@ struct Listing<'a> {
     next: Bytes,
     items: Vec<(Key, Versioned)>,
     restarts: u32,
+    /// Rows of a page, at most.
+    rows: usize,
+    /// It has begun again, which is not told yet.
+    anew: bool,
 }
 
 /// Where an object of the list comes from.
@@ -98,10 +115,13 @@ impl<'a> Listing<'a> {
             held: BTreeMap::new(),
             items: Vec::new(),
             restarts: 0,
+            rows: ROWS,
+            anew: false,
         }
     }
 
     fn begin(&mut self, at: Revision) {
+        self.anew = self.at != Revision(0);
         self.at = at;
         self.seen = at;
         self.held.clear();
@@ -109,8 +129,41 @@ impl<'a> Listing<'a> {
         self.next = self.start.clone();
     }
 
+    /// Reads to the end, in as many transactions as it takes. Returns whether objects follow the last one.
+    async fn whole(&mut self, store: &Store, out: Option<&mpsc::Sender<Scanned>>) -> Result<bool, StoreError> {
+        let mut patience = Patience::new();
+        loop {
+            let had = self.next.clone();
+            match self.read(store, out).await {
+                Ok(more) => return Ok(more),
+                Err(Failed::Store(e)) => return Err(e),
+                Err(Failed::Kv(e)) => {
+                    if self.next > had {
+                        patience = Patience::new();
+                    }
+                    patience.again(e).await?;
+                }
+            }
+        }
+    }
+
+    /// Hands on what was read.
+    async fn hand(&mut self, out: Option<&mpsc::Sender<Scanned>>) -> Result<(), StoreError> {
+        let Some(out) = out else { return Ok(()) };
+        let gone = |_| StoreError::Unavailable("nobody takes the objects of a scan".into());
+        if std::mem::take(&mut self.anew) {
+            out.send(Scanned::Anew).await.map_err(gone)?;
+        }
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let bytes: usize = self.items.iter().map(|(_, object)| object.bytes.len()).sum();
+        self.rows = (PIECE * self.items.len() / bytes.max(1)).clamp(1, ROWS);
+        out.send(Scanned::Objects(std::mem::take(&mut self.items))).await.map_err(gone)
+    }
+
     /// Reads on in one transaction, to the end or until the engine refuses. Returns whether objects follow the last one.
-    async fn read(&mut self, store: &Store) -> Result<bool, Failed> {
+    async fn read(&mut self, store: &Store, out: Option<&mpsc::Sender<Scanned>>) -> Result<bool, Failed> {
         let tx = store.kv().begin();
         let tx = tx.as_ref();
         let now = Revision(tx.read_version().await?.0);
@@ -130,7 +183,9 @@ impl<'a> Listing<'a> {
             self.catch_up(tx).await?;
         }
         loop {
-            if let Some(more) = self.page(store, tx).await? {
+            let end = self.page(store, tx).await?;
+            self.hand(out).await?;
+            if let Some(more) = end {
                 return Ok(more);
             }
             tokio::task::yield_now().await;
@@ -151,7 +206,7 @@ impl<'a> Listing<'a> {
 
     /// Reads some rows; `Some` at the end, with whether objects follow the last one.
     async fn page(&mut self, store: &Store, tx: &dyn Transaction) -> Result<Option<bool>, Failed> {
-        let left = if self.limit == 0 { ROWS } else { self.limit.saturating_sub(self.items.len()) };
+        let left = if self.limit == 0 { self.rows } else { self.limit.saturating_sub(self.items.len()) };
         // A page that was cut short may have filled the limit: one row more tells whether there is more.
         let range = RangeRead::new(self.next.clone(), self.end.clone()).limit(left.clamp(1, ROWS));
         let page = tx.get_range(&range, Read::Snapshot).await?;

@@ -90,7 +90,7 @@ fn claims(more: Value) -> Value {
 }
 
 async fn ask(tokens: &Tokens, token: &str) -> Result<Option<User>, String> {
-    tokens.token(token, &[], NOW).await.map(|accepted| accepted.map(|accepted| accepted.user))
+    tokens.token(token, &[], NOW, &Remarks::default()).await.map(|accepted| accepted.map(|accepted| accepted.user))
 }
 
 const BY_CLAIM: &str =

@@ -9,6 +9,7 @@ use crate::cache::Entry;
 use crate::registry::along::Along;
 use crate::registry::{Target, allocate, guard, parameters, turn};
 use crate::road::authorized::Permit;
+use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use admission::Operation;
 use api::json::Value;
@@ -36,6 +37,9 @@ pub async fn create(
     let kind = target.kind;
     let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
+    if let Some(why) = server.caches.memory().refusal().filter(|_| !permit.is_internal()) {
+        return Err(Status::unavailable(why).into());
+    }
     let namespaces = match surroundings(server, target, options.dry_run).await {
         Err(_) if server.admission.provides_namespaces() && !options.dry_run && kind.namespaced => {
             crate::bootstrap::namespace(server, &target.namespace).await?;
@@ -216,7 +220,7 @@ async fn dry_run(
     stored: &bytes::Bytes,
     warnings: Vec<String>,
 ) -> Result<Written, Failure> {
-    let there = server.store.get(&target.key()).await.map_err(|error| target.failure(error))?;
+    let there = timed(Work::Store, server.store.get(&target.key())).await.map_err(|error| target.failure(error))?;
     if there.is_some() {
         return Err(Status::already_exists(target.resource(), &target.name).into());
     }

@@ -9,6 +9,7 @@ use crate::cache::Entry;
 use crate::registry::along::Along;
 use crate::registry::{Target, admitted, allocate, finalize, guard, parameters, read, turn};
 use crate::road::authorized::Permit;
+use crate::road::timed::{Work, during, timed};
 use crate::server::Server;
 use admission::{Form, Operation, Request};
 use api::json::{Text, Value};
@@ -54,7 +55,7 @@ pub async fn update(
             let Change { object, applied, .. } = change(None)?;
             return create(server, permit, target, object, options, applied).await;
         };
-        let old = read::served(target.kind, &entry);
+        let old = during(Work::Decode, || read::served(target.kind, &entry));
         let tried = match change(Some(&old)) {
             Ok(wanted) => attempt(server, permit, target, options, &entry, &old, wanted).await,
             Err(failure) => Err(failure),
@@ -135,7 +136,8 @@ async fn attempt(
     let unchanged = Written { entry: Arc::clone(entry), created: false, warnings: warnings.clone() };
     let finished = finalize::is_finished(kind, &new);
     // Upstream writes the same bytes again when they lie under another key than a new write would.
-    let stale = async || server.store.is_stale(&target.key()).await.map_err(|error| target.failure(error));
+    let stale =
+        async || timed(Work::Store, server.store.is_stale(&target.key())).await.map_err(|error| target.failure(error));
     // The same of an object that is stored in another version than a new write would have.
     if new == *old && !finished && !entry.outdated && (options.dry_run || !stale().await?) {
         return Ok(Some(unchanged));

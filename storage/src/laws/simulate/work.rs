@@ -11,9 +11,12 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use tokio::sync::mpsc;
 
 use super::history::{Client, Request};
-use crate::store::{Check, Claim, Commit, Event, EventKind, Expect, Key, Op, Page, Retention, Revision, StoreError};
+use crate::store::{
+    Check, Claim, Commit, Event, EventKind, Expect, Key, Op, Page, Retention, Revision, Scanned, Store, StoreError,
+};
 
 /// The resources that clients use.
 pub(super) const RESOURCES: [&str; 2] = ["pods", "services"];
@@ -264,7 +267,7 @@ impl Watcher {
     async fn list(&mut self) -> Option<Revision> {
         loop {
             let Client { store, .. } = self.client.clone();
-            let list = store.list(self.resource, None, None, 0);
+            let list = scanned(&store, self.resource);
             match self.client.call(Request::List(self.resource, None, None, 0), list).await {
                 Ok(page) if page.items.iter().any(|(key, _)| key.namespace.as_ref() == END) => return None,
                 Ok(page) => return Some(page.revision),
@@ -324,4 +327,21 @@ impl Watcher {
 /// One of `of`, by chance.
 pub(super) fn one_of<T: Copy>(rng: &mut StdRng, of: &[T], otherwise: T) -> T {
     of.choose(rng).copied().unwrap_or(otherwise)
+}
+
+/// A list that comes in pieces, as it does to who keeps all objects.
+async fn scanned(store: &Store, resource: &str) -> Result<Page, StoreError> {
+    let (out, mut pieces) = mpsc::channel(1);
+    let take = async {
+        let mut items = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            match piece {
+                Scanned::Objects(some) => items.extend(some),
+                Scanned::Anew => items.clear(),
+            }
+        }
+        items
+    };
+    let (revision, items) = tokio::join!(store.scan(resource, out), take);
+    Ok(Page { items, revision: revision?, more: false })
 }
