@@ -295,7 +295,7 @@ fn definitions_are_validated_with_upstreams_sentences() {
         json!(".spec.none"),
         &[
             "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.none\": is an invalid path: does not refer to \
-         a valid field: .spec.none",
+             a valid field",
         ],
     );
     check(

@@ -1,6 +1,6 @@
 //! YAML events to JSON text, for documents that need no more: no anchors, tags or merges, no key twice.
 //!
-//! As deep as Go reads, without a stack frame for each level. Says nothing of what is wrong: whatever is not plain is left to `read.rs`.
+//! As deep as its parser goes, without a stack frame for each level. Says nothing of what is wrong: whatever is not plain is left to `read.rs`.
 
 use super::read::key_text;
 use super::resolve::resolve;

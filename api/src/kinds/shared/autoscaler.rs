@@ -533,6 +533,8 @@ mod tests {
                 "spec.metrics[0].type: Required value: must specify a metric source type",
                 "spec.metrics[0].type: Unsupported value: \"\": supported values: \"ContainerResource\", \"External\", \"Object\", \
                  \"Pods\", \"Resource\"",
+                "spec.metrics[0].type: Unsupported value: \"\": supported values: \"ContainerResource\", \"External\", \"Object\", \
+                 \"Pods\", \"Resource\"",
                 "spec.metrics[1].pods: Required value: must populate information for the given metric source",
             ],
         );

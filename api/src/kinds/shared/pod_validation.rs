@@ -378,8 +378,10 @@ mod tests {
         check(
             "spec.resourceClaims",
             json!([{"name": "a"}]),
-            &["spec.resourceClaims[0]: Invalid value: {\"name\":\"a\"}: must specify one of: `resourceClaimName`, \
-             `resourceClaimTemplateName`"],
+            &[
+                "spec.resourceClaims[0]: Invalid value: {\"Name\":\"a\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, \
+             `resourceClaimTemplateName`",
+            ],
         );
     }
 
