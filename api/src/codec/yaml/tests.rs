@@ -112,10 +112,10 @@ fn what_is_not_kept_may_nest_deeper() {
     let flow = |depth: usize| format!("x: {}1{}\ndata: {{a: b}}\n", "{a: ".repeat(depth), "}".repeat(depth));
     let list = |depth: usize| format!("x: {}1{}\ndata: {{a: b}}\n", "[".repeat(depth), "]".repeat(depth));
     let blocks = |depth: usize| {
-        let levels: String = (0..depth).map(|level| format!("{}- a:\n", " ".repeat(level))).collect();
-        format!("x:\n{levels}{}1\ndata: {{a: b}}\n", " ".repeat(depth))
+        let levels: String = (0..depth).map(|level| format!("{}- a:\n", " ".repeat(level * 2))).collect();
+        format!("x:\n{levels}{}1\ndata: {{a: b}}\n", " ".repeat(depth * 2))
     };
-    for text in [flow(240), list(240), blocks(120)] {
+    for text in [flow(240), list(240), blocks(60)] {
         let decoded = decode(text.as_bytes(), schema, Strictness::Warn).unwrap();
         assert_eq!((decoded.value, decoded.warnings.len()), (json!({"data": {"a": "b"}}), 1));
     }
