@@ -47,18 +47,24 @@ fn through_json(
         return Ok(decoded);
     }
     // Most documents mean what they say without anchors and tags: they become JSON as they are read.
-    if let Some(text) = block::json_of(bytes).or_else(|| plain::json_of(bytes)) {
-        if let Some(decoded) = sound(&text, mode, &decode) {
+    let text = block::json_of(bytes).or_else(|| plain::json_of(bytes));
+    if let Some(text) = &text {
+        if let Some(decoded) = sound(text, mode, &decode) {
             return Ok(decoded);
         }
         // What is nested too deep to be kept is that as JSON.
-        if let Err(DecodeError::Syntax(why)) = decode(&text, Strictness::Ignore)
+        if let Err(DecodeError::Syntax(why)) = decode(text, Strictness::Ignore)
             && why.ends_with(json::TOO_DEEP)
         {
             return Err(DecodeError::Syntax(why));
         }
     }
-    let document = read::first_document(bytes)?;
+    let document = match (read::first_document(bytes), &text) {
+        (Ok(document), _) => document,
+        // It is sound, and too deep for that reader alone.
+        (Err(_), Some(text)) => return decode(text, mode),
+        (Err(why), None) => return Err(why),
+    };
     let text = json::encode_any(&document.value);
     let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
     let mut decoded = decode(&text, gentle)?;
