@@ -113,7 +113,7 @@ fn what_is_not_kept_may_nest_deeper() {
     let list = |depth: usize| format!("x: {}1{}\ndata: {{a: b}}\n", "[".repeat(depth), "]".repeat(depth));
     let blocks = |depth: usize| {
         let levels: String = (0..depth).map(|level| format!("{}- a:\n", " ".repeat(level * 2))).collect();
-        format!("x:\n{levels}{}1\ndata: {{a: b}}\n", " ".repeat(depth * 2))
+        format!("x:\n{levels}{}1\ndata: {{a: b}}\n", " ".repeat(depth * 2 + 1))
     };
     for text in [flow(240), list(240), blocks(60)] {
         let decoded = decode(text.as_bytes(), schema, Strictness::Warn).unwrap();
