@@ -113,7 +113,7 @@ fn heads_that_mean_two_things_mean_nothing_and_names_are_not_believed() {
         "impersonate-user: admin",
         "impersonate-group: system:masters",
     ] {
-        nobody(&format!("GET {secrets} HTTP/1.1\nhost: a\n{name}\n\n"), &[403, 500]);
+        nobody(&format!("GET {secrets} HTTP/1.1\nhost: a\n{name}\n\n"), &[400, 403]);
     }
     for path in [
         "/version/../metrics",
