@@ -157,7 +157,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 let own = own.clone();
                 open.spawn_local(async move {
-                    if let Err(error) = connection(stream, peer, &place, acceptor, service, own, rules, stop).await {
+                    if let Err(error) = connection((stream, peer, &place), acceptor, service, own, rules, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
                     drop(place);
@@ -186,9 +186,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
 }
 
 async fn connection<S, B>(
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    place: &Place,
+    (stream, peer, place): (std::net::TcpStream, SocketAddr, &Place),
     acceptor: TlsAcceptor,
     service: Rc<S>,
     own: Own,
