@@ -80,6 +80,16 @@ impl State {
         let narrow = narrowed.is_some();
         Snapshot { objects: narrowed.unwrap_or_else(|| self.objects.clone()), revision: self.revision, narrow }
     }
+
+    /// Forgets the oldest event.
+    fn forget(&mut self) {
+        if let Some(gone) = self.ring.pop_front() {
+            self.ring_bytes -= gone.object.json.len();
+            self.held.ring -= gone.weight();
+            self.first += 1;
+            self.floor = gone.object.revision;
+        }
+    }
 }
 
 /// The cache of one stored kind. Its lock is taken once for a question: a reader that asks again while a writer waits between the two waits
@@ -104,18 +114,6 @@ impl Event {
     fn weight(&self) -> u64 {
         let gone = if self.kind == EventKind::Deleted { self.object.weight() } else { 0 };
         EVENT + gone + self.previous.as_ref().map_or(0, |previous| previous.weight())
-    }
-}
-
-impl State {
-    /// Forgets the oldest event.
-    fn forget(&mut self) {
-        if let Some(gone) = self.ring.pop_front() {
-            self.ring_bytes -= gone.object.json.len();
-            self.held.ring -= gone.weight();
-            self.first += 1;
-            self.floor = gone.object.revision;
-        }
     }
 }
 
