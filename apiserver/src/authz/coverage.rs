@@ -1,5 +1,7 @@
 //! Every route and subresource that there is, of native kinds in all their versions, of a kind of a definition and of another API server, tried
-//! as nobody, as a user without rights and as each system group: what the policy of every cluster does not give is refused.
+//! as nobody, as a user without rights and as each system group: what the policy of every cluster does not give is refused. What a real node may is in `coverage/nodes.rs`.
+
+mod nodes;
 
 use crate::authn::{AUTHENTICATED, SERVICE_ACCOUNTS, UNAUTHENTICATED, User};
 use crate::testing::World;
