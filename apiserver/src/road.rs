@@ -12,12 +12,15 @@ pub mod negotiated;
 pub mod received;
 pub mod seated;
 pub(crate) mod timed;
+mod written;
+
+pub(crate) use written::watched;
 
 use crate::answer::{self, Answer, Failure};
 use crate::audit::Slip;
 use crate::registry::unreadable;
 use crate::server::Server;
-use crate::spans::Trip;
+use crate::spans::{self, Trip};
 use crate::transport::Headers;
 use crate::verb;
 use actix_web::http::header::HeaderMap;
@@ -50,7 +53,8 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
     let trace = received.trace();
     let (matched, warned, steps) = (Rc::clone(&received.matched), Rc::clone(&received.warned), received.steps.clone());
     let body = received.body.clone();
-    let outcome = match slip.is_some() || trip.is_some() {
+    let passed = trip.is_none() && spans::passed_through(&received);
+    let outcome = match slip.is_some() || trip.is_some() || passed {
         // Few are watched: the others are not built for it.
         true => Box::pin(steps.watched(in_time(server, received))).await,
         false => in_time(server, received).await,
@@ -71,19 +75,19 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
         Some(text) => Ok(outcome.unwrap_or_else(answer::refusal).warn([(*text).to_owned()])),
         None => outcome,
     };
-    let outcome = match slip {
+    let outcome = match &slip {
         Some(slip) => Ok(slip.answered(outcome).await),
         None => outcome,
     };
     server.metrics.observe(&trace, &outcome);
     steps.tell(&trace, &outcome);
-    let outcome = match trip {
+    let outcome = match &trip {
         Some(trip) => Ok(trip.answered(outcome.unwrap_or_else(answer::refusal))),
         None => outcome,
     };
     let mut response = answer::render(outcome, Some(&trace));
     seated::dress(&matched, &mut response);
-    response
+    watched(response, slip, trip)
 }
 
 /// The whole way, given up where it takes too long: a client that sends its body byte by byte holds nothing for ever.

@@ -584,7 +584,7 @@ pub(crate) async fn serve(
     let workers = Workers::start(workers, &server, &stop).map_err(StartError::Workers)?;
     tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, stop.clone()));
     tokio::spawn(legacy_tokens::follow(Arc::clone(&server), used, stop.clone()));
-    let connections = Connections::new(server.config.serving.max_connections);
+    let connections = Connections::new(server.config.serving.max_connections, server.config.serving.max_sessions);
     tokio::spawn(accept(listener, workers.clone(), connections, stop));
     Ok(Running { server, workers, address })
 }

@@ -29,6 +29,9 @@ pub struct Serving {
     /// Connections that are open at once; for a further one that goes which has been idle for longest. `None` bounds nothing. Upstream has
     /// neither a flag nor a bound.
     pub max_connections: Option<usize>,
+    /// Of those, connections that are taken over at once (`exec`, `attach`, `portforward`, `proxy`). `None` bounds nothing. Upstream has neither
+    /// a flag nor a bound.
+    pub max_sessions: Option<usize>,
 }
 
 impl Default for Serving {
@@ -41,6 +44,7 @@ impl Default for Serving {
             shutdown_delay: Duration::ZERO,
             streams: 1000,
             max_connections: None,
+            max_sessions: None,
         }
     }
 }

@@ -3,7 +3,10 @@
 //! Costs nothing where there is no `--tracing-config-file`, and little for requests that are not sampled. Never changes an answer, and
 //! never waits for the collector. Source: KEP-647; W3C Trace Context.
 
+mod asking;
 mod export;
+
+pub(crate) use asking::{Asked, Asking, Context, passed_through};
 
 use crate::answer::{Answer, Body};
 use crate::authn::User;
@@ -11,7 +14,6 @@ use crate::road::received::{Received, RequestInfo};
 use crate::road::timed::{Passage, Steps};
 use crate::{configuration, sockets};
 use export::{Exporter, number, text};
-use futures::StreamExt as _;
 use jiff::Timestamp;
 use rand::Rng as _;
 use std::cell::RefCell;
@@ -31,6 +33,7 @@ const COLLECTOR: &str = "localhost:4317";
 /// OTLP's numbers of kinds and states.
 const INTERNAL: i32 = 1;
 const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
 const ERROR: i32 = 2;
 /// Whose word on sampling counts; for others it is a link, not a parent.
 const TRUSTED: [&str; 2] = ["system:masters", "system:monitoring"];
@@ -188,6 +191,8 @@ struct Open {
     stages: Vec<(&'static str, Duration, Duration)>,
     /// Within the stages.
     parts: Vec<Passage>,
+    /// The answer is whole: the time until it was written has a span as well.
+    whole_answer: bool,
 }
 
 impl Trip {
@@ -205,13 +210,22 @@ impl Trip {
         let mut random = rand::rng();
         let choice = choose(parent, trusted, self.tracer.per_million, random.random_range(0..1_000_000));
         let (trace, parent, link) = match choice {
-            Choice::Unseen => return,
-            Choice::Below(parent) => (parent.trace, Some(parent.span), None),
-            Choice::Alone(link) => (random.random::<[u8; 16]>(), None, link),
+            Choice::Unseen => (parent.filter(|_| trusted).map(|parent| parent.trace), None, None),
+            Choice::Below(parent) => (Some(parent.trace), Some(parent.span), None),
+            Choice::Alone(link) => (None, None, link),
         };
+        let recorded = choice != Choice::Unseen;
+        // Who begins a trace of its own is in no other system's any more.
+        let said = |name: &str| received.header(name).unwrap_or_default().to_owned();
+        let state = if trace.is_some() { said("tracestate") } else { String::new() };
+        let (trace, span) = (trace.unwrap_or_else(|| random.random()), random.random::<[u8; 8]>());
+        self.steps.place(Context { trace, span, flags: u8::from(recorded), recorded, state, baggage: said("baggage") });
+        if !recorded {
+            return;
+        }
         let whole = Span {
             trace_id: trace.to_vec(),
-            span_id: random.random::<[u8; 8]>().to_vec(),
+            span_id: span.to_vec(),
             parent_span_id: parent.map(|parent| parent.to_vec()).unwrap_or_default(),
             name: name(received.method.as_str(), &received.info),
             kind: SERVER,
@@ -224,33 +238,37 @@ impl Trip {
             flags: 1,
             ..Span::default()
         };
-        self.open.replace(Some(Open { whole, stages: Vec::new(), parts: Vec::new() }));
+        self.open.replace(Some(Open { whole, stages: Vec::new(), parts: Vec::new(), whole_answer: false }));
     }
 
-    /// The answer is known. The span of one that goes on ends with the end of its stream.
-    pub(crate) fn answered(self: Rc<Self>, mut answer: Answer) -> Answer {
+    /// The request is recorded.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.borrow().is_some()
+    }
+
+    /// The answer is known. The span ends when nobody holds it any more.
+    pub(crate) fn answered(&self, answer: Answer) -> Answer {
         if let Some(open) = &mut *self.open.borrow_mut() {
+            open.whole_answer = !matches!(answer.body, Body::Stream(_));
             (open.stages, open.parts) = (self.steps.lasted(), self.steps.parts());
             open.whole.attributes.push(number("http.response.status_code", i64::from(answer.code)));
             // A refusal is the client's failure, as OpenTelemetry sees it.
             open.whole.status = (answer.code >= 500).then(|| Status { message: String::new(), code: ERROR });
         }
-        if let Body::Stream(stream) = answer.body {
-            let held = self;
-            answer.body = Body::Stream(Box::pin(stream.inspect(move |_| held.held())));
-        }
         answer
     }
-
-    fn held(&self) {}
 }
 
 impl Drop for Trip {
     fn drop(&mut self) {
-        let Some(Open { mut whole, mut stages, mut parts }) = self.open.get_mut().take() else { return };
+        let Some(Open { mut whole, mut stages, mut parts, whole_answer }) = self.open.get_mut().take() else { return };
         if stages.is_empty() {
             (stages, parts) = (self.steps.lasted(), self.steps.parts());
         }
+        if let Some((_, _, left)) = stages.last().copied().filter(|_| whole_answer) {
+            stages.push(("response-write", left, self.steps.elapsed()));
+        }
+        let mut asked = self.steps.take_asked();
         let at = |after: Duration| nanos(self.came).saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         let inner = |name: &str, parent: &[u8], from: Duration, until: Duration| Span {
             trace_id: whole.trace_id.clone(),
@@ -269,6 +287,8 @@ impl Drop for Trip {
             let span = inner(stage, &whole.span_id, entered, left);
             let own = parts.extract_if(.., |(_, from, _)| *from < left);
             within.extend(own.map(|(part, from, until)| inner(part.names().1, &span.span_id, from, until.min(left))));
+            let own = asked.extract_if(.., |(_, from, _)| *from < left);
+            within.extend(own.map(|(asked, from, until)| asked.span(inner("", &span.span_id, from, until.min(left)))));
             spans.push(span);
         }
         spans.append(&mut within);

@@ -9,8 +9,9 @@ mod local;
 mod spread;
 mod tls;
 
-pub use bridge::{Headers, Peer, Trusted, Upgrade};
-pub(crate) use connections::{Connections, Place};
+pub(crate) use bridge::Upgrade;
+pub use bridge::{Headers, Peer, Trusted};
+pub(crate) use connections::{Connections, Place, Session};
 pub use local::{InProcess, LocalCall};
 pub use tls::{
     Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config,
@@ -25,6 +26,7 @@ use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use futures::FutureExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ const PARTING: Duration = Duration::from_secs(1);
 /// Bytes of a head, as upstream's library has it. Over HTTP/1.1 the library has one bound for the head and for what a connection holds for a
 /// client that does not read.
 const LARGEST_HEAD: u32 = 1 << 20;
+/// How long a client may be silent before it is asked whether it is there: one that is gone without a word must not keep its place. Upstream's.
+const ALIVE: Duration = Duration::from_secs(180);
 /// Headers of a request over HTTP/1.1. Upstream has no bound but the bytes.
 const MOST_HEADERS: usize = 500;
 
@@ -103,6 +107,18 @@ impl Workers {
     }
 }
 
+/// Has the kernel ask the other side of a connection that is silent for so long whether it is there, and end it where it is not. What a
+/// listener accepts is asked like itself.
+pub(crate) fn keep_alive(socket: &impl std::os::fd::AsFd, silent: Duration) {
+    let seconds = u32::try_from(silent.as_secs()).unwrap_or(u32::MAX);
+    let set = setsockopt(socket, sockopt::KeepAlive, &true)
+        .and_then(|()| setsockopt(socket, sockopt::TcpKeepIdle, &seconds))
+        .and_then(|()| setsockopt(socket, sockopt::TcpKeepInterval, &seconds));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection is not asked whether it is alive");
+    }
+}
+
 /// Accepts connections until `stop` and spreads them over the workers. One that has no place yet waits, others behind it in the backlog.
 pub(crate) async fn accept(
     listener: TcpListener,
@@ -111,6 +127,7 @@ pub(crate) async fn accept(
     stop: CancellationToken,
 ) {
     let mut turn = 0_usize;
+    keep_alive(&listener, ALIVE);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -157,10 +174,10 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 let own = own.clone();
                 open.spawn_local(async move {
+                    let place = Arc::new(place);
                     if let Err(error) = connection((stream, peer, &place), acceptor, service, own, rules, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
-                    drop(place);
                 });
             }
             Work::Stream(stream) => {
@@ -186,7 +203,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
 }
 
 async fn connection<S, B>(
-    (stream, peer, place): (std::net::TcpStream, SocketAddr, &Place),
+    (stream, peer, place): (std::net::TcpStream, SocketAddr, &Arc<Place>),
     acceptor: TlsAcceptor,
     service: Rc<S>,
     own: Own,
@@ -215,20 +232,21 @@ where
     // Now and then a client of HTTP/2 is asked to connect anew, so that its requests spread over all servers.
     let leave = Rc::new(tokio::sync::Notify::new());
     let leaving = Rc::clone(&leave);
-    let counted = Arc::clone(used);
+    let held = Arc::clone(place);
     let serve = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         if goaway > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < goaway {
             leaving.notify_one();
         }
-        let (service, peer, own, busy) = (Rc::clone(&service), Rc::clone(&peer), Rc::clone(&own), counted.begin());
+        let (service, peer, own, busy) = (Rc::clone(&service), Rc::clone(&peer), Rc::clone(&own), held.used().begin());
         // In boxes, which go when the answer begins: the library keeps room for them as long as a stream lasts, and watches last.
         let answer = match own.elsewhere(&request) {
             Some(worker) => own.hand_over(worker, request, &peer).come().boxed_local(),
             None => {
                 // From now on, so that what waits for its turn counts as well.
                 let in_hand = own.workers.load.take(own.at);
+                let request = bridge::from_hyper(request, &peer, Some(&held));
                 async move {
-                    let response = service.call(bridge::from_hyper(request, &peer)).await;
+                    let response = service.call(request).await;
                     drop(in_hand);
                     bridge::to_hyper(response)
                 }
@@ -313,6 +331,17 @@ mod tests {
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(async move { drop(connection.await) });
         sender
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_without_a_word_is_found_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        keep_alive(&listener, ALIVE);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let asked = nix::sys::socket::getsockopt(&accepted, sockopt::KeepAlive).unwrap();
+        let after = nix::sys::socket::getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap();
+        assert_eq!((asked, after), (true, 180));
     }
 
     #[tokio::test(flavor = "multi_thread")]

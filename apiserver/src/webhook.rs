@@ -8,6 +8,7 @@ pub(crate) mod trust;
 
 use crate::cache::Caches;
 use crate::road::timed::{Work, lately};
+use crate::spans::Asking;
 use admission::dynamic::{Asked, Caller, Client};
 use api::json::Value;
 use api::kinds::shared::webhooks::Address;
@@ -93,7 +94,12 @@ impl Webhooks {
     /// Why there is none, in upstream's words.
     pub async fn post(&self, client: &Client, body: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, String> {
         let place = place(client, timeout)?;
-        let done = tokio::time::timeout(timeout, self.exchange(client, &place, body.into())).await;
+        let mut asking = Asking::begin("POST", &place.name, || place.url.clone());
+        let done = tokio::time::timeout(timeout, self.exchange(client, &place, body.into(), &asking)).await;
+        if let Ok(Ok((code, _))) = &done {
+            asking.answered(*code);
+        }
+        drop(asking);
         let failed = |why: String| format!("Post {:?}: {why}", place.url);
         match done {
             Err(_) => Err(failed("context deadline exceeded".to_owned())),
@@ -103,17 +109,22 @@ impl Webhooks {
         }
     }
 
-    async fn exchange(&self, client: &Client, place: &Place, body: Bytes) -> Result<(u16, Bytes), String> {
-        let build = || {
-            http::Request::post(&place.target)
-                .header("host", &place.authority)
-                .header("content-type", "application/json")
-                .header("accept", "application/json, */*")
-                .header("user-agent", "kube-apiserver-admission")
-                .body(Full::new(body.clone()))
-                .map_err(|error| error.to_string())
-        };
-        let mut request = build()?;
+    async fn exchange(
+        &self,
+        client: &Client,
+        place: &Place,
+        body: Bytes,
+        asking: &Asking,
+    ) -> Result<(u16, Bytes), String> {
+        let mut request = http::Request::post(&place.target)
+            .header("host", &place.authority)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, */*")
+            .header("user-agent", "kube-apiserver-admission");
+        for (name, value) in asking.headers() {
+            request = request.header(name, value);
+        }
+        let mut request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         while let Some(mut connection) = self.idle(client) {
             match connection.try_send_request(request).await {
                 Ok(response) => return self.read(client, connection, response).await,

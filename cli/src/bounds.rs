@@ -1,4 +1,4 @@
-//! What of the machine the API server may use: connections that are open at once, by the process's descriptors and the machine's memory, and
+//! What of the machine the API server may use: connections that are open or taken over at once, by the process's descriptors and the machine's memory, and
 //! memory for what it caches.
 //!
 //! Upstream has no such bounds: a Go program raises its limit of descriptors and goes on until nothing is left. Never bounds anything itself.
@@ -9,6 +9,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 const CONNECTION: u64 = 64 << 10;
 /// However small the machine: a control plane alone needs so many.
 const FEWEST: u64 = 64;
+/// However small the machine.
+const FEWEST_SESSIONS: usize = 8;
 
 /// Raises the process's limit of descriptors to what the system allows, as a Go program does. Programs that are started afterwards have it
 /// too, so that this is for a process that starts none.
@@ -24,6 +26,16 @@ pub(crate) fn raise_descriptors() {
 pub(crate) fn connections() -> Option<usize> {
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     usize::try_from(most(descriptors, memory())).ok()
+}
+
+/// Connections of those that may be taken over at once. Each has another behind it, and where the kubelet is in this process two more: all of them
+/// together need a quarter of the descriptors at most.
+pub(crate) fn sessions() -> Option<usize> {
+    connections().map(of_sessions)
+}
+
+fn of_sessions(connections: usize) -> usize {
+    (connections / 12).max(FEWEST_SESSIONS)
 }
 
 /// A quarter of the descriptors is for files, nodes and webhooks; connections without a request take a quarter of the memory at most.
@@ -67,6 +79,9 @@ mod tests {
             assert_eq!(most(descriptors, memory), want, "{descriptors} {memory:?}");
         }
         assert!(connections().is_some_and(|most| most >= 64));
+        for (connections, want) in [(64, 8), (768, 64), (15_000, 1250)] {
+            assert_eq!(of_sessions(connections), want, "{connections}");
+        }
     }
 
     #[test]

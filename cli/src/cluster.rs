@@ -115,6 +115,7 @@ pub(crate) async fn start(
         material: None,
         serving: apiserver::serving::Serving {
             max_connections: bounds::connections(),
+            max_sessions: bounds::sessions(),
             ..apiserver::serving::Serving::default()
         },
         authorization_modes: flags.authorization_mode.clone(),

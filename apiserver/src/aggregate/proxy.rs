@@ -7,7 +7,8 @@ use crate::answer::{Answer, Body, Failure};
 use crate::authn::User;
 use crate::road::authorized::Authorized;
 use crate::server::Server;
-use crate::verb::connect::{HOP, exchange, passed_on, pieces, tunnel};
+use crate::spans::Asking;
+use crate::verb::connect::{HOP, exchange, passed_on, pieces, session, tunnel};
 use api::status::Status;
 use futures::StreamExt as _;
 use http_body_util::StreamBody;
@@ -26,6 +27,7 @@ pub(crate) async fn answer(server: &Server, authorized: Authorized, remote: &Rem
         return Ok(unavailable());
     }
     let received = &authorized.received;
+    let session = session(received, authorized.permit.user())?;
     let (stream, authority) = match remote.connect(server).await {
         Ok(connected) => connected,
         Err(Unreachable::Service(why)) => {
@@ -36,18 +38,26 @@ pub(crate) async fn answer(server: &Server, authorized: Authorized, remote: &Rem
     };
     let upgrading = received.header("upgrade").is_some();
     let target = received.request.uri().path_and_query().map_or("/", |target| target.as_str());
+    // Upstream's tunnels are not told of a trace beyond what their client says.
+    let mut asking = (!upgrading)
+        .then(|| Asking::begin(received.method.as_str(), &remote.host(), || format!("https://{authority}{target}")));
+    let told = asking.as_ref().map(Asking::headers).unwrap_or_default();
     let mut request = http::Request::builder().method(received.method.as_str()).uri(target);
     request = request.header("host", authority);
     for (name, value) in &received.headers {
         let name = name.as_str();
         let hop = HOP.contains(&name) && name != "content-length" && !(upgrading && name == "connection");
         // Credentials are for this server alone.
-        let kept = !hop && name != "authorization" && !OURS.iter().any(|prefix| name.starts_with(prefix));
+        let said = told.iter().any(|(own, _)| *own == name);
+        let kept = !hop && !said && name != "authorization" && !OURS.iter().any(|prefix| name.starts_with(prefix));
         if kept {
             request = request.header(name, value.as_bytes());
         }
     }
     for (name, value) in user_headers(authorized.permit.user()) {
+        request = request.header(name, value);
+    }
+    for (name, value) in told {
         request = request.header(name, value);
     }
     let body = received.body.take();
@@ -57,8 +67,11 @@ pub(crate) async fn answer(server: &Server, authorized: Authorized, remote: &Rem
         Ok(response) => response,
         Err(error) => return Ok(unreachable(&error.to_string())),
     };
+    if let Some(asking) = &mut asking {
+        asking.answered(response.status().as_u16());
+    }
     if response.status().as_u16() == 101 {
-        return tunnel(received, response);
+        return tunnel(received, response, session);
     }
     let (code, headers) = (response.status().as_u16(), passed_on(&response, false));
     let answer = Answer { code, content_type: "", body: Body::Stream(pieces(response)), headers: Vec::new() };

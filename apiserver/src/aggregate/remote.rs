@@ -5,7 +5,8 @@
 use super::{Described, Found, merge};
 use crate::remote::Trust;
 use crate::server::Server;
-use crate::transport::Identity;
+use crate::transport::{Identity, keep_alive};
+use crate::verb::connect::ALIVE;
 use crate::webhook::{self, Unresolved, trust};
 use api::json::Value;
 use api::kinds::apiregistration_v1::api_service::KIND;
@@ -87,7 +88,7 @@ impl Remote {
     }
 
     /// Whom its certificate must name.
-    fn host(&self) -> String {
+    pub(super) fn host(&self) -> String {
         format!("{}.{}.svc", self.service, self.namespace)
     }
 
@@ -106,6 +107,7 @@ impl Remote {
         let tcp = tokio::time::timeout(CONNECT, TcpStream::connect((host, port))).await;
         let tcp = tcp.map_err(|_| slow("dial tcp: i/o"))?.map_err(|error| webhook::dialed(host, port, &error))?;
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+        keep_alive(&tcp, ALIVE);
         let name = ServerName::try_from(self.host()).map_err(|error| error.to_string())?;
         let stream = tokio::time::timeout(CONNECT, TlsConnector::from(tls).connect(name, tcp)).await;
         stream.map_err(|_| slow("net/http: TLS handshake"))?.map_err(|error| trust::sentence(&error))

@@ -17,10 +17,9 @@ use api::json::Value;
 use api::meta::duration_text;
 use api::schema::{SchemaRef, native};
 use api::status::Status;
-use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +36,8 @@ pub struct Slip {
     /// Annotations that were there before the event was.
     remarks: RefCell<Vec<Remark>>,
     open: RefCell<Option<Open>>,
+    /// How long it took to be rid of the answer, once it is known.
+    written: Cell<Option<Duration>>,
 }
 
 struct Open {
@@ -57,6 +58,7 @@ impl Slip {
             steps: steps.clone(),
             remarks: RefCell::default(),
             open: RefCell::new(None),
+            written: Cell::new(None),
         })
     }
 
@@ -175,8 +177,8 @@ impl Slip {
         });
     }
 
-    /// Records the answer. Of one that goes on its beginning; its end comes with the end of the stream, and of whatever else holds the slip.
-    pub async fn answered(self: Rc<Self>, outcome: Result<Answer, Failure>) -> Answer {
+    /// Records the answer. Of one that goes on, that is long or that was long in coming, its end is recorded when nobody holds the slip any more.
+    pub async fn answered(&self, outcome: Result<Answer, Failure>) -> Answer {
         let mut answer = outcome.unwrap_or_else(refusal);
         let Some(mut open) = self.open.take() else { return answer };
         let Open { event, verdict, notes, long } = &mut open;
@@ -188,22 +190,24 @@ impl Slip {
             // The answer is decided: only an arrival can still be refused.
             let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
         }
-        if event.verb != "watch" {
-            for (key, value) in latencies(&self.steps.lasted(), &self.steps.parts()) {
-                event.annotations.entry(key.to_owned()).or_insert(value);
-            }
-        }
-        if let Body::Stream(stream) = answer.body {
+        let short = matches!(&answer.body, Body::Bytes(bytes) if bytes.len() < SHORT);
+        if !short || self.steps.elapsed() > LONG {
             self.open.replace(Some(open));
-            answer.body = Body::Stream(Box::pin(stream.inspect(move |_| self.held())));
             return answer;
         }
         let _ = self.audit.give(event, verdict, Stage::ResponseComplete).await;
         answer
     }
 
-    /// Keeps the slip where it is.
-    pub fn held(&self) {}
+    /// The end of the request is not recorded yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.borrow().is_some()
+    }
+
+    /// The answer is gone, and it took so long to be rid of it.
+    pub(crate) fn written(&self, spent: Duration) {
+        self.written.set(Some(spent));
+    }
 }
 
 impl Drop for Slip {
@@ -218,6 +222,11 @@ impl Drop for Slip {
             let status = ResponseStatus::told(200, "Success", "", "Connection closed early".to_owned());
             event.response_status = Some(status);
         }
+        if stage != Stage::Panic && event.verb != "watch" {
+            for (key, value) in latencies(&self.steps.lasted(), &self.steps.parts(), self.written.get()) {
+                event.annotations.entry(key.to_owned()).or_insert(value);
+            }
+        }
         self.audit.give_now(event, verdict, stage);
     }
 }
@@ -225,9 +234,16 @@ impl Drop for Slip {
 /// What took longer is told of.
 const LONG: Duration = Duration::from_millis(500);
 
+/// Answers below so many bytes are taken by a connection at once.
+const SHORT: usize = 64 * 1024;
+
 /// Annotations about where the time of a request went; none where it took little. The stages are upstream's, as far as they are ours. Of
 /// webhooks that are asked side by side the longest counts, anything else adds up.
-fn latencies(stages: &[(&'static str, Duration, Duration)], parts: &[Passage]) -> Vec<(&'static str, String)> {
+fn latencies(
+    stages: &[(&'static str, Duration, Duration)],
+    parts: &[Passage],
+    written: Option<Duration>,
+) -> Vec<(&'static str, String)> {
     let total = stages.last().map_or(Duration::ZERO, |(_, _, left)| *left);
     if total <= LONG {
         return Vec::new();
@@ -251,7 +267,9 @@ fn latencies(stages: &[(&'static str, Duration, Duration)], parts: &[Passage]) -
         }
     }
     let spent = spent.iter().filter(|(_, took)| !took.is_zero()).map(|(part, took)| (part.names().0, told(*took)));
-    stages.chain(spent).chain([("apiserver.latency.k8s.io/total", told(total))]).collect()
+    let written = written.filter(|took| !took.is_zero());
+    let written = written.map(|took| ("apiserver.latency.k8s.io/response-write", told(took)));
+    stages.chain(spent).chain(written).chain([("apiserver.latency.k8s.io/total", told(total))]).collect()
 }
 
 /// What is known of a request as it comes.
@@ -399,6 +417,7 @@ mod tests {
     use crate::audit::policy::Policy;
     use crate::audit::queue::Mode;
     use crate::audit::{Counters, LogSettings, Settings};
+    use actix_web::body::MessageBody as _;
     use api::json::json;
     use prometheus::Registry;
 
@@ -455,7 +474,7 @@ mod tests {
     }
 
     /// A slip of a request that has arrived, and what its log holds when it was used.
-    async fn stages(long: bool, use_up: impl AsyncFnOnce(Rc<Slip>)) -> Vec<String> {
+    async fn events(long: bool, steps: Steps, use_up: impl AsyncFnOnce(Rc<Slip>)) -> Vec<Value> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log").display().to_string();
         let text = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}";
@@ -471,14 +490,53 @@ mod tests {
             webhook: None,
         };
         let audit = Arc::new(Audit::open(&settings, Counters::new(&Registry::new()).unwrap()).unwrap());
-        let slip = Slip::new(&audit, &Steps::begin("identified"));
+        let slip = Slip::new(&audit, &steps);
         let verdict = Verdict { level: Level::Metadata, omit: Vec::new(), omit_managed_fields: false };
         let event = Event::new(Level::Metadata, "id".to_owned(), Timestamp::UNIX_EPOCH);
         slip.open.replace(Some(Open { event, verdict, notes: None, long }));
         use_up(slip).await;
         let text = std::fs::read_to_string(path).unwrap();
-        let shown = |event: Value| format!("{} {}", event["stage"].as_str().unwrap(), event["responseStatus"]["code"]);
-        text.lines().map(|line| shown(api::json::from_str(line).unwrap())).collect()
+        text.lines().map(|line| api::json::from_str(line).unwrap()).collect()
+    }
+
+    async fn stages(long: bool, use_up: impl AsyncFnOnce(Rc<Slip>)) -> Vec<String> {
+        let shown = |event: &Value| format!("{} {}", event["stage"].as_str().unwrap(), event["responseStatus"]["code"]);
+        events(long, Steps::begin("identified"), use_up).await.iter().map(shown).collect()
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_on_record_when_it_is_gone() {
+        let check = async |size: usize, age: Duration, slow: Duration, open: bool| {
+            let body = "x".repeat(size);
+            let events = events(false, Steps::aged("identified", age), async |slip| {
+                let answer = slip.answered(Ok(Answer::bytes(200, "text/plain", body.clone()))).await;
+                assert_eq!(slip.is_open(), open, "{size} {age:?}");
+                let response = crate::answer::render(Ok(answer), None);
+                let mut sent = crate::road::watched(response, Some(slip), None).into_body();
+                let mut got = Vec::new();
+                while let Some(piece) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut sent).poll_next(cx)).await {
+                    got.extend_from_slice(&piece.unwrap());
+                    tokio::time::sleep(slow).await;
+                }
+                assert_eq!(got, body.as_bytes());
+            });
+            let events = events.await;
+            assert_eq!((events.len(), &events[0]["stage"]), (1, &Value::from("ResponseComplete")));
+            let note = |name: &str| {
+                events[0]["annotations"][&format!("apiserver.latency.k8s.io/{name}")].as_str().map(str::to_owned)
+            };
+            (note("response-write"), note("total"))
+        };
+        let (second, milli) = (Duration::from_secs(1), Duration::from_millis(1));
+        assert_eq!(check(10, milli, Duration::ZERO, false).await, (None, None));
+        assert_eq!(check(200_000, milli, Duration::ZERO, true).await, (None, None));
+        let (written, total) = check(200_000, second, 10 * milli, true).await;
+        // Three pieces and a bit, of which each was held for that long.
+        let millis = |text: Option<String>| text.and_then(|text| text.strip_suffix("ms")?.parse::<f64>().ok());
+        assert!(millis(written.clone()).is_some_and(|written| written >= 40.0), "{written:?}");
+        assert!(total.is_some_and(|total| total.starts_with("1.")), "of a second and more");
+        let (written, total) = check(10, second, Duration::ZERO, true).await;
+        assert!(written.is_some() && total.is_some());
     }
 
     #[tokio::test]
@@ -537,13 +595,15 @@ mod tests {
             part(Work::Store, 800, 810),
             part(Work::Decode, 810, 810),
         ];
-        assert_eq!(latencies(&stages(milli(500)), &parts), []);
-        let told = latencies(&stages(milli(1500)), &parts);
+        assert_eq!(latencies(&stages(milli(500)), &parts, Some(milli(100))), []);
+        let told = latencies(&stages(milli(1500)), &parts, Some(milli(600)));
         let of = |key: &str| told.iter().find(|(known, _)| known.ends_with(key)).map(|(_, value)| value.as_str());
         assert_eq!(
             (told.len(), of("/authentication"), of("/apf-queue-wait"), of("/total")),
-            (6, Some("120ms"), Some("250ms"), Some("1.5s"))
+            (7, Some("120ms"), Some("250ms"), Some("1.5s"))
         );
+        assert_eq!(of("/response-write"), Some("600ms"));
+        assert_eq!(latencies(&stages(milli(1500)), &parts, None).len(), 6);
         assert_eq!(
             (of("/etcd"), of("/mutating-webhook"), of("/validating-webhook")),
             (Some("20ms"), Some("150ms"), Some("100ms"))

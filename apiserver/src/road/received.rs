@@ -199,7 +199,7 @@ pub struct Received {
     pub(super) matched: Matched,
     /// What the client is told of its credentials.
     pub(super) warned: Rc<OnceCell<&'static str>>,
-    pub(super) steps: Steps,
+    pub(crate) steps: Steps,
     id: String,
 }
 
@@ -251,6 +251,11 @@ impl Received {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What records the request, for work that goes on when its answer is gone.
+    pub(crate) fn records(&self) -> (Option<Rc<Slip>>, Option<Rc<Trip>>) {
+        (self.slip.clone(), self.trip.clone())
     }
 
     /// A header as text.

@@ -6,8 +6,10 @@
 use super::received::Trace;
 use crate::answer::{Answer, Failure};
 use crate::serving;
+use crate::spans::{Asked, Context};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What took longer is told.
@@ -58,11 +60,19 @@ pub(crate) struct Steps(Rc<RefCell<Taken>>);
 struct Taken {
     stages: Vec<(&'static str, Instant)>,
     parts: Vec<(Work, Instant, Instant)>,
+    /// Where it is in a trace, if others are to be told.
+    context: Option<Arc<Context>>,
+    asked: Vec<Asked>,
 }
 
 tokio::task_local! {
     /// Those of the request that is worked on, where somebody wants to know of its parts.
     static CURRENT: Steps;
+}
+
+/// The stages of the request that is worked on, where somebody wants to know of its parts.
+pub(crate) fn current() -> Option<Steps> {
+    CURRENT.try_with(Steps::clone).ok()
 }
 
 /// Does work that is a part of a request's.
@@ -92,11 +102,21 @@ pub(crate) fn lately(part: Work, took: Duration) {
 }
 
 impl Steps {
+    /// The first one was entered so long ago.
+    #[cfg(test)]
+    pub(crate) fn aged(stage: &'static str, age: Duration) -> Steps {
+        let steps = Steps::begin(stage);
+        for (_, entered) in &mut steps.0.borrow_mut().stages {
+            *entered = entered.checked_sub(age).unwrap_or(*entered);
+        }
+        steps
+    }
+
     /// Enters the first one.
     pub(crate) fn begin(stage: &'static str) -> Steps {
         let mut stages = Vec::with_capacity(8);
         stages.push((stage, Instant::now()));
-        Steps(Rc::new(RefCell::new(Taken { stages, parts: Vec::new() })))
+        Steps(Rc::new(RefCell::new(Taken { stages, ..Taken::default() })))
     }
 
     /// The stage before is left and this one is entered.
@@ -105,8 +125,13 @@ impl Steps {
     }
 
     /// Does the work of this request, whose parts are to be told.
-    pub(super) async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
         CURRENT.scope(self.clone(), work).await
+    }
+
+    /// Since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.borrow().stages.first().map_or(Duration::ZERO, |(_, begin)| begin.elapsed())
     }
 
     fn took(&self, part: Work, from: Instant, until: Instant) {
@@ -114,6 +139,35 @@ impl Steps {
         if parts.len() < MOST {
             parts.push((part, from, until));
         }
+    }
+
+    /// The request is there in a trace.
+    pub(crate) fn place(&self, context: Context) {
+        self.0.borrow_mut().context = Some(Arc::new(context));
+    }
+
+    /// Where in a trace the request is, if others are to be told.
+    pub(crate) fn context(&self) -> Option<Arc<Context>> {
+        self.0.borrow().context.clone()
+    }
+
+    /// Another server was asked.
+    pub(crate) fn asked(&self, asked: Asked) {
+        let all = &mut self.0.borrow_mut().asked;
+        if all.len() < MOST {
+            all.push(asked);
+        }
+    }
+
+    /// Other servers that were asked, each with the times after the beginning; they are told once.
+    pub(crate) fn take_asked(&self) -> Vec<(Asked, Duration, Duration)> {
+        let mut taken = self.0.borrow_mut();
+        let Some((_, begin)) = taken.stages.first().copied() else { return Vec::new() };
+        let after = |time: Instant| time.saturating_duration_since(begin);
+        let all = std::mem::take(&mut taken.asked).into_iter();
+        all.map(|asked| (after(asked.from), after(asked.until), asked))
+            .map(|(from, until, asked)| (asked, from, until))
+            .collect()
     }
 
     /// Each stage with the times after the beginning at which it was entered and left, as of now.

@@ -209,7 +209,10 @@ mod tests {
             .collect()
         };
         let got = whole("GET /api/v1/namespaces/{:namespace}/namespaces/{:name}");
-        assert_eq!(stages(got), ["identified", "audited", "impersonated", "seated", "authorized", "verb"]);
+        assert_eq!(
+            stages(got),
+            ["identified", "audited", "impersonated", "seated", "authorized", "verb", "response-write"]
+        );
         let verb = all.iter().find(|span| span.name == "verb" && span.parent_span_id == got.span_id).unwrap();
         let part = all.iter().find(|span| span.parent_span_id == verb.span_id).unwrap();
         assert_eq!((part.name.as_str(), &part.trace_id), ("store", &got.trace_id));
@@ -220,11 +223,30 @@ mod tests {
         let target = text("http.target", "/api/v1/namespaces/default");
         assert!(got.attributes.contains(&target), "{got:?}");
         let refused = whole("GET /api/v1/secrets");
-        assert_eq!(stages(refused), ["identified", "audited", "impersonated", "seated", "authorized"]);
+        assert_eq!(
+            stages(refused),
+            ["identified", "audited", "impersonated", "seated", "authorized", "response-write"]
+        );
         assert!(refused.attributes.contains(&code(403)) && refused.status.is_none(), "{refused:?}");
         let watched = whole("GET /api/v1/namespaces/{:namespace}/pods");
         let lasted = Duration::from_nanos(watched.end_time_unix_nano - watched.start_time_unix_nano);
         assert!(lasted >= Duration::from_secs(1), "a watch lasts as long as its stream: {lasted:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn webhooks_are_told_of_the_span_that_they_are_in() {
+        let mut told = String::new();
+        let all = spans(1_000_000, async |world| {
+            [told, _, _] = super::super::asking::tests::told(world, &User::new("root", &["system:masters"]), &[]).await;
+        })
+        .await;
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let question = all.iter().find(|span| span.kind == super::super::CLIENT).unwrap();
+        assert_eq!(told, format!("00-{}-{}-01", hex(&question.trace_id), hex(&question.span_id)));
+        let verb = all.iter().find(|span| span.span_id == question.parent_span_id).unwrap();
+        assert_eq!((verb.name.as_str(), &verb.trace_id), ("verb", &question.trace_id));
+        assert!(question.attributes.contains(&number("http.response.status_code", 200)), "{question:?}");
+        assert!(question.start_time_unix_nano >= verb.start_time_unix_nano, "{question:?} of {verb:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -239,6 +261,6 @@ mod tests {
         .await;
         assert!(all.iter().all(|span| span.trace_id.first() == Some(&0x0a)), "{all:?}");
         let whole = all.iter().find(|span| span.kind == SERVER).unwrap();
-        assert_eq!((whole.name.as_str(), whole.parent_span_id.last(), all.len()), ("GET", Some(&0x31), 7));
+        assert_eq!((whole.name.as_str(), whole.parent_span_id.last(), all.len()), ("GET", Some(&0x31), 8));
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! actix-web uses `http` 0.2, hyper `http` 1; both are spelled out here and nowhere else.
 
+use super::connections::{Place, Session};
 use crate::authn::User;
 use actix_http::header as old;
 use actix_web::HttpMessage as _;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceResponse};
+use api::status::Status;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
@@ -16,6 +18,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Who is at the other end of the connection.
@@ -31,13 +34,24 @@ pub struct Peer {
 #[derive(Clone)]
 pub struct Trusted(pub User);
 
-/// The connection after a `101 Switching Protocols`, to be taken once.
-pub struct Upgrade(RefCell<Option<hyper::upgrade::OnUpgrade>>);
+/// The connection after a `101 Switching Protocols`, to be taken once. Only requests that ask for it have one.
+pub(crate) struct Upgrade {
+    raw: RefCell<Option<hyper::upgrade::OnUpgrade>>,
+    place: Arc<Place>,
+}
 
 impl Upgrade {
     /// The raw connection, once the answer is sent.
-    pub fn take(&self) -> Option<hyper::upgrade::OnUpgrade> {
-        self.0.borrow_mut().take()
+    pub(crate) fn take(&self) -> Option<hyper::upgrade::OnUpgrade> {
+        self.raw.borrow_mut().take()
+    }
+
+    /// The place that the connection has while it is taken over.
+    ///
+    /// # Errors
+    /// 429 where too many are.
+    pub(crate) fn session(&self, user: &User) -> Result<Session, Status> {
+        self.place.session(&user.name)
     }
 }
 
@@ -72,9 +86,14 @@ fn head(request: &mut actix_http::Request, parts: &http::request::Parts) {
         if parts.version == http::Version::HTTP_2 { actix_http::Version::HTTP_2 } else { actix_http::Version::HTTP_11 };
 }
 
-/// A request from the network.
-pub(crate) fn from_hyper(mut request: hyper::Request<Incoming>, peer: &Rc<Peer>) -> actix_http::Request {
-    let upgrade = hyper::upgrade::on(&mut request);
+/// A request from the network; with the place of its connection, where that may be taken over.
+pub(crate) fn from_hyper(
+    mut request: hyper::Request<Incoming>,
+    peer: &Rc<Peer>,
+    place: Option<&Arc<Place>>,
+) -> actix_http::Request {
+    let place = place.filter(|_| request.headers().contains_key("upgrade"));
+    let upgrade = place.map(|place| (hyper::upgrade::on(&mut request), Arc::clone(place)));
     let (parts, body) = request.into_parts();
     let body: actix_http::BoxedPayloadStream = Box::pin(
         body.into_data_stream()
@@ -83,7 +102,9 @@ pub(crate) fn from_hyper(mut request: hyper::Request<Incoming>, peer: &Rc<Peer>)
     let mut out = actix_http::Request::with_payload(Payload::Stream { payload: body });
     head(&mut out, &parts);
     out.extensions_mut().insert(Rc::clone(peer));
-    out.extensions_mut().insert(Upgrade(RefCell::new(Some(upgrade))));
+    if let Some((raw, place)) = upgrade {
+        out.extensions_mut().insert(Upgrade { raw: RefCell::new(Some(raw)), place });
+    }
     out
 }
 

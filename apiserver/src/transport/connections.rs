@@ -1,8 +1,11 @@
 //! The connections that are open: how many there may be, and which one goes when another wants in. It is the one that has been idle for longest.
 //!
-//! Never ends a connection with a request in progress; where all have one, newcomers wait.
+//! One that was taken over (`exec`, `portforward`) keeps its place until its session ends. As it may last for days and has a second connection
+//! behind it, only few may be, and nobody may have as many as are left for others. Never ends a connection with a request in progress or one that was
+//! taken over; where all are that, newcomers wait.
 
 use super::bridge::WireBody;
+use api::status::Status;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -116,6 +119,7 @@ impl Body for Answering {
 /// All connections of a listener.
 pub(crate) struct Connections {
     most: usize,
+    most_sessions: usize,
     open: Mutex<Open>,
     left: Notify,
 }
@@ -124,6 +128,51 @@ pub(crate) struct Connections {
 struct Open {
     next: u64,
     all: HashMap<u64, Arc<Use>>,
+    sessions: Sessions,
+}
+
+/// Connections that were taken over, by the name of who did it.
+#[derive(Default)]
+struct Sessions {
+    all: usize,
+    by_user: HashMap<String, usize>,
+}
+
+impl Sessions {
+    /// One more, of at most so many: nobody has more than are left. Whoever takes all that one may leaves half of the rest to the next, so that
+    /// a flood of one user's shuts nobody else out.
+    fn take(&mut self, user: &str, most: usize) -> bool {
+        let own = self.by_user.get(user).copied().unwrap_or(0);
+        if own >= most.saturating_sub(self.all) {
+            return false;
+        }
+        self.all += 1;
+        *self.by_user.entry(user.to_owned()).or_default() += 1;
+        true
+    }
+
+    fn give_back(&mut self, user: &str) {
+        self.all -= 1;
+        if let Some(own) = self.by_user.get_mut(user) {
+            *own -= 1;
+            if *own == 0 {
+                self.by_user.remove(user);
+            }
+        }
+    }
+}
+
+/// A connection that is taken over, or is about to be: it has its place for as long as the value lives.
+pub(crate) struct Session {
+    place: Arc<Place>,
+    user: String,
+    _busy: Busy,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.place.all.open.lock().sessions.give_back(&self.user);
+    }
 }
 
 /// The place of one that is open.
@@ -138,6 +187,18 @@ impl Place {
     pub(super) fn used(&self) -> &Arc<Use> {
         &self.used
     }
+
+    /// Has the connection taken over for a user.
+    ///
+    /// # Errors
+    /// 429 where too many are, or too many of this user's.
+    pub(super) fn session(self: &Arc<Self>, user: &str) -> Result<Session, Status> {
+        if !self.all.open.lock().sessions.take(user, self.all.most_sessions) {
+            tracing::info!(user, most = self.all.most_sessions, "as many connections are taken over as may be");
+            return Err(Status::too_many_requests("too many connections are taken over, please try again later", 1));
+        }
+        Ok(Session { place: Arc::clone(self), user: user.to_owned(), _busy: self.used.begin() })
+    }
 }
 
 impl Drop for Place {
@@ -148,10 +209,11 @@ impl Drop for Place {
 }
 
 impl Connections {
-    /// So many may be open at once; none for as many as come.
-    pub(crate) fn new(most: Option<usize>) -> Arc<Connections> {
-        let most = most.map_or(usize::MAX, |most| most.max(1));
-        Arc::new(Connections { most, open: Mutex::default(), left: Notify::new() })
+    /// So many may be open at once, and so many of those be taken over; none for as many as come.
+    pub(crate) fn new(most: Option<usize>, most_sessions: Option<usize>) -> Arc<Connections> {
+        let bound = |most: Option<usize>| most.map_or(usize::MAX, |most| most.max(1));
+        let (most, most_sessions) = (bound(most), bound(most_sessions));
+        Arc::new(Connections { most, most_sessions, open: Mutex::default(), left: Notify::new() })
     }
 
     /// A place, where there is one.
@@ -263,9 +325,115 @@ mod tests {
         assert!(ended >= FLOOD - MOST, "{ended} of {FLOOD} have ended");
     }
 
+    /// A backend that agrees to whatever its connection is to become, and then repeats what it hears.
+    async fn agreeable() -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await.unwrap());
+                    }
+                    let agreed = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n";
+                    stream.write_all(agreed).await.unwrap();
+                    let (mut from, mut to) = stream.split();
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                });
+            }
+        });
+        port
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn connections_that_were_taken_over_count_and_stay() {
+        const MOST: usize = 8;
+        const FLOOD: usize = 30;
+        let world = World::start(|config| {
+            config.serving.max_connections = Some(MOST);
+            config.serving.max_sessions = Some(4);
+            config.token_file = Some("a,one,1,\"system:masters\"\nb,other,2,\"system:masters\"".to_owned());
+        })
+        .await;
+        let root = User::new("root", &["system:masters"]);
+        let addresses = json!([{"type": "InternalIP", "address": "127.0.0.1"}]);
+        let node = json!({"metadata": {"name": "n"}, "status": {"addresses": addresses}});
+        assert_eq!(world.ask(&root, "POST", "/api/v1/nodes", &node).await.0, 201);
+        let path = format!("/api/v1/nodes/n:{}/proxy/x", agreeable().await);
+        let take_over = async |token: &str| {
+            let mut stream = connect(&world).await;
+            let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n");
+            stream.write_all(format!("{head}connection: Upgrade\r\nupgrade: echo\r\n\r\n").as_bytes()).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let code: u16 = std::str::from_utf8(&head[9..12]).unwrap().parse().unwrap();
+            (code, stream)
+        };
+        let repeats = async |stream: &mut TlsStream<TcpStream>| {
+            stream.write_all(b"hear, hear").await.unwrap();
+            until(stream, "hear, hear").await;
+        };
+        let mut taken = Vec::new();
+        // Half is left to others.
+        for (token, want) in [("a", 101), ("a", 101), ("a", 429), ("b", 101), ("b", 429)] {
+            let (code, stream) = take_over(token).await;
+            assert_eq!(code, want, "{token}");
+            taken.extend((code == 101).then_some(stream));
+        }
+        let mut idle = Vec::new();
+        for _ in 0..FLOOD {
+            idle.push(tokio::time::timeout(Duration::from_secs(20), connect(&world)).await.unwrap());
+        }
+        let mut open = 0;
+        for stream in &mut idle {
+            let gone = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0; 64])).await;
+            open += usize::from(gone.is_err());
+        }
+        assert!(open <= MOST - taken.len(), "{open} beside {} that were taken over", taken.len());
+        for stream in &mut taken {
+            repeats(stream).await;
+        }
+        // What has ended gives back its place.
+        taken.clear();
+        for token in ["a", "a", "b"] {
+            let mut again = take_over(token).await;
+            for _ in 0..500 {
+                if again.0 == 101 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                again = take_over(token).await;
+            }
+            assert_eq!(again.0, 101, "{token}");
+            taken.push(again.1);
+        }
+        // It is in use all the while.
+        let all = Connections::new(None, Some(1));
+        let place = Arc::new(all.enter().await);
+        let session = place.session("a").unwrap();
+        assert!(!place.used().is_idle() && place.session("b").is_err_and(|status| status.code == 429));
+        drop(session);
+        assert!(place.used().is_idle() && place.session("b").is_ok());
+    }
+
+    #[test]
+    fn nobody_takes_over_more_than_are_left() {
+        let mut sessions = Sessions::default();
+        let mut took = |user: &str| (0..20).take_while(|_| sessions.take(user, 16)).count();
+        assert_eq!([took("a"), took("b"), took("c"), took("d"), took("e"), took("f")], [8, 4, 2, 1, 1, 0]);
+        for _ in 0..8 {
+            sessions.give_back("a");
+        }
+        assert_eq!((sessions.all, sessions.by_user.len()), (8, 4));
+        assert!(sessions.take("f", 16) && !Sessions::default().take("a", 0));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_has_been_idle_for_longest_makes_room() {
-        let all = Connections::new(Some(3));
+        let all = Connections::new(Some(3), None);
         let mut places = Vec::new();
         for _ in 0..3 {
             places.push(all.enter().await);
@@ -299,7 +467,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_idle_ones_go_together() {
-        let all = Connections::new(Some(640));
+        let all = Connections::new(Some(640), None);
         let mut places = Vec::new();
         for _ in 0..640 {
             places.push(all.enter().await);
@@ -309,7 +477,7 @@ mod tests {
         assert_eq!(all.make_room(), 1);
         drop(busy);
         // Without a bound nobody has to go.
-        let all = Connections::new(None);
+        let all = Connections::new(None, None);
         let places = [all.enter().await, all.enter().await];
         assert!(places.iter().all(|place| place.used().is_idle()));
     }

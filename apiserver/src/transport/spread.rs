@@ -132,7 +132,7 @@ where
     B: MessageBody + 'static,
 {
     let Stream { request, peer, mut reply, in_hand } = stream;
-    let call = service.call(bridge::from_hyper(request, &Rc::new(peer)));
+    let call = service.call(bridge::from_hyper(request, &Rc::new(peer), None));
     let response = tokio::select! {
         biased;
         // The client has taken it back: as on its own worker, the request ends where it waits.

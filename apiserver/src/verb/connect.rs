@@ -5,12 +5,13 @@
 
 use super::{Call, page, spdy, streams, websocket};
 use crate::answer::{Answer, Body, Failure, stream};
+use crate::authn::User;
 use crate::registry::write::Options;
 use crate::registry::{Target, admitted, read};
 use crate::road::authorized::{self, Permit};
 use crate::road::received::Received;
 use crate::server::Server;
-use crate::transport::{Upgrade, client_config, unjudged_client_config};
+use crate::transport::{Session, Upgrade, client_config, keep_alive, unjudged_client_config};
 use crate::webhook;
 use actix_web::HttpMessage as _;
 use api::json::Value;
@@ -29,6 +30,8 @@ use tokio_rustls::TlsConnector;
 
 /// Time to reach a backend.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a backend may be silent before it is asked whether it is there; upstream's transport asks as often.
+pub(crate) const ALIVE: Duration = Duration::from_secs(30);
 
 /// Headers that belong to one hop.
 pub(crate) const HOP: [&str; 7] =
@@ -70,13 +73,15 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     let part = call.part.map_or("", |part| part.name);
     // A browser can only say `get` of a WebSocket, which must not be enough to run a command.
-    let session = !proxy && part != "log";
-    if session && server.config.gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission") {
+    let interactive = !proxy && part != "log";
+    if interactive && server.config.gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission") {
         authorized::also(server, &call.authorized, "create").await?;
     }
+    // Before anybody else is asked: what finds no place costs nothing.
+    let session = session(call.received(), call.authorized.permit.user())?;
     let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
     if streams::translated(part, call.received()) {
-        return streams::answer(server, &call, &backend).await;
+        return streams::answer(server, &call, &backend, session).await;
     }
     let tunnelled = streams::tunnelled(part, call.received());
     // Logs are a plain stream from the kubelet, whatever the client takes them over.
@@ -110,10 +115,10 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let code = response.status().as_u16();
 
     if code == 101 && !tunnelled.is_empty() {
-        return streams::tunnel(call.received(), response);
+        return streams::tunnel(call.received(), response, session);
     }
     if code == 101 {
-        return tunnel(call.received(), response);
+        return tunnel(call.received(), response, session);
     }
     // A kubelet's refusal is text; clients expect a Status.
     if code >= 400 && !proxy {
@@ -124,15 +129,12 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let headers = passed_on(&response, false);
     let body = pieces(response);
     if socket {
-        let upgrade = call.received().request.extensions().get::<Upgrade>().and_then(Upgrade::take);
-        let Some(client) = upgrade else {
-            return Err(Status::bad_request("the connection cannot be upgraded").into());
-        };
+        let client = client(call.received())?;
         let (answer, protocol) = websocket::accepted(call.received())?;
-        let slip = call.received().slip.clone();
+        let records = call.received().records();
         tokio::task::spawn_local(async move {
-            // Its end is that of the stream.
-            let _slip = slip;
+            // Their end is that of the stream.
+            let _held = (records, session);
             let Ok(client) = client.await else { return };
             // The client may hang up at any time.
             let _ = websocket::send(TokioIo::new(client), protocol, body).await;
@@ -162,6 +164,25 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     Ok(answer.with_all(headers))
 }
 
+/// The place of a connection that a user asks to be taken over; none for one that cannot be.
+///
+/// # Errors
+/// 429 where too many are.
+pub(crate) fn session(received: &Received, user: &User) -> Result<Option<Session>, Failure> {
+    let extensions = received.request.extensions();
+    let session = extensions.get::<Upgrade>().map(|upgrade| upgrade.session(user)).transpose();
+    session.map_err(Failure::Status)
+}
+
+/// The raw connection of a client, to be taken over once the answer is sent.
+///
+/// # Errors
+/// 400 for one that cannot be.
+pub(super) fn client(received: &Received) -> Result<hyper::upgrade::OnUpgrade, Status> {
+    let upgrade = received.request.extensions().get::<Upgrade>().and_then(Upgrade::take);
+    upgrade.ok_or_else(|| Status::bad_request("the connection cannot be upgraded"))
+}
+
 /// The answer to a request whose connection the backend has upgraded: bytes go both ways from now on.
 ///
 /// # Errors
@@ -169,16 +190,14 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
 pub(crate) fn tunnel(
     received: &Received,
     mut response: http::Response<hyper::body::Incoming>,
+    session: Option<Session>,
 ) -> Result<Answer, Failure> {
-    let upgrade = received.request.extensions().get::<Upgrade>().and_then(Upgrade::take);
-    let Some(client) = upgrade else {
-        return Err(Status::bad_request("the connection cannot be upgraded").into());
-    };
+    let client = client(received)?;
     let server_side = hyper::upgrade::on(&mut response);
-    let slip = received.slip.clone();
+    let records = received.records();
     tokio::task::spawn_local(async move {
-        // Its end is that of the tunnel.
-        let _slip = slip;
+        // Their end is that of the tunnel.
+        let _held = (records, session);
         let (Ok(client), Ok(backend)) = (client.await, server_side.await) else {
             return;
         };
@@ -294,6 +313,7 @@ where
         .map_err(|_| unreachable(format!("dial tcp {}:{}: i/o timeout", backend.host, backend.port)))?
         .map_err(|error| unreachable(format!("dial tcp {}:{}: {error}", backend.host, backend.port)))?;
     tcp.set_nodelay(true).map_err(Status::internal)?;
+    keep_alive(&tcp, ALIVE);
     let config = match backend.wire {
         Wire::Plain => {
             return exchange(TokioIo::new(tcp), request).await.map_err(|error| unreachable(error.to_string()).into());

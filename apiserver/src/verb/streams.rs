@@ -3,14 +3,13 @@
 //!
 //! Never looks into what streams carry, but for the status that ends a command.
 
-use super::connect::{Backend, send};
+use super::connect::{Backend, client, send};
 use super::spdy::{self, Opener};
 use super::{Call, websocket};
 use crate::answer::{Answer, Failure};
 use crate::road::received::Received;
 use crate::server::Server;
-use crate::transport::Upgrade;
-use actix_web::HttpMessage as _;
+use crate::transport::Session;
 use api::status::Status;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -58,17 +57,22 @@ pub(super) fn tunnelled<'a>(part: &str, received: &'a Received) -> Vec<&'a str> 
 ///
 /// # Errors
 /// 400 for a request that cannot become a WebSocket.
-pub(super) async fn answer(server: &Server, call: &Call, backend: &Backend) -> Result<Answer, Failure> {
+pub(super) async fn answer(
+    server: &Server,
+    call: &Call,
+    backend: &Backend,
+    place: Option<Session>,
+) -> Result<Answer, Failure> {
     let answer = websocket::agreed(call.received(), CHANNELS)?;
     let client = client(call.received())?;
     let given = &call.received().query;
     let tty = given.flag("tty");
     let wanted = Wanted { stdin: given.flag("stdin"), stdout: given.flag("stdout"), stderr: given.flag("stderr"), tty };
     let opened = open(server, backend).await;
-    let slip = call.received().slip.clone();
+    let records = call.received().records();
     tokio::task::spawn_local(async move {
-        // Its end is that of the session.
-        let _slip = slip;
+        // Their end is that of the session.
+        let _held = (records, place);
         let Ok(client) = client.await else { return };
         // Either side may hang up at any time; that is how sessions end.
         let _ = session(TokioIo::new(client), opened, wanted).await;
@@ -83,6 +87,7 @@ pub(super) async fn answer(server: &Server, call: &Call, backend: &Backend) -> R
 pub(super) fn tunnel(
     received: &Received,
     mut response: http::Response<hyper::body::Incoming>,
+    place: Option<Session>,
 ) -> Result<Answer, Failure> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !header("upgrade").eq_ignore_ascii_case(spdy::UPGRADE) {
@@ -95,20 +100,15 @@ pub(super) fn tunnel(
     let answer = websocket::agreed(received, &protocol)?;
     let client = client(received)?;
     let backend = hyper::upgrade::on(&mut response);
-    let slip = received.slip.clone();
+    let records = received.records();
     tokio::task::spawn_local(async move {
-        // Its end is that of the tunnel.
-        let _slip = slip;
+        // Their end is that of the tunnel.
+        let _held = (records, place);
         let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };
         // Either side may hang up at any time; that is how sessions end.
         let _ = packed(TokioIo::new(client), TokioIo::new(backend)).await;
     });
     Ok(answer)
-}
-
-fn client(received: &Received) -> Result<hyper::upgrade::OnUpgrade, Status> {
-    let upgrade = received.request.extensions().get::<Upgrade>().and_then(Upgrade::take);
-    upgrade.ok_or_else(|| Status::bad_request("the connection cannot be upgraded"))
 }
 
 /// Which streams a command has.

@@ -193,6 +193,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
                 streams => streams,
             },
             max_connections: bounds::connections(),
+            max_sessions: bounds::sessions(),
         },
         modes,
         issuers,
