@@ -81,9 +81,10 @@ pub(crate) async fn closed(context: &Context, workers: usize, op: Op) -> Result<
     gather(context, begin, running.collect(), plural(workers, "connection")).await
 }
 
-/// `rate` requests a second over `workers` connections, each with its turn. Latency counts from when a request was due.
+/// `rate` requests a second, at the context's pace, over `workers` connections, each with its turn. Latency counts from when a request was due.
 pub(crate) async fn open(context: &Context, workers: usize, rate: f64, op: Op) -> Result<Case> {
     let connections = Connection::open_for(&context.target, context.http, workers).await?;
+    let rate = rate * context.pace;
     let start = Instant::now();
     let begin = start + context.warm_up;
     let end = begin + context.time;

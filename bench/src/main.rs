@@ -57,6 +57,9 @@ struct Args {
     /// Multiplies the numbers of objects and watchers: 0.01 shows quickly whether everything works.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// Multiplies the rates of loads whose requests are due at fixed times: for a machine, or a state of one, that is slower.
+    #[arg(long, default_value_t = 1.0)]
+    pace: f64,
     /// The protocol of the connections.
     #[arg(long, value_enum, default_value_t = Http::H1)]
     http: Http,
@@ -122,6 +125,7 @@ fn main() -> Result<()> {
 async fn measure(args: &Args) -> Result<Vec<Run>> {
     ensure!(!args.kubeconfig.is_empty(), "which server? give --kubeconfig FILE (twice to compare two servers)");
     ensure!(args.seconds > 0.0 && args.warm_up >= 0.0 && args.scale > 0.0, "--seconds and --scale must be above zero");
+    ensure!(args.pace > 0.0, "--pace must be above zero");
     let chosen: Vec<&Scenario> = scenarios::ALL
         .iter()
         .copied()
@@ -142,6 +146,7 @@ async fn measure(args: &Args) -> Result<Vec<Run>> {
             time: Duration::from_secs_f64(args.seconds),
             warm_up: Duration::from_secs_f64(args.warm_up),
             scale: args.scale,
+            pace: args.pace,
             pids,
         };
         servers.push((context, Run::new(name, version, args.http, args.encoding)));

@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) warm_up: Duration,
     /// What numbers of objects and watchers are multiplied with.
     pub(crate) scale: f64,
+    /// What rates are multiplied with.
+    pub(crate) pace: f64,
     /// The server's processes, when they are on this machine.
     pub(crate) pids: Vec<u32>,
 }

@@ -12,6 +12,7 @@ use admission::Operation;
 use api::json::Value;
 use api::meta;
 use api::status::Status;
+use futures::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, Revision, StoreError};
 
@@ -112,10 +113,13 @@ fn preconditions(target: &Target, options: &DeleteOptions, old: &Value) -> Resul
     check("ResourceVersion", options.version.as_ref(), meta::resource_version(old))
 }
 
+/// Deletions of a collection that are on their way at once: they share commits.
+const AT_ONCE: usize = 32;
+
 /// Deletes every object of a collection that the filter selects; returns them as they were.
 ///
 /// # Errors
-/// The first one that is not a 404.
+/// One that is not a 404. Nothing is begun after it; what was on its way goes on or not.
 pub async fn delete_collection(
     server: &Server,
     permit: &Permit,
@@ -125,14 +129,49 @@ pub async fn delete_collection(
     options: &DeleteOptions,
 ) -> Result<read::Page, Failure> {
     let page = read::list(server, permit, target, filter, wanted).await?;
-    for entry in &page.entries {
-        let one =
-            Target { kind: target.kind, namespace: entry.key.namespace.to_string(), name: entry.key.name.to_string() };
-        match delete(server, permit, &one, options).await {
-            Ok(_) => {}
-            Err(Failure::Status(status)) if status.code == 404 => {}
-            Err(failure) => return Err(failure),
+    let one = async |entry: &Entry| {
+        let (namespace, name) = (entry.key.namespace.to_string(), entry.key.name.to_string());
+        match delete(server, permit, &Target { kind: target.kind, namespace, name }, options).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Status(status)) if status.code == 404 => Ok(()),
+            Err(failure) => Err(failure),
         }
-    }
+    };
+    futures::stream::iter(&page.entries).map(Ok).try_for_each_concurrent(AT_ONCE, |entry| one(entry)).await?;
     Ok(page)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
+mod tests {
+    use super::AT_ONCE;
+    use crate::authn::{AUTHENTICATED, User};
+    use crate::testing::World;
+    use api::json::{Value, json};
+
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_collection_goes_but_for_what_others_hold_or_nobody_chose() {
+        let (world, root) = (World::start(|_| {}).await, User::new("root", &["system:masters", AUTHENTICATED]));
+        let ask = async |method: &str, path: &str, body: Value| world.ask(&root, method, path, &body).await;
+        for number in 0..2 * AT_ONCE + 3 {
+            let labels = json!({"group": if number == 5 { "b" } else { "a" }});
+            let finalizers = if number == 7 { json!(["example.com/held"]) } else { Value::Null };
+            let metadata = json!({"name": format!("m{number:03}"), "labels": labels, "finalizers": finalizers});
+            assert_eq!(ask("POST", MAPS, json!({"metadata": metadata})).await.0, 201);
+        }
+        let chosen = format!("{MAPS}?labelSelector=group%3Da");
+        let (code, before) = ask("DELETE", &chosen, Value::Null).await;
+        let names = |list: &Value| -> Vec<String> {
+            let name = |item: &Value| item["metadata"]["name"].as_str().unwrap().to_owned();
+            list["items"].as_array().unwrap().iter().map(name).collect()
+        };
+        let mut told: Vec<_> = (0..2 * AT_ONCE + 3).map(|number| format!("m{number:03}")).collect();
+        told.remove(5);
+        assert_eq!((code, names(&before)), (200, told), "in the order of lists, however they went");
+        let (_, after) = ask("GET", &format!("{MAPS}?labelSelector=group"), Value::Null).await;
+        assert_eq!(names(&after), ["m005", "m007"]);
+        assert!(after["items"][1]["metadata"]["deletionTimestamp"].is_string());
+    }
 }
