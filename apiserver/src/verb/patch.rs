@@ -82,8 +82,7 @@ impl Patch {
             Form::Merge(patch) => patch::merge::apply(object, patch),
             Form::Strategic(patch) => patch::strategic::apply(object, patch, schema).map_err(refused)?,
         };
-        let bytes = api::json::to_vec(&patched).map_err(Status::internal)?;
-        match codec::json::decode(&bytes, schema, strictness) {
+        match codec::json::decode_changed(patched, object, schema, strictness) {
             Ok(decoded) => Ok((decoded.value, decoded.warnings)),
             // Upstream blames the patch, not the object, and names neither kind nor object.
             Err(error @ DecodeError::Strict(_)) => {

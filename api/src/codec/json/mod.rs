@@ -32,6 +32,32 @@ pub fn decode_applied(bytes: &[u8], schema: SchemaRef<'_>, mode: Strictness) -> 
     walk::decode(bytes, schema, mode, true)
 }
 
+/// Decodes what was made of `old`, an object of the same type: as if it had come as bytes, but fields of the object that are as they were
+/// need not be read again.
+///
+/// # Errors
+/// As `decode`.
+pub fn decode_changed(
+    mut new: Value,
+    old: &Value,
+    schema: SchemaRef<'_>,
+    mode: Strictness,
+) -> Result<Decoded, DecodeError> {
+    let mut same = Vec::new();
+    // The definition of a custom resource may be another by now, and its values are of any type.
+    if let (Value::Object(fields), Value::Object(before), false) = (&mut new, old, schema.def().free) {
+        let (unchanged, changed): (Vec<_>, Vec<_>) =
+            std::mem::take(fields).into_iter().partition(|(name, value)| before.get(name) == Some(value));
+        same = unchanged;
+        fields.extend(changed);
+    }
+    let mut decoded = decode(&encode_any(&new), schema, mode)?;
+    if let Value::Object(fields) = &mut decoded.value {
+        fields.extend(same);
+    }
+    Ok(decoded)
+}
+
 /// Parses any JSON value; of two equal keys the last wins.
 ///
 /// # Errors

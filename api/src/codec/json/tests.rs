@@ -259,3 +259,41 @@ fn settled_is_what_would_be_read_back() {
         assert_eq!(encode(&settled, schema), text);
     }
 }
+
+#[test]
+fn what_changed_is_decoded_as_the_whole_would_be() {
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "labels": {"a": "b"}},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "c", "image": "d"}]}}}, "status": {"replicas": 1},
+    });
+    let with = |path: &str, value: Value| {
+        let mut new = deployment.clone();
+        crate::value::set(&mut new, path, value);
+        new
+    };
+    for new in [
+        deployment.clone(),
+        with("spec.replicas", json!(2)),
+        with("spec.replicas", json!(2.0)),
+        with("spec.replicas", json!("2")),
+        with("spec.replicaz", json!(2)),
+        with("spec", Value::Null),
+        with("specs", json!({})),
+        with("metadata.labels", json!({"a": 1})),
+        with("metadata.creationTimestamp", Value::Null),
+        with("status", json!([])),
+        json!({}),
+        json!([deployment]),
+        json!("a"),
+    ] {
+        let schema = schema("apps", "v1", "Deployment");
+        for mode in [Strictness::Strict, Strictness::Warn, Strictness::Ignore] {
+            let told = |decoded: Result<Decoded, DecodeError>| match decoded {
+                Ok(decoded) => (decoded.value, decoded.warnings),
+                Err(error) => (Value::Null, vec![error.to_string()]),
+            };
+            let whole = told(decode(&encode_any(&new), schema, mode));
+            assert_eq!(told(decode_changed(new.clone(), &deployment, schema, mode)), whole, "{new}");
+        }
+    }
+}
