@@ -6,7 +6,7 @@ use crate::road::received::Trace;
 use actix_web::HttpResponse;
 use actix_web::body::SizedStream;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use api::status::{ResourceName, Status};
 use bytes::Bytes;
 use futures::Stream;
@@ -174,6 +174,9 @@ pub fn code(outcome: &Result<Answer, Failure>) -> u16 {
     }
 }
 
+/// `Audit-ID`.
+static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
 /// Answers below this size are not worth compressing (upstream's threshold).
 const GZIP_FROM: usize = 128 * 1024;
 
@@ -201,12 +204,13 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
     let answer = outcome.unwrap_or_else(refusal);
     let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(code);
+    // Names that are known need not be read.
     if !answer.content_type.is_empty() {
-        response.insert_header(("content-type", answer.content_type));
+        response.insert_header((CONTENT_TYPE, HeaderValue::from_static(answer.content_type)));
     }
-    response.insert_header(("cache-control", "no-cache, private"));
-    if let Some(trace) = trace {
-        response.insert_header(("audit-id", trace.id.as_str()));
+    response.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache, private")));
+    if let Some(id) = trace.and_then(|trace| HeaderValue::from_str(&trace.id).ok()) {
+        response.insert_header((AUDIT_ID.clone(), id));
     }
     for (name, value) in &answer.headers {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {

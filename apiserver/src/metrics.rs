@@ -7,6 +7,7 @@ use crate::road::received::Trace;
 use api::features::{self, Gates};
 use api::kind::Kind;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use std::borrow::Cow;
 
 /// The server's metrics.
 pub struct Metrics {
@@ -15,6 +16,18 @@ pub struct Metrics {
     durations: HistogramVec,
     deprecated: IntGaugeVec,
 }
+
+/// Verbs of resources as they are counted.
+const VERBS: [(&str, &str); 8] = [
+    ("get", "GET"),
+    ("list", "LIST"),
+    ("watch", "WATCH"),
+    ("create", "CREATE"),
+    ("update", "UPDATE"),
+    ("patch", "PATCH"),
+    ("delete", "DELETE"),
+    ("deletecollection", "DELETECOLLECTION"),
+];
 
 impl Metrics {
     /// Registers everything; which gates are on is told once.
@@ -74,22 +87,16 @@ impl Metrics {
             (true, false) => "namespace",
             (true, true) => "cluster",
         };
-        let pick = |text: &'_ str| if known { text.to_owned() } else { String::new() };
-        let labels = [
-            info.verb.to_ascii_uppercase(),
-            pick(&info.group),
-            pick(&info.version),
-            pick(&info.resource),
-            pick(&info.subresource),
-            if known { scope } else { "" }.to_owned(),
-        ];
-        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        let mut counted = labels.clone();
-        let code = code.to_string();
-        counted.push(&code);
-        self.requests.with_label_values(&counted).inc();
-        if info.verb != "watch" {
-            self.durations.with_label_values(&labels).observe(trace.start.elapsed().as_secs_f64());
+        let upper = VERBS.iter().find(|(verb, _)| *verb == info.verb).map(|(_, upper)| *upper);
+        let verb = upper.map_or_else(|| Cow::from(info.verb.to_ascii_uppercase()), Cow::from);
+        let mut digits = itoa::Buffer::new();
+        let (group, version, resource, part) = (&*info.group, &*info.version, &*info.resource, &*info.subresource);
+        let told = [group, version, resource, part, scope].map(|text| if known { text } else { "" });
+        let [group, version, resource, part, scope] = told;
+        let labels = [&*verb, group, version, resource, part, scope, digits.format(code)];
+        self.requests.with_label_values(&labels).inc();
+        if let Some((_, labels)) = labels.split_last().filter(|_| info.verb != "watch") {
+            self.durations.with_label_values(labels).observe(trace.start.elapsed().as_secs_f64());
         }
     }
 

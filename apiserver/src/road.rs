@@ -6,6 +6,8 @@
 pub mod audited;
 pub mod authorized;
 pub mod decoded;
+#[cfg(test)]
+mod hostile;
 pub mod identified;
 pub mod impersonated;
 pub mod negotiated;
@@ -26,6 +28,7 @@ use crate::verb;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use api::status::Status;
+use received::Received;
 use std::rc::Rc;
 
 /// Answers one request.
@@ -91,7 +94,7 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
 }
 
 /// The whole way, given up where it takes too long: a client that sends its body byte by byte holds nothing for ever.
-async fn in_time(server: &Server, received: received::Received) -> Result<Answer, Failure> {
+async fn in_time(server: &Server, received: Box<Received>) -> Result<Answer, Failure> {
     match server.rules.patience(&received)? {
         None => pass(server, received).await,
         Some(patience) => match tokio::time::timeout(patience, pass(server, received)).await {
@@ -101,7 +104,7 @@ async fn in_time(server: &Server, received: received::Received) -> Result<Answer
     }
 }
 
-async fn pass(server: &Server, received: received::Received) -> Result<Answer, Failure> {
+async fn pass(server: &Server, received: Box<Received>) -> Result<Answer, Failure> {
     let steps = received.steps.clone();
     let identified = identified::identify(server, received).await?;
     if let Some(trip) = &identified.received.trip {

@@ -7,7 +7,7 @@ use crate::answer::Failure;
 use crate::authn::{Identity, Objects, User};
 use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::cache::{Caches, Key, Snapshot};
+use crate::cache::{Cache, Caches, Key, Snapshot};
 use crate::legacy_tokens::Use;
 use crate::road::timed::{Work, timed};
 use crate::server::Server;
@@ -28,16 +28,20 @@ use tokio::sync::mpsc;
 /// See the file.
 pub struct State {
     caches: Caches,
+    /// Of the four RBAC kinds: every request asks how far they are.
+    rbac: Vec<Arc<Cache>>,
     uses: mpsc::Sender<Use>,
 }
 
 /// The four RBAC kinds.
 const RBAC: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl State {
     /// Uses of legacy tokens go to `uses`.
     pub(crate) fn new(caches: Caches, uses: mpsc::Sender<Use>) -> State {
-        State { caches, uses }
+        let rbac = RBAC.iter().filter_map(|resource| caches.named(&format!("{resource}.{GROUP}"))).collect();
+        State { caches, rbac, uses }
     }
 
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -45,7 +49,7 @@ impl State {
     }
 
     fn all<T: DeserializeOwned>(&self, resource: &str) -> Vec<Arc<T>> {
-        let Some(cache) = self.caches.named(&format!("{resource}.rbac.authorization.k8s.io")) else {
+        let Some(cache) = self.caches.named(&format!("{resource}.{GROUP}")) else {
             return Vec::new();
         };
         let snapshot = cache.snapshot();
@@ -115,9 +119,7 @@ fn mentions(json: &[u8], text: &str) -> bool {
 impl Policy for State {
     fn generation(&self) -> u64 {
         // Revisions only grow, so the sum moves whenever one of them does.
-        RBAC.iter()
-            .filter_map(|resource| self.caches.named(&format!("{resource}.rbac.authorization.k8s.io")))
-            .fold(0, |sum, cache| sum.wrapping_add(cache.revision()))
+        self.rbac.iter().fold(0, |sum, cache| sum.wrapping_add(cache.revision()))
     }
 
     fn cluster_roles(&self) -> Vec<Arc<ClusterRole>> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ impl User {
         Self {
             name: service_account_username(namespace, name),
             uid: uid.to_owned(),
-            groups: vec![SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}")],
+            groups: vec![SERVICE_ACCOUNTS.to_owned(), [SERVICE_ACCOUNTS, ":", namespace].concat()],
             extra: BTreeMap::new(),
         }
     }
@@ -98,7 +99,7 @@ impl User {
 /// `system:serviceaccount:<namespace>:<name>`.
 #[must_use]
 pub fn service_account_username(namespace: &str, name: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{name}")
+    ["system:serviceaccount:", namespace, ":", name].concat()
 }
 
 /// Namespace and name out of a service account's user name.
@@ -171,15 +172,16 @@ impl Credentials<'_> {
 
     /// The bearer token, from the header or from the websocket protocol. An empty token counts as none.
     #[must_use]
-    pub fn bearer(&self) -> Option<String> {
+    pub fn bearer(&self) -> Option<Cow<'_, str>> {
         if let Some(header) = self.authorization {
             let (scheme, token) = header.trim().split_once(' ')?;
-            let token = token.split(' ').next().unwrap_or_default();
-            return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned());
+            let end = memchr::memchr(b' ', token.as_bytes()).unwrap_or(token.len());
+            let token = token.get(..end).unwrap_or_default();
+            return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token));
         }
         let encoded = self.websocket_protocol_token?;
         let bytes = tokens::base64url_decode(encoded)?;
-        String::from_utf8(bytes).ok().filter(|token| !token.is_empty())
+        String::from_utf8(bytes).ok().filter(|token| !token.is_empty()).map(Cow::Owned)
     }
 }
 

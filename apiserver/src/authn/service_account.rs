@@ -160,7 +160,7 @@ impl ServiceAccountTokens {
         let mut user = User::service_account(namespace, &account.name, &account.uid);
         let mut extra = |key: &str, value: &str| {
             if !value.is_empty() {
-                user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+                user.extra.insert(["authentication.kubernetes.io/", key].concat(), vec![value.to_owned()]);
             }
         };
         for (kind, reference) in [("pod", &claim.pod), ("node", &claim.node)] {
@@ -170,7 +170,7 @@ impl ServiceAccountTokens {
             }
         }
         if !claims.jti.is_empty() {
-            user.extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={}", claims.jti)]);
+            user.extra.insert(CREDENTIAL_ID.to_owned(), vec![["JTI=", &claims.jti].concat()]);
         }
         Ok(user)
     }

@@ -194,6 +194,77 @@ fn a_token_is_judged_by_our_keys_alone() {
     assert_eq!(token(&ours.sign(&endless).unwrap(), &[]).unwrap_err(), "service account token has no expiry");
 }
 
+/// One account and one pod, which may go.
+struct Leaving(Mutex<bool>);
+
+#[async_trait]
+impl Objects for Leaving {
+    async fn identity(&self, resource: &str, _: &str, _: &str) -> Option<Identity> {
+        let uid = if resource == "pods" { "p1" } else { "u1" };
+        (resource != "pods" || !*self.0.lock()).then(|| Identity { uid: uid.to_owned(), deleted_at: None })
+    }
+    async fn secret(&self, _: &str, _: &str) -> Option<Secret> {
+        None
+    }
+    async fn listed_secrets(&self, _: &str, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+    async fn used(&self, _: &str, _: &str, _: &str, _: &str) {}
+}
+
+#[test]
+fn a_token_that_is_played_again_is_judged_again() {
+    let (signer, cluster) = (signer(), Arc::new(Leaving(Mutex::new(false))));
+    let settings = Settings { objects: Some(Arc::clone(&cluster) as _), ..settings(&signer, World::default()) };
+    let authenticators = Authenticators::new(&settings).unwrap();
+    let token = |bound: Bound| format!("Bearer {}", signer.sign(&signer.claims(&wanted(bound), &[]).0).unwrap());
+    let (of_pod, own) = (token(Bound::Pod(object("web", "p1"), None)), token(Bound::Nothing));
+    let known = |token: &str, at: i64| matches!(ask(&authenticators, Some(token), at), Outcome::User(_));
+    assert!(known(&of_pod, NOW) && known(&own, NOW));
+    // Its signature is remembered; what it is bound to and when it ends are not.
+    *cluster.0.lock() = true;
+    assert!(!known(&of_pod, NOW) && known(&own, NOW));
+    assert!(known(&own, NOW + 3660) && !known(&own, NOW + 3661) && !known(&own, NOW - 61));
+    *cluster.0.lock() = false;
+    assert!(known(&of_pod, NOW));
+}
+
+#[test]
+fn tokens_of_any_size_and_depth_are_refused() {
+    let signer = signer();
+    let authenticators = Authenticators::new(&settings(&signer, World::default())).unwrap();
+    let good = signer.sign(&signer.claims(&wanted(Bound::Nothing), &[]).0).unwrap();
+    let parts: Vec<&str> = good.split('.').collect();
+    let deep = |open: &str, close: &str| tokens::base64url_encode(open.repeat(200_000) + "1" + &close.repeat(200_000));
+    let long = "x".repeat(900_000);
+    let (list, map) = (deep("[", "]"), deep("{\"a\":", "}"));
+    let open = tokens::base64url_encode("[".repeat(600_000));
+    let wide = tokens::base64url_encode(format!("{{\"alg\":\"ES256\"{}}}", ",\"a\":1".repeat(100_000)));
+    for token in [
+        long.clone(),
+        format!("{long}.{long}.{long}"),
+        format!("{}.{}.{}{long}", parts[0], parts[1], parts[2]),
+        format!("{}{long}.{}.{}", parts[0], parts[1], parts[2]),
+        format!("{list}.{}.{}", parts[1], parts[2]),
+        format!("{}.{list}.{}", parts[0], parts[2]),
+        format!("{map}.{}.{}", parts[1], parts[2]),
+        format!("{}.{map}.{}", parts[0], parts[2]),
+        format!("{open}.{open}.{}", parts[2]),
+        format!("{wide}.{}.{}", parts[1], parts[2]),
+        ".".repeat(900_000),
+        format!("{good}."),
+        format!(".{good}"),
+    ] {
+        let shown: String = token.chars().take(40).collect();
+        let header = format!("Bearer {token}");
+        assert!(matches!(ask(&authenticators, Some(&header), NOW), Outcome::Rejected(_)), "{shown}");
+        let within = tokens::base64url_encode(&token);
+        let credentials = Credentials { websocket_protocol_token: Some(&within), ..Credentials::none(NOW) };
+        let outcome = futures::executor::block_on(authenticators.authenticate(&credentials));
+        assert!(matches!(outcome, Outcome::Rejected(_)), "{shown}");
+    }
+}
+
 #[test]
 fn legacy_tokens_match_their_secret() {
     let signer = signer();

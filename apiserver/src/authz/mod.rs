@@ -332,7 +332,7 @@ pub fn forbidden(attributes: &Attributes, reason: &str) -> String {
 /// `deployments.apps`, or `pods` for the core group.
 #[must_use]
 pub fn group_resource(group: &str, resource: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+    if group.is_empty() { resource.to_owned() } else { [resource, ".", group].concat() }
 }
 
 /// Go's `%q` for texts as they occur in names: quotation marks, backslashes and control characters escaped.

@@ -6,13 +6,14 @@ use super::{Labels, scan};
 use api::json::Value;
 use api::kind::Kind;
 use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::sync::OnceCell;
 
-const METADATA: &[u8] = b"\"metadata\":{";
-const UID: &[u8] = b"\"uid\":\"";
-const CREATED: &[u8] = b"\"creationTimestamp\":\"";
+static METADATA: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"metadata\":{"));
+static UID: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"uid\":\""));
+static CREATED: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"creationTimestamp\":\""));
 const DELETED: &[u8] = b"\",\"deletionTimestamp\":\"";
 
 /// Place of an object within its kind; ordered as lists are.
@@ -174,13 +175,13 @@ impl Entry {
     pub fn identity(&self) -> Option<(&str, Option<&str>)> {
         let text = |from: usize| {
             let rest = self.json.get(from..)?;
-            let end = rest.iter().position(|byte| *byte == b'"')?;
+            let end = memchr::memchr(b'"', rest)?;
             Some((std::str::from_utf8(rest.get(..end)?).ok()?, from + end))
         };
-        let meta = find(&self.json, METADATA, 0)? + METADATA.len();
-        let (uid, end) = text(find(&self.json, UID, meta)? + UID.len())?;
+        let meta = behind(&self.json, &METADATA, 0)?;
+        let (uid, end) = text(behind(&self.json, &UID, meta)?)?;
         // Version and generation stand between, both numbers.
-        let (_, end) = text(find(&self.json, CREATED, end)? + CREATED.len())?;
+        let (_, end) = text(behind(&self.json, &CREATED, end)?)?;
         match self.json.get(end..)?.strip_prefix(DELETED) {
             Some(_) => Some((uid, Some(text(end + DELETED.len())?.0))),
             None => Some((uid, None)),
@@ -221,9 +222,9 @@ fn encoded(kind: Option<&Kind>, value: &Value) -> Bytes {
 /// The bytes come from our own encoder: `metadata` is the first object in them, and the fields before `uid` (names and
 /// namespace) cannot hold a quotation mark.
 fn splice(stored: &Bytes, revision: u64) -> Bytes {
-    let position = find(stored, METADATA, 0).and_then(|meta| {
-        let uid = find(stored, UID, meta + METADATA.len())? + UID.len();
-        Some(find(stored, b"\"", uid)? + 1)
+    let position = behind(stored, &METADATA, 0).and_then(|meta| {
+        let uid = behind(stored, &UID, meta)?;
+        Some(memchr::memchr(b'"', stored.get(uid..)?)? + uid + 1)
     });
     let Some((head, tail)) = position.and_then(|position| stored.split_at_checked(position)) else {
         return stored.clone();
@@ -239,9 +240,9 @@ fn splice(stored: &Bytes, revision: u64) -> Bytes {
     out.freeze()
 }
 
-fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
-    let rest = haystack.get(from..)?;
-    rest.windows(needle.len()).position(|window| window == needle).map(|at| at + from)
+/// The place behind the first one from there on.
+fn behind(haystack: &[u8], wanted: &Finder<'_>, from: usize) -> Option<usize> {
+    wanted.find(haystack.get(from..)?).map(|at| at + from + wanted.needle().len())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::road::received::Received;
 
 /// A request whose author is on record.
 pub struct Audited {
-    pub(super) received: Received,
+    pub(super) received: Box<Received>,
     pub(super) user: User,
 }
 

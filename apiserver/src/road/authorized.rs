@@ -53,7 +53,7 @@ impl Permit {
 /// A request that may go ahead.
 pub struct Authorized {
     /// The request.
-    pub received: Received,
+    pub received: Box<Received>,
     /// Evidence for the layers below.
     pub permit: Permit,
     /// Seats, given back when the answer is made.
@@ -62,9 +62,9 @@ pub struct Authorized {
 
 /// What a request wants, in authorization's terms.
 #[must_use]
-pub fn attributes(user: &User, info: &RequestInfo) -> Attributes {
+pub fn attributes(user: User, info: &RequestInfo) -> Attributes {
     Attributes {
-        user: user.clone(),
+        user,
         verb: info.verb.clone(),
         resource: info.is_resource.then(|| {
             let resource = ResourceAttributes {
@@ -88,10 +88,10 @@ pub fn attributes(user: &User, info: &RequestInfo) -> Attributes {
 /// 403 with upstream's sentence.
 pub async fn authorize(server: &Server, seated: Seated) -> Result<Authorized, Failure> {
     let Seated { received, user, held } = seated;
-    let attributes = attributes(&user, &received.info);
+    let attributes = attributes(user, &received.info);
     match server.authz.authorize(&attributes).await {
         Decision::Allow(reason) => {
-            let permit = Permit { user, internal: false, notes: Arc::default() };
+            let permit = Permit { user: attributes.user, internal: false, notes: Arc::default() };
             if let Some(slip) = &received.slip {
                 slip.judged(true, &reason);
                 slip.admitted(&permit.notes);
@@ -120,7 +120,7 @@ pub async fn also(server: &Server, authorized: &Authorized, verb: &str) -> Resul
         return Ok(());
     }
     let info = &received.info;
-    let mut attributes = attributes(permit.user(), info);
+    let mut attributes = attributes(permit.user().clone(), info);
     attributes.verb = verb.to_owned();
     match server.authz.authorize(&attributes).await {
         Decision::Allow(_) => Ok(()),

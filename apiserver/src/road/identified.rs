@@ -6,7 +6,7 @@ use super::received::Received;
 use crate::answer::Failure;
 use crate::authn::{Authenticators, Credentials, Outcome, Remark, Remarks, User};
 use crate::server::Server;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use api::status::Status;
 
 /// A bearer token where browsers cannot set headers.
@@ -14,7 +14,7 @@ const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// A request with its user.
 pub struct Identified {
-    pub(super) received: Received,
+    pub(super) received: Box<Received>,
     pub(super) user: User,
 }
 
@@ -22,7 +22,10 @@ const PROTOCOLS: &str = "sec-websocket-protocol";
 
 /// Takes secrets out of the headers, so that nothing behind this stage can pass them on.
 fn forget_credentials(headers: &mut HeaderMap) {
-    headers.remove("authorization");
+    headers.remove(AUTHORIZATION);
+    if !headers.contains_key(PROTOCOLS) {
+        return;
+    }
     let others: Vec<String> = headers
         .get_all(PROTOCOLS)
         .filter_map(|value| value.to_str().ok())
@@ -52,7 +55,7 @@ fn named_by_proxy(authn: &Authenticators, received: &Received) -> Vec<(String, S
 ///
 /// # Errors
 /// 401 when credentials were given and none was accepted, or when anonymous requests are off.
-pub async fn identify(server: &Server, mut received: Received) -> Result<Identified, Failure> {
+pub async fn identify(server: &Server, mut received: Box<Received>) -> Result<Identified, Failure> {
     // Inside the process the transport vouches for the caller.
     if let Some(user) = received.trusted.take() {
         return Ok(Identified { received, user });
@@ -92,7 +95,8 @@ pub async fn identify(server: &Server, mut received: Received) -> Result<Identif
         }
         Outcome::None => Err(refused(&received).await),
         Outcome::Rejected(why) => {
-            tracing::debug!(why, "credentials refused");
+            let from = received.peer.address.map(|address| address.to_string());
+            tracing::info!(why, from, path = received.info.path, "credentials refused");
             Err(refused(&received).await)
         }
     }

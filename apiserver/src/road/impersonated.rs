@@ -14,7 +14,7 @@ use api::status::Status;
 
 /// A request with the user as whom it acts.
 pub struct Acting {
-    pub(super) received: Received,
+    pub(super) received: Box<Received>,
     pub(super) user: User,
 }
 
@@ -83,9 +83,9 @@ fn shown(user: &User) -> String {
 pub async fn impersonate(server: &Server, audited: Audited) -> Result<Acting, Failure> {
     let Audited { mut received, user } = audited;
     let Some(wanted) = wanted(&mut received.headers)? else { return Ok(Acting { received, user }) };
-    let request = authorized::attributes(&user, &received.info);
+    let request = authorized::attributes(user, &received.info);
     let granted = server.impersonation.judge(&server.authz, &wanted, &request, server.now()).await?;
-    tracing::debug!(user = user.name, acts_as = granted.user.name, "impersonation");
+    tracing::debug!(user = request.user.name, acts_as = granted.user.name, "impersonation");
     if let Some(slip) = &received.slip {
         slip.acts_as(&granted.user, granted.constraint);
     }

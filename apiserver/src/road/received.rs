@@ -11,7 +11,7 @@ use crate::spans::Trip;
 use crate::transport::{Peer, Trusted};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, web};
 use api::status::Status;
 use std::cell::{OnceCell, RefCell};
@@ -83,11 +83,7 @@ impl RequestInfo {
     pub fn parse(method: &str, path: &str, query: &Query) -> RequestInfo {
         let mut info =
             RequestInfo { verb: method.to_ascii_lowercase(), path: path.to_owned(), ..RequestInfo::default() };
-        let parts: Vec<String> = path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned())
-            .collect();
+        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect();
         let mut rest = match parts.split_first() {
             Some((first, rest)) if first == "api" && rest.len() >= 2 => rest,
             Some((first, rest)) if first == "apis" && rest.len() >= 3 => {
@@ -160,6 +156,14 @@ impl RequestInfo {
     }
 }
 
+/// A part of a path without its percents.
+fn decoded(part: &str) -> String {
+    if !part.as_bytes().contains(&b'%') {
+        return part.to_owned();
+    }
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
 /// For the log line and the metrics of one request.
 #[derive(Clone, Debug)]
 pub struct Trace {
@@ -173,7 +177,7 @@ pub struct Trace {
     pub gzip: bool,
 }
 
-/// A request whose meaning is known, and nothing else.
+/// A request whose meaning is known, and nothing else. It goes from stage to stage in a box: it is large.
 pub struct Received {
     /// HTTP method.
     pub method: Method,
@@ -261,7 +265,12 @@ impl Received {
     /// A header as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
+        // A header holds no control characters: ASCII is all that has to be looked for, which is quick even for a token.
+        self.headers
+            .get(name)
+            .map(HeaderValue::as_bytes)
+            .filter(|value| value.is_ascii())
+            .and_then(|value| std::str::from_utf8(value).ok())
     }
 }
 
@@ -269,7 +278,7 @@ impl Received {
 ///
 /// # Errors
 /// 400 for a target that cannot be read.
-pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) -> Result<Received, Failure> {
+pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) -> Result<Box<Received>, Failure> {
     let peer = request.extensions().get::<Rc<Peer>>().map(Rc::clone);
     let Some(peer) = peer else {
         return Err(Failure::Status(Status::internal("a request came without a connection")));
@@ -277,9 +286,9 @@ pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) ->
     let query = Query::parse(request.query_string());
     let id = headers.get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let id = id.map_or_else(crate::uid::random, str::to_owned);
-    Ok(Received {
+    Ok(Box::new(Received {
         method: request.method().clone(),
-        target: request.uri().to_string(),
+        target: target(request),
         headers,
         info: Arc::new(RequestInfo::parse(request.method().as_str(), request.uri().path(), &query)),
         id,
@@ -293,7 +302,16 @@ pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) ->
         body: Body(Rc::new(RefCell::new(body.into_inner()))),
         slip: None,
         peer,
-    })
+    }))
+}
+
+/// Path and query as sent.
+fn target(request: &HttpRequest) -> String {
+    let uri = request.uri();
+    match uri.path_and_query().filter(|_| uri.authority().is_none()) {
+        Some(target) => target.as_str().to_owned(),
+        None => uri.to_string(),
+    }
 }
 
 #[cfg(test)]

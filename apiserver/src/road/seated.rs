@@ -41,7 +41,7 @@ impl Held {
 
 /// A request that may use the server's time.
 pub struct Seated {
-    pub(super) received: Received,
+    pub(super) received: Box<Received>,
     pub(super) user: User,
     pub(super) held: Held,
 }
@@ -96,14 +96,15 @@ fn refusal(retry_after: u64) -> Answer {
         .with("x-content-type-options", "nosniff")
 }
 
+static FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+static PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
 /// Says which flow schema and priority level a request belonged to. By uid: names may say more than who asks should know.
 pub(crate) fn dress(matched: &Matched, response: &mut HttpResponse) {
     let Some(schema) = matched.get() else { return };
-    for (name, uid) in
-        [("x-kubernetes-pf-flowschema-uid", &schema.uid), ("x-kubernetes-pf-prioritylevel-uid", &schema.level_uid)]
-    {
+    for (name, uid) in [(&FLOW_SCHEMA, &schema.uid), (&PRIORITY_LEVEL, &schema.level_uid)] {
         if let Ok(value) = HeaderValue::from_str(uid) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
+            response.headers_mut().insert(name.clone(), value);
         }
     }
 }

@@ -14,8 +14,8 @@ type Rules = Result<Arc<[PolicyRule]>, String>;
 pub(super) struct Grant {
     /// The role's rules.
     pub(super) rules: Rules,
-    /// The binding, the role and the subject, for the reason of an approval.
-    pub(super) source: String,
+    /// Why what it allows is allowed: the binding, the role and the subject.
+    pub(super) reason: String,
     /// The binding's place in the order of checks.
     pub(super) binding: usize,
     /// An earlier binding gives the subject the same role in the same place: what that does not allow, this does not.
@@ -158,7 +158,7 @@ impl Subjects {
             };
             grants.or_default().push(Grant {
                 rules: rules.clone(),
-                source: format!("{what} to {} {}", subject.kind, quoted(&shown)),
+                reason: format!("RBAC: allowed by {what} to {} {}", subject.kind, quoted(&shown)),
                 binding,
                 again: false,
             });

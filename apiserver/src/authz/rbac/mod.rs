@@ -92,7 +92,7 @@ impl Rbac {
         for grant in index.grants(&attributes.user, namespace).filter(|grant| !grant.again) {
             match &grant.rules {
                 Ok(rules) if rules.iter().any(|rule| allows(rule, attributes)) => {
-                    return Decision::Allow(format!("RBAC: allowed by {}", grant.source));
+                    return Decision::Allow(grant.reason.clone());
                 }
                 Ok(_) => {}
                 Err(_) => broken.push(grant),
