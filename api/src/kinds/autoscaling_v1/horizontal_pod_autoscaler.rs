@@ -40,9 +40,7 @@ struct HorizontalPodAutoscaler;
 
 impl Hooks for HorizontalPodAutoscaler {
     fn default(&self, object: &mut Value) {
-        if let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) {
-            value::set_default(spec, "minReplicas", 1);
-        }
+        value::set_default(object, "spec.minReplicas", 1);
         // What is not said is what v2 says then; the annotations take the form in which they will be read.
         *object = stored(object);
         autoscaler_v1::from_v2(object);
@@ -121,6 +119,12 @@ mod tests {
         value::remove(&mut bare, "spec.minReplicas");
         value::remove(&mut bare, "spec.targetCPUUtilizationPercentage");
         testing::defaults(&KIND, bare.clone(), &sound());
+        // A specification is always there, whether or not it was said.
+        testing::defaults(
+            &KIND,
+            json!({}),
+            &json!({"spec": {"minReplicas": 1, "targetCPUUtilizationPercentage": 80}}),
+        );
         value::map_mut(&mut bare, "metadata.annotations").insert(
             METRICS,
             "[ {\"resource\": {\"name\": \"memory\", \"targetAverageValue\": \"1024Mi\"}, \"type\": \"Resource\"} ]"
