@@ -3,6 +3,7 @@
 //! `f:` field, `k:` list keys, `v:` set value, `i:` index; `.` is the path itself; an empty object is a lone member.
 
 use super::path::{FieldSet, Node, PathElement, Scalar};
+use super::typed::{self, Ty};
 use crate::codec::json::{write_any, write_string};
 use crate::json::{Map, Value};
 use std::borrow::Cow;
@@ -91,23 +92,54 @@ pub(super) fn has_any(wire: &Value, fields: &FieldSet<'_>) -> bool {
     })
 }
 
-/// Whether a wire form is that of this set. May say no of one that another server wrote in another way.
-pub(super) fn is_of(wire: &Value, set: &FieldSet<'_>) -> bool {
-    let Some(wire) = wire.as_object() else { return false };
-    let mut entries = wire.iter().filter(|(name, _)| *name != ".");
-    let members = wire.len() - usize::from(wire.contains_key("."));
-    members == set.len()
-        && set.iter().all(|(element, node)| {
-            // Fields are in the same order on both sides, other elements may not be.
-            let next = entries.next();
-            let below = match element {
-                PathElement::Field(name) => {
-                    next.filter(|(wire, _)| wire.strip_prefix("f:") == Some(name)).map(|(_, below)| below)
+/// Whether a wire form is that of the fields which a configuration names, but for `system` fields and what is at and below `reset`. Both
+/// are walked side by side, without a set of either. May say no where it is.
+pub(super) fn is_named_by(wire: &Value, named: &Value, ty: Ty<'_>, system: &FieldSet<'_>, reset: &FieldSet<'_>) -> bool {
+    below(wire.as_object(), named, ty, Some(system), Some(reset)).is_some()
+}
+
+/// How many fields below a value are in the wire form; nothing where it has others, or not all.
+fn below(
+    wire: Option<&Map>,
+    value: &Value,
+    ty: Ty<'_>,
+    system: Option<&FieldSet<'_>>,
+    reset: Option<&FieldSet<'_>>,
+) -> Option<usize> {
+    let mut count = 0;
+    let members = wire.map_or(0, |wire| wire.len() - usize::from(wire.contains_key(".")));
+    match (ty, value) {
+        (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => {
+            // Fields are in the same order on both sides.
+            let mut there = wire.into_iter().flatten().filter(|(name, _)| *name != ".").peekable();
+            for (name, value) in map {
+                let element = PathElement::Field(name);
+                let [system, reset] = [system, reset].map(|set| set.and_then(|set| set.get(&element)));
+                if reset.is_some_and(|node| node.own) {
+                    continue;
                 }
-                _ => wire.get(&name(element)),
-            };
-            below.is_some_and(|below| is_own(below) == node.own && is_of(below, &node.below))
-        })
+                let (ty, field) = ty.child(name);
+                let next = there.next_if(|(wire, _)| wire.strip_prefix("f:") == Some(name));
+                let own = typed::is_member(value, ty, field.is_some()) && !system.is_some_and(|node| node.own);
+                let [system, reset] = [system, reset].map(|node| node.map(|node| &node.below));
+                let inside = below(next.and_then(|(_, below)| below.as_object()), value, ty, system, reset)?;
+                let is_there = own || inside > 0;
+                if next.map_or(is_there, |(_, below)| !is_there || is_own(below) != own) {
+                    return None;
+                }
+                count += usize::from(is_there);
+            }
+        }
+        (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
+            for (element, item) in ty.identified(list) {
+                let next = wire?.get(&name(&element)).filter(|below| is_own(below))?;
+                below(next.as_object(), item, ty.element(), None, None)?;
+                count += 1;
+            }
+        }
+        _ => {}
+    }
+    (count == members).then_some(count)
 }
 
 /// Whether what stands below a name says that the name itself is a member.

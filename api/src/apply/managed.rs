@@ -2,7 +2,8 @@
 
 use super::fields_v1;
 use super::path::FieldSet;
-use crate::json::{Map, Value};
+use super::typed::Ty;
+use crate::json::{Text, Value};
 use crate::value;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -116,17 +117,23 @@ impl<'a> Owned<'a> {
         }
     }
 
-    /// Whether it owns just these fields. May say no of what another server wrote in another way.
-    pub(super) fn is(&self, fields: &FieldSet<'_>) -> bool {
+    /// Whether it owns what a configuration names, without `system` fields and those at and below `reset`; where it says no, that is to be
+    /// found out from the set.
+    pub(super) fn is_named_by(&self, named: &Value, ty: Ty<'_>, system: &FieldSet<'_>, reset: &FieldSet<'_>) -> bool {
         match (self.set.get(), self.wire) {
-            (None, Some(wire)) => fields_v1::is_of(wire, fields),
-            _ => self.set() == fields,
+            (None, Some(wire)) => fields_v1::is_named_by(wire, named, ty, system, reset),
+            _ => false,
         }
     }
 
+    /// The same fields, written again.
+    pub(super) fn again(&self, version: String) -> Owned<'a> {
+        Owned { set: self.set.clone(), wire: self.wire, version, time: self.time.clone() }
+    }
+
     /// Takes over the wire form of another state of the same manager, where it owned the same.
-    pub(super) fn like(&mut self, before: &Owned<'a>, same: bool) {
-        self.wire = before.wire.filter(|_| same || self.set() == before.set());
+    pub(super) fn like(&mut self, before: &Owned<'a>) {
+        self.wire = before.wire.filter(|_| self.set() == before.set());
     }
 }
 
@@ -238,19 +245,16 @@ fn seconds(owned: &Owned<'_>) -> i64 {
 }
 
 fn entry(id: &Id, owned: &Owned<'_>) -> Value {
-    let mut out = Map::new();
-    let mut put = |name: &str, text: &str| {
-        if !text.is_empty() {
-            out.insert(name.to_owned(), text.into());
-        }
-    };
-    put("manager", &id.manager);
-    put("operation", id.operation.text());
-    put("apiVersion", &owned.version);
-    put("time", owned.time.as_deref().unwrap_or_default());
-    put("fieldsType", "FieldsV1");
-    put("subresource", &id.subresource);
     let fields = owned.wire.cloned().unwrap_or_else(|| fields_v1::encode(owned.set()));
-    out.insert("fieldsV1".to_owned(), fields);
-    Value::Object(out)
+    let text = |name: &'static str, text: &str| (!text.is_empty()).then(|| (Text::of_static(name), Value::from(text)));
+    let entries = [
+        text("apiVersion", &owned.version),
+        text("fieldsType", "FieldsV1"),
+        Some((Text::of_static("fieldsV1"), fields)),
+        text("manager", &id.manager),
+        text("operation", id.operation.text()),
+        text("subresource", &id.subresource),
+        text("time", owned.time.as_deref().unwrap_or_default()),
+    ];
+    entries.into_iter().flatten().collect()
 }

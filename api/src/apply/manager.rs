@@ -230,15 +230,12 @@ impl<'a> Attempt<'a> {
         };
         let before = managed.by_id.remove(&id).unwrap_or_default();
         // What is the system's is named in a configuration and owned by nobody.
-        let mut set = named();
-        set.remove(&SYSTEM_FIELDS);
-        let as_before = before.is(&set);
-        if !as_before {
-            set = named();
-        }
+        let as_before = before.is_named_by(self.applied, self.ty, &SYSTEM_FIELDS, self.reset);
+        let set = if as_before { FieldSet::default() } else { named() };
         let let_go = !as_before && !before.set().is_subset(&set);
         let version = self.who.api_version.to_owned();
-        managed.by_id.insert(id.clone(), Owned::new(set, version, before.time.clone()));
+        let owned = if as_before { before.again(version) } else { Owned::new(set, version, before.time.clone()) };
+        managed.by_id.insert(id.clone(), owned);
         if let_go {
             prune(&mut merged, self.ty, before.set(), &managed);
         }
@@ -261,8 +258,8 @@ impl<'a> Attempt<'a> {
         if let Some(own) = managed.by_id.get_mut(&id) {
             if !as_before {
                 own.remove(&SYSTEM_FIELDS);
+                own.like(&before);
             }
-            own.like(&before, as_before);
             if !noop || own.time.is_none() {
                 own.time = Some(self.who.time.to_owned());
             }

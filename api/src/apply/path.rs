@@ -179,11 +179,6 @@ impl<'a> FieldSet<'a> {
         FieldSet { nodes }
     }
 
-    /// How many first elements there are.
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     fn find(&self, element: &PathElement<'_>) -> Result<usize, usize> {
         match self.nodes.last() {
             Some((last, _)) if order(last, element).is_lt() => Err(self.nodes.len()),

@@ -191,15 +191,25 @@ pub(super) fn field_set<'x>(value: &'x Value, ty: Ty<'x>) -> FieldSet<'x> {
     node(value, ty, true).below
 }
 
-fn node<'x>(value: &'x Value, ty: Ty<'x>, named: bool) -> Node<'x> {
+/// Whether a value that is set is a member itself, beside what is below it; `named` where the schema names its field.
+pub(super) fn is_member(value: &Value, ty: Ty<'_>, named: bool) -> bool {
     match (ty, value) {
-        (Ty::Leaf, _) => Node { own: true, below: FieldSet::default() },
+        (Ty::Leaf, _) => true,
+        (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => map.is_empty() || !named,
+        (Ty::Set | Ty::Keyed(..), Value::Array(_)) => !named,
+        (_, value) => value.is_null() || !named || matches!(ty, Ty::Deduced),
+    }
+}
+
+fn node<'x>(value: &'x Value, ty: Ty<'x>, named: bool) -> Node<'x> {
+    let own = is_member(value, ty, named);
+    match (ty, value) {
         (Ty::Struct(_) | Ty::Map(..) | Ty::Deduced, Value::Object(map)) => {
             let below = map.iter().map(|(name, value)| {
                 let (ty, field) = ty.child(name);
                 (PathElement::Field(name), node(value, ty, field.is_some()))
             });
-            Node { own: map.is_empty() || !named, below: FieldSet::sorted(below) }
+            Node { own, below: FieldSet::sorted(below) }
         }
         (Ty::Set | Ty::Keyed(..), Value::Array(list)) => {
             let mut items = ty.identified(list);
@@ -210,9 +220,9 @@ fn node<'x>(value: &'x Value, ty: Ty<'x>, named: bool) -> Node<'x> {
                 let inner = if same.len() == 1 { node(item, ty.element(), true).below } else { FieldSet::default() };
                 Some((element.clone(), Node { own: true, below: inner }))
             });
-            Node { own: !named, below: FieldSet::sorted(below) }
+            Node { own, below: FieldSet::sorted(below) }
         }
-        (_, value) => Node { own: value.is_null() || !named || matches!(ty, Ty::Deduced), below: FieldSet::default() },
+        _ => Node { own, below: FieldSet::default() },
     }
 }
 
@@ -261,13 +271,29 @@ pub(super) fn remove_items(value: &mut Value, ty: Ty<'_>, set: &FieldSet<'_>) {
 
 /// Removes nulls that stand for unset fields of structs.
 pub(super) fn drop_nulls(value: &mut Value, ty: Ty<'_>) {
+    // There are none in what most people apply, which is told without a look at the schema.
+    if has_null(value) {
+        drop_nulls_in(value, ty);
+    }
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Array(list) => list.iter().any(has_null),
+        Value::Object(map) => map.values().any(has_null),
+    }
+}
+
+fn drop_nulls_in(value: &mut Value, ty: Ty<'_>) {
     match (ty, value) {
         (Ty::Struct(_) | Ty::Map(..), Value::Object(map)) => {
             let mut nulls = false;
             for (name, value) in &mut *map {
                 match value {
                     Value::Null => nulls = true,
-                    Value::Array(_) | Value::Object(_) => drop_nulls(value, ty.child(name).0),
+                    Value::Array(_) | Value::Object(_) => drop_nulls_in(value, ty.child(name).0),
                     Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
                 }
             }
@@ -278,7 +304,7 @@ pub(super) fn drop_nulls(value: &mut Value, ty: Ty<'_>) {
         }
         (Ty::Keyed(..), Value::Array(list)) => {
             for item in list {
-                drop_nulls(item, ty.element());
+                drop_nulls_in(item, ty.element());
             }
         }
         _ => {}

@@ -8,6 +8,6 @@ mod facts;
 mod types;
 
 pub use facts::native;
-pub(crate) use types::{Present, Union, Wire};
+pub(crate) use types::Union;
 
 pub use types::{Field, ListKind, MapKind, PatchStrategy, SchemaRef, Shape, TypeDef, TypeId, Types};

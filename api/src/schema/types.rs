@@ -208,6 +208,8 @@ pub struct Types {
 struct Names {
     /// Position plus one; 0 is free. A power of two in length.
     slots: Vec<u16>,
+    /// The length and the ends (`Wanted::ends`) of each name: up to sixteen bytes they are the name.
+    names: Vec<(usize, (u64, u64))>,
 }
 
 impl Names {
@@ -223,7 +225,8 @@ impl Names {
                 *slot = number;
             }
         }
-        Names { slots }
+        let names = fields.iter().map(|field| Wanted::new(&field.name));
+        Names { slots, names: names.map(|name| (name.len(), name.ends())).collect() }
     }
 
     fn find(&self, fields: &[Field], name: &str) -> Option<usize> {
@@ -232,7 +235,9 @@ impl Names {
         let mut at = Names::hash(wanted) & mask;
         loop {
             let index = usize::from(*self.slots.get(at)?).checked_sub(1)?;
-            if wanted.is(&fields.get(index)?.name) {
+            if *self.names.get(index)? == (wanted.len(), wanted.ends())
+                && (wanted.len() <= 16 || fields.get(index)?.name == *name)
+            {
                 return Some(index);
             }
             at = (at + 1) & mask;

@@ -243,19 +243,25 @@ impl<'a> Scan<'a> {
             Some(b'"') => {
                 let end = self.at;
                 self.advance();
-                match self.text.and_then(|text| text.get(start..end)) {
-                    Some(text) => Ok(Cow::Borrowed(text)),
-                    None => Ok(String::from_utf8_lossy(self.bytes.get(start..end).unwrap_or_default())),
-                }
+                Ok(self.piece(start, end))
             }
             Some(b'\\') => self.escaped(start),
             _ => Err(self.unexpected("in string literal")),
         }
     }
 
+    #[inline]
+    fn piece(&self, start: usize, end: usize) -> Cow<'a, str> {
+        match self.text.and_then(|text| text.get(start..end)) {
+            Some(text) => Cow::Borrowed(text),
+            None => String::from_utf8_lossy(self.bytes.get(start..end).unwrap_or_default()),
+        }
+    }
+
     #[cold]
     fn escaped(&mut self, start: usize) -> Step<Cow<'a, str>> {
-        let mut out = String::from_utf8_lossy(self.bytes.get(start..self.at).unwrap_or_default()).into_owned();
+        let mut out = String::with_capacity(64);
+        out.push_str(&self.piece(start, self.at));
         loop {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
@@ -283,10 +289,8 @@ impl<'a> Scan<'a> {
                 }
                 Some(0x20..) => {
                     let from = self.at;
-                    while self.bytes.get(self.at).is_some_and(|b| *b >= 0x20 && *b != b'"' && *b != b'\\') {
-                        self.at += 1;
-                    }
-                    out.push_str(&String::from_utf8_lossy(self.bytes.get(from..self.at).unwrap_or_default()));
+                    self.at += plain(self.bytes.get(from..).unwrap_or_default());
+                    out.push_str(&self.piece(from, self.at));
                 }
                 _ => return Err(self.unexpected("in string literal")),
             }
@@ -391,6 +395,11 @@ impl<'a> Scan<'a> {
     /// Puts any value into `out`, without a schema. The paths of keys that came twice in their object are kept where somebody asks for them.
     pub(super) fn any(&mut self, mut twice: Option<&mut Twice>, out: &mut Value) -> Step<()> {
         match self.peek() {
+            // Managed fields are full of these.
+            Some(b'{') if self.bytes.get(self.at + 1) == Some(&b'}') && self.depth < self.most => {
+                self.at += 2;
+                *out = Value::Object(Map::new());
+            }
             Some(b'{') => {
                 self.enter()?;
                 let begin = self.begin();
@@ -487,11 +496,9 @@ fn plain(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let marked = (quote | backslash | control) & HIGH;
+        let is = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+        // None of them has its highest bit set, so that what has is none of them.
+        let marked = (is(b'"') | is(b'\\') | word.wrapping_sub(ONES * 0x20)) & !word & HIGH;
         if marked != 0 {
             return index * 8 + (marked.trailing_zeros() / 8) as usize;
         }

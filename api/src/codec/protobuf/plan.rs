@@ -10,19 +10,12 @@ use std::sync::LazyLock;
 pub(super) struct Plan {
     /// By number, ascending.
     pub(super) entries: Vec<Entry>,
-    /// Where fields come in the order of their numbers, as they do in most types.
-    pub(super) in_order: Option<InOrder>,
-}
-
-/// The fields of a message by their positions in the type, as bits.
-#[derive(Debug)]
-pub(super) struct InOrder {
-    /// All that the message has.
-    pub(super) all: u64,
-    /// Those that are written although they are absent.
+    /// Of a type: the place of each of its fields in the order of the wire, by its position; 64 and more for what is not there.
+    pub(super) turns: Vec<u8>,
+    /// Of a type: the turns of fields that are written although they are absent, as bits.
     pub(super) always: u64,
-    /// Those of which `Types::wire` knows something.
-    pub(super) special: u64,
+    /// Of a type: there are no messages that JSON inlines, so that each entry is its turn.
+    pub(super) flat: bool,
 }
 
 impl Plan {
@@ -44,10 +37,25 @@ pub(super) struct Entry {
 
 #[derive(Debug)]
 pub(super) enum Target {
-    /// A field of the type, by position.
-    Field(usize),
+    /// A field of the type.
+    Field(Place),
     /// A message whose fields are fields of the same type in JSON.
     Inline(Plan),
+}
+
+/// Where a field is.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Its position in the type.
+    pub(super) index: usize,
+    /// Its place in the order of the wire, as that of a bit.
+    pub(super) turn: u8,
+    /// Its rank among the names of the type (`Types::rank`).
+    pub(super) rank: u64,
+    /// `Types::wire` knows something of it.
+    pub(super) special: bool,
+    /// A text that is not there when it is empty.
+    pub(super) text: bool,
 }
 
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
@@ -63,37 +71,50 @@ pub(super) fn of(schema: SchemaRef<'_>) -> Option<&'static Plan> {
 
 fn build(types: &Types, id: TypeId) -> Plan {
     let mut root = Plan::default();
-    for (index, field) in types.get(id).fields.iter().enumerate() {
+    let fields = &types.get(id).fields;
+    for (index, field) in fields.iter().enumerate() {
         if field.number == 0 {
             continue;
         }
-        let outer = types.wire(id, index).map_or(&[][..], |wire| wire.outer.as_slice());
+        let special = types.wire(id, index);
+        let outer = special.map_or(&[][..], |wire| wire.outer.as_slice());
         let plan = outer.iter().fold(&mut root, |plan, number| inline(plan, *number));
-        plan.entries.push(Entry { number: field.number, target: Target::Field(index) });
+        let place = Place {
+            index,
+            turn: 0,
+            rank: types.rank(id, index).unwrap_or_default(),
+            special: special.is_some(),
+            text: field.shape == Shape::String && field.omit_empty && !field.pointer && special.is_none(),
+        };
+        plan.entries.push(Entry { number: field.number, target: Target::Field(place) });
     }
     sort(&mut root);
-    root.in_order = in_order(&root, types, id);
+    root.flat = root.entries.iter().all(|entry| matches!(entry.target, Target::Field(_)));
+    let mut turns = vec![u8::MAX; fields.len()];
+    number(&mut root, &mut 0, &mut turns);
+    for (turn, field) in turns.iter().zip(fields) {
+        if is_written_when_absent(field) {
+            root.always |= 1_u64.checked_shl(u32::from(*turn)).unwrap_or_default();
+        }
+    }
+    root.turns = turns;
     root
 }
 
-fn in_order(plan: &Plan, types: &Types, id: TypeId) -> Option<InOrder> {
-    let fields = &types.get(id).fields;
-    let mut found = InOrder { all: 0, always: 0, special: 0 };
-    for entry in &plan.entries {
-        let Target::Field(index) = entry.target else { return None };
-        let bit = 1_u64.checked_shl(u32::try_from(index).ok()?)?;
-        if found.all >= bit {
-            return None;
-        }
-        found.all |= bit;
-        if fields.get(index).is_some_and(is_written_when_absent) {
-            found.always |= bit;
-        }
-        if types.wire(id, index).is_some() {
-            found.special |= bit;
+/// Gives the fields their turns.
+fn number(plan: &mut Plan, next: &mut u8, turns: &mut [u8]) {
+    for entry in &mut plan.entries {
+        match &mut entry.target {
+            Target::Inline(inner) => number(inner, next, turns),
+            Target::Field(place) => {
+                place.turn = *next;
+                if let Some(turn) = turns.get_mut(place.index) {
+                    *turn = *next;
+                }
+                *next = next.saturating_add(1);
+            }
         }
     }
-    Some(found)
 }
 
 /// As Go's zero value.

@@ -3,7 +3,7 @@
 //! Never panics on bad bytes; nesting is bounded.
 
 use super::MAGIC;
-use super::plan::{self, Plan, Target};
+use super::plan::{self, Place, Plan, Target};
 use crate::codec::{DecodeError, MAX_DEPTH, cut, json, scalar};
 use crate::json::{Map, Number, Text, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
@@ -117,9 +117,16 @@ impl<'t> Reader<'t> {
                     }
                     self.fields(bytes, inner, open, depth + 1)?;
                 }
-                (Target::Field(index), payload) => {
-                    if let (Some(field), Some(rank)) = (def.fields.get(*index), self.types.rank(open.id, *index)) {
-                        self.field(field, *index, rank, payload, open)?;
+                // Go writes every text of a struct, and most are empty.
+                (Target::Field(Place { text: true, rank, .. }), Payload::Bytes([])) if open.kept & rank == 0 => {}
+                (Target::Field(Place { text: true, index, rank, .. }), Payload::Bytes(text @ [_, ..])) => {
+                    if let Some(field) = def.fields.get(*index) {
+                        self.put(open, *rank, field, Value::String(utf8(text)));
+                    }
+                }
+                (Target::Field(place), payload) => {
+                    if let Some(field) = def.fields.get(place.index) {
+                        self.field(field, place, payload, open)?;
                     }
                 }
                 _ => return Err(wrong_type(number)),
@@ -128,9 +135,10 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn field(&mut self, field: &'t Field, index: usize, rank: u64, payload: Payload<'_>, open: &mut Open) -> Read<()> {
+    fn field(&mut self, field: &'t Field, place: &Place, payload: Payload<'_>, open: &mut Open) -> Read<()> {
         let Open { id, depth, .. } = *open;
-        let special = self.types.wire(id, index);
+        let Place { index, rank, .. } = *place;
+        let special = if place.special { self.types.wire(id, index) } else { None };
         let wrapped = special.is_some_and(|wire| wire.wrapped);
         let union = special.and_then(|wire| wire.union);
         match &field.shape {

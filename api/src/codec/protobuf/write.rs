@@ -3,10 +3,10 @@
 //! A value that does not fit its shape is written as that shape's zero.
 
 use super::MAGIC;
-use super::plan::{self, Plan, Target};
+use super::plan::{self, Entry, Place, Plan, Target};
 use crate::codec::{EncodeError, scalar};
 use crate::json::{Map, Value};
-use crate::schema::{Field, Present, SchemaRef, Shape, TypeId, Types, Union, Wire};
+use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
 
 pub(super) fn object(value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, EncodeError> {
     let empty = Map::new();
@@ -17,8 +17,7 @@ pub(super) fn object(value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, En
         return Err(no_form());
     }
     let text = |key| object.get(key).and_then(Value::as_str).unwrap_or_default();
-    let present = schema.present(object);
-    Ok(envelope(text("apiVersion"), text("kind"), |out| fields(out, &present, plan, schema)))
+    Ok(envelope(text("apiVersion"), text("kind"), |out| structure(out, object, plan, schema)))
 }
 
 pub(super) fn watch_frame(event: &str, object: &[u8]) -> Vec<u8> {
@@ -46,42 +45,77 @@ fn is_type_meta(field: &Field) -> bool {
     matches!(field.name.as_str(), "kind" | "apiVersion")
 }
 
-fn fields(out: &mut Vec<u8>, present: &Present<'_>, plan: &Plan, schema: SchemaRef<'_>) {
-    let def = schema.def();
-    if let Some(in_order) = &plan.in_order {
-        let mut due = present.first() & in_order.all | in_order.always;
-        while due != 0 {
-            let index = due.trailing_zeros() as usize;
-            let bit = due & due.wrapping_neg();
-            due ^= bit;
-            let Some(field) = def.fields.get(index) else { continue };
-            let special = if in_order.special & bit == 0 { None } else { schema.types.wire(schema.id, index) };
-            one(out, field, special, present.get(index), schema);
-        }
-        return;
-    }
-    for entry in &plan.entries {
-        match &entry.target {
-            Target::Inline(inner) => nested(out, entry.number, |out| fields(out, present, inner, schema)),
-            Target::Field(index) => {
-                if let Some(field) = def.fields.get(*index) {
-                    let special = schema.types.wire(schema.id, *index);
-                    rare(out, field, special, present.get(*index), schema);
-                }
+/// The values of an object by the turns of their fields on the wire. Most fields of a type are absent, and what is there comes in the
+/// order of names: a set of bits puts it in that of turns.
+struct Found<'v> {
+    object: &'v Map,
+    /// Which are there, and those that are written although they are not.
+    due: u64,
+    there: u64,
+    /// Where in the object.
+    places: [u32; 64],
+}
+
+impl<'v> Found<'v> {
+    fn of(object: &'v Map, plan: &Plan, schema: SchemaRef<'_>) -> Found<'v> {
+        let mut found = Found { object, due: 0, there: 0, places: [0; 64] };
+        for ((name, value), place) in object.iter().zip(0..) {
+            let position = schema.types.position(schema.id, name).filter(|_| !value.is_null());
+            let turn = position.and_then(|position| plan.turns.get(position)).copied().unwrap_or(u8::MAX);
+            if let Some(slot) = found.places.get_mut(usize::from(turn)) {
+                *slot = place;
+                found.there |= 1 << turn;
             }
         }
+        found.due = found.there | plan.always;
+        found
+    }
+
+    #[inline]
+    fn get(&self, turn: u8) -> Option<&'v Value> {
+        let place = self.places.get(usize::from(turn)).filter(|_| self.there >> (turn & 63) & 1 == 1)?;
+        self.object.at(*place as usize)
+    }
+
+    #[inline]
+    fn is_due(&self, turn: u8) -> bool {
+        turn < 64 && self.due >> (turn & 63) & 1 == 1
     }
 }
 
-/// A field of a message that is not written in order.
-#[inline(never)]
-fn rare(out: &mut Vec<u8>, field: &Field, special: Option<&Wire>, value: Option<&Value>, schema: SchemaRef<'_>) {
-    one(out, field, special, value, schema);
+fn structure(out: &mut Vec<u8>, object: &Map, plan: &Plan, schema: SchemaRef<'_>) {
+    let found = Found::of(object, plan, schema);
+    if !plan.flat {
+        return fields(out, &found, plan, schema);
+    }
+    let mut due = found.due;
+    while due != 0 {
+        let turn = due.trailing_zeros();
+        due &= due - 1;
+        if let Some(Entry { target: Target::Field(place), .. }) = plan.entries.get(turn as usize) {
+            one(out, place, found.get(place.turn), schema);
+        }
+    }
 }
 
-#[inline(always)]
-fn one(out: &mut Vec<u8>, field: &Field, special: Option<&Wire>, value: Option<&Value>, schema: SchemaRef<'_>) {
+/// The fields of a type with messages that JSON inlines, or of one of these.
+fn fields(out: &mut Vec<u8>, found: &Found<'_>, plan: &Plan, schema: SchemaRef<'_>) {
+    for entry in &plan.entries {
+        match &entry.target {
+            Target::Inline(inner) => nested(out, entry.number, |out| fields(out, found, inner, schema)),
+            Target::Field(place) if found.is_due(place.turn) => one(out, place, found.get(place.turn), schema),
+            Target::Field(_) => {}
+        }
+    }
+}
+
+fn one(out: &mut Vec<u8>, place: &Place, value: Option<&Value>, schema: SchemaRef<'_>) {
     let SchemaRef { types, id } = schema;
+    let Some(field) = schema.def().fields.get(place.index) else { return };
+    if let (true, Some(Value::String(text))) = (place.text, value) {
+        return bytes(out, field.number, text.as_bytes());
+    }
+    let special = if place.special { types.wire(id, place.index) } else { None };
     let wrapped = special.is_some_and(|wire| wire.wrapped);
     let union = special.and_then(|wire| wire.union);
     let number = field.number;
@@ -164,7 +198,7 @@ fn single(out: &mut Vec<u8>, number: u32, value: &Value, shape: &Shape, types: &
             let object = value.as_object().unwrap_or(&empty);
             nested(out, number, |out| {
                 if let Some(plan) = plan::of(schema) {
-                    fields(out, &schema.present(object), plan, schema);
+                    structure(out, object, plan, schema);
                 }
             });
         }
@@ -244,13 +278,17 @@ fn nested(out: &mut Vec<u8>, number: u32, body: impl FnOnce(&mut Vec<u8>)) {
         }
         return;
     }
+    // The length goes behind first, to be as many bytes as it takes.
     let end = out.len();
     varint(out, length as u64);
     let width = out.len() - end;
-    if let Some(tail) = out.get_mut(start..) {
-        // [0, body.., length..] -> [length.., body..] and the reserved byte goes.
-        tail.rotate_right(width);
-        tail.copy_within(width + 1.., width);
+    let mut prefix = [0; 10];
+    if let (Some(prefix), Some(written)) = (prefix.get_mut(..width), out.get(end..)) {
+        prefix.copy_from_slice(written);
     }
     out.pop();
+    out.copy_within(start + 1..end, start + width);
+    if let (Some(place), Some(prefix)) = (out.get_mut(start..start + width), prefix.get(..width)) {
+        place.copy_from_slice(prefix);
+    }
 }

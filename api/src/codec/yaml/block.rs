@@ -214,6 +214,18 @@ fn mapping<'a>(
     Some(())
 }
 
+/// Bytes of keys without quotes.
+static IN_KEYS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    #[allow(clippy::indexing_slicing)] // In a constant: out of bounds would not compile.
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'-' | b'.' | b'/');
+        byte += 1;
+    }
+    table
+};
+
 /// A name and what follows it on its line.
 fn key(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = match text.as_bytes().first()? {
@@ -222,10 +234,8 @@ fn key(text: &str) -> Option<(&str, &str)> {
             (Cow::Owned(_), _) => return None,
         },
         byte if byte.is_ascii_alphanumeric() || *byte == b'_' => {
-            let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/');
-            let end = text.bytes().position(|byte| !inside(byte))?;
-            let (name, rest) = text.split_at_checked(end)?;
-            (name, rest)
+            let end = text.bytes().position(|byte| !IN_KEYS.get(usize::from(byte)).is_some_and(|inside| *inside))?;
+            text.split_at_checked(end)?
         }
         _ => return None,
     };
