@@ -7,6 +7,7 @@ use super::{expressions, lists, settle, validate};
 use crate::cel::Budget;
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
 use crate::json::{Map, Text, Value, json};
+use std::borrow::Cow;
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 /// Fields of every object.
@@ -529,10 +530,10 @@ fn expressions(errors: &mut Errors, schema: Raw<'_>, field: &Path) {
         if !by.is_empty() && by.trim().is_empty() {
             required(errors, &at.child("messageExpression"), "messageExpression must be non-empty if specified");
         }
-        let reason = rule.text("reason");
+        let reason = rule.get("reason").and_then(Value::as_str);
         const REASONS: &[&str] =
             &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
-        if !reason.is_empty() && !REASONS.contains(&reason) {
+        if let Some(reason) = reason.filter(|reason| !REASONS.contains(reason)) {
             errors.push(FieldError::not_supported(&at.child("reason"), reason, REASONS));
         }
         let path = rule.text("fieldPath");
@@ -542,6 +543,65 @@ fn expressions(errors: &mut Errors, schema: Raw<'_>, field: &Path) {
         if broken(path) {
             invalid(errors, &at.child("fieldPath"), path, "must not contain line breaks");
         }
+        if !path.is_empty() && follow(schema.0, path, true).is_err() {
+            invalid(errors, &at.child("fieldPath"), path, "must be a valid path");
+        }
+    }
+}
+
+/// The schema that a path of fields leads to: `.spec.name`, and with `brackets` also `['name']`.
+///
+/// # Errors
+/// A sentence when it leads nowhere.
+pub fn follow<'a>(schema: &'a Value, path: &str, brackets: bool) -> Result<&'a Value, String> {
+    let ended = || "unexpected end of JSON path".to_owned();
+    let mut tokens = Tokens(path);
+    let mut at = schema;
+    while let Some(token) = tokens.next() {
+        let name = match token {
+            "." => Cow::Borrowed(tokens.next().ok_or_else(ended)?),
+            "[" if !brackets => return Err("array notation is not allowed".to_owned()),
+            "[" => {
+                let text = tokens.next().ok_or_else(ended)?;
+                let quoted = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+                let name = quoted.ok_or_else(|| format!("expected single quoted string but got {text}"))?;
+                let close = tokens.next().ok_or_else(ended)?;
+                if close != "]" {
+                    return Err(format!("expected ] but got {close}"));
+                }
+                Cow::Owned(name.replace("\\'", "'").replace("\\\\", "\\"))
+            }
+            other => return Err(format!("expected [ or . but got: {other}")),
+        };
+        let properties = Raw(at).child("properties");
+        let found = match properties {
+            Some(properties) => properties.get(&name),
+            None => Raw(at).child("additionalProperties").map(|more| more.0),
+        };
+        at = found.ok_or("does not refer to a valid field")?;
+    }
+    Ok(at)
+}
+
+/// The tokens of a path: dots, brackets, texts in single quotes, and what is between them.
+struct Tokens<'a>(&'a str);
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let bytes = self.0.as_bytes();
+        let end = match bytes.first()? {
+            b'.' | b'[' | b']' => 1,
+            b'\'' => {
+                let closes = |pair: &[u8]| matches!(pair, [before, b'\''] if *before != b'\\');
+                bytes.windows(2).position(closes).map_or(bytes.len(), |at| at + 2)
+            }
+            _ => bytes.iter().position(|byte| matches!(byte, b'.' | b'[' | b']')).unwrap_or(bytes.len()),
+        };
+        let (token, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
+        Some(token)
     }
 }
 
@@ -603,11 +663,20 @@ fn by_rules(
     if !has_expressions(schema) {
         return Errors::new();
     }
-    // Rules that are none are complained about where they stand.
-    let (Some(rules), wrong) = expressions::compile(schema, node, root, at) else { return Errors::new() };
-    if wrong.iter().any(|error| error.kind != ErrorType::Forbidden) {
-        return Errors::new();
+    let (rules, wrong) = expressions::compile(schema, node, root, at);
+    let broken = wrong.iter().filter(|error| error.kind != ErrorType::Forbidden).collect::<Vec<_>>();
+    if !broken.is_empty() {
+        // Of a rule of the schema itself it is said here, where its default is; others are complained about where they stand.
+        let own = |error: &&&FieldError| {
+            let place = error.field.to_string();
+            let rest = place.strip_prefix(&at.child("x-kubernetes-validations").to_string());
+            rest.is_some_and(|rest| rest.starts_with('[') && rest.ends_with("].rule"))
+        };
+        let kind = Raw(schema).kind();
+        let said = broken.iter().filter(own).filter_map(|error| Some(error.detail.split_once("}: ")?.1));
+        return said.map(|why| FieldError::invalid(at, kind, format!("rule compile error: {why}"))).collect();
     }
+    let Some(rules) = rules else { return Errors::new() };
     let errors = expressions::validate_within(&rules, value, Some(value), &Errors::new(), at, budget);
     if !errors.is_empty() {
         return errors;

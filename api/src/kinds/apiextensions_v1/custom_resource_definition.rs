@@ -219,13 +219,18 @@ fn spec(errors: &mut Errors, object: &Value, old: Option<&Value>) {
     }
     let unique: std::collections::BTreeSet<&str> =
         versions.iter().map(|version| value::text(version, "name")).collect();
-    let whole = || spec.get("versions").cloned().unwrap_or_else(|| json!([]));
+    let whole = || spec.get("versions").cloned().unwrap_or_default();
     if unique.len() != versions.len() {
         errors.push(FieldError::invalid(&at, whole(), "must contain unique version names"));
     }
     if versions.iter().filter(|version| value::flag(version, "storage")).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid(&at, whole(), detail));
+    }
+    // Upstream has the name of the first version once more.
+    let first = versions.first().map(|version| value::text(version, "name")).unwrap_or_default();
+    if !first.is_empty() {
+        joined(errors, &field.child("version"), first, "", &names::dns_1035_label(first));
     }
     let all = field.child("names");
     let named = spec.get("names").unwrap_or(&Value::Null);
@@ -421,8 +426,10 @@ fn selectable(errors: &mut Errors, version: &Value, schema: Option<&Value>, unch
             errors.push(FieldError::required(&at, ""));
             continue;
         }
-        let found = match follow(schema, path) {
+        let found = match structural::follow(schema, path, false) {
             Ok(found) => found,
+            // Of metadata no schema has to speak.
+            Err(_) if path == ".metadata" => &Value::Null,
             Err(why) => {
                 errors.push(FieldError::invalid(&at, path, format!("is an invalid path: {why}")));
                 continue;
@@ -443,20 +450,6 @@ fn selectable(errors: &mut Errors, version: &Value, schema: Option<&Value>, unch
     if seen.len() > MOST_SELECTABLE && !unchanged {
         errors.push(FieldError::too_many(field, seen.len(), MOST_SELECTABLE));
     }
-}
-
-/// The schema that a path of fields leads to.
-fn follow<'a>(schema: &'a Value, path: &str) -> Result<&'a Value, String> {
-    if cells::JsonPath::parse(path).is_err() || !path.starts_with('.') {
-        return Err(format!("expected [ or . but got: {}", path.chars().next().unwrap_or_default()));
-    }
-    let steps = path.split('.').skip(1);
-    steps.enumerate().try_fold(schema, |at, (i, step)| {
-        let properties = at.get("properties").and_then(|properties| properties.get(step));
-        let found = properties.or_else(|| at.get("additionalProperties").filter(|more| more.is_object()));
-        let meta = i == 0 && step == "metadata";
-        found.or(meta.then_some(&Value::Null)).ok_or_else(|| "does not refer to a valid field".to_owned())
-    })
 }
 
 fn conversion(errors: &mut Errors, spec: &Value, old: Option<&Value>, field: &Path) {
@@ -561,7 +554,8 @@ fn shared(errors: &mut Errors, object: &Value, old: Option<&Value>) {
     let stored = value::items(object, "status.storedVersions");
     let versions = value::items(object, "spec.versions");
     if stored.is_empty() {
-        errors.push(FieldError::invalid(&field, json!([]), "must have at least one stored version"));
+        let stored = value::get(object, "status.storedVersions").cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&field, stored, "must have at least one stored version"));
     } else {
         for version in versions.iter().filter(|version| value::flag(version, "storage")) {
             let name = value::text(version, "name");

@@ -6,7 +6,7 @@ use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, labels, pod_defaults, pod_warnings, rules, workload};
+use crate::kinds::shared::{cells, labels, pod_defaults, pod_gates, pod_warnings, rules, workload};
 use crate::{meta, value};
 
 /// The description.
@@ -33,6 +33,7 @@ pub static KIND: Kind = Kind {
         cells::IMAGES,
         cells::SELECTOR,
     ],
+    gated: pod_gates::WORKLOAD,
     describe: describe::<k8s_openapi::api::apps::v1::DaemonSet>,
     hooks: &DaemonSet,
     ..Kind::BASE

@@ -6,7 +6,7 @@ use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, pod_defaults, pod_warnings, rules, workload};
+use crate::kinds::shared::{cells, pod_defaults, pod_gates, pod_warnings, rules, workload};
 use crate::value;
 
 /// The description.
@@ -39,6 +39,7 @@ pub static KIND: Kind = Kind {
         cells::IMAGES,
         cells::SELECTOR,
     ],
+    gated: pod_gates::WORKLOAD,
     describe: describe::<k8s_openapi::api::apps::v1::Deployment>,
     hooks: &Deployment,
     ..Kind::BASE

@@ -6,7 +6,7 @@ use crate::field_path::{Errors, Path};
 use crate::json::Value;
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{pod_defaults, pod_warnings, rules, workload};
+use crate::kinds::shared::{pod_defaults, pod_gates, pod_warnings, rules, workload};
 use crate::value;
 
 /// The description.
@@ -22,6 +22,7 @@ pub static KIND: Kind = Kind {
     generation: true,
     columns: workload::REPLICA_COLUMNS,
     selectable: &[workload::REPLICAS],
+    gated: pod_gates::WORKLOAD,
     describe: describe::<k8s_openapi::api::apps::v1::ReplicaSet>,
     hooks: &ReplicaSet,
     ..Kind::BASE

@@ -6,7 +6,7 @@ use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
 use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::core_v1::persistent_volume_claim;
-use crate::kinds::shared::{cells, labels, names, parts, pod_defaults, pod_warnings, quantities, rules};
+use crate::kinds::shared::{cells, labels, names, parts, pod_defaults, pod_gates, pod_warnings, quantities, rules};
 use crate::kinds::shared::{volume_claims, workload};
 use crate::value;
 
@@ -28,6 +28,7 @@ pub static KIND: Kind = Kind {
         cells::CONTAINERS,
         cells::IMAGES,
     ],
+    gated: pod_gates::WORKLOAD,
     describe: describe::<k8s_openapi::api::apps::v1::StatefulSet>,
     hooks: &StatefulSet,
     ..Kind::BASE

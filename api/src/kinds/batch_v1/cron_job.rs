@@ -6,7 +6,7 @@ use crate::cron::{self, Schedule};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
-use crate::kinds::shared::{cells, job_spec, parts, rules, selector_cell};
+use crate::kinds::shared::{cells, job_spec, parts, pod_gates, rules, selector_cell};
 use crate::{meta, value};
 
 /// The description.
@@ -32,6 +32,7 @@ pub static KIND: Kind = Kind {
         cells::IMAGES,
         cells::SELECTOR.of("spec.jobTemplate.spec.selector"),
     ],
+    gated: pod_gates::JOB_TEMPLATE,
     describe: describe::<k8s_openapi::api::batch::v1::CronJob>,
     hooks: &CronJob,
     ..Kind::BASE

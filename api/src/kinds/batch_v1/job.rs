@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Value, json};
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
-use crate::kinds::shared::{cells, conditions, job_spec, job_status, labels, names, parts, rules, selector_cell};
+use crate::kinds::shared::{cells, conditions, job_spec, job_status, labels, names, parts, pod_gates, rules, selector_cell};
 use crate::selector::LabelSelector;
 use crate::{meta, value};
 
@@ -34,6 +34,7 @@ pub static KIND: Kind = Kind {
         name: "status.successful",
         value: |job| value::int(job, "status.succeeded").unwrap_or_default().to_string(),
     }],
+    gated: pod_gates::WORKLOAD,
     describe: describe::<k8s_openapi::api::batch::v1::Job>,
     hooks: &Job,
     ..Kind::BASE

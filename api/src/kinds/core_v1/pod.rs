@@ -6,7 +6,7 @@ use crate::field_path::{Errors, Path};
 use crate::json::{Value, json};
 use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{pod_defaults, pod_row, pod_update, pod_validation, pod_warnings, resources};
+use crate::kinds::shared::{pod_defaults, pod_gates, pod_row, pod_update, pod_validation, pod_warnings, resources};
 use crate::value;
 
 /// The description.
@@ -54,6 +54,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "status.podIPs", value: first_address },
         Selectable { name: "status.nominatedNodeName", value: |pod| text(pod, "status.nominatedNodeName") },
     ],
+    gated: pod_gates::POD,
     describe: describe::<k8s_openapi::api::core::v1::Pod>,
     hooks: &Pod,
     ..Kind::BASE

@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
-use crate::kinds::shared::{cells, labels, pod_defaults, pod_validation};
+use crate::kinds::shared::{cells, labels, pod_defaults, pod_gates, pod_validation};
 use crate::value;
 
 /// The description.
@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
         Column::text("Pod Labels").says("The labels for the pod template."),
     ],
     returns_deleted: true,
+    gated: pod_gates::TEMPLATE,
     describe: describe::<k8s_openapi::api::core::v1::PodTemplate>,
     hooks: &PodTemplate,
     ..Kind::BASE

@@ -6,7 +6,7 @@ use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{labels, names, pod_defaults, pod_warnings, rules, workload};
+use crate::kinds::shared::{labels, names, pod_defaults, pod_gates, pod_warnings, rules, workload};
 use crate::{meta, value};
 
 /// The description.
@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     orphans_dependents: true,
     columns: workload::REPLICA_COLUMNS,
     selectable: &[workload::REPLICAS],
+    gated: pod_gates::WORKLOAD,
     describe: describe::<k8s_openapi::api::core::v1::ReplicationController>,
     hooks: &ReplicationController,
     ..Kind::BASE

@@ -79,7 +79,9 @@ pub fn is_cpu(metric: &Value) -> bool {
 /// Defaults.
 pub fn default(object: &mut Value) {
     drop_annotations(object);
-    let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+    // In Go it is there, whatever was sent.
+    value::map_mut(object, "spec");
+    let Some(spec) = object.get_mut("spec") else { return };
     value::set_default(spec, "minReplicas", 1);
     if value::items(spec, "metrics").is_empty() {
         value::set(spec, "metrics", default_metrics());

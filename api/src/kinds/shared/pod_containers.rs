@@ -76,12 +76,13 @@ fn unique<'a>(errors: &mut Errors, taken: &mut Vec<&'a str>, container: &'a Valu
 const NOT_EPHEMERAL: &[&str] = &[
     "ports",
     "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
     "livenessProbe",
     "readinessProbe",
     "startupProbe",
     "lifecycle",
-    "resizePolicy",
-    "restartPolicy",
 ];
 
 fn ephemeral(errors: &mut Errors, container: &Value, others: &[&str], field: &Path) {
@@ -118,7 +119,7 @@ fn common(errors: &mut Errors, context: &Context<'_>, container: &Value, field: 
     pod_volumes::mounts(errors, context, container, field);
     required_one_of(errors, container, "imagePullPolicy", field, &["Always", "IfNotPresent", "Never"]);
     errors.extend(resources::validate(container.get("resources"), &field.child("resources")));
-    resource_claims(errors, context, container, &field.child("resources.claims"));
+    resource_claims(errors, context.spec, container, &field.child("resources.claims"));
     resize_policy(errors, context, container, &field.child("resizePolicy"));
     errors.extend(pod_security::container(container, context.spec, &field.child("securityContext")));
 }
@@ -325,8 +326,9 @@ pub fn resource_ref(errors: &mut Errors, reference: &Value, in_volume: bool, fie
     }
 }
 
-fn resource_claims(errors: &mut Errors, context: &Context<'_>, container: &Value, field: &Path) {
-    let known = value::items(context.spec, "resourceClaims").iter().map(|claim| value::text(claim, "name"));
+/// The claims of a pod that a container, or the pod itself, names.
+pub fn resource_claims(errors: &mut Errors, spec: &Value, container: &Value, field: &Path) {
+    let known = value::items(spec, "resourceClaims").iter().map(|claim| value::text(claim, "name"));
     let known: Vec<&str> = known.filter(|name| !name.is_empty()).collect();
     let mut met: Vec<(&str, &str)> = Vec::new();
     for (i, claim) in value::items(container, "resources.claims").iter().enumerate() {

@@ -5,7 +5,7 @@
 
 use super::labels::invalid;
 use super::rules::{invalid_struct, required_one_of_listed, text, text_or_null};
-use super::{labels, names, pod_containers, pod_scheduling, pod_security, pod_volumes, resources};
+use super::{labels, names, pod_containers, pod_resources, pod_scheduling, pod_security, pod_volumes, resources};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::{meta, value};
@@ -110,7 +110,7 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
     let context = Context { spec, is_pod, volumes };
     errors.extend(resource_claims(spec, &field.child("resourceClaims")));
     errors.extend(pod_containers::validate(&context, field));
-    errors.extend(resources::validate(spec.get("resources"), &field.child("resources")));
+    errors.extend(pod_resources::validate(spec, field));
     errors.extend(host_network(&context, field));
     required_one_of_listed(&mut errors, spec, "restartPolicy", field, &["Always", "OnFailure", "Never"]);
     let policies = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -170,6 +170,13 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
         }
     }
     errors.extend(operating_system(spec, &field.child("os")));
+    if let Some(group) = spec.get("schedulingGroup").filter(|group| group.is_object()) {
+        let at = field.child("schedulingGroup.podGroupName");
+        match group.get("podGroupName").and_then(Value::as_str) {
+            None => errors.push(FieldError::invalid(&at, Value::Null, "must specify one of: `podGroupName`")),
+            Some(name) => invalid(&mut errors, &at, name, names::dns_subdomain(name)),
+        }
+    }
     pod_containers::file_volumes(&mut errors, spec, field);
     errors
 }

@@ -278,9 +278,9 @@ pub fn mounts(errors: &mut Errors, context: &Context<'_>, container: &Value, fie
     for (i, device) in devices.iter().enumerate() {
         let field = at.index(i);
         let name = required(errors, device, "name", &field);
-        let path = required(errors, device, "devicePath", &field);
+        let path = value::text(device, "devicePath");
         let is_double = |of: &str, text: &str| devices.iter().take(i).any(|other| value::text(other, of) == text);
-        if is_double("name", name) {
+        if !name.is_empty() && is_double("name", name) {
             errors.push(FieldError::invalid(&field.child("name"), name, "must be unique"));
         }
         let volume = value::items(context.spec, "volumes").iter().find(|v| value::text(v, "name") == name);
@@ -293,11 +293,19 @@ pub fn mounts(errors: &mut Errors, context: &Context<'_>, container: &Value, fie
             }
             Some(_) => {}
         }
+        required(errors, device, "devicePath", &field);
         if is_double("devicePath", path) {
             errors.push(FieldError::invalid(&field.child("devicePath"), path, "must be unique"));
         }
         if path.split('/').any(|step| step == "..") {
             let detail = "can not contain backsteps ('..')";
+            errors.push(FieldError::invalid(&field.child("devicePath"), path, detail));
+        }
+        if mounts.iter().any(|mount| value::text(mount, "name") == name) {
+            errors.push(FieldError::invalid(&field.child("name"), name, "must not already exist in volumeMounts"));
+        }
+        if mounts.iter().any(|mount| value::text(mount, "mountPath") == path) {
+            let detail = "must not already exist as a path in volumeMounts";
             errors.push(FieldError::invalid(&field.child("devicePath"), path, detail));
         }
     }

@@ -93,6 +93,15 @@ pub fn of_container(errors: &mut Errors, name: &str, field: &Path) {
     }
 }
 
+/// What a pod as a whole may have.
+pub fn of_pod(errors: &mut Errors, name: &str, field: &Path) {
+    let before = errors.len();
+    known(errors, name, field);
+    if errors.len() == before && !super::resources::is_pod_level(name) {
+        errors.push(FieldError::not_supported(field, name, &["cpu", "hugepages-", "memory"]));
+    }
+}
+
 /// What a quota may limit.
 pub fn of_quota(errors: &mut Errors, name: &str, field: &Path) {
     known(errors, name, field);

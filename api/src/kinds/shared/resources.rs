@@ -159,9 +159,15 @@ pub fn validate_container_name(errors: &mut Errors, name: &str, field: &Path) {
     resource_names::of_container(errors, name, field);
 }
 
-/// `resources` of a container (or of a pod).
+/// `resources` of a container.
 #[must_use]
 pub fn validate(resources: Option<&Value>, field: &Path) -> Errors {
+    validate_named(resources, field, resource_names::of_container)
+}
+
+/// `resources` of what may have those that `named` knows.
+#[must_use]
+pub fn validate_named(resources: Option<&Value>, field: &Path, named: fn(&mut Errors, &str, &Path)) -> Errors {
     let mut errors = Errors::new();
     let Some(resources) = resources else { return errors };
     let empty = Map::new();
@@ -170,7 +176,7 @@ pub fn validate(resources: Option<&Value>, field: &Path) -> Errors {
     for (side, amounts) in [("limits", limits), ("requests", requests)] {
         for (name, quantity) in amounts {
             let at = field.child(side).key(name);
-            resource_names::of_container(&mut errors, name, &at);
+            named(&mut errors, name, &at);
             validate_amount(&mut errors, name, quantity, &at);
             if side == "requests" {
                 validate_request(&mut errors, name, quantity, limits.get(name), field);

@@ -52,7 +52,9 @@ pub fn is_external(service: &Value) -> bool {
 
 /// Defaults that depend on other fields.
 pub fn default(service: &mut Value) {
-    let Some(spec) = service.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+    // In Go it is there, whatever was sent.
+    value::map_mut(service, "spec");
+    let Some(spec) = service.get_mut("spec") else { return };
     text(spec, "sessionAffinity", "None");
     match value::text(spec, "sessionAffinity") {
         "None" => {

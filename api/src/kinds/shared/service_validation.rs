@@ -168,7 +168,7 @@ fn validate_addresses(errors: &mut Errors, service: &Value, field: &Path) {
     }
     let policies = &["SingleStack", "PreferDualStack", "RequireDualStack"];
     let spec = service.get("spec").unwrap_or(&Value::Null);
-    rules::one_of(errors, spec, "ipFamilyPolicy", field, policies);
+    rules::given_one_of(errors, spec, "ipFamilyPolicy", field, policies);
 
     let mut sound = true;
     for (i, ip) in all.iter().enumerate().filter(|(_, ip)| !ip.is_empty()) {
