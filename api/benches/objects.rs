@@ -75,7 +75,7 @@ fn validated(kind: &Kind, object: &Value) {
 }
 
 fn who(manager: &str, operation: Operation) -> Manager<'_> {
-    Manager { manager, operation, api_version: "apps/v1", time: TIME, subresource: "" }
+    Manager { manager, operation, api_version: "apps/v1", time: TIME, subresource: "", versions: None }
 }
 
 /// The body of a create, from bytes to bytes.
@@ -146,12 +146,12 @@ fn applies() {
         // The controller writes the status and an annotation of its own.
         let mut told = live.clone();
         value::map_mut(&mut told, "metadata.annotations").insert("deployment.kubernetes.io/revision", "1".into());
-        let live = update(Some(&live), told, schema, &who("controller", Operation::Update), reset);
+        let live = update(Some(&live), told, schema, &who("controller", Operation::Update), reset).unwrap();
         let mut told = live.clone();
         value::set(&mut told, "status.replicas", 3);
         value::set(&mut told, "status.observedGeneration", 1);
         let controller = Manager { subresource: "status", ..who("controller", Operation::Update) };
-        let live = update(Some(&live), told, schema, &controller, &FieldSet::default());
+        let live = update(Some(&live), told, schema, &controller, &FieldSet::default()).unwrap();
         json::encode(&live, schema)
     };
     let change = |text: &str| text.replace("web:4.2.1", "web:4.2.2");

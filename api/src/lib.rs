@@ -27,4 +27,5 @@ pub mod selector;
 pub mod served;
 pub mod status;
 pub mod value;
+pub mod versions;
 pub mod x509;

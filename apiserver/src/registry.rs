@@ -13,6 +13,7 @@ pub mod parameters;
 pub mod read;
 pub mod turn;
 pub mod unreadable;
+pub mod versions;
 pub mod write;
 
 use crate::answer::Failure;

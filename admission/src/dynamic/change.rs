@@ -243,6 +243,7 @@ fn applied(object: &Value, found: &Cel<'_>, seen: Seen) -> Result<Value, String>
         api_version: &version,
         time: "1970-01-01T00:00:00Z",
         subresource: "",
+        versions: None,
     };
     let merged = apply::apply_resetting(Some(object), &config, schema, &who, true, &FieldSet::default());
     let mut merged = merged.map_err(|error| wrong(error.to_string()))?;

@@ -142,6 +142,20 @@ fn below(
     (count == members).then_some(count)
 }
 
+/// Whether nothing is owned below what the type says to have one owner for the whole.
+pub(super) fn fits(wire: &Value, ty: Ty<'_>) -> bool {
+    let Some(wire) = wire.as_object() else { return true };
+    wire.iter().all(|(name, below)| {
+        let has_below = below.as_object().is_some_and(|map| map.len() > usize::from(map.contains_key(".")));
+        if !has_below || name == "." {
+            return true;
+        }
+        // Which element of a list it is does not matter.
+        let element = name.strip_prefix("f:").map_or(PathElement::Index(0), PathElement::Field);
+        !ty.is_whole(&element) && fits(below, ty.under(&element).0)
+    })
+}
+
 /// Whether what stands below a name says that the name itself is a member.
 fn is_own(below: &Value) -> bool {
     below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."))

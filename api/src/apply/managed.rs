@@ -2,7 +2,7 @@
 
 use super::fields_v1;
 use super::path::FieldSet;
-use super::typed::Ty;
+use super::typed::{self, Ty};
 use crate::json::{Text, Value};
 use crate::value;
 use std::cell::OnceCell;
@@ -77,7 +77,7 @@ impl<'a> Owned<'a> {
         self.set.get_or_init(|| read().unwrap_or_default())
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match (self.set.get(), self.wire.and_then(Value::as_object)) {
             (None, Some(wire)) => wire.is_empty(),
             _ => self.set().is_empty(),
@@ -114,6 +114,17 @@ impl<'a> Owned<'a> {
     pub(super) fn remove(&mut self, fields: &FieldSet<'_>) {
         if self.has_any(fields) {
             self.change(|set| set.remove(fields));
+        }
+    }
+
+    /// What the type says today to have one owner for the whole is owned as a whole.
+    pub(super) fn fit(&mut self, ty: Ty<'_>) {
+        let fits = match (self.set.get(), self.wire) {
+            (None, Some(wire)) => fields_v1::fits(wire, ty),
+            _ => typed::fits(self.set(), ty),
+        };
+        if !fits {
+            self.change(|set| *set = typed::fitted(set, ty));
         }
     }
 

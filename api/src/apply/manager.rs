@@ -5,7 +5,8 @@ use super::managed::{self, Id, Managed, Operation, Owned};
 use super::merge::merge;
 use super::path::{FieldSet, PathElement, shown};
 use super::typed::{self, Ty};
-use super::{ApplyError, Conflict, Manager};
+use super::versions::{self, Changes, Elsewhere, Unconverted};
+use super::{ApplyError, Conflict, Later, Manager};
 use crate::json::{Map, Value};
 use crate::schema::SchemaRef;
 use crate::value;
@@ -55,25 +56,32 @@ impl Manager<'_> {
 /// fields that are gone leave everybody, a write that changes nothing leaves entries and times alone.
 ///
 /// `live` is absent for a create. `reset` holds fields that this write cannot own (`status` for the main resource,
-/// `spec` for the status). `[]` or `[{}]` as managed fields of `new` stops tracking.
-#[must_use]
+/// `spec` for the status). `[]` or `[{}]` as managed fields of `new` stops tracking, and so does an owner whose version the object
+/// cannot be converted to.
+///
+/// # Errors
+/// `Later` with the object as it was given when a version must be asked for first.
 pub fn update(
     live: Option<&Value>,
     mut new: Value,
     schema: SchemaRef<'_>,
     who: &Manager<'_>,
     reset: &FieldSet<'_>,
-) -> Value {
+) -> Result<Value, Later> {
     let known = live.map(|live| Managed::decode(live, true).unwrap_or_default()).unwrap_or_default();
     let mut managed = if who.subresource.is_empty() { sent_or(&new, known) } else { known };
     let tracked = live.is_none() || !managed.by_id.is_empty();
     if tracked {
-        record(&mut managed, live.unwrap_or(typed::empty()), &new, schema, &who.id(Operation::Update), who, reset);
-        managed.cap_updaters();
+        let id = who.id(Operation::Update);
+        match record(&mut managed, live.unwrap_or(typed::empty()), &new, schema, &id, who, reset) {
+            Ok(()) => managed.cap_updaters(),
+            Err(Unconverted::Never(_)) => managed = Managed::default(),
+            Err(Unconverted::Later) => return Err(Later(new)),
+        }
     }
     let entries = managed.entries();
     managed::put(entries, &mut new);
-    new
+    Ok(new)
 }
 
 /// The managed fields that a client sent, or those known when it sent none or nonsense.
@@ -95,23 +103,27 @@ fn record<'a>(
     id: &Id,
     who: &Manager<'_>,
     reset: &FieldSet<'_>,
-) {
-    let changes = compare(Ty::Struct(schema), live, new).without(reset);
-    let Comparison { added, removed, modified: mut changed } = changes;
-    changed.extend(&added);
+) -> Result<(), Unconverted> {
+    versions::fit(managed, Ty::Struct(schema), who, live, new)?;
+    let elsewhere = Elsewhere::all(managed, who, live, new)?;
+    let elsewhere = Elsewhere::changes(&elsewhere, reset);
+    let here = Changes::of(compare(Ty::Struct(schema), live, new).without(reset));
     for owned in managed.by_id.values_mut() {
-        owned.remove(&changed);
-        owned.remove(&removed);
+        let Changes { changed, removed } = elsewhere.get(&*owned.version).unwrap_or(&here);
+        owned.remove(changed);
+        owned.remove(removed);
     }
+    let mut changed = here.changed;
     managed.drop_empty();
     changed.remove(&SYSTEM_FIELDS);
     if changed.is_empty() {
-        return;
+        return Ok(());
     }
     let owned = managed.by_id.entry(id.clone()).or_default();
     owned.add(&changed);
     owned.version = who.api_version.to_owned();
     owned.time = Some(who.time.to_owned());
+    Ok(())
 }
 
 /// Applies a configuration without fields to reset; see `apply_resetting`.
@@ -133,7 +145,8 @@ pub fn apply(
 ///
 /// # Errors
 /// `Conflicts` when others own fields with other values and `force` is false; `Invalid` for a configuration that has
-/// managed fields, another version, duplicates in sets or keyed lists.
+/// managed fields, another version, duplicates in sets or keyed lists; `Unconverted` when fields are owned in a version that the object
+/// cannot be converted to, and `Later` when it must be asked for first.
 pub fn apply_resetting(
     live: Option<&Value>,
     applied: &Value,
@@ -146,33 +159,35 @@ pub fn apply_resetting(
     check(applied, ty, who)?;
     let empty = typed::empty();
     let object = live.unwrap_or(empty);
-    let managed = || {
+    let managed = || -> Result<Managed<'_>, ApplyError> {
         let mut managed =
             Managed::decode(object, true).map_err(|why| invalid(format!("failed to decode managed fields: {why}")))?;
         if managed.by_id.is_empty() {
             let id = Id { manager: BEFORE_FIRST_APPLY.to_owned(), ..who.id(Operation::Update) };
-            record(&mut managed, empty, object, schema, &id, who, reset);
+            record(&mut managed, empty, object, schema, &id, who, reset)?;
         }
+        versions::fit(&mut managed, ty, who, object, applied)?;
         Ok(managed)
     };
     let attempt = Attempt { object, applied, ty, who, reset };
     let by_kubectl = who.manager == "kubectl";
     let (mut out, entries) = match attempt.run(managed()?, force) {
-        Err(Stopped(conflicts)) if by_kubectl && !force => {
+        Err(Stopped::By(conflicts)) if by_kubectl && !force => {
             let last = last_applied(object, ty, who);
             let allowed = last.as_ref().map(|last| unchanged(last, object, ty)).unwrap_or_default();
             let left: Vec<_> = conflicts.into_iter().filter(|(_, path)| !allowed.has(path)).collect();
-            if left.is_empty() { attempt.run(managed()?, true) } else { Err(Stopped(left)) }
+            if left.is_empty() { attempt.run(managed()?, true) } else { Err(Stopped::By(left)) }
         }
         other => other,
     }
-    .map_err(|Stopped(conflicts)| {
-        ApplyError::Conflicts(
+    .map_err(|stopped| match stopped {
+        Stopped::By(conflicts) => ApplyError::Conflicts(
             conflicts
                 .into_iter()
                 .map(|(owner, path)| Conflict { manager: owner.to_string(), path: shown(&path) })
                 .collect(),
-        )
+        ),
+        Stopped::Unconverted(why) => why.into(),
     })?;
     if by_kubectl {
         keep_last_applied(&mut out, applied);
@@ -207,8 +222,19 @@ fn check(applied: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Result<(), ApplyErro
     })
 }
 
-/// Conflicting fields, each with its owner.
-struct Stopped<'a>(Vec<(Id, Vec<PathElement<'a>>)>);
+/// Why a configuration is not merged.
+enum Stopped<'a> {
+    /// Conflicting fields, each with its owner.
+    By(Vec<(Id, Vec<PathElement<'a>>)>),
+    /// A version of others is not there.
+    Unconverted(Unconverted),
+}
+
+impl From<Unconverted> for Stopped<'_> {
+    fn from(why: Unconverted) -> Self {
+        Stopped::Unconverted(why)
+    }
+}
 
 struct Attempt<'a> {
     object: &'a Value,
@@ -230,31 +256,37 @@ impl<'a> Attempt<'a> {
         };
         let before = managed.by_id.remove(&id).unwrap_or_default();
         // What is the system's is named in a configuration and owned by nobody.
-        let as_before = before.is_named_by(self.applied, self.ty, &SYSTEM_FIELDS, self.reset);
+        // What was applied in another version is never what it was.
+        let moved = self.who.versions.is_some() && !before.is_empty() && before.version != self.who.api_version;
+        let as_before = !moved && before.is_named_by(self.applied, self.ty, &SYSTEM_FIELDS, self.reset);
         let set = if as_before { FieldSet::default() } else { named() };
-        let let_go = !as_before && !before.set().is_subset(&set);
+        let let_go = moved || (!as_before && !before.set().is_subset(&set));
         let version = self.who.api_version.to_owned();
         let owned = if as_before { before.again(version) } else { Owned::new(set, version, before.time.clone()) };
         managed.by_id.insert(id.clone(), owned);
         if let_go {
-            prune(&mut merged, self.ty, before.set(), &managed);
+            match versions::prune(&merged, self.who, &before, &managed)? {
+                Some(pruned) => merged = pruned,
+                None => prune(&mut merged, self.ty, before.set(), &managed),
+            }
         }
-        let changes = compare(self.ty, self.object, &merged).without(self.reset);
-        let Comparison { added, removed, modified: mut changed } = changes;
-        changed.extend(&added);
+        let elsewhere = Elsewhere::all(&managed, self.who, self.object, &merged)?;
+        let elsewhere = Elsewhere::changes(&elsewhere, self.reset);
+        let here = Changes::of(compare(self.ty, self.object, &merged).without(self.reset));
         let mut conflicts = Vec::new();
         for (owner, owned) in managed.by_id.iter_mut().filter(|(owner, _)| **owner != id) {
-            let disputed = owned.among(&changed);
+            let Changes { changed, removed } = elsewhere.get(&*owned.version).unwrap_or(&here);
+            let disputed = owned.among(changed);
             if !disputed.is_empty() {
                 conflicts.extend(disputed.paths().into_iter().map(|path| (owner.clone(), path)));
                 owned.remove(&disputed);
             }
-            owned.remove(&removed);
+            owned.remove(removed);
         }
         if !force && !conflicts.is_empty() {
-            return Err(Stopped(conflicts));
+            return Err(Stopped::By(conflicts));
         }
-        let noop = changed.is_empty() && removed.is_empty();
+        let noop = here.changed.is_empty() && here.removed.is_empty();
         if let Some(own) = managed.by_id.get_mut(&id) {
             if !as_before {
                 own.remove(&SYSTEM_FIELDS);

@@ -1,8 +1,8 @@
 //! Server-side apply: ownership of fields, merge and conflicts (KEP-555).
 //!
 //! `apply` merges a configuration into the live object, `update` keeps ownership for every other write. Both are pure;
-//! time and names come with the `Manager`. Never defaults or validates the object, never converts between versions:
-//! owners of all versions are compared in the version of the write.
+//! time and names come with the `Manager`. Never defaults or validates the object, never converts between versions: who writes says
+//! what the object is in those in which others own fields.
 
 mod compare;
 mod fields_v1;
@@ -13,12 +13,15 @@ mod path;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod testing;
 mod typed;
+mod versions;
 
 pub use fields_v1::{decode as decode_fields, encode as encode_fields};
 pub use managed::Operation;
 pub use manager::{apply, apply_resetting, update};
 pub use path::{FieldSet, Node, PathElement, Scalar};
+pub use versions::{Unconverted, Versions};
 
+use crate::json::Value;
 use crate::status::Status;
 use thiserror::Error;
 
@@ -35,7 +38,13 @@ pub struct Manager<'a> {
     pub time: &'a str,
     /// Empty for the object itself.
     pub subresource: &'a str,
+    /// What the object is in other versions. Without it, owners of all versions are taken for owners in that of the request.
+    pub versions: Option<&'a dyn Versions>,
 }
+
+/// An object whose owners cannot be told before another version of it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Later(pub Value);
 
 /// A field that another manager owns with another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +64,21 @@ pub enum ApplyError {
     /// The configuration cannot be applied as it is: 400.
     #[error("{0}")]
     Invalid(String),
+    /// Others own fields in a version that the object cannot be converted to: 500.
+    #[error("{0}")]
+    Unconverted(String),
+    /// A version must be asked for first; the configuration is to be applied again then.
+    #[error("another version is not known yet")]
+    Later,
+}
+
+impl From<Unconverted> for ApplyError {
+    fn from(why: Unconverted) -> ApplyError {
+        match why {
+            Unconverted::Never(why) => ApplyError::Unconverted(why),
+            Unconverted::Later => ApplyError::Later,
+        }
+    }
 }
 
 impl ApplyError {
@@ -70,6 +94,7 @@ impl ApplyError {
                 Status::apply_conflict(self.to_string(), &causes)
             }
             ApplyError::Invalid(why) => Status::bad_request(why.as_str()),
+            ApplyError::Unconverted(_) | ApplyError::Later => Status::foreign(500, "", self.to_string()),
         }
     }
 }

@@ -73,6 +73,18 @@ impl<'a> Ty<'a> {
         }
     }
 
+    /// Whether what is under a path element is a list, a map or a struct with one owner for the whole.
+    pub(super) fn is_whole(self, element: &PathElement<'_>) -> bool {
+        let shape = match (self, element) {
+            (Ty::Struct(schema), PathElement::Field(name)) => schema.field(name).map(|field| &field.shape),
+            (Ty::Map(_, values), PathElement::Field(_)) => Some(values),
+            (Ty::Keyed(_, items, _), _) => Some(items),
+            _ => None,
+        };
+        matches!(shape, Some(Shape::Struct(_) | Shape::List { .. } | Shape::Map { .. }))
+            && matches!(self.under(element).0, Ty::Leaf)
+    }
+
     /// What identifies a list element.
     pub(super) fn identity<'x>(self, item: &'x Value) -> Result<PathElement<'x>, String>
     where
@@ -232,6 +244,26 @@ pub(super) fn with_named_fields<'x>(set: &FieldSet<'x>, ty: Ty<'_>) -> FieldSet<
         let (ty, named) = ty.under(element);
         let own = node.own || (named && !node.below.is_empty());
         (element.clone(), Node { own, below: with_named_fields(&node.below, ty) })
+    });
+    FieldSet::of(nodes)
+}
+
+/// Whether nothing is a member below what has one owner for the whole.
+pub(super) fn fits(set: &FieldSet<'_>, ty: Ty<'_>) -> bool {
+    set.iter().all(|(element, node)| {
+        node.below.is_empty() || (!ty.is_whole(element) && fits(&node.below, ty.under(element).0))
+    })
+}
+
+/// The set with members in place of those below them, where there is one owner for the whole.
+pub(super) fn fitted<'x>(set: &FieldSet<'x>, ty: Ty<'_>) -> FieldSet<'x> {
+    let nodes = set.iter().map(|(element, node)| {
+        let node = match node.below.is_empty() {
+            true => node.clone(),
+            false if ty.is_whole(element) => Node { own: true, below: FieldSet::default() },
+            false => Node { own: node.own, below: fitted(&node.below, ty.under(element).0) },
+        };
+        (element.clone(), node)
     });
     FieldSet::of(nodes)
 }

@@ -37,6 +37,8 @@ pub struct Custom {
     scale: Option<Scale>,
     /// Only a webhook can convert between the versions.
     pub conversion: Option<&'static Conversion>,
+    /// All versions of the definition, served or not.
+    siblings: &'static OnceLock<Vec<&'static Kind>>,
 }
 
 #[derive(Debug)]
@@ -77,18 +79,25 @@ pub fn define(definition: &Value) -> Option<Defined> {
         categories: keep_all(value::items(spec, "names.categories")),
         namespaced: value::text(spec, "scope") == "Namespaced",
         conversion: Conversion::read(spec).map(|conversion| &*Box::leak(Box::new(conversion))),
+        siblings: Box::leak(Box::default()),
     };
     let versions = value::items(spec, "versions");
     let stored = versions.iter().find(|version| value::flag(version, "storage"))?;
     let stored: &'static Kind = Box::leak(Box::new(names.kind_of(spec, stored, None)));
-    let mut served: Vec<&'static Kind> = Vec::new();
-    for version in versions.iter().filter(|version| value::flag(version, "served")) {
-        served.push(if value::flag(version, "storage") {
-            stored
-        } else {
-            Box::leak(Box::new(names.kind_of(spec, version, Some(stored))))
-        });
+    let (mut all, mut served): (Vec<&'static Kind>, Vec<&'static Kind>) = (Vec::new(), Vec::new());
+    for version in versions {
+        let kind = match value::flag(version, "storage") {
+            true => stored,
+            false => Box::leak(Box::new(names.kind_of(spec, version, Some(stored)))),
+        };
+        all.push(kind);
+        if value::flag(version, "served") {
+            served.push(kind);
+        }
     }
+    // It is empty: nobody else has it yet.
+    let siblings = names.siblings.get_or_init(|| all);
+    debug_assert!(!siblings.is_empty(), "the stored version is one of them");
     served.sort_by(|a, b| compare_versions(b.version, a.version));
     Some(Defined { served, stored })
 }
@@ -103,6 +112,7 @@ struct Names {
     categories: &'static [&'static str],
     namespaced: bool,
     conversion: Option<&'static Conversion>,
+    siblings: &'static OnceLock<Vec<&'static Kind>>,
 }
 
 impl Names {
@@ -141,6 +151,7 @@ impl Names {
             selectable: selectable.map(|field| keep(value::text(field, "jsonPath").trim_start_matches('.'))).collect(),
             scale,
             conversion: self.conversion,
+            siblings: self.siblings,
         }));
         let mut shown = vec![Column::NAME];
         shown.extend(columns.iter().filter(|column| column_path(column).is_some()).map(column));
@@ -246,6 +257,12 @@ impl Custom {
     /// The schema of the version.
     pub fn node(&self) -> &Node {
         &self.parsed().0
+    }
+
+    /// The kinds of all versions of the definition, served or not.
+    #[must_use]
+    pub fn siblings(&self) -> &[&'static Kind] {
+        self.siblings.get().map_or(&[], Vec::as_slice)
     }
 
     /// The types of the version: the object's, its list's and what they hold.

@@ -188,6 +188,7 @@ pub(super) fn model(bytes: &[u8]) {
             api_version: "v1",
             time: "2026-01-01T00:00:01Z",
             subresource: "",
+            versions: None,
         };
         let got = apply(live.as_ref(), &configuration, schema, &who, force);
         match (got, model.apply(manager, &table(&configuration), force)) {

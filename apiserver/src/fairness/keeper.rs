@@ -234,6 +234,7 @@ async fn say(server: &Server, permit: &Permit, verdict: &Verdict) -> Result<(), 
         api_version: &version,
         time: &time,
         subresource: "status",
+        versions: Some(kind),
     };
     write::update(server, permit, &target, &options, |old| {
         let Some(old) = old else { return Err(Status::not_found(target.resource(), &target.name).into()) };

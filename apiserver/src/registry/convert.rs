@@ -116,6 +116,12 @@ impl Conversions {
         Ok(object)
     }
 
+    /// An object in the version of `kind` as the webhook gives it: what its schema does not know is there still.
+    pub(super) async fn raw(&self, kind: &'static Kind, object: Value) -> Result<Value, String> {
+        let Some(conversion) = kind.custom.and_then(|custom| custom.conversion) else { return Ok(object) };
+        Ok(self.ask(conversion, kind, &[object]).await?.pop().unwrap_or_default())
+    }
+
     async fn ask(&self, conversion: &Conversion, to: &'static Kind, objects: &[Value]) -> Result<Vec<Value>, String> {
         let (uid, desired) = (uuid::Uuid::new_v4().to_string(), to.api_version());
         let question = conversion.question(objects, &desired, &uid)?;

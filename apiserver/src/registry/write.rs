@@ -13,13 +13,14 @@ pub use delete::{DeleteOptions, delete, delete_collection};
 pub use update::{Change, update};
 
 use super::Target;
+use super::versions::Others;
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::road::authorized::Permit;
 use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use admission::{Form, Operation, Request};
-use api::apply::{FieldSet, Manager};
+use api::apply::{self, FieldSet, Later, Manager};
 use api::json::Value;
 use api::kind::{Kind, Writer};
 use api::status::Status;
@@ -135,13 +136,33 @@ pub(super) fn writer(permit: &Permit) -> Writer<'_> {
 }
 
 /// Who owns the fields of this write.
-pub(super) fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str) -> Manager<'a> {
+fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str, versions: &'a Others) -> Manager<'a> {
     Manager {
         manager: if options.manager.is_empty() { "unknown" } else { &options.manager },
         operation: api::apply::Operation::Update,
         api_version: version,
         time,
         subresource: &options.subresource,
+        versions: Some(versions),
+    }
+}
+
+/// The object with the owners of its fields after a write that is no apply.
+pub(super) async fn owned(server: &Server, kind: &'static Kind, options: &Options, old: Option<&Value>, new: Value) -> Value {
+    let (time, version) = (server.now_text(), kind.api_version());
+    let reset = reset_fields(kind, &options.subresource);
+    let others = Others::new(kind);
+    let who = manager(options, &time, &version, &others);
+    let mut new = new;
+    loop {
+        match apply::update(old, new, kind.schema(), &who, &reset) {
+            Ok(owned) => return owned,
+            Err(Later(given)) if others.found(&server.conversions).await => new = given,
+            Err(Later(mut given)) => {
+                value::remove(&mut given, "metadata.managedFields");
+                return given;
+            }
+        }
     }
 }
 

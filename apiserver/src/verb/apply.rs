@@ -2,11 +2,13 @@
 
 use super::{Call, shown};
 use crate::answer::{Answer, Failure};
+use crate::registry::versions::Others;
 use crate::registry::write::{self, Change};
 use crate::road::decoded;
 use crate::server::Server;
-use api::apply::{self, ApplyError, Manager, Operation};
+use api::apply::{self, Manager, Operation};
 use api::codec::{self, DecodeError, Decoded, Strictness};
+use api::json::Value;
 use api::kind::Kind;
 use api::status::Status;
 
@@ -36,29 +38,37 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     decoded::expect_kind(&mut decoded.value, kind.gvk(), kind.custom.is_some())?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
+    let others = Others::new(kind);
     let who = Manager {
         manager: &options.manager,
         operation: Operation::Apply,
         api_version: &version,
         time: &time,
         subresource: &options.subresource,
+        versions: Some(&others),
     };
     if call.target.kind.namespaced {
         api::value::set_default(&mut decoded.value, "metadata.namespace", call.target.namespace.clone());
     }
     api::value::set_default(&mut decoded.value, "metadata.name", call.target.name.clone());
-    let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
+    let change = |old: Option<&Value>| {
         if old.is_none() && call.part.is_some() {
             return Err(Status::not_found(call.target.resource(), &call.target.name).into());
         }
         let reset = write::reset_fields(kind, &options.subresource);
-        match apply::apply_resetting(old, &decoded.value, kind.schema(), &who, force, &reset) {
-            Ok(object) => Ok(Change { object, applied: true, rebased: true }),
-            Err(error @ ApplyError::Conflicts(_)) => Err(error.status().into()),
-            Err(ApplyError::Invalid(why)) => Err(Status::bad_request(why).into()),
+        let applied = apply::apply_resetting(old, &decoded.value, kind.schema(), &who, force, &reset);
+        applied
+            .map(|object| Change { object, applied: true, rebased: true })
+            .map_err(|error| Failure::from(error.status()))
+    };
+    let permit = &call.authorized.permit;
+    let written = loop {
+        // Others own fields in a version that must be asked for before it can be said what they own now.
+        match write::update(server, permit, &call.target, &options, change).await {
+            Err(_) if others.found(&server.conversions).await => {}
+            outcome => break outcome?,
         }
-    })
-    .await?;
+    };
     let code = if written.created { 201 } else { 200 };
     let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
     Ok(answer.warn(decoded.warnings).warn(written.warnings))

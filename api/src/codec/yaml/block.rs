@@ -170,7 +170,7 @@ fn list<'a>(lines: &mut Lines<'a>, text: &'a str, column: usize, out: &mut Vec<u
 
 fn mapping<'a>(
     lines: &mut Lines<'a>,
-    first: (&'a str, &'a str),
+    first: Key<'a>,
     column: usize,
     out: &mut Vec<u8>,
     depth: usize,
@@ -180,11 +180,17 @@ fn mapping<'a>(
     }
     out.push(b'{');
     let around = lines.names.open();
-    let (mut name, mut value) = first;
+    let Key { mut name, mut value, mut quoted } = first;
     loop {
         lines.names.add(name)?;
-        write_string(out, name);
-        out.push(b':');
+        if quoted {
+            write_string(out, name);
+            out.push(b':');
+        } else {
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+        }
         if value.starts_with('|') {
             lines.literal(value, column, out)?;
         } else if value.is_empty() || value.starts_with('#') {
@@ -202,7 +208,9 @@ fn mapping<'a>(
             lines.advance()?;
         }
         match lines.next {
-            Some(line) if line.indent == column && item(line.text).is_none() => (name, value) = key(line.text)?,
+            Some(line) if line.indent == column && item(line.text).is_none() => {
+                Key { name, value, quoted } = key(line.text)?;
+            }
             // Deeper, it would be more text of a scalar.
             Some(line) if line.indent >= column => return None,
             _ => break,
@@ -226,8 +234,15 @@ static IN_KEYS: [bool; 256] = {
     table
 };
 
-/// A name and what follows it on its line.
-fn key(text: &str) -> Option<(&str, &str)> {
+/// A name and what follows it on its line. Without quotes it has no byte that JSON would escape.
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    name: &'a str,
+    value: &'a str,
+    quoted: bool,
+}
+
+fn key(text: &str) -> Option<Key<'_>> {
     let (name, rest) = match text.as_bytes().first()? {
         b'"' | b'\'' => match quoted(text)? {
             (Cow::Borrowed(name), rest) => (name, rest),
@@ -241,7 +256,12 @@ fn key(text: &str) -> Option<(&str, &str)> {
     };
     let rest = rest.strip_prefix(':')?;
     let sound = name.len() <= MAX_KEY && (rest.is_empty() || rest.starts_with(' '));
-    (sound && (text.starts_with(['"', '\'']) || is_text(name))).then(|| (name, rest.trim_start_matches(' ')))
+    let quoted = matches!(text.as_bytes(), [b'"' | b'\'', ..]);
+    let value = match rest.as_bytes() {
+        [b' ', b' ', ..] => rest.trim_start_matches(' '),
+        _ => rest.strip_prefix(' ').unwrap_or(rest),
+    };
+    (sound && (quoted || is_text(name))).then_some(Key { name, value, quoted })
 }
 
 /// What ends on its line.

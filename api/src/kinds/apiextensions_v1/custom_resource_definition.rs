@@ -4,7 +4,7 @@
 
 use crate::custom::names::{self as given, FINALIZER};
 use crate::custom::schema::Node;
-use crate::custom::{cells, expressions, structural};
+use crate::custom::{expressions, structural};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
 use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};

@@ -308,6 +308,8 @@ mod tests {
         let with = |spec: Value| {
             let mut job = json!({ "spec": spec });
             KIND.hooks.default(&mut job);
+            let template = value::remove(&mut job, "spec.template").unwrap();
+            assert_eq!(template["spec"]["dnsPolicy"], "ClusterFirst", "it is there, whatever was sent");
             job["spec"].clone()
         };
         assert_eq!(

@@ -32,10 +32,13 @@ pub fn validate(spec: &Value, field: &Path) -> Errors {
 /// The containers together ask for no more than the pod, and none may use more than it.
 fn consistent(errors: &mut Errors, spec: &Value, own: &Value, field: &Path) {
     let empty = Map::new();
+    // What the pod says for itself is no part of the sum.
+    let mut containers = spec.clone();
+    value::remove(&mut containers, "resources");
     let of = |holder: &Value, side: &str| value::get(holder, side).and_then(Value::as_object).cloned();
     for (side, what) in [("requests", "requests"), ("limits", "limits")] {
         let wanted = of(own, side).unwrap_or_else(|| empty.clone());
-        for (name, sum) in quota::sums(spec, side) {
+        for (name, sum) in quota::sums(&containers, side) {
             if side == "limits" && !name.starts_with("hugepages-") {
                 continue;
             }

@@ -1,9 +1,9 @@
 //! Create. See `write.rs` for the order of steps.
 
 use super::{
-    Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, manager, surroundings,
+    Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, owned, surroundings,
 };
-use super::{drop_disabled, refuse, reset_fields, writer};
+use super::{drop_disabled, refuse, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::along::Along;
@@ -15,7 +15,7 @@ use admission::Operation;
 use api::json::Value;
 use api::kind::Occasion;
 use api::status::Status;
-use api::{apply, meta, meta_validation, value};
+use api::{meta, meta_validation, value};
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, StoreError};
 
@@ -72,9 +72,7 @@ pub async fn create(
     kind.hooks.stamp("", &mut object, None, &occasion);
     canonical(kind, &mut object);
     if !applied {
-        let (time, version) = (server.now_text(), kind.api_version());
-        let who = manager(options, &time, &version);
-        object = apply::update(None, object, kind.schema(), &who, &reset_fields(kind, &options.subresource));
+        object = owned(server, kind, options, None, object).await;
     }
     let demands = kind.hooks.demands(&options.subresource, &object, None, &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;

@@ -1,9 +1,9 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
 use super::{
-    Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, last, manager,
+    Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, last, owned,
 };
-use super::{drop_disabled, refuse, reset_fields, writer};
+use super::{drop_disabled, refuse, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::along::Along;
@@ -15,7 +15,7 @@ use admission::{Form, Operation, Request};
 use api::json::{Text, Value};
 use api::kind::{Kind, Occasion, Part};
 use api::status::Status;
-use api::{apply, meta, meta_validation, value};
+use api::{meta, meta_validation, value};
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, StoreError};
 
@@ -110,9 +110,7 @@ async fn attempt(
     }
     canonical(kind, &mut new);
     if !applied {
-        let (time, version) = (server.now_text(), kind.api_version());
-        let who = manager(options, &time, &version);
-        new = apply::update(Some(old), new, kind.schema(), &who, &reset_fields(kind, &options.subresource));
+        new = owned(server, kind, options, Some(old), new).await;
     }
     let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
