@@ -75,9 +75,7 @@ mod tests {
 
     #[test]
     fn custom_kinds_convert_by_name() {
-        let version = |name: &str, served: bool| {
-            json!({"name": name, "served": served, "storage": name == "v1", "schema": {"openAPIV3Schema": {"type": "object"}}})
-        };
+        let version = |name: &str, served: bool| json!({"name": name, "served": served, "storage": name == "v1", "schema": {"openAPIV3Schema": {"type": "object"}}});
         let defined = crate::custom::kinds::define(&json!({"spec": {"group": "g.example.com", "scope": "Cluster",
             "names": {"plural": "things", "kind": "Thing"}, "versions": [version("v1", true), version("v0", false)]}}));
         let kind = defined.unwrap().stored;

@@ -94,7 +94,13 @@ pub(super) fn has_any(wire: &Value, fields: &FieldSet<'_>) -> bool {
 
 /// Whether a wire form is that of the fields which a configuration names, but for `system` fields and what is at and below `reset`. Both
 /// are walked side by side, without a set of either. May say no where it is.
-pub(super) fn is_named_by(wire: &Value, named: &Value, ty: Ty<'_>, system: &FieldSet<'_>, reset: &FieldSet<'_>) -> bool {
+pub(super) fn is_named_by(
+    wire: &Value,
+    named: &Value,
+    ty: Ty<'_>,
+    system: &FieldSet<'_>,
+    reset: &FieldSet<'_>,
+) -> bool {
     below(wire.as_object(), named, ty, Some(system), Some(reset)).is_some()
 }
 

@@ -9,13 +9,7 @@ const T1: &str = "2026-01-01T00:00:01Z";
 const T2: &str = "2026-01-01T00:00:02Z";
 
 /// An update for which no version has to be asked.
-fn update(
-    live: Option<&Value>,
-    new: Value,
-    schema: SchemaRef<'_>,
-    who: &Manager<'_>,
-    reset: &FieldSet<'_>,
-) -> Value {
+fn update(live: Option<&Value>, new: Value, schema: SchemaRef<'_>, who: &Manager<'_>, reset: &FieldSet<'_>) -> Value {
     super::update(live, new, schema, who, reset).unwrap()
 }
 
@@ -291,8 +285,14 @@ fn resets_are_owned_by_nobody() {
 fn entries_have_upstreams_form_and_order() {
     let world = World::new();
     let schema = world.types.schema("Thing").unwrap();
-    let who =
-        |manager, operation, time, subresource| Manager { manager, operation, api_version: "v1", time, subresource, versions: None };
+    let who = |manager, operation, time, subresource| Manager {
+        manager,
+        operation,
+        api_version: "v1",
+        time,
+        subresource,
+        versions: None,
+    };
     let none = FieldSet::default();
     let one = update(None, thing(json!({"count": 1})), schema, &who("b", Operation::Update, T2, ""), &none);
     let mut two = one.clone();
@@ -386,8 +386,14 @@ fn kubectl_takes_over_from_client_side_apply() {
 #[test]
 fn a_deployment_is_owned_as_upstream_has_it() {
     let schema = crate::schema::native().of_gvk("apps", "v1", "Deployment").unwrap();
-    let who =
-        |manager, operation, subresource| Manager { manager, operation, api_version: "apps/v1", time: T1, subresource, versions: None };
+    let who = |manager, operation, subresource| Manager {
+        manager,
+        operation,
+        api_version: "apps/v1",
+        time: T1,
+        subresource,
+        versions: None,
+    };
     let none = FieldSet::default();
     let created = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",

@@ -4,11 +4,11 @@
 //! difference taken from what they own. What a manager let go is taken out in the version in which it was owned. Converts nothing
 //! itself: `Versions` does, or says that it must be asked again later.
 
+use super::Manager;
 use super::compare::{Comparison, compare};
 use super::managed::{Managed, Owned};
 use super::path::FieldSet;
 use super::typed::{self, Ty};
-use super::Manager;
 use crate::json::{Value, json};
 use crate::schema::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,7 +182,8 @@ pub(super) fn prune(
     }
     let first = owned.remove_entry(before.version.as_str());
     for (version, owned) in first.into_iter().chain(owned) {
-        let what = |of: &str| format!("failed add back owned items: failed to convert {of} object at version {version}");
+        let what =
+            |of: &str| format!("failed add back owned items: failed to convert {of} object at version {version}");
         let Some((all, ty)) = to(&whole, version, &what("merged"))? else { continue };
         let Some((left, _)) = to(&pruned, version, &what("pruned"))? else { continue };
         let mut kept = fields(&left, ty);

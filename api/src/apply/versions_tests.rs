@@ -277,8 +277,16 @@ fn what_was_applied_in_another_version_is_let_go_there() {
 
 #[test]
 fn where_an_object_cannot_be_converted_applies_fail_and_updates_forget_owners() {
-    let first =
-        || (APPLY, "a", "v1", json!({"place": "h:1", "note": "n"}), false, json!([{"note": "n", "place": "h:1"}, ["a v1 note place"]]));
+    let first = || {
+        (
+            APPLY,
+            "a",
+            "v1",
+            json!({"place": "h:1", "note": "n"}),
+            false,
+            json!([{"note": "n", "place": "h:1"}, ["a v1 note place"]]),
+        )
+    };
     let undeclared = "failed to convert new object: .spec.host: field not declared in schema";
     // By name alone what one version has is no field of the other.
     let mut world = World::new(By::Name);
@@ -312,20 +320,22 @@ fn native_owners_are_asked_in_their_version_and_go_with_it() {
         let live = live.map(|live| Versions::convert(own, live, &api_version).unwrap().unwrap().0);
         let who =
             Manager { manager, operation, api_version: &api_version, time: TIME, subresource: "", versions: Some(own) };
-        let mut object =
-            json!({"apiVersion": api_version, "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}, "spec": spec});
+        let mut object = json!({"apiVersion": api_version, "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}, "spec": spec});
         match operation {
             Operation::Apply => apply(live.as_ref(), &object, own.schema(), &who, force),
             Operation::Update => {
-                value::set(&mut object, "metadata.managedFields", live.as_ref().unwrap()["metadata"]["managedFields"].clone());
+                value::set(
+                    &mut object,
+                    "metadata.managedFields",
+                    live.as_ref().unwrap()["metadata"]["managedFields"].clone(),
+                );
                 Ok(update(live.as_ref(), object, own.schema(), &who, &FieldSet::default()).unwrap())
             }
         }
     };
-    let metrics = |target: i64| {
-        json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": target}}}])
-    };
-    let one = write(APPLY, None, "a", "v1", json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}), false).unwrap();
+    let metrics = |target: i64| json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": target}}}]);
+    let one =
+        write(APPLY, None, "a", "v1", json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}), false).unwrap();
     let error = write(APPLY, Some(&one), "b", "v2", json!({"metrics": metrics(60)}), false).unwrap_err();
     let why = "Apply failed with 1 conflict: conflict with \"a\": .spec.targetCPUUtilizationPercentage";
     assert_eq!(error.to_string(), why);
@@ -341,7 +351,8 @@ fn native_owners_are_asked_in_their_version_and_go_with_it() {
     assert_eq!(owners(&two), wanted);
     let mut three = two.clone();
     three["metadata"]["managedFields"][0]["apiVersion"] = "autoscaling/v2beta1".into();
-    let four = write(UPDATE, Some(&three), "u", "v2", json!({"maxReplicas": 3, "metrics": metrics(60)}), false).unwrap();
+    let four =
+        write(UPDATE, Some(&three), "u", "v2", json!({"maxReplicas": 3, "metrics": metrics(60)}), false).unwrap();
     assert_eq!(owners(&four), wanted[1..], "an owner in a version that is no more goes");
 }
 
@@ -371,7 +382,11 @@ fn a_write_waits_for_what_it_does_not_know() {
     let mut world = World::new(By::Webhook);
     world.write(APPLY, "a", "v1", &json!({"place": "h:1"}), false);
     let live = world.live("g.io/v2").unwrap();
-    let asking = Asking { versions: Places { kind: kind(), by: By::Webhook }, known: Mutex::default(), missing: Mutex::default() };
+    let asking = Asking {
+        versions: Places { kind: kind(), by: By::Webhook },
+        known: Mutex::default(),
+        missing: Mutex::default(),
+    };
     let schema = asking.versions.kind.sibling("g.io/v2").unwrap().schema();
     let who = |operation| Manager {
         manager: "b",
@@ -428,7 +443,8 @@ fn what_has_become_atomic_is_owned_as_a_whole() {
     let mut new = two.clone();
     new["spec"]["o"] = "1".into();
     let three = update(Some(&two), new, atomic.schema(), &who("c", UPDATE), &FieldSet::default()).unwrap();
-    let owned: Vec<&Value> = value::items(&three, "metadata.managedFields").iter().map(|entry| &entry["fieldsV1"]).collect();
+    let owned: Vec<&Value> =
+        value::items(&three, "metadata.managedFields").iter().map(|entry| &entry["fieldsV1"]).collect();
     let whole = json!({"f:spec": {"f:m": {}}});
     assert_eq!(owned, [&whole, &whole, &json!({"f:spec": {"f:o": {}}})]);
     let other = object(json!({"m": {"a": "2"}}));

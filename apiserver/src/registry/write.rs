@@ -139,7 +139,7 @@ pub(super) fn writer(permit: &Permit) -> Writer<'_> {
 fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str, versions: &'a Others) -> Manager<'a> {
     Manager {
         manager: if options.manager.is_empty() { "unknown" } else { &options.manager },
-        operation: api::apply::Operation::Update,
+        operation: apply::Operation::Update,
         api_version: version,
         time,
         subresource: &options.subresource,
@@ -148,7 +148,13 @@ fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str, versions: 
 }
 
 /// The object with the owners of its fields after a write that is no apply.
-pub(super) async fn owned(server: &Server, kind: &'static Kind, options: &Options, old: Option<&Value>, new: Value) -> Value {
+pub(super) async fn owned(
+    server: &Server,
+    kind: &'static Kind,
+    options: &Options,
+    old: Option<&Value>,
+    new: Value,
+) -> Value {
     let (time, version) = (server.now_text(), kind.api_version());
     let reset = reset_fields(kind, &options.subresource);
     let others = Others::new(kind);

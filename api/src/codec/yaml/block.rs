@@ -168,13 +168,7 @@ fn list<'a>(lines: &mut Lines<'a>, text: &'a str, column: usize, out: &mut Vec<u
     Some(())
 }
 
-fn mapping<'a>(
-    lines: &mut Lines<'a>,
-    first: Key<'a>,
-    column: usize,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Option<()> {
+fn mapping<'a>(lines: &mut Lines<'a>, first: Key<'a>, column: usize, out: &mut Vec<u8>, depth: usize) -> Option<()> {
     if depth > MAX_DEPTH {
         return None;
     }

@@ -5,7 +5,9 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Value, json};
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
-use crate::kinds::shared::{cells, conditions, job_spec, job_status, labels, names, parts, pod_gates, rules, selector_cell};
+use crate::kinds::shared::{
+    cells, conditions, job_spec, job_status, labels, names, parts, pod_gates, rules, selector_cell,
+};
 use crate::selector::LabelSelector;
 use crate::{meta, value};
 

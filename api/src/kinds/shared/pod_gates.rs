@@ -15,7 +15,10 @@ macro_rules! gated {
                 path: concat!($spec, "volumes[].projected.sources[].clusterTrustBundle"),
                 gate: "ClusterTrustBundleProjection",
             },
-            Gated { path: concat!($spec, "volumes[].projected.sources[].podCertificate"), gate: "PodCertificateRequest" },
+            Gated {
+                path: concat!($spec, "volumes[].projected.sources[].podCertificate"),
+                gate: "PodCertificateRequest",
+            },
             Gated { path: concat!($spec, "schedulingGroup"), gate: "GenericWorkload" },
         ]
     };
