@@ -42,10 +42,19 @@ impl Others {
 
     /// Asks for what was missed. `false` when nothing was, or no more is asked: whatever the write has come to stands.
     pub async fn found(&self, conversions: &Conversions) -> bool {
-        let missing = self.met.lock().missing.take();
-        let Some(question) = missing else { return false };
-        let Some(kind) = self.kind.sibling(&question.version) else { return false };
+        let Some((kind, question)) = self.missing() else { return false };
         let answer = conversions.raw(kind, question.object.clone()).await;
+        self.learn(question, answer)
+    }
+
+    /// What was missed, and the kind of its version.
+    fn missing(&self) -> Option<(&'static Kind, Question)> {
+        let question = self.met.lock().missing.take()?;
+        Some((self.kind.sibling(&question.version)?, question))
+    }
+
+    /// `false` when that is enough for one write.
+    fn learn(&self, question: Question, answer: Result<Value, String>) -> bool {
         let mut met = self.met.lock();
         met.known.push((question, answer));
         met.known.len() <= MOST
@@ -72,5 +81,58 @@ impl Versions for Others {
 
     fn resets(&self) -> bool {
         self.kind.resets()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
+mod tests {
+    use super::*;
+    use api::json::json;
+
+    fn kind(strategy: &Value) -> &'static Kind {
+        let version = |name: &str| json!({"name": name, "served": true, "storage": name == "v1", "schema": {"openAPIV3Schema": {"type": "object"}}});
+        let defined =
+            api::custom::kinds::define(&json!({"spec": {"group": "g.io", "scope": "Cluster", "conversion": strategy,
+            "names": {"plural": "things", "kind": "Thing"}, "versions": [version("v1"), version("v2")]}}));
+        defined.unwrap().stored
+    }
+
+    #[test]
+    fn what_is_missed_is_asked_once_and_known_then() {
+        let others =
+            Others::new(kind(&json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}})));
+        assert!(others.missing().is_none(), "nothing was missed");
+        let object = |version: &str| json!({"apiVersion": version, "kind": "Thing", "metadata": {"name": "x"}});
+        let found = |object: &Value, version| others.convert(object, version).map(|found| found.unwrap().0);
+        let (first, second) = (object("g.io/v1"), object("g.io/v2"));
+        assert_eq!(found(&first, "g.io/v1"), Ok(first.clone()), "nobody has to be asked");
+        assert_eq!(found(&first, "g.io/v2"), Err(Unconverted::Later));
+        let (to, question) = others.missing().unwrap();
+        assert_eq!((to.version, &question.object), ("v2", &first));
+        assert!(others.learn(question, Ok(second.clone())));
+        assert_eq!(found(&first, "g.io/v2"), Ok(second.clone()));
+        assert!(others.missing().is_none(), "what is known is not asked again");
+        assert_eq!(found(&second, "g.io/v1"), Err(Unconverted::Later));
+        let (_, question) = others.missing().unwrap();
+        assert!(others.learn(question, Err("not today".to_owned())));
+        assert_eq!(found(&second, "g.io/v1"), Err(Unconverted::Never("not today".to_owned())));
+        let why = "request to convert CR to an invalid group/version: g.io/v3";
+        assert_eq!(found(&first, "g.io/v3"), Err(Unconverted::Never(why.to_owned())));
+        // A converter that never gives the same twice does not keep a write for ever.
+        let rounds = (0..).take_while(|round| {
+            let object = json!({"apiVersion": "g.io/v1", "round": round});
+            assert_eq!(found(&object, "g.io/v2"), Err(Unconverted::Later));
+            others.learn(others.missing().unwrap().1, Ok(object))
+        });
+        assert_eq!(rounds.count(), MOST - 2);
+    }
+
+    #[test]
+    fn versions_by_name_are_known() {
+        let others = Others::new(kind(&json!({"strategy": "None"})));
+        let (found, _) = others.convert(&json!({"apiVersion": "g.io/v1", "a": 1}), "g.io/v2").unwrap().unwrap();
+        assert_eq!(found, json!({"apiVersion": "g.io/v2", "a": 1}));
+        assert!(others.missing().is_none());
     }
 }
