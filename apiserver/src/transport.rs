@@ -370,16 +370,21 @@ mod tests {
             let object = json!({"metadata": {"name": format!("m{number}")}, "data": {"text": text.clone()}});
             ask("POST", MAPS.to_owned(), object)
         };
-        let before = spread::HANDED.load(std::sync::atomic::Ordering::Relaxed);
-        for (code, object) in join_all((0..64).map(create)).await {
-            assert_eq!((code, object.pointer("/data/text").and_then(Value::as_str)), (201, Some(&*text)), "{code}");
+        // Where the first worker is quick, or the second one has no processor, one of them may do them all.
+        let handed = || spread::HANDED.load(std::sync::atomic::Ordering::Relaxed);
+        let (before, mut made) = (handed(), 0);
+        while handed() == before {
+            assert!(made < 1280, "one worker did all of it");
+            for (code, object) in join_all((made..made + 64).map(create)).await {
+                assert_eq!((code, object.pointer("/data/text").and_then(Value::as_str)), (201, Some(&*text)), "{code}");
+            }
+            made += 64;
         }
-        assert!(spread::HANDED.load(std::sync::atomic::Ordering::Relaxed) > before, "one worker did all of it");
         // Refusals come back as well.
         let again = join_all((0..64).map(create)).await;
         assert!(again.iter().all(|(code, status)| *code == 409 && status["reason"] == "AlreadyExists"), "{again:?}");
         let (code, list) = ask("GET", MAPS.to_owned(), Value::Null).await;
-        assert_eq!((code, list["items"].as_array().map(Vec::len)), (200, Some(64)));
+        assert_eq!((code, list["items"].as_array().map(Vec::len)), (200, Some(made)));
         let (code, _) = ask("DELETE", MAPS.to_owned(), Value::Null).await;
         assert_eq!(code, 200);
     }
