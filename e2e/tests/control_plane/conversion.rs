@@ -42,8 +42,13 @@ async fn answer(asked: Asked, request: http::Request<Incoming>) -> Result<Reply,
     asked.lock().unwrap().push(objects.len());
     let desired = question["desiredAPIVersion"].as_str().unwrap();
     let response = match path.as_str() {
-        "/convert" => json!({"uid": question["uid"], "result": {"status": "Success"},
-            "convertedObjects": objects.iter().map(|object| convert(object, desired)).collect::<Vec<_>>()}),
+        "/convert" | "/exact" => {
+            let mut converted: Vec<Value> = objects.iter().map(|object| convert(object, desired)).collect();
+            if path == "/exact" {
+                converted.iter_mut().for_each(|object| drop(object.as_object_mut().unwrap().remove("unknown")));
+            }
+            json!({"uid": question["uid"], "result": {"status": "Success"}, "convertedObjects": converted})
+        }
         _ => json!({"uid": question["uid"], "result": {"status": "Failure", "message": "not today"}}),
     };
     let answer = json!({"kind": review["kind"], "apiVersion": review["apiVersion"], "response": response});
@@ -171,6 +176,56 @@ fn objects_are_what_they_are_in_every_version() {
 
     let gone = things.http.send("DELETE", &things.path("v2", "a"), "", b"");
     assert_eq!((gone.status, &gone.body["status"]), (200, &json!("Success")), "{}", gone.body);
+}
+
+#[test]
+fn owners_in_another_version_are_asked_in_theirs() {
+    let Some(cluster) = control_plane() else { return };
+    let things = Things::define(cluster.http(), "quays", "Quay");
+    things.redefine("/exact", "v1");
+    let apply = |version: &str, manager: &str, spec: &Value, force: bool| {
+        let at = format!("{}?fieldManager={manager}&force={force}", things.path(version, "a"));
+        let body = things.object(version, "a", spec).to_string();
+        things.http.send("PATCH", &at, "application/apply-patch+yaml", body.as_bytes())
+    };
+    let owners = |object: &Value| -> Vec<Value> {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
+        entries.map(|entry| json!([entry["manager"], entry["apiVersion"], entry["fieldsV1"]["f:spec"]])).collect()
+    };
+    assert_eq!(apply("v1", "one", &json!({"place": "h:1"}), false).status, 201);
+    // What the one owns has another name where the other applies.
+    let conflict = "Apply failed with 1 conflict: conflict with \"one\": .spec.place";
+    eventually("the webhook is exact", PATIENCE, || {
+        let refused = apply("v2", "other", &json!({"host": "g", "port": "1"}), false);
+        match (refused.status, refused.body["message"].as_str()) {
+            (409, Some(said)) if said == conflict => Ok(()),
+            _ => Err(refused.body.to_string()),
+        }
+    });
+    let agreed = apply("v2", "other", &json!({"host": "h", "port": "1"}), false);
+    assert_eq!(agreed.status, 200, "{}", agreed.body);
+    assert_eq!(owners(&agreed.body).len(), 2, "{}", agreed.body);
+    let forced = apply("v2", "other", &json!({"host": "g", "port": "1"}), true);
+    let (first, second) = (format!("{GROUP}/v1"), format!("{GROUP}/v2"));
+    assert_eq!(owners(&forced.body), [json!(["other", second, {"f:host": {}, "f:port": {}}])], "{}", forced.body);
+    // An update in the one version takes from the owner in the other what it changes there.
+    let patch = json!({"spec": {"place": "g:2"}}).to_string();
+    let at = format!("{}?fieldManager=third", things.path("v1", "a"));
+    let patched = things.http.send("PATCH", &at, "application/merge-patch+json", patch.as_bytes());
+    let wanted = [json!(["other", second, {"f:host": {}}]), json!(["third", first, {"f:place": {}}])];
+    assert_eq!(owners(&patched.body), wanted, "{}", patched.body);
+    // Where it cannot be converted any more, an apply says so, and an update forgets who owned what.
+    things.redefine("/fail", "v1");
+    let sentence = format!("conversion webhook for {first}, Kind=Quay failed: not today");
+    eventually("the webhook fails", PATIENCE, || {
+        let refused = apply("v1", "one", &json!({"place": "g:2"}), false);
+        match (refused.status, refused.body["message"].as_str()) {
+            (500, Some(said)) if said == sentence => Ok(()),
+            _ => Err(refused.body.to_string()),
+        }
+    });
+    let patched = things.http.send("PATCH", &at, "application/merge-patch+json", br#"{"spec": {"place": "g:3"}}"#);
+    assert_eq!((patched.status, &patched.body["metadata"]["managedFields"]), (200, &Value::Null), "{}", patched.body);
 }
 
 #[test]
