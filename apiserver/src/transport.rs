@@ -18,7 +18,7 @@ pub use tls::{
     with_identity,
 };
 
-use self::spread::{Load, Own};
+use self::spread::{InHand, Load, Own};
 use crate::road;
 use crate::server::Server;
 use actix_service::{IntoServiceFactory as _, Service as _, ServiceFactory as _};
@@ -54,7 +54,7 @@ const MOST_HEADERS: usize = 500;
 pub(crate) enum Work {
     /// A fresh TCP connection, and its place among those that may be open. It belongs to no runtime: one that stayed with that of the
     /// listener would be woken through a thread of it for every request.
-    Connection(std::net::TcpStream, SocketAddr, Place),
+    Connection(std::net::TcpStream, SocketAddr, Place, InHand),
     /// A call from inside the process.
     Call(Box<LocalCall>),
     /// A stream of another worker's connection.
@@ -66,6 +66,8 @@ pub(crate) enum Work {
 pub(crate) struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Work>]>,
     load: Load,
+    /// Connections of each.
+    open: Load,
     ended: CancellationToken,
 }
 
@@ -78,7 +80,7 @@ impl Workers {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let ended = CancellationToken::new();
         let last = Arc::new(ended.clone().drop_guard());
-        let workers = Workers { senders: senders.into(), load: Load::of(count), ended };
+        let workers = Workers { senders: senders.into(), load: Load::of(count), open: Load::of(count), ended };
         for (index, receiver) in receivers.into_iter().enumerate() {
             let (server, stop, last) = (Arc::clone(server), stop.clone(), Arc::clone(&last));
             let own = Own { at: index, workers: workers.clone() };
@@ -140,7 +142,9 @@ pub(crate) async fn accept(
                     place = connections.enter() => place,
                 };
                 turn = turn.wrapping_add(1);
-                workers.give(turn, Work::Connection(stream, peer, place));
+                // Not by turns alone: where every second connection lasts, as a watch does, one worker would have them all.
+                let worker = workers.open.least(turn);
+                workers.give(worker, Work::Connection(stream, peer, place, workers.open.take(worker)));
             }
             // Out of descriptors: the backlog holds the clients until some are closed.
             Err(error) => {
@@ -169,7 +173,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
         };
         let service = Rc::clone(&service);
         match work {
-            Work::Connection(stream, peer, place) => {
+            Work::Connection(stream, peer, place, counted) => {
                 let rules = (server.config.serving.goaway_chance, server.config.serving.streams);
                 let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
                 let own = own.clone();
@@ -178,6 +182,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
                     if let Err(error) = connection((stream, peer, &place), acceptor, service, own, rules, stop).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
+                    drop(counted);
                 });
             }
             Work::Stream(stream) => {

@@ -23,12 +23,12 @@ const AHEAD: usize = 2;
 /// Pieces of an answer that are made ahead.
 const PIECES: usize = 4;
 
-/// How many requests each worker has in hand whose answers have not begun.
+/// How much each worker has in hand: requests whose answers have not begun, or connections.
 #[derive(Clone)]
 pub(super) struct Load(Arc<[AtomicUsize]>);
 
-/// A request in hand.
-pub(super) struct InHand(Load, usize);
+/// A request or a connection in hand.
+pub(crate) struct InHand(Load, usize);
 
 impl Drop for InHand {
     fn drop(&mut self) {
@@ -43,12 +43,20 @@ impl Load {
         Load((0..workers).map(|_| AtomicUsize::new(0)).collect())
     }
 
-    /// Counts a request of a worker until its answer begins.
+    /// Counts one more of a worker, for as long as the value lives.
     pub(super) fn take(&self, worker: usize) -> InHand {
         if let Some(own) = self.0.get(worker) {
             own.fetch_add(1, Ordering::Relaxed);
         }
         InHand(self.clone(), worker)
+    }
+
+    /// The worker with the least in hand; among equals the one whose turn it is.
+    pub(super) fn least(&self, turn: usize) -> usize {
+        let count = self.0.len().max(1);
+        let of =
+            |(at, load): (usize, &AtomicUsize)| (load.load(Ordering::Relaxed), (at + count - turn % count) % count, at);
+        self.0.iter().enumerate().map(of).min().map_or(0, |(_, _, at)| at)
     }
 
     /// The worker with the least in hand, where that is so much less that a stream should go there.
@@ -192,5 +200,20 @@ mod tests {
         assert!(load.0.iter().all(|load| load.load(Ordering::Relaxed) == 0));
         check(7, None);
         assert_eq!(Load::of(1).lighter(0), None);
+    }
+
+    #[test]
+    fn connections_go_where_the_fewest_are() {
+        let load = Load::of(2);
+        // Each client opens two and keeps the second: by turns one worker would have all that stay.
+        let mut stay = Vec::new();
+        for turn in 0..100 {
+            let _short = load.take(load.least(2 * turn));
+            stay.push(load.take(load.least(2 * turn + 1)));
+        }
+        let open: Vec<_> = load.0.iter().map(|load| load.load(Ordering::Relaxed)).collect();
+        assert!(open.iter().all(|open| (49..=51).contains(open)), "{open:?}");
+        let three = Load::of(3);
+        assert_eq!([0, 1, 2, 3].map(|turn| three.least(turn)), [0, 1, 2, 0]);
     }
 }
