@@ -120,11 +120,7 @@ mod tests {
         value::remove(&mut bare, "spec.targetCPUUtilizationPercentage");
         testing::defaults(&KIND, bare.clone(), &sound());
         // A specification is always there, whether or not it was said.
-        testing::defaults(
-            &KIND,
-            json!({}),
-            &json!({"spec": {"minReplicas": 1, "targetCPUUtilizationPercentage": 80}}),
-        );
+        testing::defaults(&KIND, json!({}), &json!({"spec": {"minReplicas": 1, "targetCPUUtilizationPercentage": 80}}));
         value::map_mut(&mut bare, "metadata.annotations").insert(
             METRICS,
             "[ {\"resource\": {\"name\": \"memory\", \"targetAverageValue\": \"1024Mi\"}, \"type\": \"Resource\"} ]"
