@@ -413,6 +413,12 @@ fn go_type(value: &Value) -> &'static str {
 }
 
 /// A value as Go's `%v` prints it: `map[a:1 b:[x y]]`.
+#[must_use]
+pub fn printed(value: &Value) -> String {
+    Go(value).to_string()
+}
+
+/// See [`printed`].
 struct Go<'a>(&'a Value);
 
 impl std::fmt::Display for Go<'_> {

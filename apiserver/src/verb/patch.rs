@@ -66,7 +66,8 @@ impl Patch {
         Ok(Patch { text, form })
     }
 
-    /// The patched object, decoded by the schema again: a patch cannot bring in what a body could not.
+    /// The patched object, decoded by the schema again: a patch cannot bring in what a body could not. Of a value of the wrong type the
+    /// decoder of JSON speaks; after a strategic merge upstream has another, with words of its own.
     ///
     /// # Errors
     /// 400 and 422 in upstream's words; warnings come beside the object.
@@ -76,22 +77,29 @@ impl Patch {
         schema: SchemaRef<'_>,
         strictness: Strictness,
     ) -> Result<(Value, Vec<String>), Failure> {
-        let refused = |error: PatchError| error.status();
-        let patched = match &self.form {
-            Form::Json => patch::json::apply(object, &self.text).map_err(refused)?,
-            Form::Merge(patch) => patch::merge::apply(object, patch),
-            Form::Strategic(patch) => patch::strategic::apply(object, patch, schema).map_err(refused)?,
+        let error = match codec::json::decode_changed(self.patched(object, schema)?, object, schema, strictness) {
+            Ok(decoded) => return Ok((decoded.value, decoded.warnings)),
+            Err(error) => error,
         };
-        match codec::json::decode_changed(patched, object, schema, strictness) {
-            Ok(decoded) => Ok((decoded.value, decoded.warnings)),
-            // Upstream blames the patch, not the object, and names neither kind nor object.
-            Err(error @ DecodeError::Strict(_)) => {
-                let text = String::from_utf8_lossy(&self.text).into_owned();
-                let error = FieldError::invalid(&Path::new("patch"), text, error.to_string());
-                Err(Status::invalid("", "", "", &vec![error]).into())
-            }
-            Err(error) => Err(Status::bad_request(error.to_string()).into()),
-        }
+        let blamed = match (&error, &self.form) {
+            (DecodeError::Strict(_), _) => String::from_utf8_lossy(&self.text).into_owned(),
+            (DecodeError::Type(_), Form::Strategic(patch)) => patch::strategic::printed(patch),
+            (DecodeError::Type(_), Form::Json | Form::Merge(_)) => self.patched(object, schema)?.to_string(),
+            (DecodeError::Syntax(_), _) => return Err(Status::bad_request(error.to_string()).into()),
+        };
+        // Upstream blames the patch, not the object, and names neither kind nor object.
+        let error = FieldError::invalid(&Path::new("patch"), blamed, error.to_string());
+        Err(Status::invalid("", "", "", &vec![error]).into())
+    }
+
+    /// The patched object, whatever is in it.
+    fn patched(&self, object: &Value, schema: SchemaRef<'_>) -> Result<Value, Failure> {
+        let patched = match &self.form {
+            Form::Json => patch::json::apply(object, &self.text),
+            Form::Merge(patch) => Ok(patch::merge::apply(object, patch)),
+            Form::Strategic(patch) => patch::strategic::apply(object, patch, schema),
+        };
+        patched.map_err(|error: PatchError| error.status().into())
     }
 }
 
@@ -141,6 +149,22 @@ mod tests {
             status.message,
             r#" "" is invalid: patch: Invalid value: "{\"spec\":{\"replicaz\":2}}": strict decoding error: unknown field "spec.replicaz""#
         );
+        for (media, text, blamed) in [
+            ("application/strategic-merge-patch+json", r#"{"spec":{"replicas":"a"}}"#, "map[spec:map[replicas:a]]"),
+            (
+                "application/merge-patch+json",
+                r#"{"spec":{"replicas":"a"}}"#,
+                r#"{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"replicas\":\"a\"}}"#,
+            ),
+        ] {
+            let patch = Patch::read(media, text.into(), kind).unwrap();
+            let Err(Failure::Status(status)) = patch.apply(&object, schema, Strictness::Warn) else {
+                panic!("the patch was taken");
+            };
+            let why = "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32";
+            assert_eq!(status.code, 422);
+            assert_eq!(status.message, format!(r#" "" is invalid: patch: Invalid value: "{blamed}": {why}"#));
+        }
         let (_, warnings) = patch.apply(&object, schema, Strictness::Warn).unwrap();
         assert_eq!(warnings, [r#"unknown field "spec.replicaz""#]);
     }
