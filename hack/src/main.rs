@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   verify [--update]  run the tests that compare with golden files; rewrite the files with --update or UPDATE=1
   figures [--write]  measure the release binary and print a table; --write puts it into docs/figures.md
   simulate [--seed N] [--seeds N|forever]  run the store's simulation, optimised; 10000 seeds if nothing is said
-  fuzz [--target NAME] [--seconds N] [--seed N]  fuzz all targets of the API side by side, or one; guided by coverage, 3600 s each if nothing is said
+  fuzz [--target NAME] [--seconds N] [--seed N]  fuzz all targets of the API side by side, or one; guided by coverage, 3600 s of processor time each if nothing is said
   conformance [--focus RE]  run upstream's e2e.test (E2E_TEST or PATH) against KUBECONFIG's cluster; write docs/conformance.md
   conformance --reports F... write docs/conformance.md from reports of runs that were made before (e2e.test --ginkgo.json-report=F)";
 
