@@ -5,7 +5,8 @@
 
 use super::connect::{Backend, client, send};
 use super::spdy::{self, Opener};
-use super::{Call, websocket};
+use super::websocket::{self, say};
+use super::Call;
 use crate::answer::{Answer, Failure};
 use crate::road::received::Received;
 use crate::server::Server;
@@ -275,7 +276,7 @@ where
 }
 
 async fn tell<W: AsyncWrite>(client: &Mutex<WriteHalf<W>>, channel: u8, bytes: &[u8]) -> std::io::Result<()> {
-    client.lock().await.write_all(&websocket::framed(websocket::BINARY, &[channel], bytes)).await
+    say(&mut *client.lock().await, &websocket::framed(websocket::BINARY, &[channel], bytes)).await
 }
 
 /// Runs a command to its end; `None` when the client left first.
@@ -304,7 +305,7 @@ where
         stderr: (wanted.stderr && !wanted.tty).then(|| stream("stderr")),
         resize: wanted.tty.then(|| stream("resize")),
     };
-    to.write_all(&frames).await?;
+    say(&mut to, &frames).await?;
     let to = Mutex::new(to);
     let ready = Notify::new();
     let input = RefCell::new(streams.stdin);
@@ -333,7 +334,7 @@ where
         let (mut bytes, first, last) = match reader.next().await? {
             websocket::Heard::Data { bytes, first, last } => (bytes, first, last),
             websocket::Heard::Ping(bytes) => {
-                said.lock().await.write_all(&websocket::frame(websocket::PONG, &bytes)).await?;
+                say(&mut *said.lock().await, &websocket::frame(websocket::PONG, &bytes)).await?;
                 continue;
             }
             websocket::Heard::End => break,
@@ -357,7 +358,7 @@ where
             CLOSE if first && last && bytes == [STDIN] => {
                 let open = input.borrow_mut().take();
                 if let Some(stream) = open {
-                    to.lock().await.write_all(&spdy::data(stream, &[], true)).await?;
+                    say(&mut *to.lock().await, &spdy::data(stream, &[], true)).await?;
                 }
                 continue;
             }
@@ -365,7 +366,7 @@ where
             _ => None,
         };
         if let Some(stream) = stream.filter(|_| !bytes.is_empty()) {
-            to.lock().await.write_all(&spdy::data(stream, &bytes, false)).await?;
+            say(&mut *to.lock().await, &spdy::data(stream, &bytes, false)).await?;
         }
     }
     Ok(())
@@ -414,7 +415,7 @@ where
             }
             // Those with an even number are the server's own.
             spdy::Heard::Ping(id) if id % 2 == 0 => {
-                to.lock().await.write_all(&spdy::pong(id)).await?;
+                say(&mut *to.lock().await, &spdy::pong(id)).await?;
                 None
             }
             spdy::Heard::End => break,
@@ -428,7 +429,7 @@ where
             // A command that hears no more lets go of its streams when we do.
             let own = input.borrow_mut().take_if(|own| *own == stream);
             if let Some(stream) = own {
-                to.lock().await.write_all(&spdy::data(stream, &[], true)).await?;
+                say(&mut *to.lock().await, &spdy::data(stream, &[], true)).await?;
             }
         }
     }
@@ -448,9 +449,9 @@ where
         let mut reader = websocket::Reader::new(heard);
         loop {
             match reader.next().await? {
-                websocket::Heard::Data { bytes, .. } => to.write_all(&bytes).await?,
+                websocket::Heard::Data { bytes, .. } => say(&mut to, &bytes).await?,
                 websocket::Heard::Ping(bytes) => {
-                    said.lock().await.write_all(&websocket::frame(websocket::PONG, &bytes)).await?;
+                    say(&mut *said.lock().await, &websocket::frame(websocket::PONG, &bytes)).await?;
                 }
                 websocket::Heard::End => return Ok::<(), std::io::Error>(()),
             }
@@ -464,7 +465,7 @@ where
                 return Ok::<(), std::io::Error>(());
             }
             let bytes = piece.get(..count).unwrap_or_default();
-            said.lock().await.write_all(&websocket::frame(websocket::BINARY, bytes)).await?;
+            say(&mut *said.lock().await, &websocket::frame(websocket::BINARY, bytes)).await?;
         }
     };
     tokio::select! {
@@ -481,7 +482,12 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 
     use super::*;
-    use tokio::io::{DuplexStream, duplex};
+    use std::time::Duration;
+    use tokio::io::{BufStream, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    /// Longer than anything here takes; the clock goes on by itself once all wait.
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn ends_are_told_as_upstream_tells_them() {
@@ -541,7 +547,7 @@ mod tests {
         [&[0x80, 3, 0, 2, 0, 0, 0, 4][..], &stream.to_be_bytes()].concat()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_command_gets_its_input_and_its_end() {
         let ((near, mut client), (backend, mut kubelet)) = (duplex(1 << 16), duplex(1 << 16));
         let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
@@ -574,14 +580,17 @@ mod tests {
                 to.write_all(&spdy::data(stream, bytes, bytes.is_empty())).await.unwrap();
             }
         };
-        let (done, (), said) = tokio::join!(session(near, Ok(backend), wanted), runs, heard(client));
+        // Like TLS, these keep what was written until they are told to send it.
+        let (near, backend) = (BufStream::new(near), BufStream::new(backend));
+        let all = async { tokio::join!(session(near, Ok(backend), wanted), runs, heard(client)) };
+        let (done, (), said) = timeout(LONG, all).await.unwrap();
         done.unwrap();
         let expected: [&[u8]; 5] =
             [b"\x01", b"beat", b"\x01out", b"\x02err", b"\x03{\"metadata\":{},\"status\":\"Success\"}"];
         assert_eq!(said, expected);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_terminal_has_a_size_and_lets_go_of_its_input() {
         let ((near, mut client), (backend, mut kubelet)) = (duplex(1 << 16), duplex(1 << 16));
         let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: true };
@@ -600,7 +609,10 @@ mod tests {
             to.write_all(&[spdy::pong(2), spdy::data(5, &[], true), spdy::data(1, &[], true)].concat()).await.unwrap();
             assert_eq!(frames.next().await.unwrap(), spdy::Heard::Ping(2));
         };
-        let (done, (), said) = tokio::join!(session(near, Ok(backend), wanted), runs, heard(client));
+        // Like TLS, these keep what was written until they are told to send it.
+        let (near, backend) = (BufStream::new(near), BufStream::new(backend));
+        let all = async { tokio::join!(session(near, Ok(backend), wanted), runs, heard(client)) };
+        let (done, (), said) = timeout(LONG, all).await.unwrap();
         done.unwrap();
         let expected: [&[u8]; 2] = [b"\x01", b"\x03{\"metadata\":{},\"status\":\"Success\"}"];
         assert_eq!(said, expected);
@@ -617,7 +629,7 @@ mod tests {
         assert_eq!(said, [b"\x03".to_vec(), [b"\x03", told.as_slice()].concat()]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_tunnel_is_unpacked_and_packed() {
         let ((near, mut client), (backend, mut kubelet)) = (duplex(1 << 16), duplex(1 << 16));
         client.write_all(&message(0x82, b"to ")).await.unwrap();
@@ -629,7 +641,9 @@ mod tests {
             kubelet.write_all(b"and back").await.unwrap();
             kubelet.shutdown().await.unwrap();
         };
-        let (done, (), said) = tokio::join!(packed(near, backend), runs, heard(client));
+        let (near, backend) = (BufStream::new(near), BufStream::new(backend));
+        let all = async { tokio::join!(packed(near, backend), runs, heard(client)) };
+        let (done, (), said) = timeout(LONG, all).await.unwrap();
         done.unwrap();
         assert_eq!(said.concat(), b"and back");
     }

@@ -227,6 +227,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
+/// Writes all of it, and sees it off: what TLS has taken over may lie there for as long as nobody asks for more.
+///
+/// # Errors
+/// Those of the connection.
+pub(super) async fn say<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 /// Sends the stream, a message for each piece, and closes. Ends early when the client does.
 pub(super) async fn send<I, S, E>(io: I, protocol: Protocol, mut pieces: S) -> std::io::Result<()>
 where
@@ -238,7 +247,7 @@ where
     loop {
         tokio::select! {
             piece = pieces.next() => match piece {
-                Some(Ok(bytes)) => output.write_all(&protocol.message(&bytes)).await?,
+                Some(Ok(bytes)) => say(&mut output, &protocol.message(&bytes)).await?,
                 Some(Err(_)) | None => break,
             },
             // Nothing that a client may say here is worth more than its end.
