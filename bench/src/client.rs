@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::target::Target;
 
@@ -121,6 +122,15 @@ impl Ask {
     }
 }
 
+/// A TLS stream to the target over which nothing was said.
+pub(crate) async fn shake_hands(target: &Target, http: Http) -> Result<TlsStream<TcpStream>> {
+    let address = target.address();
+    let tcp = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    tcp.set_nodelay(true)?;
+    let tls = TlsConnector::from(target.tls(http)).connect(target.server_name(), tcp);
+    tls.await.with_context(|| format!("{address} did not agree on TLS"))
+}
+
 /// A connection, or over HTTP/2 a handle to a shared one.
 pub(crate) struct Connection {
     target: Target,
@@ -136,11 +146,7 @@ enum Sender {
 impl Connection {
     /// Connects and shakes hands.
     pub(crate) async fn open(target: &Target, http: Http) -> Result<Self> {
-        let address = target.address();
-        let tcp = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-        tcp.set_nodelay(true)?;
-        let tls = TlsConnector::from(target.tls(http)).connect(target.server_name(), tcp);
-        let tls = TokioIo::new(tls.await.with_context(|| format!("{address} did not agree on TLS"))?);
+        let tls = TokioIo::new(shake_hands(target, http).await?);
         let sender = match http {
             Http::H1 => {
                 let (sender, connection) = http1::handshake(tls).await?;

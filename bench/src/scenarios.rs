@@ -26,6 +26,7 @@ scenarios! {
     watch_selective,
     watch_idle,
     watch_stalled,
+    slow_clients,
     informer_storm,
     informer_large,
     leases,

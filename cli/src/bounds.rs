@@ -3,6 +3,8 @@
 //!
 //! Upstream has no such bounds: a Go program raises its limit of descriptors and goes on until nothing is left. Never bounds anything itself.
 
+use anyhow::Context as _;
+use api::quantity::Quantity;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Memory that an open connection may take, TLS included.
@@ -50,9 +52,15 @@ fn memory() -> Option<u64> {
     bytes(&read("/proc/meminfo"), &read("/sys/fs/cgroup/memory.max"))
 }
 
-/// Bytes that the watch cache may take by default: what else a process holds, and what its allocator adds, is the other half.
-pub(crate) fn cache_memory() -> Option<u64> {
-    memory().map(|memory| memory / 2)
+/// Bytes that the watch cache may take, by the text of `--watch-cache-memory`: none for as many as it takes. Without a text it is half of the memory;
+/// what else a process holds, and what its allocator adds, is the other half.
+pub(crate) fn cache_memory(text: &str) -> anyhow::Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(memory().map(|memory| memory / 2));
+    }
+    let given = Quantity::parse(text).map(Quantity::value).ok().and_then(|value| u64::try_from(value).ok());
+    let given = given.with_context(|| format!("--watch-cache-memory: {text:?} is no quantity such as 2Gi"))?;
+    Ok(Some(given).filter(|given| *given > 0))
 }
 
 fn bytes(meminfo: &str, group: &str) -> Option<u64> {
@@ -82,6 +90,16 @@ mod tests {
         for (connections, want) in [(64, 8), (768, 64), (15_000, 1250)] {
             assert_eq!(of_sessions(connections), want, "{connections}");
         }
+    }
+
+    #[test]
+    fn cache_memory_is_a_quantity() {
+        for (text, want) in
+            [("0", Some(None)), ("2Gi", Some(Some(2 << 30))), ("1000", Some(Some(1000))), ("-1", None), ("much", None)]
+        {
+            assert_eq!(cache_memory(text).ok(), want, "{text}");
+        }
+        assert_eq!(cache_memory("").unwrap(), memory().map(|memory| memory / 2));
     }
 
     #[test]

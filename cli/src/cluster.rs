@@ -130,7 +130,7 @@ pub(crate) async fn start(
         service_cidrs: cidrs,
         node_ports: ports(&flags.service_node_port_range)?,
         event_ttl: duration("--event-ttl", &flags.event_ttl)?,
-        cache_memory: bounds::cache_memory(),
+        cache_memory: bounds::cache_memory(flags.watch_cache_memory.as_deref().unwrap_or_default())?,
         history: duration("--history-retention", &flags.history_retention)?,
         max_requests: flags.max_requests_inflight,
         max_mutating: flags.max_mutating_requests_inflight,

@@ -234,6 +234,9 @@ pub(crate) struct Up {
         action = clap::ArgAction::Set
     )]
     pub(crate) enable_priority_and_fairness: bool,
+    /// Bytes that objects, latest events and indexes may take in the API server's memory, as 2Gi; 0 for no limit [default: half of the memory]
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) watch_cache_memory: Option<String>,
     /// Most requests in progress that only read
     #[arg(long, default_value_t = 400)]
     pub(crate) max_requests_inflight: usize,

@@ -3,10 +3,10 @@
 //!
 //! Never looks into what streams carry, but for the status that ends a command.
 
+use super::Call;
 use super::connect::{Backend, client, send};
 use super::spdy::{self, Opener};
 use super::websocket::{self, say};
-use super::Call;
 use crate::answer::{Answer, Failure};
 use crate::road::received::Received;
 use crate::server::Server;

@@ -13,7 +13,6 @@ use ::apiserver::transport::{Named, TlsOptions};
 use ::apiserver::{Config, Material, ProxyClient, Source, TokenRules};
 use anyhow::Context as _;
 use api::features::Gates;
-use api::quantity::Quantity;
 use api::served::Served;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -201,7 +200,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         cidrs: cidrs.split(',').map(cidr).collect::<anyhow::Result<_>>()?,
         node_ports: cluster::ports(&settings.text("service-node-port-range"))?,
         event_ttl: settings.duration("event-ttl")?,
-        cache_memory: cache_memory(&settings.text("watch-cache-memory"))?,
+        cache_memory: bounds::cache_memory(&settings.text("watch-cache-memory"))?,
         history: settings.duration("history-retention")?,
         max_requests: settings.number("max-requests-inflight")?,
         max_mutating: settings.number("max-mutating-requests-inflight")?,
@@ -375,16 +374,6 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     Ok(())
 }
 
-/// `--watch-cache-memory`.
-fn cache_memory(text: &str) -> anyhow::Result<Option<u64>> {
-    if text.is_empty() {
-        return Ok(bounds::cache_memory());
-    }
-    let given = Quantity::parse(text).map(Quantity::value).ok().and_then(|value| u64::try_from(value).ok());
-    let given = given.with_context(|| format!("--watch-cache-memory: {text:?} is no quantity such as 2Gi"))?;
-    Ok(Some(given).filter(|given| *given > 0))
-}
-
 #[cfg(test)]
 pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
     wanted(settings).map(|_| ())
@@ -393,16 +382,6 @@ pub(crate) fn read_all(settings: &Settings) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_a_quantity() {
-        for (text, want) in
-            [("0", Some(None)), ("2Gi", Some(Some(2 << 30))), ("1000", Some(Some(1000))), ("-1", None), ("much", None)]
-        {
-            assert_eq!(cache_memory(text).ok(), want, "{text}");
-        }
-        assert_eq!(cache_memory("").unwrap(), bounds::cache_memory());
-    }
 
     #[test]
     fn certificates_for_names_are_read_as_upstream_reads_them() {

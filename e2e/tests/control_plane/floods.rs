@@ -279,6 +279,23 @@ fn floods_are_refused_and_others_hardly_notice() {
         }
         drop(idle);
 
+        // These may do what they ask for, and never come to the end of it.
+        let mut bodies = Vec::new();
+        for _ in 0..SLOW {
+            let mut connection = door.open(&door.admin, "http/1.1").await.unwrap();
+            let head =
+                "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{";
+            connection.write_all(head.as_bytes()).await.unwrap();
+            bodies.push(connection);
+        }
+        for _ in 0..3 {
+            for connection in &mut bodies {
+                connection.write_all(b" ").await.unwrap();
+            }
+            unimpressed(&door, quiet, "slow bodies").await;
+        }
+        drop(bodies);
+
         let attack = tokio::spawn({
             let door = Door { port: door.port, nobody: Arc::clone(&door.nobody), admin: Arc::clone(&door.admin) };
             async move {
