@@ -241,9 +241,11 @@ impl Status {
             "apiVersion": "v1",
             "metadata": {},
             "status": if self.code < 400 { "Success" } else { "Failure" },
-            "code": self.code,
         });
         if let Value::Object(map) = &mut out {
+            if self.code != 0 {
+                map.insert("code", self.code.into());
+            }
             if !self.message.is_empty() {
                 map.insert("message", self.message.clone().into());
             }
@@ -278,10 +280,10 @@ impl Status {
         Status { details: json!({}), ..Status::new(422, "Invalid", message) }
     }
 
-    /// 200 `Success`, the answer to a finished deletion.
+    /// `Success`, the answer to a finished deletion. It says no code.
     #[must_use]
     pub fn success(resource: ResourceName<'_>, name: &str, uid: &str) -> Status {
-        let mut status = Status::new(200, "", "").about(resource, name);
+        let mut status = Status::new(0, "", "").about(resource, name);
         if let (Value::Object(details), false) = (&mut status.details, uid.is_empty()) {
             details.insert("uid", uid.into());
         }

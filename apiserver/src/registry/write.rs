@@ -9,7 +9,7 @@ mod delete;
 mod update;
 
 pub use create::create;
-pub use delete::{DeleteOptions, delete, delete_collection};
+pub use delete::{DeleteOptions, delete, delete_collection, expected};
 pub use update::{Change, update};
 
 use super::Target;

@@ -10,7 +10,8 @@ use crate::registry::write::{self, DeleteOptions};
 use crate::road::decoded;
 use crate::road::received::Query;
 use crate::server::Server;
-use api::field_path::Errors;
+use api::codec::Strictness;
+use api::field_path::{Errors, FieldError, Path};
 use api::json::{Value, json};
 use api::status::Status;
 use api::{meta, value};
@@ -31,7 +32,10 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         let status = Status::success(call.target.resource(), &call.target.name, meta::uid(&object));
         return shown::value(call.medium, &status.to_value(), shown::meta_schema("Status")?, 200);
     }
-    shown::object(call.received(), call.medium, kind, &deleted.entry, 200, server.now())
+    // Upstream's promise to clients that asked for dependents to go as well in its oldest words.
+    let begun = !deleted.gone && options.said.get("orphanDependents") == Some(&Value::Bool(false));
+    let code = if begun { 202 } else { 200 };
+    shown::object(call.received(), call.medium, kind, &deleted.entry, code, server.now())
 }
 
 /// Answers the deletion of an object that cannot be read.
@@ -69,13 +73,14 @@ pub async fn collection(server: &Server, mut call: Call) -> Result<Answer, Failu
 /// Options from the body, or from the query when there is none.
 async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOptions, Failure> {
     let media = decoded::content_type(call.received());
-    let strictness = call.write_query()?.strictness;
     let body = decoded::body(call.received()).await?;
-    let given = if body.is_empty() {
-        from_query(&call.received().query)?
+    let query = &call.received().query;
+    let mut given = if body.is_empty() {
+        from_query(query)?
     } else {
         let schema = shown::meta_schema("DeleteOptions")?;
-        let options = decoded::object(&media, &body, schema, strictness)?.value;
+        // Upstream reads them leniently whatever is asked for.
+        let options = decoded::object(&media, &body, schema, Strictness::Ignore)?.value;
         if let Some(slip) = &call.received().slip {
             // Clients need not say what it is.
             let mut typed = options.clone();
@@ -85,91 +90,105 @@ async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOption
         }
         options
     };
-    let mut options = parse(&given)?;
-    options.ignore_read_error &= unreadable::enabled(server);
-    let dry_run = call.write_options()?.dry_run;
-    if options.ignore_read_error {
-        let errors = lonely(&given, dry_run);
-        if !errors.is_empty() {
-            return Err(refuse(&errors));
-        }
+    if !unreadable::enabled(server) {
+        value::remove(&mut given, unreadable::OPTION);
     }
-    options.dry_run |= dry_run;
+    let errors = validate(&given);
+    if !errors.is_empty() {
+        return Err(refuse(&errors));
+    }
+    let mut options = parse(&given);
+    // Who asks for a trial in the query beside a body means a trial.
+    options.dry_run |= query.all("dryRun").any(|word| word == "All");
     Ok(options)
 }
 
-/// The options of a query in the form of a body; what is empty is not there.
+/// The options of a query in the form of a body.
 fn from_query(query: &Query) -> Result<Value, Failure> {
     let mut given = json!({});
-    let text = |name: &str| query.get(name).filter(|text| !text.is_empty());
-    if let Some(seconds) = text("gracePeriodSeconds") {
-        let invalid =
-            || Status::bad_request(format!("gracePeriodSeconds: Invalid value: {seconds:?}: must be an integer"));
-        value::set(&mut given, "gracePeriodSeconds", seconds.parse::<i64>().map_err(|_| invalid())?);
+    if let Some(seconds) = query.get("gracePeriodSeconds") {
+        value::set(&mut given, "gracePeriodSeconds", options::number(seconds)?);
     }
-    if let Some(policy) = text("propagationPolicy") {
+    if let Some(policy) = query.get("propagationPolicy") {
         value::set(&mut given, "propagationPolicy", policy);
     }
     for name in ["orphanDependents", unreadable::OPTION] {
-        if text(name).is_some() {
+        if query.get(name).is_some() {
             value::set(&mut given, name, query.flag(name));
         }
+    }
+    let words: Vec<Value> = query.all("dryRun").map(Value::from).collect();
+    if !words.is_empty() {
+        value::set(&mut given, "dryRun", words);
     }
     Ok(given)
 }
 
+/// What is wrong with options in the form of a body.
+pub(super) fn validate(given: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let said = |name: &str| given.get(name).filter(|value| !value.is_null());
+    if let Some(policy) = said("propagationPolicy") {
+        let field = Path::new("propagationPolicy");
+        if said("orphanDependents").is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&field, policy.clone(), why));
+        }
+        if policy.as_str().and_then(propagation).is_none() {
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported_as_listed(&field, policy.clone(), &known));
+        }
+    }
+    let words = value::items(given, "dryRun");
+    if words.iter().any(|word| word != "All") {
+        errors.push(FieldError::not_supported(&Path::new("dryRun"), words.to_vec(), &["All"]));
+    }
+    if said(unreadable::OPTION).and_then(Value::as_bool) == Some(true) {
+        errors.extend(lonely(given));
+    }
+    errors
+}
+
 /// What does not go together with the deletion of an object that cannot be read.
-fn lonely(given: &Value, dry_run: bool) -> Errors {
+fn lonely(given: &Value) -> impl Iterator<Item = FieldError> {
     ["dryRun", "propagationPolicy", "orphanDependents", "gracePeriodSeconds", "preconditions"]
         .into_iter()
         .filter(|name| match value::get(given, name) {
-            Some(Value::Array(words)) => !words.is_empty() || dry_run,
+            Some(Value::Array(words)) => !words.is_empty(),
             Some(said) => !said.is_null(),
-            None => dry_run && *name == "dryRun",
+            None => false,
         })
         .map(|name| unreadable::wrong(&format!("cannot be set together with .{name}")))
-        .collect()
 }
 
-fn refuse(errors: &Errors) -> Failure {
+pub(super) fn refuse(errors: &Errors) -> Failure {
     Status::invalid("meta.k8s.io", "DeleteOptions", "", errors).into()
 }
 
-/// Options from an object of kind `DeleteOptions`.
-pub(super) fn parse(object: &Value) -> Result<DeleteOptions, Failure> {
-    let text = |path: &str| value::get(object, path).and_then(Value::as_str).filter(|t| !t.is_empty());
-    let orphan = value::get(object, "orphanDependents").and_then(Value::as_bool).map(|flag| flag.to_string());
-    Ok(DeleteOptions {
+/// Options from an object of kind `DeleteOptions`, whose words are known.
+pub(super) fn parse(object: &Value) -> DeleteOptions {
+    let text = |path: &str| value::get(object, path).and_then(Value::as_str);
+    let orphans = |flag: bool| if flag { Propagation::Orphan } else { Propagation::Background };
+    let orphan = value::get(object, "orphanDependents").and_then(Value::as_bool);
+    DeleteOptions {
         grace: value::int(object, "gracePeriodSeconds"),
-        propagation: propagation(text("propagationPolicy"), orphan.as_deref())?,
+        propagation: text("propagationPolicy").and_then(propagation).or(orphan.map(orphans)),
         uid: text("preconditions.uid").map(str::to_owned),
         version: text("preconditions.resourceVersion").map(str::to_owned),
-        dry_run: value::items(object, "dryRun").iter().any(|word| word == "All"),
+        dry_run: !value::items(object, "dryRun").is_empty(),
         said: object.clone(),
         unseen: false,
         ignore_read_error: value::get(object, unreadable::OPTION).and_then(Value::as_bool).unwrap_or(false),
-    })
-}
-
-fn propagation(policy: Option<&str>, orphan: Option<&str>) -> Result<Option<Propagation>, Failure> {
-    match (policy, orphan) {
-        (None | Some(""), None | Some("")) => Ok(None),
-        (None | Some(""), Some("true")) => Ok(Some(Propagation::Orphan)),
-        (None | Some(""), Some(_)) => Ok(Some(Propagation::Background)),
-        (Some("Orphan"), None) => Ok(Some(Propagation::Orphan)),
-        (Some("Background"), None) => Ok(Some(Propagation::Background)),
-        (Some("Foreground"), None) => Ok(Some(Propagation::Foreground)),
-        (Some(_), Some(_)) => Err(invalid(
-            "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
-        )),
-        (Some(other), None) => Err(invalid(&format!(
-            "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-        ))),
     }
 }
 
-fn invalid(why: &str) -> Failure {
-    Status::unprocessable(format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}")).into()
+fn propagation(policy: &str) -> Option<Propagation> {
+    match policy {
+        "Orphan" => Some(Propagation::Orphan),
+        "Background" => Some(Propagation::Background),
+        "Foreground" => Some(Propagation::Foreground),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -177,26 +196,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_go_with_unread_deletion() {
-        let check = |given: Value, dry_run: bool, names: &[&str]| {
-            let said: Vec<String> = lonely(&given, dry_run).iter().map(ToString::to_string).collect();
+    fn words_that_deletions_do_not_know() {
+        let check = |given: Value, wanted: &[&str]| {
+            let said: Vec<String> = validate(&given).iter().map(ToString::to_string).collect();
+            assert_eq!(said, wanted, "{given}");
+        };
+        check(json!({}), &[]);
+        check(json!({"dryRun": ["All", "All"], "propagationPolicy": "Orphan", "orphanDependents": null}), &[]);
+        check(
+            json!({"dryRun": ["all"], "propagationPolicy": "x"}),
+            &[
+                r#"propagationPolicy: Unsupported value: "x": supported values: "Foreground", "Background", "Orphan", "nil""#,
+                r#"dryRun: Unsupported value: ["all"]: supported values: "All""#,
+            ],
+        );
+        check(
+            json!({"propagationPolicy": "Orphan", "orphanDependents": false}),
+            &[
+                r#"propagationPolicy: Invalid value: "Orphan": orphanDependents and deletionPropagation cannot be both set"#,
+            ],
+        );
+        let unread = |mut given: Value, names: &[&str]| {
             let field = unreadable::OPTION;
+            value::set(&mut given, field, true);
             let wanted: Vec<String> = names
                 .iter()
                 .map(|name| format!("{field}: Invalid value: true: cannot be set together with .{name}"))
                 .collect();
-            assert_eq!(said, wanted, "{given}");
+            check(given, &wanted.iter().map(String::as_str).collect::<Vec<_>>());
         };
-        check(json!({}), false, &[]);
-        check(json!({"dryRun": []}), false, &[]);
-        check(json!({"dryRun": ["All"]}), false, &["dryRun"]);
-        check(json!({}), true, &["dryRun"]);
-        check(
+        unread(json!({}), &[]);
+        unread(json!({"dryRun": []}), &[]);
+        unread(json!({"dryRun": ["All"]}), &["dryRun"]);
+        unread(
             json!({"propagationPolicy": "Orphan", "gracePeriodSeconds": 0}),
-            false,
             &["propagationPolicy", "gracePeriodSeconds"],
         );
-        check(json!({"orphanDependents": false, "preconditions": {}}), false, &["orphanDependents", "preconditions"]);
+        unread(json!({"orphanDependents": false, "preconditions": {}}), &["orphanDependents", "preconditions"]);
     }
 
     #[test]
@@ -205,11 +241,31 @@ mod tests {
             |query: &str, wanted: Value| assert_eq!(from_query(&Query::parse(query)).ok(), Some(wanted), "{query}");
         check("", json!({}));
         check(
-            "gracePeriodSeconds=0&propagationPolicy=Orphan",
-            json!({"gracePeriodSeconds": 0, "propagationPolicy": "Orphan"}),
+            "gracePeriodSeconds=0&propagationPolicy=Orphan&dryRun=All",
+            json!({"gracePeriodSeconds": 0, "propagationPolicy": "Orphan", "dryRun": ["All"]}),
         );
-        check("orphanDependents=false&propagationPolicy=", json!({"orphanDependents": false}));
+        check("orphanDependents=false&propagationPolicy=", json!({"orphanDependents": false, "propagationPolicy": ""}));
         check(&format!("{}=true", unreadable::OPTION), json!({(unreadable::OPTION): true}));
-        assert!(from_query(&Query::parse("gracePeriodSeconds=x")).is_err());
+        for query in ["gracePeriodSeconds=x", "gracePeriodSeconds="] {
+            assert!(from_query(&Query::parse(query)).is_err(), "{query}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_asks_in_unknown_words_deletes_nothing() {
+        use crate::authn::{AUTHENTICATED, User};
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let world = crate::testing::World::start(|_| {}).await;
+        let all = "/api/v1/namespaces/default/configmaps";
+        let one = format!("{all}/a");
+        let ask = async |method: &str, path: &str, body: Value| world.ask(&root, method, path, &body).await.0;
+        assert_eq!(ask("POST", all, json!({"metadata": {"name": "a", "finalizers": ["example.com/a"]}})).await, 201);
+        for path in [all, &one] {
+            assert_eq!(ask("DELETE", path, json!({"dryRun": ["all"]})).await, 422, "{path}");
+        }
+        assert_eq!(ask("DELETE", &one, json!({"preconditions": {"uid": ""}})).await, 409);
+        assert_eq!(ask("DELETE", &one, json!({"dryRun": ["All"]})).await, 200);
+        // It is only asked to go, with all that belongs to it.
+        assert_eq!(ask("DELETE", &one, json!({"orphanDependents": false})).await, 202);
     }
 }

@@ -28,19 +28,23 @@ const REFUSAL: &str = "Cannot evict pod as it would violate the pod's disruption
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let mut eviction = call.part_object().await?.value;
     let gvk = call.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
-    let name = meta::name(&eviction);
-    if !name.is_empty() && name != call.target.name {
+    if meta::name(&eviction) != call.target.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
-    let mut options = delete::parse(value::get(&eviction, "deleteOptions").unwrap_or(&Value::Null))?;
+    let mut options = delete::parse(value::get(&eviction, "deleteOptions").unwrap_or(&Value::Null));
     if options.ignore_read_error {
         let field = Path::new("deleteOptions").child(unreadable::OPTION);
         let why = "can not be set for pod eviction, try after removing the option";
         let errors = Errors::from([FieldError::invalid(&field, true, why)]);
         return Err(Status::invalid("policy", "Eviction", &call.target.name, &errors).into());
     }
+    let errors = delete::validate(value::get(&eviction, "deleteOptions").unwrap_or(&Value::Null));
+    if !errors.is_empty() {
+        return Err(delete::refuse(&errors));
+    }
     let mut write = call.write_options()?;
-    options.dry_run |= write.dry_run;
+    let asked: Vec<&str> = call.received().query.all("dryRun").collect();
+    options.dry_run = tried(&asked, value::items(&eviction, "deleteOptions.dryRun"))?;
     write.dry_run = options.dry_run;
     let permit = &call.authorized.permit;
     admitted::body(server, permit, &call.target, &write, gvk, &mut eviction).await?;
@@ -56,7 +60,14 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             [] => {}
             [budget] if spares(budget, &pod) => {
                 // The pod must still be what was judged.
-                given.version = options.version.clone().or_else(|| Some(meta::resource_version(&pod).to_owned()));
+                given.version = Some(meta::resource_version(&pod).to_owned());
+                let removed = remove(server, permit, &call.target, &write, &given).await;
+                return match removed {
+                    Err(Failure::Status(status)) if status.code == 409 && options.version.is_none() => {
+                        Err(unsettled(meta::name(budget)).into())
+                    }
+                    removed => removed.and_then(|()| done(&call)),
+                };
             }
             [budget] => take(server, permit, budget, &call.target.name, options.dry_run).await?,
             _ => {
@@ -67,8 +78,23 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         }
         remove(server, permit, &call.target, &write, &given).await?;
     }
-    let done = Status::created();
-    shown::value(call.medium, &done.to_value(), shown::meta_schema("Status")?, 201)
+    done(&call)
+}
+
+/// The answer to an eviction that happened.
+fn done(call: &Call) -> Result<Answer, Failure> {
+    shown::value(call.medium, &Status::created().to_value(), shown::meta_schema("Status")?, 201)
+}
+
+/// Whether an eviction is only tried, by what its query and its body say.
+fn tried(asked: &[&str], given: &[Value]) -> Result<bool, Status> {
+    let given: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
+    if !asked.is_empty() && !given.is_empty() && asked != given {
+        let [asked, given] = [asked, &given].map(|words| words.join(" "));
+        let why = format!("Non-matching dry-run options in request and content: [{asked}] and [{given}]");
+        return Err(Status::foreign(500, "", why));
+    }
+    Ok(!asked.is_empty() || !given.is_empty())
 }
 
 /// Whether the end of the pod would be felt: one that waits, is over or goes already serves nobody.
@@ -124,23 +150,30 @@ async fn take(server: &Server, permit: &Permit, budget: &Value, pod: &str, dry_r
     .map(drop)
 }
 
+/// 429 with its cause; 0 seconds are not told.
+fn refused(seconds: u32, why: String) -> Status {
+    let mut status = Status::too_many_requests(REFUSAL, seconds);
+    let causes = json!([{"reason": "DisruptionBudget", "message": why}]);
+    if let Some(details) = status.details.as_object_mut() {
+        if seconds == 0 {
+            details.clear();
+        }
+        details.insert("causes".to_owned(), causes);
+    }
+    status
+}
+
+/// What was known of the budget or of its pod is no longer so.
+fn unsettled(budget: &str) -> Status {
+    refused(10, format!("The disruption budget {budget} is still being processed by the server."))
+}
+
 /// The budget with one disruption less, that of this pod.
 fn taken(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
     let name = meta::name(budget);
     let number = |path: &str| value::int(budget, path).unwrap_or_default();
-    let refused = |seconds: u32, why: String| {
-        let mut status = Status::too_many_requests(REFUSAL, seconds);
-        let causes = json!([{"reason": "DisruptionBudget", "message": why}]);
-        if let Some(details) = status.details.as_object_mut() {
-            if seconds == 0 {
-                details.clear();
-            }
-            details.insert("causes".to_owned(), causes);
-        }
-        status
-    };
     if number("status.observedGeneration") < number("metadata.generation") {
-        return Err(refused(10, format!("The disruption budget {name} is still being processed by the server.")));
+        return Err(unsettled(name));
     }
     let resource = ResourceName { group: "policy", plural: "poddisruptionbudget" };
     let allowed = number("status.disruptionsAllowed");
@@ -155,14 +188,22 @@ fn taken(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
     }
     if allowed == 0 {
         let (healthy, desired) = (number("status.currentHealthy"), number("status.desiredHealthy"));
-        return Err(refused(
-            0,
-            if healthy <= desired {
+        let refusing = value::items(budget, "status.conditions").iter().find(|one| {
+            let text = |field| value::text(one, field);
+            text("type") == "DisruptionAllowed" && text("status") == "False" && !text("message").is_empty()
+        });
+        let said = refusing.map(|one| (value::text(one, "reason"), value::text(one, "message")));
+        let no = format!("The disruption budget {name} does not allow evicting pods currently");
+        let why = match said {
+            // Of a budget that could not be counted the numbers mean nothing.
+            Some(("SyncFailed", message)) => format!("{no} because it failed sync: {message}"),
+            _ if healthy <= desired => {
                 format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently")
-            } else {
-                format!("The disruption budget {name} does not allow evicting pods currently")
-            },
-        ));
+            }
+            Some((reason, message)) => format!("{no} ({reason}): {message}"),
+            None => no,
+        };
+        return Err(refused(0, why));
     }
     let mut left = budget.clone();
     value::set(&mut left, "status.disruptionsAllowed", allowed - 1);
@@ -204,18 +245,7 @@ async fn remove(
         let (uid, version) = (options.uid.clone(), options.version.clone());
         let written = write::update(server, permit, target, &by, |held| {
             let pod = held.ok_or_else(|| Status::not_found(target.resource(), &target.name))?;
-            let conflict = |what: &str, wanted: &str, found: &str| {
-                let why =
-                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-                Failure::from(Status::conflict(target.resource(), &target.name, &why))
-            };
-            if let Some(uid) = uid.as_deref().filter(|uid| *uid != meta::uid(pod)) {
-                return Err(conflict("UID", uid, meta::uid(pod)));
-            }
-            let found = meta::resource_version(pod);
-            if let Some(version) = version.as_deref().filter(|version| *version != found) {
-                return Err(conflict("ResourceVersion", version, found));
-            }
+            write::expected(target, uid.as_deref(), version.as_deref(), pod)?;
             Ok(Change { object: marked(pod, &now), applied: false, rebased: true })
         })
         .await?;
@@ -278,11 +308,33 @@ mod tests {
                 "The disruption budget b needs 3 healthy pods and has 2 currently",
             ),
             (json!({"observedGeneration": 2, "disruptionsAllowed": -1}), 403, ""),
+            (
+                json!({"observedGeneration": 2, "currentHealthy": 2, "desiredHealthy": 3, "conditions": [
+                    {"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "why"}]}),
+                429,
+                "The disruption budget b does not allow evicting pods currently because it failed sync: why",
+            ),
+            (
+                json!({"observedGeneration": 2, "currentHealthy": 4, "desiredHealthy": 3, "conditions": [
+                    {"type": "DisruptionAllowed", "status": "False", "reason": "Other", "message": "why"}]}),
+                429,
+                "The disruption budget b does not allow evicting pods currently (Other): why",
+            ),
         ] {
             let refused = taken(&budget(status), "p", "").unwrap_err();
             let said = refused.details.pointer("/causes/0/message").and_then(Value::as_str).unwrap_or_default();
             assert_eq!((refused.code, said), (code, why));
         }
+    }
+
+    #[test]
+    fn what_is_only_tried_is_said_alike() {
+        let given = json!(["All", "All"]);
+        let given = given.as_array().map(Vec::as_slice).unwrap();
+        assert_eq!((tried(&[], &[]), tried(&["All"], &[]), tried(&[], given)), (Ok(false), Ok(true), Ok(true)));
+        let refused = tried(&["All"], given).unwrap_err();
+        let why = "Non-matching dry-run options in request and content: [All] and [All All]";
+        assert_eq!((refused.code, &*refused.reason, &*refused.message), (500, "", why));
     }
 
     #[test]

@@ -177,9 +177,16 @@ fn refuse(options: &str, errors: &Errors) -> Result<(), Failure> {
 }
 
 fn integer(query: &Query, name: &str) -> Result<Option<i64>, Failure> {
-    let Some(text) = query.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+    query.get(name).filter(|text| !text.is_empty()).map(number).transpose()
+}
+
+/// A parameter that is a whole number.
+///
+/// # Errors
+/// 400 in Go's words.
+pub(super) fn number(text: &str) -> Result<i64, Failure> {
     let refuse = || Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-    text.parse().map(Some).map_err(|_| refuse().into())
+    text.parse().map_err(|_| refuse().into())
 }
 
 /// A `resourceVersion` as a number; `None` when empty.

@@ -11,7 +11,7 @@ use crate::server::Server;
 use admission::Operation;
 use api::json::Value;
 use api::meta;
-use api::status::Status;
+use api::status::{ResourceName, Status};
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, Revision, StoreError};
@@ -59,7 +59,7 @@ pub async fn delete(
     while attempts.next().await {
         let entry = read::get(server, permit, target).await?;
         let old = read::served(target.kind, &entry);
-        preconditions(target, options, &old)?;
+        expected(target, options.uid.as_deref(), options.version.as_deref(), &old)?;
         let write_options = Options {
             dry_run: options.dry_run,
             said: options.said.clone(),
@@ -101,16 +101,23 @@ pub async fn delete(
     Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
 }
 
-fn preconditions(target: &Target, options: &DeleteOptions, old: &Value) -> Result<(), Failure> {
-    let check = |what: &str, wanted: Option<&String>, found: &str| match wanted {
+/// Whether this is the object, and the version of it, that a deletion is meant for.
+///
+/// # Errors
+/// 409 with upstream's two sentences, which name the kind and not the resource.
+pub fn expected(target: &Target, uid: Option<&str>, version: Option<&str>, old: &Value) -> Result<(), Failure> {
+    let check = |what: &str, wanted: Option<&str>, found: &str, happened: &str| match wanted {
         Some(wanted) if wanted != found => {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-            Err(Failure::from(Status::conflict(target.resource(), &target.name, &why)))
+            let resource = ResourceName { group: target.kind.group, plural: target.kind.kind };
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {happened}"
+            );
+            Err(Failure::from(Status::conflict(resource, &target.name, &why)))
         }
         _ => Ok(()),
     };
-    check("UID", options.uid.as_ref(), meta::uid(old))?;
-    check("ResourceVersion", options.version.as_ref(), meta::resource_version(old))
+    check("UID", uid, meta::uid(old), "deleted and then recreated")?;
+    check("ResourceVersion", version, meta::resource_version(old), "modified")
 }
 
 /// Deletions of a collection that are on their way at once: they share commits.
