@@ -129,7 +129,7 @@ impl Aggregates {
             ("/apis", None) => merge::groups(own(offer.documents.plain(path)), &picture),
             _ => merge::group(own(offer.documents.plain(path)), path.strip_prefix("/apis/")?, &picture)?,
         };
-        let document = Document::new(&value);
+        let document = if path.starts_with("/apis") { Document::discovery(&value) } else { Document::new(&value) };
         merged.documents.insert(key, document.clone());
         Some(document)
     }

@@ -2,11 +2,13 @@
 //!
 //! Never decides what to answer.
 
+use crate::encoded::encode;
+use crate::road::negotiated::Medium;
 use crate::road::received::Trace;
 use actix_web::HttpResponse;
 use actix_web::body::SizedStream;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WARNING};
 use api::status::{ResourceName, Status};
 use bytes::Bytes;
 use futures::Stream;
@@ -45,13 +47,32 @@ pub struct Answer {
     pub body: Body,
     /// Further headers.
     pub headers: Vec<(String, String)>,
+    /// What the client is warned of, as it is said; each once.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
     /// A whole body.
     #[must_use]
     pub fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-        Answer { code, content_type, body: Body::Bytes(body.into()), headers: Vec::new() }
+        Answer::of(code, content_type, Body::Bytes(body.into()))
+    }
+
+    /// A whole body in pieces that are this long together.
+    #[must_use]
+    pub fn pieces(
+        code: u16,
+        content_type: &'static str,
+        pieces: Box<dyn Iterator<Item = Bytes>>,
+        length: usize,
+    ) -> Answer {
+        Answer::of(code, content_type, Body::Pieces(pieces, u64::try_from(length).unwrap_or(u64::MAX)))
+    }
+
+    /// An answer that says nothing beside its body.
+    #[must_use]
+    pub fn of(code: u16, content_type: &'static str, body: Body) -> Answer {
+        Answer { code, content_type, body, headers: Vec::new(), warnings: Vec::new() }
     }
 
     /// For a path that nothing serves.
@@ -83,15 +104,59 @@ impl Answer {
         self
     }
 
-    /// Adds `Warning` headers, quoted as upstream does.
+    /// Adds warnings behind those that are there.
     #[must_use]
     pub fn warn(mut self, warnings: impl IntoIterator<Item = String>) -> Answer {
         for warning in warnings {
-            let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
-            self.headers.push(("warning".to_owned(), format!("299 - \"{text}\"")));
+            if !warning.is_empty() && !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
         }
         self
     }
+
+    /// Adds a warning before all others.
+    #[must_use]
+    pub fn warn_first(mut self, warning: Option<String>) -> Answer {
+        let others = std::mem::take(&mut self.warnings);
+        self.warn(warning).warn(others)
+    }
+}
+
+/// How many characters of warnings are sent whole.
+const WARNED: usize = 4096;
+/// How many of each are sent where there are more.
+const WARNED_EACH: usize = 256;
+
+/// `Warning` headers. Where they are too many together, all are cut, and those that come later left out.
+fn warning_headers(warnings: &[String]) -> Vec<HeaderValue> {
+    let length = |text: &str| text.chars().count();
+    let sound = |text: &&String| !text.contains(char::is_control);
+    let header = |text: &str| {
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        HeaderValue::from_bytes(format!("299 - \"{text}\"").as_bytes()).ok()
+    };
+    let (mut all, mut over) = (0, warnings.len());
+    for (at, warning) in warnings.iter().enumerate().filter(|(_, text)| sound(text)) {
+        all += length(warning);
+        if all > WARNED {
+            over = at;
+            break;
+        }
+    }
+    if over == warnings.len() {
+        return warnings.iter().filter(sound).filter_map(|text| header(text)).collect();
+    }
+    let (mut out, mut written) = (Vec::new(), 0);
+    for (at, warning) in warnings.iter().enumerate().filter(|(_, text)| sound(text)) {
+        if at > over && written >= WARNED {
+            break;
+        }
+        let end = warning.char_indices().nth(WARNED_EACH).map_or(warning.len(), |(end, _)| end);
+        written += length(warning).min(WARNED_EACH);
+        out.extend(header(warning.get(..end).unwrap_or_default()));
+    }
+    out
 }
 
 /// Why a request fails, by what is known where it fails.
@@ -180,14 +245,15 @@ static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// Answers below this size are not worth compressing (upstream's threshold).
 const GZIP_FROM: usize = 128 * 1024;
 
-/// The answer that a failure is.
+/// The answer that a failure is, in the form that the client reads.
 #[must_use]
-pub fn refusal(failure: Failure) -> Answer {
+pub fn refusal(failure: Failure, medium: Medium) -> Answer {
     let status = status(failure);
     let schema = api::schema::native().schema("io.k8s.apimachinery.pkg.apis.meta.v1.Status");
     let value = status.to_value();
-    let body = schema.map_or_else(|| value.to_string().into_bytes(), |schema| api::codec::json::encode(&value, schema));
-    let mut answer = Answer::bytes(status.code, "application/json", body);
+    let body = schema.and_then(|schema| encode(medium, &value, schema).ok());
+    let body = body.unwrap_or_else(|| value.to_string().into());
+    let mut answer = Answer::bytes(status.code, medium.encoding.content_type(), body);
     // Only where waiting helps: clients try again by themselves, and a person waits for their last try.
     if let Some(seconds) = api::value::int(&status.details, "retryAfterSeconds").filter(|seconds| *seconds > 0) {
         answer = answer.with("retry-after", seconds.to_string());
@@ -201,7 +267,7 @@ pub fn refusal(failure: Failure) -> Answer {
 /// Turns the outcome of a request into bytes and headers.
 #[must_use]
 pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpResponse {
-    let answer = outcome.unwrap_or_else(refusal);
+    let answer = outcome.unwrap_or_else(|failure| refusal(failure, trace.map_or(Medium::JSON, |trace| trace.refused)));
     let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(code);
     // Names that are known need not be read.
@@ -221,6 +287,11 @@ pub fn render(outcome: Result<Answer, Failure>, trace: Option<&Trace>) -> HttpRe
                 response.append_header((name, value));
             }
             _ => tracing::warn!(name, "a header could not be sent"),
+        }
+    }
+    if !answer.warnings.is_empty() {
+        for value in warning_headers(&answer.warnings) {
+            response.append_header((WARNING, value));
         }
     }
     match answer.body {
@@ -261,7 +332,7 @@ pub fn stream(
     content_type: &'static str,
     stream: impl Stream<Item = Result<Bytes, std::io::Error>> + 'static,
 ) -> Answer {
-    Answer { code: 200, content_type, body: Body::Stream(Box::pin(stream)), headers: Vec::new() }
+    Answer::of(200, content_type, Body::Stream(Box::pin(stream)))
 }
 
 #[cfg(test)]
@@ -287,5 +358,28 @@ mod tests {
         // A full disk does not empty itself within seconds.
         let retry = |error| render(Err(Failure::Status(store(error))), None).headers().contains_key("retry-after");
         assert!(retry(StoreError::Unavailable("x".into())) && !retry(StoreError::Full("x".into())));
+    }
+
+    #[test]
+    fn warnings_are_said_once_and_in_bounds() {
+        let check = |warnings: &[String], want: &[String]| {
+            let answer = Answer::bytes(200, "", "").warn(warnings.iter().cloned());
+            let got = render(Ok(answer), None);
+            let got =
+                got.headers().get_all("warning").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            assert_eq!(got.collect::<Vec<_>>(), want);
+        };
+        let said = |text: &str| format!("299 - \"{text}\"");
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        check(
+            &texts(&["a", "", "a", "gr\u{f6}\u{df}er \"\\", "b\nc"]),
+            &[said("a"), said("gr\u{f6}\u{df}er \\\"\\\\")],
+        );
+        let long = "\u{e9}".repeat(4097);
+        check(std::slice::from_ref(&long), &[said(&"\u{e9}".repeat(256))]);
+        check(&["\u{e9}".repeat(4096)], &[said(&"\u{e9}".repeat(4096))]);
+        let many: Vec<String> = (10..40).map(|number| format!("{number}{}", "x".repeat(298))).collect();
+        let cut: Vec<String> = many.iter().take(16).map(|text| said(&text[..256])).collect();
+        check(&many, &cut);
     }
 }

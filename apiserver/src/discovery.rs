@@ -2,17 +2,21 @@
 //!
 //! Never builds a document; `documents.rs` keeps them.
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Body, Failure};
 use crate::authn::tokens;
 use crate::backup;
 use crate::documents::{self, Document};
+use crate::encoded::pretty;
 use crate::encryption;
 use crate::fairness::{self, Seats};
 use crate::offer::Offer;
 use crate::profiling::Page;
+use crate::road::negotiated::Medium;
 use crate::road::received::Received;
 use crate::server::Server;
+use crate::verb::shown;
 use api::kind::Kind;
+use api::schema::native;
 use api::status::Status;
 use std::sync::atomic::Ordering;
 
@@ -46,9 +50,15 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     match path {
         "" => {
             let paths = paths(offer.served.kinds(), server.aggregates.paths());
-            Ok(Answer::json(200, &api::json::json!({ "paths": paths })))
+            let listed = api::json::json!({ "paths": paths });
+            Ok(Answer::bytes(200, "application/json", format!("{listed:#}")))
         }
-        "/version" => Ok(Answer::bytes(200, "application/json", format!("{:#}", offer.documents.version))),
+        "/version" => {
+            let schema = native().schema("io.k8s.apimachinery.pkg.version.Info");
+            let schema = schema.ok_or_else(|| Status::internal("no schema for a version"))?;
+            let version = api::codec::json::encode(&offer.documents.version, schema);
+            Ok(Answer::bytes(200, "application/json", pretty(&version)))
+        }
         "/metrics" => {
             server.seats.tell();
             Ok(Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", server.metrics.text()))
@@ -76,14 +86,16 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
                     "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
                     _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
                 };
-                return Ok(conditional(received, document, media, "public"));
+                return Ok(discovered(received, document, media));
             }
             if path == "/api" {
                 let address = format!("{}:{}", server.config.advertise, server.config.listen.port());
-                return Ok(Answer::json(200, &openapi::discovery::core_versions(&address)));
+                let medium = Medium { pretty: received.pretty(), ..Medium::JSON };
+                let versions = openapi::discovery::core_versions(&address);
+                return shown::value(medium, &versions, shown::meta_schema("APIVersions")?, 200);
             }
             match merged {
-                Some(document) => Ok(conditional(received, &document, "application/json", "public")),
+                Some(document) => Ok(discovered(received, &document, "application/json")),
                 None => plain(&offer, received, path),
             }
         }
@@ -98,7 +110,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         _ if path.starts_with("/openapi/") => described(&offer, received, path.trim_start_matches("/openapi/")),
         _ if path.starts_with("/apis/") && path.matches('/').count() == 2 => {
             match server.aggregates.document(&offer, path, None) {
-                Some(document) => Ok(conditional(received, &document, "application/json", "public")),
+                Some(document) => Ok(discovered(received, &document, "application/json")),
                 None => plain(&offer, received, path),
             }
         }
@@ -161,7 +173,18 @@ fn chosen(offers: &[documents::Form], received: &Received, path: &str) -> Result
 
 fn plain(offer: &Offer, received: &Received, path: &str) -> Result<Answer, Failure> {
     let Some(document) = offer.documents.plain(path) else { return Ok(Answer::no_such_page()) };
-    Ok(conditional(received, document, "application/json", "public"))
+    Ok(discovered(received, document, "application/json"))
+}
+
+/// A document of discovery, indented for whom seems to be a person.
+fn discovered(received: &Received, document: &Document, media: &'static str) -> Answer {
+    let mut answer = conditional(received, document, media, "public");
+    if let Body::Bytes(bytes) = &answer.body
+        && received.pretty()
+    {
+        answer.body = Body::Bytes(pretty(bytes).into());
+    }
+    answer
 }
 
 fn conditional(received: &Received, document: &Document, media: &'static str, cache: &str) -> Answer {

@@ -4,6 +4,7 @@
 
 use api::json::Value;
 use api::kind::Kind;
+use api::schema::native;
 use bytes::Bytes;
 use openapi::discovery::{self, Group};
 use sha2::{Digest as _, Sha256};
@@ -20,8 +21,21 @@ pub struct Document {
 }
 
 impl Document {
+    /// A document of discovery: a line of JSON, fields in Go's order where there is a schema that knows it.
+    pub(crate) fn discovery(value: &Value) -> Document {
+        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let bytes = match native().schema(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")) {
+            Some(schema) => api::codec::json::encode(value, schema),
+            None => value.to_string().into_bytes(),
+        };
+        Document::of([bytes.as_slice(), b"\n"].concat().into())
+    }
+
     pub(crate) fn new(value: &Value) -> Document {
-        let bytes = Bytes::from(value.to_string());
+        Document::of(value.to_string().into())
+    }
+
+    fn of(bytes: Bytes) -> Document {
         let digest = Sha256::digest(&bytes);
         let etag = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         Document { bytes, etag }
@@ -90,7 +104,7 @@ impl Native {
     fn v2(&self, version: &str) -> &(Value, [Form; 2]) {
         self.v2.get_or_init(|| {
             let sentences = openapi::schemas::Sentences::of(&self.kinds);
-            let value = openapi::document::v2(&self.kinds, api::schema::native(), &sentences, version);
+            let value = openapi::document::v2(&self.kinds, native(), &sentences, version);
             let forms = v2(&value);
             (value, forms)
         })
@@ -99,7 +113,7 @@ impl Native {
     fn v3(&self, version: &str) -> &HashMap<String, Form> {
         self.v3.get_or_init(|| {
             let sentences = openapi::schemas::Sentences::of(&self.kinds);
-            let documents = openapi::document::v3(&self.kinds, api::schema::native(), &sentences, version);
+            let documents = openapi::document::v3(&self.kinds, native(), &sentences, version);
             documents.into_iter().map(|(name, value)| (name, Form::json(&value))).collect()
         })
     }
@@ -224,7 +238,7 @@ impl Documents {
         self.plain.get_or_init(|| {
             let groups = self.groups();
             let mut plain = HashMap::new();
-            plain.insert("/apis".to_owned(), Document::new(&discovery::group_list(&groups)));
+            plain.insert("/apis".to_owned(), Document::discovery(&discovery::group_list(&groups)));
             for group in &groups {
                 Documents::add_group(&mut plain, group);
             }
@@ -237,8 +251,10 @@ impl Documents {
             let groups = self.groups();
             let mut aggregated = HashMap::new();
             for version in ["v2", "v2beta1"] {
-                aggregated.insert(("/api", version), Document::new(&discovery::aggregated(&groups, true, version)));
-                aggregated.insert(("/apis", version), Document::new(&discovery::aggregated(&groups, false, version)));
+                aggregated
+                    .insert(("/api", version), Document::discovery(&discovery::aggregated(&groups, true, version)));
+                aggregated
+                    .insert(("/apis", version), Document::discovery(&discovery::aggregated(&groups, false, version)));
             }
             aggregated
         })
@@ -272,11 +288,11 @@ impl Documents {
     fn add_group(plain: &mut HashMap<String, Document>, group: &Group) {
         let root = if group.name.is_empty() { "/api".to_owned() } else { format!("/apis/{}", group.name) };
         if !group.name.is_empty() {
-            plain.insert(root.clone(), Document::new(&discovery::single_group(group)));
+            plain.insert(root.clone(), Document::discovery(&discovery::single_group(group)));
         }
         for (version, kinds) in &group.versions {
             let list = discovery::resource_list(group.name, version, kinds);
-            plain.insert(format!("{root}/{version}"), Document::new(&list));
+            plain.insert(format!("{root}/{version}"), Document::discovery(&list));
         }
     }
 

@@ -16,6 +16,7 @@ mod configuration;
 pub mod crd;
 pub mod discovery;
 mod documents;
+pub mod encoded;
 pub mod encryption;
 mod fairness;
 mod impersonation;

@@ -74,18 +74,19 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
             Err(unreadable::explained(server, failure).await)
         }
     };
+    let refused = |failure| answer::refusal(failure, trace.refused);
     let outcome = match warned.get() {
-        Some(text) => Ok(outcome.unwrap_or_else(answer::refusal).warn([(*text).to_owned()])),
+        Some(text) => Ok(outcome.unwrap_or_else(refused).warn([(*text).to_owned()])),
         None => outcome,
     };
     let outcome = match &slip {
-        Some(slip) => Ok(slip.answered(outcome).await),
+        Some(slip) => Ok(slip.answered(outcome.unwrap_or_else(refused)).await),
         None => outcome,
     };
     server.metrics.observe(&trace, &outcome);
     steps.tell(&trace, &outcome);
     let outcome = match &trip {
-        Some(trip) => Ok(trip.answered(outcome.unwrap_or_else(answer::refusal))),
+        Some(trip) => Ok(trip.answered(outcome.unwrap_or_else(refused))),
         None => outcome,
     };
     let mut response = answer::render(outcome, Some(&trace));

@@ -190,11 +190,14 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         }
     }
     let warning = deprecated.and_then(|_| kind.deprecation());
-    let pretty = received.query.flag("pretty");
+    let pretty = received.pretty();
     let streaming = matches!(part.map(|part| part.part), Some(Part::Node | Part::Proxy));
     let binary = kind.custom.is_none() || part.is_some_and(|part| part.gvk != kind.gvk());
-    let medium =
-        if streaming { Medium::JSON } else { negotiated::negotiate(received.header("accept"), pretty, binary)? };
+    let streams = matches!(info.verb.as_str(), "list" | "watch");
+    let medium = match streaming {
+        true => Medium::JSON,
+        false => negotiated::negotiate(received.header("accept"), pretty, binary, streams)?,
+    };
     // Upstream prints no tables of what it does not keep.
     if matches!(medium.form, Form::Table(_)) && part.is_none() && !kind.verbs.contains(&Verb::Get) {
         return Err(Status::not_acceptable(negotiated::OFFERED).into());
@@ -202,6 +205,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     // `namespaces/x` is authorized in x, but stored in no namespace.
     let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
     let target = Target { kind, namespace, name: info.name.clone() };
+    let refused = received.refused();
     let call = Call { authorized, target, part, medium };
     // Each verb in a box of its own: together they would be as large as the largest, and every request would be copied with that on its way here.
     let answer = match (part.map(|part| part.part), info.verb.as_str()) {
@@ -228,14 +232,14 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "deletecollection") => Box::pin(delete::collection(server, call)).await,
         (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
     };
-    let warnings: Vec<String> = warning.into_iter().chain(notes.warnings()).collect();
+    let noted = notes.warnings();
     match answer {
-        answer if warnings.is_empty() => answer,
-        Ok(answer) => Ok(answer.warn(warnings)),
+        answer if warning.is_none() && noted.is_empty() => answer,
+        Ok(answer) => Ok(answer.warn_first(warning).warn(noted)),
         // A refusal warns as well.
         Err(failure) => {
             let failure = Box::pin(crate::registry::unreadable::explained(server, failure)).await;
-            Ok(refusal(failure).warn(warnings))
+            Ok(refusal(failure, refused).warn(warning).warn(noted))
         }
     }
 }

@@ -74,7 +74,7 @@ pub(crate) async fn answer(server: &Server, authorized: Authorized, remote: &Rem
         return tunnel(received, response, session);
     }
     let (code, headers) = (response.status().as_u16(), passed_on(&response, false));
-    let answer = Answer { code, content_type: "", body: Body::Stream(pieces(response)), headers: Vec::new() };
+    let answer = Answer::of(code, "", Body::Stream(pieces(response)));
     Ok(answer.with_all(headers))
 }
 

@@ -108,7 +108,7 @@ impl Slip {
     pub async fn unknown(&self, received: &Received, status: &Status) {
         let Some(mut open) = self.begin(received, None) else { return };
         let Open { event, verdict, .. } = &mut open;
-        let mut answer = refusal(Failure::Status(status.clone()));
+        let mut answer = refusal(Failure::Status(status.clone()), received.refused());
         answered(event, verdict, &mut answer);
         // It is refused already.
         let _ = self.audit.give(event, verdict, Stage::ResponseStarted).await;
@@ -178,8 +178,7 @@ impl Slip {
     }
 
     /// Records the answer. Of one that goes on, that is long or that was long in coming, its end is recorded when nobody holds the slip any more.
-    pub async fn answered(&self, outcome: Result<Answer, Failure>) -> Answer {
-        let mut answer = outcome.unwrap_or_else(refusal);
+    pub async fn answered(&self, mut answer: Answer) -> Answer {
         let Some(mut open) = self.open.take() else { return answer };
         let Open { event, verdict, notes, long } = &mut open;
         for (key, value) in notes.take().iter().flat_map(|notes| notes.audited()) {
@@ -344,6 +343,9 @@ fn is_status(media: &str, bytes: &[u8]) -> bool {
     if media.starts_with(PROTOBUF) {
         return codec::protobuf::type_of(bytes).is_ok_and(|(version, kind)| version == "v1" && kind == "Status");
     }
+    if media.ends_with("yaml") {
+        return bytes.starts_with(b"apiVersion: v1\ncode: ");
+    }
     let mut letters = bytes.iter().take(64).filter(|byte| !byte.is_ascii_whitespace());
     b"{\"kind\":\"Status\",".iter().all(|letter| letters.next() == Some(letter))
 }
@@ -417,6 +419,7 @@ mod tests {
     use crate::audit::policy::Policy;
     use crate::audit::queue::Mode;
     use crate::audit::{Counters, LogSettings, Settings};
+    use crate::road::negotiated::Medium;
     use actix_web::body::MessageBody as _;
     use api::json::json;
     use prometheus::Registry;
@@ -509,7 +512,7 @@ mod tests {
         let check = async |size: usize, age: Duration, slow: Duration, open: bool| {
             let body = "x".repeat(size);
             let events = events(false, Steps::aged("identified", age), async |slip| {
-                let answer = slip.answered(Ok(Answer::bytes(200, "text/plain", body.clone()))).await;
+                let answer = slip.answered(Answer::bytes(200, "text/plain", body.clone())).await;
                 assert_eq!(slip.is_open(), open, "{size} {age:?}");
                 let response = crate::answer::render(Ok(answer), None);
                 let mut sent = crate::road::watched(response, Some(slip), None).into_body();
@@ -541,10 +544,12 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_goes_unrecorded_however_it_ends() {
-        let whole = || Ok(Answer::bytes(201, "application/json", "{}"));
+        let whole = || Answer::bytes(201, "application/json", "{}");
         let answered = stages(false, async |slip| drop(slip.answered(whole()).await)).await;
         assert_eq!(answered, ["ResponseComplete 201"]);
-        let refused = stages(true, async |slip| drop(slip.answered(Err(Status::unauthorized().into())).await)).await;
+        let refused =
+            stages(true, async |slip| drop(slip.answered(refusal(Status::unauthorized().into(), Medium::JSON)).await))
+                .await;
         assert_eq!(refused, ["ResponseStarted 401", "ResponseComplete 401"]);
         let hung_up = stages(false, async |slip| drop(slip)).await;
         assert_eq!(hung_up, ["ResponseComplete 200"]);
@@ -557,7 +562,7 @@ mod tests {
         });
         assert_eq!(failed.await, ["Panic 500"]);
         let streamed = stages(true, async |slip| {
-            let answer = slip.answered(Ok(crate::answer::stream("", futures::stream::pending()))).await;
+            let answer = slip.answered(crate::answer::stream("", futures::stream::pending())).await;
             let text = "the head is told, and the end not yet";
             assert!(matches!(answer.body, Body::Stream(_)), "{text}");
             drop(answer);
@@ -568,7 +573,7 @@ mod tests {
             let held = Rc::clone(&slip);
             let mut answer = crate::answer::stream("", futures::stream::empty());
             answer.code = 101;
-            drop(slip.answered(Ok(answer)).await);
+            drop(slip.answered(answer).await);
             assert!(held.open.borrow().is_some());
         });
         assert_eq!(tunnelled.await, ["ResponseStarted 101", "ResponseComplete 101"]);

@@ -99,6 +99,31 @@ pub(super) fn canonical(kind: &'static Kind, object: &mut Value) {
     api::codec::json::settle(object, kind.schema());
 }
 
+/// Drops owners that are named twice, and says so. `after` tells when they were found.
+pub(super) fn lone_owners(object: &mut Value, after: &str) -> Option<String> {
+    let owners = object.get_mut("metadata").and_then(|meta| meta.get_mut("ownerReferences"));
+    let owners = owners.and_then(Value::as_array_mut).filter(|owners| owners.len() > 1)?;
+    let mut lone: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut twice = Vec::new();
+    for owner in std::mem::take(owners) {
+        if lone.contains(&owner) {
+            twice.push(value::text(&owner, "uid").to_owned());
+        } else {
+            lone.push(owner);
+        }
+    }
+    *owners = lone;
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
+/// When owners that admission named twice are found.
+pub(super) const ADMITTED: &str = " after mutating admission happens";
+
 /// An admission request for this write.
 pub(crate) fn admission_request<'a>(
     operation: Operation,

@@ -5,6 +5,7 @@
 use crate::answer::Failure;
 use crate::audit::Slip;
 use crate::authn::User;
+use crate::road::negotiated::{self, Medium};
 use crate::road::seated::Matched;
 use crate::road::timed::Steps;
 use crate::spans::Trip;
@@ -175,6 +176,8 @@ pub struct Trace {
     pub start: Instant,
     /// `gzip` is acceptable to the client.
     pub gzip: bool,
+    /// In what form a refusal is read.
+    pub refused: Medium,
 }
 
 /// A request whose meaning is known, and nothing else. It goes from stage to stage in a box: it is large.
@@ -248,6 +251,26 @@ impl Received {
             info: Arc::clone(&self.info),
             start: Instant::now(),
             gzip: self.header("accept-encoding").is_some_and(|value| value.contains("gzip")),
+            refused: self.refused(),
+        }
+    }
+
+    /// In what form a refusal is read: the one that the client asks for, without what it makes of objects.
+    #[must_use]
+    pub fn refused(&self) -> Medium {
+        negotiated::of_refusals(self.header("accept"), self.pretty())
+    }
+
+    /// Whether JSON is to be indented: the client says so, or seems to be a person.
+    #[must_use]
+    pub fn pretty(&self) -> bool {
+        match self.query.get("pretty") {
+            // Go's notion of a boolean, which is not that of other parameters.
+            Some(said) if !said.is_empty() => matches!(said, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+            _ => {
+                let agent = self.header("user-agent").unwrap_or_default();
+                ["curl", "Wget", "Mozilla/5.0"].iter().any(|person| agent.starts_with(person))
+            }
         }
     }
 

@@ -143,7 +143,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     // Logs are text; what a proxied backend says of its answer goes on as it is, but for the links back to it.
     if !proxy {
-        return Ok(Answer { code, content_type: "text/plain", body: Body::Stream(body), headers: Vec::new() });
+        return Ok(Answer::of(code, "text/plain", Body::Stream(body)));
     }
     let prefix = call.received().target.split_once(&marker(&call.target)).map(|(before, _)| before);
     let prefix = prefix.map(|before| format!("{before}{}", marker(&call.target))).unwrap_or_default();
@@ -160,7 +160,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
             *place = led;
         }
     }
-    let answer = Answer { code, content_type: "", body: Body::Stream(body), headers: Vec::new() };
+    let answer = Answer::of(code, "", Body::Stream(body));
     Ok(answer.with_all(headers))
 }
 

@@ -151,7 +151,7 @@ async fn take(server: &Server, permit: &Permit, budget: &Value, pod: &str, dry_r
 }
 
 /// 429 with its cause; 0 seconds are not told.
-fn refused(seconds: u32, why: String) -> Status {
+fn refused(seconds: u32, why: &str) -> Status {
     let mut status = Status::too_many_requests(REFUSAL, seconds);
     let causes = json!([{"reason": "DisruptionBudget", "message": why}]);
     if let Some(details) = status.details.as_object_mut() {
@@ -165,7 +165,7 @@ fn refused(seconds: u32, why: String) -> Status {
 
 /// What was known of the budget or of its pod is no longer so.
 fn unsettled(budget: &str) -> Status {
-    refused(10, format!("The disruption budget {budget} is still being processed by the server."))
+    refused(10, &format!("The disruption budget {budget} is still being processed by the server."))
 }
 
 /// The budget with one disruption less, that of this pod.
@@ -203,7 +203,7 @@ fn taken(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
             Some((reason, message)) => format!("{no} ({reason}): {message}"),
             None => no,
         };
-        return Err(refused(0, why));
+        return Err(refused(0, &why));
     }
     let mut left = budget.clone();
     value::set(&mut left, "status.disruptionsAllowed", allowed - 1);

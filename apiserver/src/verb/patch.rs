@@ -9,17 +9,13 @@ use crate::road::decoded;
 use crate::server::Server;
 use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
-use api::json::Value;
+use api::json::{Value, json};
 use api::kind::Kind;
 use api::patch::{self, PatchError};
 use api::schema::SchemaRef;
 use api::status::Status;
 
-/// The media types in the sentence of a 415.
-const OFFERED: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, \
-                       application/strategic-merge-patch+json";
-
-/// The same of custom resources, whose lists have no strategies.
+/// The media types in the sentence of a 415 of custom resources, whose lists have no strategies.
 const OFFERED_FOR_CUSTOM: &str =
     "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
@@ -61,7 +57,12 @@ impl Patch {
             "application/merge-patch+json" => Form::Merge(parse(&text)?),
             "application/strategic-merge-patch+json" if kind.custom.is_none() => Form::Strategic(parse(&text)?),
             _ if kind.custom.is_some() => return Err(Status::unsupported_media_type(OFFERED_FOR_CUSTOM).into()),
-            _ => return Err(Status::unsupported_media_type(OFFERED).into()),
+            // Upstream's router has seen it before anybody else.
+            _ => {
+                let message = "415: Unsupported Media Type".to_owned();
+                let details = json!({});
+                return Err(Status { message, details, ..Status::unsupported_media_type("") }.into());
+            }
         };
         Ok(Patch { text, form })
     }
@@ -132,7 +133,6 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::json::json;
 
     #[test]
     fn unknown_fields_of_a_patch_are_the_patchs_fault() {

@@ -2,14 +2,14 @@
 //!
 //! The common case, whole objects as JSON, sends the cache's bytes; everything else is decoded and encoded again.
 
-use crate::answer::{Answer, Body, Failure};
+use crate::answer::{Answer, Failure};
 use crate::cache::Entry;
+use crate::encoded::encode;
 use crate::registry::columns::{self, Include, ListMeta};
 use crate::registry::read::served;
 use crate::road::negotiated::{Encoding, Form, Medium};
 use crate::road::received::Received;
 use crate::road::timed::{Work, during};
-use api::codec;
 use api::json::{Value, json};
 use api::kind::Kind;
 use api::schema::{SchemaRef, native};
@@ -26,74 +26,6 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 pub fn meta_schema(name: &str) -> Result<SchemaRef<'static>, Failure> {
     let schema = native().schema(&format!("{META}{name}"));
     schema.ok_or_else(|| Status::internal(format!("no schema for {name}")).into())
-}
-
-/// A value in the encoding of a medium.
-///
-/// # Errors
-/// 500 when it does not fit its schema.
-pub fn encode(medium: Medium, value: &Value, schema: SchemaRef<'_>) -> Result<Bytes, Failure> {
-    let bytes = during(Work::Serialize, || encoded(medium, value, schema))?;
-    Ok(bytes.into())
-}
-
-fn encoded(medium: Medium, value: &Value, schema: SchemaRef<'_>) -> Result<Vec<u8>, Failure> {
-    Ok(match medium.encoding {
-        Encoding::Json if medium.pretty => {
-            let compact = codec::json::encode(value, schema);
-            pretty(&compact)
-        }
-        Encoding::Json => codec::json::encode(value, schema),
-        Encoding::Yaml => codec::yaml::encode(value, schema),
-        Encoding::Protobuf => codec::protobuf::encode(value, schema).map_err(Status::internal)?,
-    })
-}
-
-/// Indents JSON without touching the order of its fields.
-fn pretty(compact: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(compact.len() * 2);
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    let newline = |out: &mut Vec<u8>, depth: usize| {
-        out.push(b'\n');
-        out.extend(std::iter::repeat_n(b' ', depth * 2));
-    };
-    let mut bytes = compact.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        if quoted {
-            out.push(byte);
-            quoted = escaped || byte != b'"';
-            escaped = byte == b'\\' && !escaped;
-            continue;
-        }
-        match byte {
-            b'"' => {
-                quoted = true;
-                escaped = false;
-                out.push(byte);
-            }
-            b'{' | b'[' => {
-                out.push(byte);
-                if matches!(bytes.peek(), Some(b'}' | b']')) {
-                    out.extend(bytes.next());
-                } else {
-                    depth += 1;
-                    newline(&mut out, depth);
-                }
-            }
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                newline(&mut out, depth);
-                out.push(byte);
-            }
-            b',' => {
-                out.push(byte);
-                newline(&mut out, depth);
-            }
-            b':' => out.extend_from_slice(b": "),
-            _ => out.push(byte),
-        }
-    }
-    out
 }
 
 /// `includeObject` of a table request.
@@ -123,7 +55,7 @@ pub fn object(
 ) -> Result<Answer, Failure> {
     let content_type = medium.encoding.content_type();
     if medium.form == Form::Whole && medium.encoding == Encoding::Json && !medium.pretty && entry.is_of(kind) {
-        return Ok(Answer::bytes(code, content_type, entry.json.clone()));
+        return Ok(line(code, content_type, &entry.json));
     }
     let body = match medium.form {
         Form::Whole => encode(medium, &during(Work::Decode, || served(kind, entry)), kind.schema())?,
@@ -141,6 +73,15 @@ pub fn object(
         }
     };
     Ok(Answer::bytes(code, content_type, body))
+}
+
+/// The cache's bytes as a line. Small ones are copied, which is quicker than a second piece; large ones are sent as they lie there.
+fn line(code: u16, content_type: &'static str, json: &Bytes) -> Answer {
+    if json.len() < LARGE {
+        return Answer::bytes(code, content_type, [json, b"\n".as_slice()].concat());
+    }
+    let pieces = [json.clone(), Bytes::from_static(b"\n")].into_iter();
+    Answer::pieces(code, content_type, Box::new(pieces), json.len() + 1)
 }
 
 /// A value that is not stored: a review, a scale, a status.
@@ -229,7 +170,7 @@ fn joined(
         head.push_str(&format!(",\"remainingItemCount\":{remaining}"));
     }
     head.push_str("},\"items\":[");
-    pieces(Pieces::new(head, prefix, entries, "]}".to_owned()), content_type)
+    pieces(Pieces::new(head, prefix, entries, "]}\n".to_owned()), content_type)
 }
 
 /// What stands around the items of a list of custom resources, which is a map in Go: names sorted, and a token in any case.
@@ -244,13 +185,13 @@ fn around_custom(list_kind: &str, api_version: &str, meta: &ListMeta) -> (String
     if !meta.revision.is_empty() {
         tail.push_str(&format!(",\"resourceVersion\":\"{}\"", meta.revision));
     }
-    tail.push_str("}}");
+    tail.push_str("}}\n");
     (format!("{{\"apiVersion\":\"{api_version}\",\"items\":["), tail)
 }
 
 fn pieces(pieces: Pieces, content_type: &'static str) -> Answer {
-    let length = u64::try_from(pieces.length()).unwrap_or(u64::MAX);
-    Answer { code: 200, content_type, body: Body::Pieces(Box::new(pieces), length), headers: Vec::new() }
+    let length = pieces.length();
+    Answer::pieces(200, content_type, Box::new(pieces), length)
 }
 
 /// The bytes of a list, piece by piece as they are sent. Small objects are copied together, so that few writes fill the records of TLS;
@@ -334,16 +275,8 @@ impl Iterator for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn indentation_keeps_order_and_strings() {
-        let compact = br#"{"b":[1,{"a":"x,{\"y\":1}"}],"a":{},"c":[]}"#;
-        let shown = String::from_utf8(pretty(compact)).unwrap();
-        assert_eq!(
-            shown,
-            "{\n  \"b\": [\n    1,\n    {\n      \"a\": \"x,{\\\"y\\\":1}\"\n    }\n  ],\n  \"a\": {},\n  \"c\": []\n}"
-        );
-    }
+    use crate::answer::Body;
+    use api::codec;
 
     #[test]
     fn pieces_are_the_list_and_as_long_as_they_say() {
@@ -387,7 +320,7 @@ mod tests {
         let check = |next: Option<&str>, remaining, revision: &str, want: &str| {
             let meta = ListMeta { revision: revision.to_owned(), next: next.map(str::to_owned), remaining };
             let (head, tail) = around_custom("CronTabList", "stable.example.com/v1", &meta);
-            assert_eq!(head + &tail, want);
+            assert_eq!(head + &tail, format!("{want}\n"));
         };
         check(
             None,

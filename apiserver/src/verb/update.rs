@@ -15,7 +15,9 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let decoded = call.own_object().await?;
     let options = call.write_options()?;
     if api::meta::name(&decoded.value).is_empty() {
-        return Err(Status::bad_request("name must be provided").into());
+        let name = &call.target.name;
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why).into());
     }
     let may_create = kind.create_on_update && call.part.is_none();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| match old {

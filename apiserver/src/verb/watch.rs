@@ -16,7 +16,7 @@ use crate::cache::{Cache, Entry, Event, Key, Watcher};
 use crate::fairness::Watching;
 use crate::registry::convert::Conversions;
 use crate::registry::read::{self, Filter};
-use crate::road::negotiated::Encoding;
+use crate::road::negotiated::{Encoding, Medium};
 use crate::road::seated::Held;
 use crate::server::Server;
 use api::kind::Kind;
@@ -79,7 +79,9 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
             None => cache.consistent(None).await.map_err(|error| call.target.failure(error))?.revision,
         }
     };
-    let frames = Frames { kind, medium: call.medium, include: shown::include(call.received())? };
+    // Frames are lines, whoever reads them.
+    let medium = Medium { pretty: false, ..call.medium };
+    let frames = Frames { kind, medium, include: shown::include(call.received())? };
     let mut view = Rc::new(View { filter, frames });
     let (mut source, mut early) = source(&cache, &mut view, from);
     if let Source::Alone(watcher) = &mut source {

@@ -1,15 +1,14 @@
 //! Create. See `write.rs` for the order of steps.
 
+use super::{ADMITTED, drop_disabled, lone_owners, refuse, writer};
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, owned, surroundings,
 };
-use super::{drop_disabled, refuse, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::along::Along;
-use crate::registry::{Target, allocate, guard, parameters, turn};
+use crate::registry::{Target, allocate, guard, parameters, read, turn};
 use crate::road::authorized::Permit;
-use crate::road::timed::{Work, timed};
 use crate::server::Server;
 use admission::Operation;
 use api::json::Value;
@@ -21,6 +20,13 @@ use storage::store::{Commit, Expect, Op, StoreError};
 
 /// Letters of generated names: no vowels, no digits that look like letters.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Names that are made up until one is free, as many as upstream makes.
+const NAMES_TRIED: usize = 8;
+
+/// Of a body that names another namespace than the path.
+pub(super) const OTHER_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
 
 /// Creates an object. `applied` keeps the managed fields that server-side apply has computed.
 ///
@@ -37,6 +43,7 @@ pub async fn create(
     let kind = target.kind;
     let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
+    let mut doubled = if options.verb == "patch" { None } else { lone_owners(&mut object, "") };
     if let Some(why) = server.caches.memory().refusal().filter(|_| !permit.is_internal()) {
         return Err(Status::unavailable(why).into());
     }
@@ -61,6 +68,7 @@ pub async fn create(
             value::remove(&mut object, "status");
         }
     }
+    let doubled = doubled.take().into_iter().chain(lone_owners(&mut object, ADMITTED));
     default(kind, &mut object);
     if kind.generation {
         value::set(&mut object, "metadata.generation", 1);
@@ -86,9 +94,10 @@ pub async fn create(
     let mut along = Along::settle(server, &request, &object).await?;
     // Upstream's store says it, when all others have had their say.
     if versioned {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(Status::foreign(500, "", why.to_owned()).into());
     }
-    let warnings = kind.hooks.warnings(&object, None);
+    let warnings: Vec<String> = doubled.chain(kind.hooks.warnings(&object, None)).collect();
 
     let mut namespaces = namespaces;
     let mut attempts = Attempts::begin();
@@ -96,7 +105,7 @@ pub async fn create(
         let claims = allocate::claim(server, target, &mut object, None).await?;
         let stored = bytes(server, kind, &mut object).await?;
         if options.dry_run {
-            return dry_run(server, target, &stored, warnings).await;
+            return dry_run(server, permit, target, &stored, warnings, generated).await;
         }
         let op = Op::Put {
             key: target.key(),
@@ -116,12 +125,8 @@ pub async fn create(
                 return Ok(Written { entry, created: true, warnings });
             }
             Err(StoreError::Expectation { key, .. }) if key == target.key() => {
-                let mut status = Status::already_exists(target.resource(), &target.name);
-                if generated {
-                    status.message =
-                        format!("{}, the server was not able to generate a unique name for the object", status.message);
-                }
-                return Err(status.into());
+                let there = read::find(server, permit, target).await.ok().flatten();
+                return Err(taken(target, there.as_deref(), generated).into());
             }
             Err(StoreError::Expectation { key, .. }) if along.holds(&key) => {
                 along = Along::settle(server, &request, &object).await?;
@@ -151,10 +156,7 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
     let named = meta.get("namespace").and_then(Value::as_str).unwrap_or_default();
     if target.kind.namespaced {
         if !named.is_empty() && named != target.namespace {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            )
-            .into());
+            return Err(Status::bad_request(OTHER_NAMESPACE).into());
         }
         meta.insert("namespace", target.namespace.clone().into());
     } else {
@@ -167,7 +169,15 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
     if name.is_empty() {
         let prefix = meta.get("generateName").and_then(Value::as_str).unwrap_or_default();
         if !prefix.is_empty() {
-            let name = format!("{}{}", prefix.get(..prefix.len().min(58)).unwrap_or(prefix), suffix());
+            let stem = prefix.get(..prefix.len().min(58)).unwrap_or(prefix);
+            let mut name = format!("{stem}{}", suffix());
+            // One that is free, as far as anybody knows yet.
+            for _ in 1..NAMES_TRIED {
+                if read::guess(server, &target.named(&name)).is_none() {
+                    break;
+                }
+                name = format!("{stem}{}", suffix());
+            }
             meta.insert("name", name.into());
         }
     }
@@ -204,6 +214,19 @@ fn restore(object: &mut Value, fields: SystemFields) {
     }
 }
 
+/// 409 for a name that an object has already, which may be on its way out.
+fn taken(target: &Target, there: Option<&Entry>, generated: bool) -> Status {
+    let mut status = Status::already_exists(target.resource(), &target.name);
+    if generated {
+        status.message.push_str(", the server was not able to generate a unique name for the object");
+        value::set(&mut status.details, "retryAfterSeconds", 1);
+    }
+    if there.is_some_and(|there| meta::is_deleting(&there.value())) {
+        status.message.insert_str(0, "object is being deleted: ");
+    }
+    status
+}
+
 /// Five random letters.
 fn suffix() -> String {
     use rand::Rng as _;
@@ -214,13 +237,14 @@ fn suffix() -> String {
 /// What a create would have answered.
 async fn dry_run(
     server: &Server,
+    permit: &Permit,
     target: &Target,
     stored: &bytes::Bytes,
     warnings: Vec<String>,
+    generated: bool,
 ) -> Result<Written, Failure> {
-    let there = timed(Work::Store, server.store.get(&target.key())).await.map_err(|error| target.failure(error))?;
-    if there.is_some() {
-        return Err(Status::already_exists(target.resource(), &target.name).into());
+    if let Some(there) = read::find(server, permit, target).await? {
+        return Err(taken(target, Some(&there), generated).into());
     }
     let entry = Arc::new(Entry::unsaved(target.kind.stored(), &target.key(), stored));
     Ok(Written { entry: server.conversions.one(target.kind, entry).await?, created: true, warnings })

@@ -1,9 +1,9 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
+use super::{ADMITTED, drop_disabled, lone_owners, refuse, writer};
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, last, owned,
 };
-use super::{drop_disabled, refuse, writer};
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::along::Along;
@@ -52,7 +52,18 @@ pub async fn update(
             None => read::find(server, permit, target).await?,
         };
         let Some(entry) = found else {
-            let Change { object, applied, .. } = change(None)?;
+            let Change { mut object, applied, rebased } = change(None)?;
+            if !rebased {
+                same_uid(target, &object, "")?;
+            }
+            if applied && !meta::uid(&object).is_empty() {
+                let uid = meta::uid(&object);
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(Status::conflict(target.resource(), &target.name, &why).into());
+            }
+            // Of an object that is not there any version is as good as another.
+            value::remove(&mut object, "metadata.resourceVersion");
             return create(server, permit, target, object, options, applied).await;
         };
         let old = during(Work::Decode, || read::served(target.kind, &entry));
@@ -84,8 +95,9 @@ async fn attempt(
     Change { object, applied, rebased }: Change,
 ) -> Result<Option<Written>, Failure> {
     let kind = target.kind;
-    let insists = precondition(target, options, &object, old)? && !rebased;
+    let insists = precondition(target, &object, old, rebased)? && !rebased;
     let mut new = confined(kind, options, object, old, applied);
+    let doubled = if rebased { None } else { lone_owners(&mut new, "") };
     default(kind, &mut new);
     let mut request = admission_request(Operation::Update, target, options, permit, old, server.now());
     let shape = admitted::shape(kind.subresource(&options.subresource));
@@ -95,6 +107,7 @@ async fn attempt(
     if server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)? {
         new = confined(kind, options, new, old, applied);
     }
+    let doubled = doubled.into_iter().chain(lone_owners(&mut new, ADMITTED));
     default(kind, &mut new);
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
@@ -127,9 +140,9 @@ async fn attempt(
     parameters::readable(server, permit, target, &new, Some(old)).await?;
     let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     let mut along = Along::settle(server, &request, &new).await?;
-    let warnings = match options.subresource.as_str() {
-        "" => kind.hooks.warnings(&new, Some(old)),
-        part => kind.hooks.warnings_of_part(part, &new, old),
+    let warnings: Vec<String> = match options.subresource.as_str() {
+        "" => doubled.chain(kind.hooks.warnings(&new, Some(old))).collect(),
+        part => doubled.chain(kind.hooks.warnings_of_part(part, &new, old)).collect(),
     };
     let unchanged = Written { entry: Arc::clone(entry), created: false, warnings: warnings.clone() };
     let finished = finalize::is_finished(kind, &new);
@@ -208,8 +221,23 @@ fn confined(kind: &Kind, options: &Options, object: Value, old: &Value, applied:
     new
 }
 
-/// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version.
-fn precondition(target: &Target, options: &Options, object: &Value, old: &Value) -> Result<bool, Failure> {
+/// Whether the object that the client sent says of itself that it is this one.
+fn same_uid(target: &Target, object: &Value, found: &str) -> Result<(), Failure> {
+    let uid = meta::uid(object);
+    if uid.is_empty() || uid == found {
+        return Ok(());
+    }
+    // In the words of upstream's store.
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}",
+        target.key()
+    );
+    Err(Status::conflict(target.resource(), &target.name, &why).into())
+}
+
+/// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version. What was made of the stored
+/// object has a uid of its own only where somebody means to change it, which validation refuses.
+fn precondition(target: &Target, object: &Value, old: &Value, rebased: bool) -> Result<bool, Failure> {
     let name = meta::name(object);
     if !name.is_empty() && name != target.name {
         return Err(Status::bad_request(format!(
@@ -220,39 +248,43 @@ fn precondition(target: &Target, options: &Options, object: &Value, old: &Value)
     }
     let namespace = meta::namespace(object);
     if !namespace.is_empty() && namespace != target.namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request: {namespace} {}",
-            target.namespace
-        ))
-        .into());
+        return Err(Status::bad_request(create::OTHER_NAMESPACE).into());
     }
-    let uid = meta::uid(object);
-    if !uid.is_empty() && uid != meta::uid(old) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old));
-        return Err(Status::conflict(target.resource(), &target.name, &why).into());
+    if !rebased {
+        same_uid(target, object, meta::uid(old))?;
     }
     let version = meta::resource_version(object);
-    if version.is_empty() {
-        if !target.kind.unconditional_update && options.subresource.is_empty() {
+    if matches!(version, "" | "0") {
+        if !target.kind.unconditional_update {
             let field = api::field_path::Path::new("metadata").child("resourceVersion");
             let error = api::field_path::FieldError::invalid(&field, 0, "must be specified for an update");
-            return Err(Status::invalid(target.kind.group, target.kind.kind, &target.name, &vec![error]).into());
+            // Upstream's store knows the resource and not the kind.
+            return Err(Status::invalid(target.kind.group, target.kind.plural, &target.name, &vec![error]).into());
         }
         return Ok(false);
     }
     if version != meta::resource_version(old) {
+        if version.parse::<u64>().is_err() {
+            let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+            return Err(Status::foreign(500, "", why).into());
+        }
         return Err(Status::conflict(target.resource(), &target.name, Status::STALE).into());
     }
     Ok(true)
 }
 
-/// What only the server writes is what it was.
+/// What only the server writes is what it was. Of uid and deletion a client may say something else, which validation refuses.
 fn keep_system_fields(new: &mut Value, old: &Value) {
+    for field in ["metadata.uid", "metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds"] {
+        let said = value::get(new, field).is_some_and(|said| !said.is_null() && said.as_str() != Some(""));
+        match value::get(old, field) {
+            Some(kept) if !said || field == "metadata.deletionTimestamp" => value::set(new, field, kept.clone()),
+            None if !said => drop(value::remove(new, field)),
+            _ => {}
+        }
+    }
     for field in [
-        "metadata.uid",
         "metadata.creationTimestamp",
-        "metadata.deletionTimestamp",
-        "metadata.deletionGracePeriodSeconds",
         "metadata.generation",
         "metadata.selfLink",
         "metadata.name",
@@ -331,5 +363,51 @@ mod tests {
         // and what is gone is gone.
         assert_eq!(ask("DELETE", MAP, Value::Null).await.0, 200);
         assert_eq!(ask("PATCH", MAP, json!({"data": {"e": "5"}})).await.0, 404);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_said_of_an_object_that_is_another() {
+        let (world, root) = (World::start(|_| {}).await, User::new("root", &["system:masters", AUTHENTICATED]));
+        let ask = async |method: &str, path: &str, metadata: Value| {
+            let (code, answer) = world.ask(&root, method, path, &json!({"metadata": metadata})).await;
+            (code, answer)
+        };
+        let check = async |method: &str, path: &str, metadata: Value, code: u16, sentence: &str| {
+            let said = ask(method, path, metadata.clone()).await;
+            let message = said.1["message"].as_str().unwrap_or_default();
+            assert!(said.0 == code && message.contains(sentence), "{method} {path} {metadata}: {said:?}");
+        };
+        assert_eq!(ask("POST", MAPS, json!({"name": "one", "finalizers": ["example.com/a"]})).await.0, 201);
+        let uid = "AdditionalErrorMsg: Precondition failed: UID in precondition: x, UID in object meta: ";
+        check("PUT", MAP, json!({"name": "one", "uid": "x"}), 409, uid).await;
+        let immutable = "field is immutable";
+        check("PATCH", MAP, json!({"uid": "x"}), 422, immutable).await;
+        check("PATCH", MAP, json!({"deletionTimestamp": "2020-01-01T00:00:00Z"}), 422, immutable).await;
+        check("PUT", MAP, json!({"name": "one", "deletionGracePeriodSeconds": 7}), 422, immutable).await;
+        check("PATCH", MAP, json!({"resourceVersion": "x"}), 500, "strconv.ParseUint: parsing \"x\"").await;
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+        let lease = &format!("{leases}/l");
+        check("PUT", lease, json!({"name": "l", "uid": "x"}), 409, uid).await;
+        check("PUT", lease, json!({"name": "l", "resourceVersion": "7"}), 201, "").await;
+        let unsaid = "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0: must";
+        check("PUT", lease, json!({"name": "l"}), 422, unsaid).await;
+        // Whatever is said of a deletion that has begun, it goes on; its name is not free before it ends.
+        assert_eq!(ask("DELETE", MAP, Value::Null).await.0, 200);
+        let early = json!({"deletionTimestamp": "2020-01-01T00:00:00Z"});
+        assert_ne!(
+            ask("PATCH", MAP, early.clone()).await.1["metadata"]["deletionTimestamp"],
+            early["deletionTimestamp"]
+        );
+        check("POST", MAPS, json!({"name": "one"}), 409, "object is being deleted: configmaps \"one\" already").await;
+    }
+
+    #[test]
+    fn owners_are_named_once() {
+        let owner = |uid: &str, name: &str| json!({"uid": uid, "name": name});
+        let mut object = json!({"metadata": {"ownerReferences": [owner("a", "x"), owner("a", "y"), owner("a", "x")]}});
+        let warning = super::lone_owners(&mut object, "").unwrap();
+        assert!(warning.ends_with("duplicate UID(s) observed: a"), "{warning}");
+        assert_eq!(object["metadata"]["ownerReferences"], json!([owner("a", "x"), owner("a", "y")]));
+        assert_eq!(super::lone_owners(&mut object, ""), None);
     }
 }

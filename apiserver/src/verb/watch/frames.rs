@@ -4,9 +4,11 @@
 
 use crate::answer::Failure;
 use crate::cache::Entry;
+use crate::encoded::bare;
 use crate::registry::columns::{self, Include, ListMeta};
 use crate::registry::read::served;
 use crate::road::negotiated::{Encoding, Form, Medium};
+use crate::road::timed::{Work, during};
 use crate::verb::shown;
 use api::json::{Value, json};
 use api::kind::Kind;
@@ -122,8 +124,8 @@ impl Frames {
         value: &Value,
         schema: Result<api::schema::SchemaRef<'_>, Failure>,
     ) {
-        let medium = Medium { pretty: false, ..self.medium };
-        match schema.and_then(|schema| shown::encode(medium, value, schema)) {
+        let encoding = self.medium.encoding;
+        match schema.and_then(|schema| during(Work::Serialize, || bare(encoding, value, schema))) {
             Ok(bytes) => match self.medium.encoding {
                 Encoding::Protobuf => protobuf_frame(out, change, &bytes),
                 Encoding::Json | Encoding::Yaml => Frames::json(out, change, &bytes),
