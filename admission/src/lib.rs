@@ -5,6 +5,7 @@
 
 pub mod configured;
 pub mod dynamic;
+mod meter;
 pub mod plugin;
 pub mod plugins;
 mod pod_security;
@@ -14,4 +15,5 @@ mod testing;
 
 pub use configured::{Opener, Remote, SetupError};
 pub use dynamic::{Dynamic, Notes};
+pub use meter::{Meter, Ran, Step};
 pub use plugin::{Along, Chain, Form, Lookup, Operation, Plugin, Refusal, Request, Right, Shape};

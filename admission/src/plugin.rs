@@ -4,6 +4,7 @@
 
 use crate::configured::{Nobody, Opener, Settings, Setup, SetupError};
 use crate::dynamic::{Dynamic, Notes, Rounds};
+use crate::meter::{Meter, Step, metered};
 use api::cel::lib::authorizer::{Decision, Question};
 use api::json::Value;
 use api::kind::{Gvk, Kind};
@@ -11,6 +12,7 @@ use api::status::Status;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is being done to the object.
@@ -282,7 +284,10 @@ pub struct Along {
 }
 
 /// The plugins that are on, in order.
-pub struct Chain(Vec<Held>);
+pub struct Chain {
+    plugins: Vec<Held>,
+    meter: Option<Arc<dyn Meter>>,
+}
 
 /// A plugin of the table, or one with settings.
 enum Held {
@@ -340,25 +345,31 @@ impl Chain {
             let own = plugin.configured(&settings).map_err(|why| SetupError::Plugin(plugin.name(), why))?;
             held.push(own.map_or(Held::Table(plugin), Held::Own));
         }
-        Ok(Chain(held))
+        Ok(Chain { plugins: held, meter: None })
+    }
+
+    /// The same, with somebody who is told how long plugins take; they are told apart by their places in [`Chain::names`].
+    #[must_use]
+    pub fn metered(self, meter: Arc<dyn Meter>) -> Chain {
+        Chain { meter: Some(meter), ..self }
     }
 
     /// Whether one of them wants missing namespaces to be made.
     #[must_use]
     pub fn provides_namespaces(&self) -> bool {
-        self.0.iter().any(|plugin| plugin.provides_namespaces())
+        self.plugins.iter().any(|plugin| plugin.provides_namespaces())
     }
 
     /// Names of those that are on, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|plugin| plugin.name())
+        self.plugins.iter().map(|plugin| plugin.name())
     }
 
     /// Those that have something to say about the resource of a request.
-    fn asked(&self, request: &Request<'_>) -> impl Iterator<Item = &dyn Plugin> {
+    fn asked(&self, request: &Request<'_>) -> impl Iterator<Item = (usize, &dyn Plugin)> {
         let plural = request.kind.plural;
-        let plugins = self.0.iter().map(|plugin| &**plugin);
-        plugins.filter(move |plugin| plugin.resources().is_empty() || plugin.resources().contains(&plural))
+        let plugins = self.plugins.iter().map(|plugin| &**plugin).enumerate();
+        plugins.filter(move |(_, plugin)| plugin.resources().is_empty() || plugin.resources().contains(&plural))
     }
 
     /// Runs the mutating plugins, and once more those that want to see what others changed. Says whether those outside have
@@ -372,27 +383,22 @@ impl Chain {
         object: &mut Value,
         lookup: &dyn Lookup,
     ) -> Result<bool, Refusal> {
+        let whole = (None, Step::Admit, request.operation);
+        metered(self.meter.as_ref(), whole, self.mutate_in_rounds(request, object, lookup)).await
+    }
+
+    async fn mutate_in_rounds(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        lookup: &dyn Lookup,
+    ) -> Result<bool, Refusal> {
         let rounds = Mutex::new(Rounds::default());
         let request = &Request { rounds: Some(&rounds), ..*request };
         loop {
-            for plugin in self.asked(request) {
-                match (plugin.is_dynamic(), request.form) {
-                    (true, Form::Unseen) => {}
-                    (true, Form::Shape(shape)) => {
-                        let old = shape.show(request.old);
-                        let inner = Request { form: Form::Body(shape.gvk()), old: &old, ..*request };
-                        let before = shape.show(object);
-                        let mut shown = before.clone();
-                        plugin.mutate(&inner, &mut shown, lookup).await?;
-                        if shown != before {
-                            shape.take(object, &shown);
-                        }
-                    }
-                    (true, Form::Itself | Form::Body(_)) => plugin.mutate(request, object, lookup).await?,
-                    (false, Form::Body(_)) if !plugin.sees_bodies() => {}
-                    (false, _) if !request.is_open() => {}
-                    (false, _) => plugin.mutate(request, object, lookup).await?,
-                }
+            for (place, plugin) in self.asked(request) {
+                let one = (Some(place), Step::Admit, request.operation);
+                metered(self.meter.as_ref(), one, mutate(plugin, request, object, lookup)).await?;
             }
             let mut rounds = rounds.lock();
             if !rounds.next() {
@@ -406,22 +412,14 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        for plugin in self.asked(request) {
-            match (plugin.is_dynamic(), request.form) {
-                (true, Form::Unseen) => {}
-                (false, Form::Body(_)) if !plugin.sees_bodies() => {}
-                (true, _) if request.operation == Operation::Delete => {
-                    plugin.validate(request, &Value::Null, lookup).await?;
-                }
-                (true, Form::Shape(shape)) => {
-                    let old = shape.show(request.old);
-                    let inner = Request { form: Form::Body(shape.gvk()), old: &old, ..*request };
-                    plugin.validate(&inner, &shape.show(object), lookup).await?;
-                }
-                _ => plugin.validate(request, object, lookup).await?,
+        let all = async {
+            for (place, plugin) in self.asked(request) {
+                let one = (Some(place), Step::Validate, request.operation);
+                metered(self.meter.as_ref(), one, validate(plugin, request, object, lookup)).await?;
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        metered(self.meter.as_ref(), (None, Step::Validate, request.operation), all).await
     }
 
     /// Asks the plugins for the last word on a new or changed object, in order: what is written along with it.
@@ -438,10 +436,57 @@ impl Chain {
         if matches!(request.form, Form::Body(_)) || !request.is_open() {
             return Ok(along);
         }
-        for plugin in self.asked(request) {
+        for (_, plugin) in self.asked(request) {
             along.extend(plugin.settle(request, object, lookup).await?);
         }
         Ok(along)
+    }
+}
+
+/// Lets a plugin change the object, in the form that it sees.
+async fn mutate(
+    plugin: &dyn Plugin,
+    request: &Request<'_>,
+    object: &mut Value,
+    lookup: &dyn Lookup,
+) -> Result<(), Refusal> {
+    match (plugin.is_dynamic(), request.form) {
+        (true, Form::Unseen) => Ok(()),
+        (true, Form::Shape(shape)) => {
+            let old = shape.show(request.old);
+            let inner = Request { form: Form::Body(shape.gvk()), old: &old, ..*request };
+            let before = shape.show(object);
+            let mut shown = before.clone();
+            plugin.mutate(&inner, &mut shown, lookup).await?;
+            if shown != before {
+                shape.take(object, &shown);
+            }
+            Ok(())
+        }
+        (true, Form::Itself | Form::Body(_)) => plugin.mutate(request, object, lookup).await,
+        (false, Form::Body(_)) if !plugin.sees_bodies() => Ok(()),
+        (false, _) if !request.is_open() => Ok(()),
+        (false, _) => plugin.mutate(request, object, lookup).await,
+    }
+}
+
+/// Asks a plugin whether the object may be so, in the form that it sees.
+async fn validate(
+    plugin: &dyn Plugin,
+    request: &Request<'_>,
+    object: &Value,
+    lookup: &dyn Lookup,
+) -> Result<(), Refusal> {
+    match (plugin.is_dynamic(), request.form) {
+        (true, Form::Unseen) => Ok(()),
+        (false, Form::Body(_)) if !plugin.sees_bodies() => Ok(()),
+        (true, _) if request.operation == Operation::Delete => plugin.validate(request, &Value::Null, lookup).await,
+        (true, Form::Shape(shape)) => {
+            let old = shape.show(request.old);
+            let inner = Request { form: Form::Body(shape.gvk()), old: &old, ..*request };
+            plugin.validate(&inner, &shape.show(object), lookup).await
+        }
+        _ => plugin.validate(request, object, lookup).await,
     }
 }
 
@@ -449,6 +494,7 @@ impl Chain {
 #[allow(clippy::unwrap_used, reason = "tests: a panic is the finding")]
 mod tests {
     use super::*;
+    use crate::meter::Ran;
     use crate::testing::Cluster;
 
     /// Refuses everything that it is asked about.
@@ -473,9 +519,21 @@ mod tests {
         }
     }
 
+    /// Keeps what it is told.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Ran>>);
+
+    impl Meter for Told {
+        fn took(&self, ran: Ran, _: Duration) {
+            self.0.lock().push(ran);
+        }
+    }
+
     #[test]
     fn plugins_are_asked_about_the_resources_they_name() {
-        let chain = Chain(vec![Held::Own(Box::new(Refuses))]);
+        let told = Arc::new(Told::default());
+        let chain = Chain { plugins: vec![Held::Own(Box::new(Refuses))], meter: None };
+        let chain = chain.metered(Arc::<Told>::clone(&told));
         for (plural, asked) in [("secrets", true), ("configmaps", false)] {
             let (notes, extra) = (Notes::default(), BTreeMap::new());
             let request = Request {
@@ -499,6 +557,12 @@ mod tests {
             let mutated = futures::executor::block_on(chain.mutate(&request, &mut Value::Null, &Cluster::default()));
             let validated = futures::executor::block_on(chain.validate(&request, &Value::Null, &Cluster::default()));
             assert_eq!((mutated.is_err(), validated.is_err()), (asked, asked), "{plural}");
+            let ran = |plugin, step| Ran { plugin, step, operation: Operation::Create, rejected: asked };
+            let steps = [Step::Admit, Step::Validate];
+            let one_and_all = |step| [ran(asked.then_some(0), step), ran(None, step)];
+            let mut expected: Vec<Ran> = steps.into_iter().flat_map(one_and_all).collect();
+            expected.dedup();
+            assert_eq!(std::mem::take(&mut *told.0.lock()), expected, "{plural}");
         }
     }
 

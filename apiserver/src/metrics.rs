@@ -2,6 +2,9 @@
 //!
 //! Never decides anything. Source: upstream's list of stable metrics.
 
+pub mod admission;
+pub(crate) mod stored;
+
 use crate::answer::{Answer, Failure};
 use crate::road::received::Trace;
 use api::features::{self, Gates};

@@ -14,7 +14,7 @@ use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::fairness::{Fairness, InFlight, Plain, Seats, keeper};
 use crate::impersonation::Impersonation;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::offer::Offer;
 use crate::profiling::Profiling;
 use crate::registry::convert::Conversions;
@@ -495,6 +495,7 @@ pub(crate) async fn serve(
     let metrics = Metrics::new(&config.gates);
     let shown = Shown::new(caches.clone()).and_then(|shown| metrics.registry().register(Box::new(shown)));
     shown.map_err(|error| StartError::Serving(error.to_string()))?;
+    metrics::stored::show(caches.clone(), store.clone(), metrics.registry());
     let (uses, used) = legacy_tokens::channel();
     let state = Arc::new(State::new(caches.clone(), uses));
     let issuer = config.issuers.first().cloned().unwrap_or_default();
@@ -534,6 +535,8 @@ pub(crate) async fn serve(
     };
     let authz = Authorizers::new(&reload::authorizers(&config)?, &authorization)?;
     let admission = plugins::chain(&config).map_err(StartError::Admission)?;
+    let meter = metrics::admission::Admission::new(admission.names().collect(), metrics.registry());
+    let admission = admission.metered(Arc::new(meter));
     let workers = config.workers.max(1);
     config.encryption.register(metrics.registry());
     let counted = Counters::new(metrics.registry()).map_err(|error| StartError::Audit(error.to_string()))?;

@@ -307,4 +307,8 @@ impl Kv for Embedded {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         self.0.published.view.load().get(key)
     }
+
+    fn disk(&self) -> Option<u64> {
+        self.0.published.view.load().state().ok().map(Picture::disk)
+    }
 }

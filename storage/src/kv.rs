@@ -284,6 +284,11 @@ pub trait Kv: Send + Sync + Debug + 'static {
     fn pace(&self) -> u64 {
         1_000_000
     }
+
+    /// Bytes of the disk that its tables take, where this process can tell.
+    fn disk(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The first key after every key that starts with `prefix`; `None` when there is none (all bytes 0xff).

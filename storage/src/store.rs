@@ -106,6 +106,12 @@ impl Store {
         Ok(Store(Arc::new(Inner { kv, clock, transform, gaps, nonce: rand::random(), commits: AtomicU64::new(0) })))
     }
 
+    /// Bytes of the disk that the engine's tables take, where it can tell.
+    #[must_use]
+    pub fn disk(&self) -> Option<u64> {
+        self.kv().disk()
+    }
+
     /// The end of the gap that a revision lies in: a restore skipped it, and what it showed then is not part of this store's past.
     fn gap(&self, revision: Revision) -> Option<Revision> {
         self.0.gaps.iter().find(|(from, to)| *from < revision && revision < *to).map(|(_, to)| *to)

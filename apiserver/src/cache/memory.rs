@@ -167,7 +167,6 @@ impl Caches {
 pub(crate) struct Shown {
     caches: Caches,
     bytes: IntGaugeVec,
-    objects: IntGaugeVec,
     limit: IntGauge,
 }
 
@@ -181,25 +180,18 @@ impl Shown {
             IntGauge::new("ironkeel_watch_cache_limit_bytes", "Bytes that the watch cache may hold; 0 for no limit.")?;
         limit.set(caches.memory.limit.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
         let bytes = Opts::new("ironkeel_watch_cache_bytes", "Bytes that the watch cache holds, by what they are for.");
-        let objects = Opts::new("apiserver_resource_objects", "Objects that are stored.");
-        Ok(Shown {
-            caches,
-            bytes: IntGaugeVec::new(bytes, &["group", "resource", "part"])?,
-            objects: IntGaugeVec::new(objects, &["group", "resource"])?,
-            limit,
-        })
+        Ok(Shown { caches, bytes: IntGaugeVec::new(bytes, &["group", "resource", "part"])?, limit })
     }
 }
 
 impl Collector for Shown {
     fn desc(&self) -> Vec<&Desc> {
         let counted = &self.caches.memory.gave_way;
-        [self.bytes.desc(), self.objects.desc(), self.limit.desc(), counted.desc()].concat()
+        [self.bytes.desc(), self.limit.desc(), counted.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.bytes.reset();
-        self.objects.reset();
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let all: Vec<Arc<Cache>> = self.caches.all.read().values().cloned().collect();
         for cache in all {
@@ -208,10 +200,9 @@ impl Collector for Shown {
             for (part, bytes) in [("objects", held.objects), ("ring", held.ring), ("indexes", held.indexes)] {
                 self.bytes.with_label_values(&[group, resource, part]).set(number(bytes));
             }
-            self.objects.with_label_values(&[group, resource]).set(number(cache.size().objects));
         }
         let counted = self.caches.memory.gave_way.collect();
-        [self.bytes.collect(), self.objects.collect(), self.limit.collect(), counted].concat()
+        [self.bytes.collect(), self.limit.collect(), counted].concat()
     }
 }
 

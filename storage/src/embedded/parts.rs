@@ -130,6 +130,11 @@ impl Picture {
         self.snapshot.seqno()
     }
 
+    /// Bytes of all tables on the disk.
+    pub(super) fn disk(&self) -> u64 {
+        self.keyspaces.0.iter().map(Keyspace::disk_space).sum()
+    }
+
     /// Drops the tables that hold nothing but rows with `begin <= key < end`, without reading them. Pictures of before keep showing them.
     /// Waits for a running merge of such tables.
     pub(super) fn drop_tables(&self, begin: &[u8], end: &[u8]) -> Result<(), KvError> {
