@@ -161,9 +161,12 @@ impl Machine {
         Cli::new("kubectl").env("KUBECONFIG", self.path("admin.conf")).with("--request-timeout=30s")
     }
 
-    /// An API server by [`Machine::apiserver`] and further flags that is ready, and its administrator's kubectl.
+    /// An API server by [`Machine::apiserver`] and further flags, which stand for those of the same name, that is ready, and its
+    /// administrator's kubectl.
     pub(crate) fn serve(&self, further: &[String]) -> (Part, Cli) {
-        let flags = [self.apiserver().as_slice(), further].concat();
+        let name = |flag: &String| flag.split('=').next().map(str::to_owned);
+        let given = |flag: &String| further.iter().any(|other| name(other) == name(flag));
+        let flags = [self.apiserver().into_iter().filter(|flag| !given(flag)).collect(), further.to_vec()].concat();
         let (server, kubectl) = (Part::start(self.directory.path(), "apiserver", &flags), self.kubectl());
         eventually("the API server is ready", LONG, || {
             let output = kubectl.run("get --raw /readyz");

@@ -12,17 +12,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-type Connection = TlsStream<TcpStream>;
+pub(crate) type Connection = TlsStream<TcpStream>;
 
 /// Whether and as whom somebody connects.
-struct Door {
+pub(crate) struct Door {
     port: u16,
-    nobody: Arc<rustls::ClientConfig>,
-    admin: Arc<rustls::ClientConfig>,
+    pub(crate) nobody: Arc<rustls::ClientConfig>,
+    pub(crate) admin: Arc<rustls::ClientConfig>,
 }
 
 impl Door {
-    fn of(machine: &Machine) -> Door {
+    pub(crate) fn of(machine: &Machine) -> Door {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(machine.path("pki/ca.crt")).unwrap()).unwrap();
@@ -36,7 +36,7 @@ impl Door {
         Door { port: machine.port, nobody: Arc::new(builder().with_no_client_auth()), admin }
     }
 
-    async fn open(&self, config: &Arc<rustls::ClientConfig>, protocol: &str) -> std::io::Result<Connection> {
+    pub(crate) async fn open(&self, config: &Arc<rustls::ClientConfig>, protocol: &str) -> std::io::Result<Connection> {
         let mut config = (**config).clone();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await?;
@@ -45,8 +45,15 @@ impl Door {
     }
 }
 
-/// The heads of all answers to these bytes, until nothing comes for a while or the connection ends.
+/// The codes of all answers to these bytes.
 async fn said(connection: &mut Connection, bytes: &[u8]) -> Vec<u16> {
+    let text = told(connection, bytes).await;
+    let heads = text.match_indices("HTTP/1.1 ").filter_map(|(at, _)| text[at + 9..].get(..3)?.parse().ok());
+    heads.collect()
+}
+
+/// All that is answered to these bytes, until nothing comes for a while or the connection ends.
+pub(crate) async fn told(connection: &mut Connection, bytes: &[u8]) -> String {
     // The other side may answer and hang up before it has read all.
     let _ = connection.write_all(bytes).await;
     let mut text = Vec::new();
@@ -58,9 +65,7 @@ async fn said(connection: &mut Connection, bytes: &[u8]) -> Vec<u16> {
         }
         text.extend_from_slice(&buffer[..read]);
     }
-    let text = String::from_utf8_lossy(&text);
-    let heads = text.match_indices("HTTP/1.1 ").filter_map(|(at, _)| text[at + 9..].get(..3)?.parse().ok());
-    heads.collect()
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[test]
@@ -196,7 +201,7 @@ async fn unimpressed(door: &Door, quiet: Duration, what: &str) {
 }
 
 /// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut out = length[1..].to_vec();
     out.extend([kind, flags]);
