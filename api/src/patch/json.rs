@@ -3,7 +3,7 @@
 //! The liberties: negative indexes count from the end, `replace` sets what is not there, `copy` of an absent member
 //! copies null, `test` of null holds for an absent member, `~` escapes are read leniently, at most 10,000 operations.
 
-use super::PatchError;
+use super::{PatchError, kind_word};
 use crate::codec::{self, MAX_DEPTH};
 use crate::json::{Map, Value};
 
@@ -17,10 +17,17 @@ const MAX_COPIED: usize = 3 * 1024 * 1024;
 /// `BadRequest` when the bytes are not a list of operations, `TooLarge` when it is too long, `Unprocessable` when an operation does not apply or a test
 /// fails.
 pub fn apply(doc: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let operations = parse(patch)?;
+    apply_all(doc, &read(patch)?.0)
+}
+
+/// Applies operations that were read.
+///
+/// # Errors
+/// `Unprocessable` when one does not apply or a test fails.
+pub fn apply_all(doc: &Value, operations: &[Value]) -> Result<Value, PatchError> {
     let mut out = doc.clone();
     let mut copied = 0;
-    for operation in &operations {
+    for operation in operations {
         step(&mut out, operation, &mut copied).ok_or_else(PatchError::unfit)?;
     }
     Ok(out)
@@ -35,18 +42,15 @@ fn is_flat(value: &Value, levels: usize) -> bool {
     }
 }
 
-fn parse(patch: &[u8]) -> Result<Vec<Value>, PatchError> {
+/// Reads operations, and says what strict clients do not want: members that no operation has, and those that come twice.
+///
+/// # Errors
+/// `BadRequest` when the bytes are not a list of operations, `TooLarge` when it is too long.
+pub fn read(patch: &[u8]) -> Result<(Vec<Value>, Vec<String>), PatchError> {
     let bad = |why: String| PatchError::BadRequest(format!("error decoding patch: {why}"));
-    let value = codec::json::parse(patch).map_err(|error| bad(error.to_string()))?;
+    let (value, twice) = codec::json::parse_noting(patch).map_err(|error| bad(error.to_string()))?;
     let mistyped = |value: &Value, wanted: &str| {
-        let found = match value {
-            Value::Object(_) => "object",
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Number(_) => "number",
-            Value::Bool(_) | Value::Null => "bool",
-        };
-        bad(format!("json: cannot unmarshal {found} into Go value of type {wanted}"))
+        bad(format!("json: cannot unmarshal {} into Go value of type {wanted}", kind_word(value)))
     };
     let operations = match value {
         Value::Array(operations) => operations,
@@ -62,7 +66,22 @@ fn parse(patch: &[u8]) -> Result<Vec<Value>, PatchError> {
             operations.len()
         )));
     }
-    Ok(operations)
+    let mut strict = Vec::new();
+    for (index, operation) in operations.iter().enumerate() {
+        for (name, value) in operation.as_object().into_iter().flatten() {
+            match name.as_str() {
+                "op" | "path" | "from" if !value.is_string() && !value.is_null() => {
+                    let found = kind_word(value);
+                    let why = format!("json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string");
+                    return Err(bad(why));
+                }
+                "op" | "path" | "from" | "value" => {}
+                unknown => strict.push(format!("json patch unknown field \"[{index}].{unknown}\"")),
+            }
+        }
+    }
+    strict.extend(twice.into_iter().map(|sentence| format!("json patch {sentence}")));
+    Ok((operations, strict))
 }
 
 /// Where a pointer leads: the container at its end, and the last step.

@@ -2,10 +2,12 @@
 //!
 //! Never decodes or validates the result against a schema; the caller does, as for a body.
 
+pub mod convert;
 pub mod json;
 pub mod merge;
 pub mod strategic;
 
+use crate::json::Value;
 use crate::status::Status;
 use thiserror::Error;
 
@@ -18,6 +20,9 @@ pub enum PatchError {
     /// More operations than one patch may have: 413.
     #[error("{0}")]
     TooLarge(String),
+    /// The patch is well-formed and upstream has no word for what is wrong with it: 500 without a reason.
+    #[error("{0}")]
+    Failed(String),
     /// The patch is well-formed and does not fit this document: 422.
     #[error("{0}")]
     Unprocessable(String),
@@ -35,7 +40,20 @@ impl PatchError {
         match self {
             PatchError::BadRequest(why) => Status::bad_request(why.as_str()),
             PatchError::TooLarge(why) => Status::too_large(why.as_str()),
+            PatchError::Failed(why) => Status::foreign(500, "", why.clone()),
             PatchError::Unprocessable(why) => Status::unprocessable(why.as_str()),
         }
+    }
+}
+
+/// What Go's decoder calls a value of JSON.
+#[must_use]
+pub fn kind_word(value: &Value) -> &'static str {
+    match value {
+        Value::Object(_) => "object",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) | Value::Null => "bool",
     }
 }

@@ -18,7 +18,7 @@ const ELEMENT_ORDER: &str = "$setElementOrder";
 /// Applies a strategic merge patch to an object of this schema.
 ///
 /// # Errors
-/// `BadRequest` for a malformed patch or directive, `Unprocessable` for lists of lists.
+/// `BadRequest` for a malformed patch, `Unprocessable` for lists of lists, `Failed` for most else.
 pub fn apply(doc: &Value, patch: &Value, schema: SchemaRef<'_>) -> Result<Value, PatchError> {
     let (Value::Object(doc), Value::Object(patch)) = (doc, patch) else {
         return Err(bad("invalid JSON document"));
@@ -26,8 +26,18 @@ pub fn apply(doc: &Value, patch: &Value, schema: SchemaRef<'_>) -> Result<Value,
     merge_map(doc.clone(), patch.clone(), At::Struct(schema)).map(Value::Object)
 }
 
-fn bad(sentence: impl Into<String>) -> PatchError {
-    PatchError::BadRequest(sentence.into())
+/// One of the few faults that upstream knows by name.
+fn bad(sentence: &str) -> PatchError {
+    PatchError::BadRequest(sentence.to_owned())
+}
+
+/// Any other fault.
+fn failed(sentence: impl Into<String>) -> PatchError {
+    PatchError::Failed(sentence.into())
+}
+
+fn mistyped(wanted: &str, found: &Value) -> PatchError {
+    failed(format!("expected a {wanted}, but received a {}", go_type(found)))
 }
 
 /// Where in the schema a map is.
@@ -114,7 +124,7 @@ fn merge_map(mut into: Map, mut patch: Map, at: At<'_>) -> Result<Map, PatchErro
             (Value::Array(there), Value::Array(patch)) => {
                 let below = at.below(key);
                 if deletes && !there.iter().chain(&patch).any(Value::is_object) {
-                    element_kind(there.iter().chain(&patch))?;
+                    element_kind(&there, &patch)?;
                     let gone = positions(&patch);
                     Value::Array(there.into_iter().filter(|element| !gone.contains_key(&element.to_string())).collect())
                 } else if below.merge || deletes {
@@ -198,12 +208,12 @@ fn set_element_orders(into: &mut Map, patch: Map, at: At<'_>) -> Result<Map, Pat
     let (mut new, mut done) = (Vec::new(), HashSet::new());
     for (directive, order) in directives {
         let malformed = || bad("invalid patch format of setElementOrder list");
-        let Value::Array(order) = order else { return Err(malformed()) };
         let key = directive.strip_prefix(ELEMENT_ORDER).and_then(|key| key.strip_prefix('/')).ok_or_else(malformed)?;
+        let Value::Array(order) = order else { return Err(mistyped("[]interface {}", &order)) };
         let list = |value: Option<Value>| match value {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
-            Some(other) => Err(bad(format!("expected a []interface {{}}, but received a {}", go_type(&other)))),
+            Some(other) => Err(mistyped("[]interface {}", &other)),
         };
         done.insert(Text::from(key));
         let place = into.get_mut(key);
@@ -245,7 +255,7 @@ fn check_order(brought: &[Value], order: &[Value], merge_key: Option<&str>) -> R
         let key = key_of(element, merge_key)?;
         loop {
             let Some(next) = wanted.next() else {
-                return Err(bad(format!(
+                return Err(failed(format!(
                     "The order in patch list:\n{}\n doesn't match {ELEMENT_ORDER} list:\n{}\n",
                     GoList(brought),
                     GoList(order)
@@ -263,7 +273,7 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
     if into.is_empty() && patch.is_empty() {
         return Ok(into);
     }
-    if !element_kind(into.iter().chain(&patch))?.is_object() {
+    if !element_kind(&into, &patch)?.is_object() {
         let before = into.clone();
         let mut there = positions(&into);
         for element in &patch {
@@ -275,7 +285,7 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
         return in_order(into, &patch, &before, None);
     }
     let Some(merge_key) = below.merge_key else {
-        return Err(bad("cannot merge lists without merge key for struct"));
+        return Err(failed("cannot merge lists without merge key for struct"));
     };
     let mut brought = Vec::new();
     let mut replace = false;
@@ -287,7 +297,7 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
                 let key = key_of(&element, Some(merge_key))?;
                 into.retain(|there| there.get(merge_key) != Some(key));
             }
-            Some("merge") => return Err(bad("merging lists cannot yet be specified in the patch")),
+            Some("merge") => return Err(failed("merging lists cannot yet be specified in the patch")),
             Some(_) => {
                 let directive = element.get(DIRECTIVE).unwrap_or(&Value::Null);
                 return Err(unknown_directive(directive, element.as_object().unwrap_or(&Map::new())));
@@ -378,26 +388,44 @@ fn keys_of(list: &[Value], merge_key: Option<&str>) -> Vec<Value> {
 fn key_of<'a>(element: &'a Value, merge_key: Option<&str>) -> Result<&'a Value, PatchError> {
     let Some(merge_key) = merge_key else { return Ok(element) };
     let Value::Object(map) = element else {
-        return Err(bad(format!("expected a map[string]interface {{}}, but received a {}", go_type(element))));
+        return Err(mistyped("map[string]interface {}", element));
     };
     map.get(merge_key)
-        .ok_or_else(|| bad(format!("map: {} does not contain declared merge key: {merge_key}", Go(element))))
+        .ok_or_else(|| failed(format!("map: {} does not contain declared merge key: {merge_key}", Go(element))))
 }
 
 /// The common kind of all elements, as its first one.
-fn element_kind<'a>(mut elements: impl Iterator<Item = &'a Value>) -> Result<&'a Value, PatchError> {
+fn element_kind<'a>(there: &'a [Value], patch: &'a [Value]) -> Result<&'a Value, PatchError> {
+    let mut elements = there.iter().chain(patch);
     let Some(first) = elements.next() else { return Ok(&Value::Null) };
     if first.is_array() {
         return Err(PatchError::unfit());
     }
     match elements.find(|element| go_type(element) != go_type(first)) {
-        Some(_) => Err(bad("list element types are not identical")),
+        Some(_) => {
+            let (there, patch) = (GoList(there), GoList(patch));
+            Err(failed(format!("list element types are not identical: [{there} {patch}]")))
+        }
         None => Ok(first),
     }
 }
 
 fn unknown_directive(directive: &Value, map: &Map) -> PatchError {
-    bad(format!("unknown patch type: {} in map: {}", Go(directive), Go(&Value::Object(map.clone()))))
+    failed(format!("unknown patch type: {} in map: {}", text(directive), Go(&Value::Object(map.clone()))))
+}
+
+/// A value as Go's `%s` prints it, which only knows texts.
+fn text(value: &Value) -> String {
+    let list = |entries: Vec<String>| entries.join(" ");
+    match value {
+        Value::String(text) => text.to_string(),
+        Value::Null => "%!s(<nil>)".to_owned(),
+        Value::Array(values) => format!("[{}]", list(values.iter().map(text).collect())),
+        Value::Object(map) => {
+            format!("map[{}]", list(map.iter().map(|(key, value)| format!("{key}:{}", text(value))).collect()))
+        }
+        scalar @ (Value::Bool(_) | Value::Number(_)) => format!("%!s({}={scalar})", go_type(scalar)),
+    }
 }
 
 fn go_type(value: &Value) -> &'static str {

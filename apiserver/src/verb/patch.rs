@@ -21,14 +21,15 @@ const OFFERED_FOR_CUSTOM: &str =
 
 /// A patch, read but not applied.
 pub struct Patch {
-    /// As the client sent it.
-    text: bytes::Bytes,
     form: Form,
+    strictness: Strictness,
+    /// What strict clients do not want in the patch itself; empty for the others.
+    found: Vec<String>,
 }
 
 enum Form {
-    /// RFC 6902; read where it is applied.
-    Json,
+    /// RFC 6902.
+    Json(Vec<Value>),
     /// RFC 7396.
     Merge(Value),
     /// Kubernetes' own.
@@ -39,23 +40,33 @@ impl Patch {
     /// Reads a patch of this media type.
     ///
     /// # Errors
-    /// 415 for another type, 400 for bytes that are not JSON.
-    pub fn read(media: &str, text: bytes::Bytes, kind: &Kind) -> Result<Patch, Failure> {
-        let parse = |text: &[u8]| -> Result<Value, Failure> {
-            let value = codec::json::parse(text)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-            if !value.is_object() {
-                return Err(Status::bad_request(
-                    "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-                )
-                .into());
+    /// 415 for another type, 400 for bytes that are no such patch.
+    pub fn read(media: &str, text: &[u8], kind: &Kind, strictness: Strictness) -> Result<Patch, Failure> {
+        let object = |before: &str| {
+            let refuse = |why: String| Failure::from(Status::bad_request(format!("{before}{why}")));
+            let (value, found) = codec::json::parse_noting(text).map_err(|error| refuse(error.to_string()))?;
+            match value {
+                Value::Object(_) | Value::Null => Ok((value, found)),
+                other => {
+                    let found = patch::kind_word(&other);
+                    let wanted = "map[string]interface {}";
+                    Err(refuse(format!("json: cannot unmarshal {found} into Go value of type {wanted}")))
+                }
             }
-            Ok(value)
         };
-        let form = match media {
-            "application/json-patch+json" => Form::Json,
-            "application/merge-patch+json" => Form::Merge(parse(&text)?),
-            "application/strategic-merge-patch+json" if kind.custom.is_none() => Form::Strategic(parse(&text)?),
+        let (form, found) = match media {
+            "application/json-patch+json" => {
+                let (operations, found) = patch::json::read(text).map_err(|error| Failure::from(error.status()))?;
+                (Form::Json(operations), found)
+            }
+            "application/merge-patch+json" => match object("error decoding patch: ")? {
+                (Value::Null, _) => return Err(Status::bad_request("Invalid JSON Patch").into()),
+                (patch, found) => (Form::Merge(patch), found),
+            },
+            "application/strategic-merge-patch+json" if kind.custom.is_none() => match object("")? {
+                (Value::Null, found) => (Form::Strategic(json!({})), found),
+                (patch, found) => (Form::Strategic(patch), found),
+            },
             _ if kind.custom.is_some() => return Err(Status::unsupported_media_type(OFFERED_FOR_CUSTOM).into()),
             // Upstream's router has seen it before anybody else.
             _ => {
@@ -64,39 +75,60 @@ impl Patch {
                 return Err(Status { message, details, ..Status::unsupported_media_type("") }.into());
             }
         };
-        Ok(Patch { text, form })
+        let found = if strictness == Strictness::Ignore { Vec::new() } else { found };
+        Ok(Patch { form, strictness, found })
     }
 
     /// The patched object, decoded by the schema again: a patch cannot bring in what a body could not. Of a value of the wrong type the
-    /// decoder of JSON speaks; after a strategic merge upstream has another, with words of its own.
+    /// decoder of JSON speaks, after a strategic merge upstream's converter.
     ///
     /// # Errors
-    /// 400 and 422 in upstream's words; warnings come beside the object.
-    pub fn apply(
-        &self,
-        object: &Value,
-        schema: SchemaRef<'_>,
-        strictness: Strictness,
-    ) -> Result<(Value, Vec<String>), Failure> {
-        let error = match codec::json::decode_changed(self.patched(object, schema)?, object, schema, strictness) {
-            Ok(decoded) => return Ok((decoded.value, decoded.warnings)),
-            Err(error) => error,
+    /// 400, 422 and 500 in upstream's words; warnings come beside the object.
+    pub fn apply(&self, object: &Value, schema: SchemaRef<'_>) -> Result<(Value, Vec<String>), Failure> {
+        let decode = |new| codec::json::decode_changed(new, object, schema, self.strictness);
+        let mut outcome = decode(self.patched(object, schema)?);
+        if let (Err(DecodeError::Type(_)), Form::Strategic(_)) = (&outcome, &self.form) {
+            let mut patched = self.patched(object, schema)?;
+            outcome = match patch::convert::restore(&mut patched, schema) {
+                Ok(()) => decode(patched),
+                Err(why) => Err(DecodeError::Type(why)),
+            };
+        }
+        let strict = self.strictness == Strictness::Strict;
+        let error = match outcome {
+            Ok(decoded) if self.found.is_empty() => return Ok((decoded.value, self.in_order(decoded.warnings))),
+            Ok(decoded) if !strict => {
+                let found = self.found.iter().cloned().chain(self.in_order(decoded.warnings));
+                return Ok((decoded.value, found.collect()));
+            }
+            Ok(_) => DecodeError::Strict(self.found.clone()),
+            Err(DecodeError::Strict(found)) => {
+                DecodeError::Strict(self.found.iter().cloned().chain(self.in_order(found)).collect())
+            }
+            Err(DecodeError::Syntax(why)) => return Err(Status::bad_request(why).into()),
+            Err(error @ DecodeError::Type(_)) => error,
         };
-        let blamed = match (&error, &self.form) {
-            (DecodeError::Strict(_), _) => String::from_utf8_lossy(&self.text).into_owned(),
-            (DecodeError::Type(_), Form::Strategic(patch)) => patch::strategic::printed(patch),
-            (DecodeError::Type(_), Form::Json | Form::Merge(_)) => self.patched(object, schema)?.to_string(),
-            (DecodeError::Syntax(_), _) => return Err(Status::bad_request(error.to_string()).into()),
+        let blamed = match &self.form {
+            Form::Strategic(patch) => patch::strategic::printed(patch),
+            Form::Json(_) | Form::Merge(_) => self.patched(object, schema)?.to_string(),
         };
         // Upstream blames the patch, not the object, and names neither kind nor object.
         let error = FieldError::invalid(&Path::new("patch"), blamed, error.to_string());
         Err(Status::invalid("", "", "", &vec![error]).into())
     }
 
+    /// Unknown fields in the order in which they are told: upstream's converter sorts them.
+    fn in_order(&self, mut found: Vec<String>) -> Vec<String> {
+        if matches!(self.form, Form::Strategic(_)) {
+            found.sort_unstable();
+        }
+        found
+    }
+
     /// The patched object, whatever is in it.
     fn patched(&self, object: &Value, schema: SchemaRef<'_>) -> Result<Value, Failure> {
         let patched = match &self.form {
-            Form::Json => patch::json::apply(object, &self.text),
+            Form::Json(operations) => patch::json::apply_all(object, operations),
             Form::Merge(patch) => Ok(patch::merge::apply(object, patch)),
             Form::Strategic(patch) => patch::strategic::apply(object, patch, schema),
         };
@@ -115,12 +147,12 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     let kind = call.target.kind;
     let strictness = call.write_query()?.strictness;
-    let patch = Patch::read(&media, decoded::patch(call.received()).await?, kind)?;
+    let patch = Patch::read(&media, &decoded::patch(call.received()).await?, kind, strictness)?;
     let options = call.write_options()?;
     let mut warnings = Vec::new();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
-        let (mut object, warned) = patch.apply(old, kind.schema(), strictness)?;
+        let (mut object, warned) = patch.apply(old, kind.schema())?;
         decoded::expect_kind(&mut object, kind.gvk(), kind.custom.is_some())?;
         warnings = warned;
         Ok(Change { object, applied: false, rebased: true })
@@ -135,37 +167,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_fields_of_a_patch_are_the_patchs_fault() {
+    fn what_is_wrong_with_a_patch_is_the_patchs_fault() {
         let kind = api::kinds::by_gvk("apps", "v1", "Deployment").unwrap();
-        let schema = kind.schema();
-        let text = r#"{"spec":{"replicaz":2}}"#;
-        let patch = Patch::read("application/merge-patch+json", text.into(), kind).unwrap();
         let object = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "a"}});
-        let Err(Failure::Status(status)) = patch.apply(&object, schema, Strictness::Strict) else {
-            panic!("the patch was taken");
+        let applied = |media: &str, text: &str, strictness| {
+            let patch = Patch::read(&format!("application/{media}+json"), text.as_bytes(), kind, strictness);
+            patch.and_then(|patch| patch.apply(&object, kind.schema()))
         };
-        assert_eq!(status.code, 422);
-        assert_eq!(
-            status.message,
-            r#" "" is invalid: patch: Invalid value: "{\"spec\":{\"replicaz\":2}}": strict decoding error: unknown field "spec.replicaz""#
-        );
-        for (media, text, blamed) in [
-            ("application/strategic-merge-patch+json", r#"{"spec":{"replicas":"a"}}"#, "map[spec:map[replicas:a]]"),
-            (
-                "application/merge-patch+json",
-                r#"{"spec":{"replicas":"a"}}"#,
-                r#"{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"replicas\":\"a\"}}"#,
-            ),
-        ] {
-            let patch = Patch::read(media, text.into(), kind).unwrap();
-            let Err(Failure::Status(status)) = patch.apply(&object, schema, Strictness::Warn) else {
-                panic!("the patch was taken");
-            };
-            let why = "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32";
-            assert_eq!(status.code, 422);
-            assert_eq!(status.message, format!(r#" "" is invalid: patch: Invalid value: "{blamed}": {why}"#));
-        }
-        let (_, warnings) = patch.apply(&object, schema, Strictness::Warn).unwrap();
-        assert_eq!(warnings, [r#"unknown field "spec.replicaz""#]);
+        let refused = |media: &str, text: &str, strictness, code: u16, said: &str| {
+            let Err(Failure::Status(status)) = applied(media, text, strictness) else { panic!("{text} was taken") };
+            assert_eq!((status.code, status.message.as_str()), (code, said), "{text}");
+        };
+        let invalid = |blamed: &str, why: &str| format!(r#" "" is invalid: patch: Invalid value: "{blamed}": {why}"#);
+        let patched = |spec: &str| {
+            format!(r#"{{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{{\"name\":\"a\"}},\"spec\":{spec}}}"#)
+        };
+        let twice = r#"{"spec":{"replicas":1,"replicas":2,"zoo":1}}"#;
+        let strict = r#"strict decoding error: duplicate field "spec.replicas", unknown field "spec.zoo""#;
+        let merged = patched(r#"{\"replicas\":2,\"zoo\":1}"#);
+        refused("merge-patch", twice, Strictness::Strict, 422, &invalid(&merged, strict));
+        let strategic = "map[spec:map[replicas:2 zoo:1]]";
+        refused("strategic-merge-patch", twice, Strictness::Strict, 422, &invalid(strategic, strict));
+        let add = r#"[{"op":"add","path":"/spec","value":{},"op":"add","x":1}]"#;
+        let said = [r#"json patch unknown field "[0].x""#, r#"json patch duplicate field "[0].op""#];
+        let strict = format!("strict decoding error: {}", said.join(", "));
+        refused("json-patch", add, Strictness::Strict, 422, &invalid(&patched("{}"), &strict));
+        assert_eq!(applied("json-patch", add, Strictness::Warn).unwrap().1, said);
+        assert_eq!(applied("json-patch", add, Strictness::Ignore).unwrap().1, Vec::<String>::new());
+
+        let wrong = r#"{"spec":{"replicas":"a"}}"#;
+        let why = "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32";
+        refused("merge-patch", wrong, Strictness::Warn, 422, &invalid(&patched(r#"{\"replicas\":\"a\"}"#), why));
+        let why = "unrecognized type: int32";
+        refused("strategic-merge-patch", wrong, Strictness::Warn, 422, &invalid("map[spec:map[replicas:a]]", why));
+        let (whole, _) = applied("strategic-merge-patch", r#"{"spec":{"replicas":4294967298.0}}"#, Strictness::Warn).unwrap();
+        assert_eq!(whole["spec"]["replicas"], 2);
+
+        let list = "json: cannot unmarshal array into Go value of type map[string]interface {}";
+        refused("strategic-merge-patch", "[]", Strictness::Warn, 400, list);
+        refused("merge-patch", "[]", Strictness::Warn, 400, &format!("error decoding patch: {list}"));
+        refused("merge-patch", "null", Strictness::Warn, 400, "Invalid JSON Patch");
+        assert!(applied("strategic-merge-patch", "null", Strictness::Warn).is_ok());
+        let op = "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string";
+        refused("json-patch", r#"[{"op":1}]"#, Strictness::Warn, 400, op);
+        let unknown = "unknown patch type: %!s(int64=1) in map: map[$patch:1]";
+        refused("strategic-merge-patch", r#"{"metadata":{"$patch":1}}"#, Strictness::Warn, 500, unknown);
     }
 }

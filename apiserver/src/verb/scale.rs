@@ -36,13 +36,13 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         Wanted::Object(call.part_object().await?.value)
     } else {
         let media = decoded::content_type(call.received());
-        Wanted::Patch(Patch::read(&media, decoded::patch(call.received()).await?, kind)?)
+        Wanted::Patch(Patch::read(&media, &decoded::patch(call.received()).await?, kind, strictness)?)
     };
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
         let new = match &wanted {
             Wanted::Object(object) => object.clone(),
-            Wanted::Patch(patch) => patch.apply(&paths.show(old), schema, strictness)?.0,
+            Wanted::Patch(patch) => patch.apply(&paths.show(old), schema)?.0,
         };
         rescaled(old, &new, paths, &call, matches!(wanted, Wanted::Patch(_)))
     })

@@ -66,6 +66,14 @@ pub fn parse(bytes: &[u8]) -> Result<Value, DecodeError> {
     walk::parse(bytes, super::MAX_DEPTH)
 }
 
+/// The same, and what strict clients are told of it: `duplicate field "spec.replicas"`.
+///
+/// # Errors
+/// As `parse`.
+pub fn parse_noting(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    walk::parse_noting(bytes)
+}
+
 /// Reads an object as the server wrote it, which may be nested somewhat deeper than what clients send: its managed fields are as deep as it.
 ///
 /// # Errors

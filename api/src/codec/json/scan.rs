@@ -23,6 +23,8 @@ pub(super) struct Scan<'a> {
     entries: Vec<(Text, Value)>,
     /// What the lists that are open have so far.
     elements: Vec<Value>,
+    /// An object had a key twice.
+    twice: bool,
 }
 
 /// Whether names were met before in an object.
@@ -68,6 +70,7 @@ impl<'a> Scan<'a> {
             depth: 0,
             entries: Vec::new(),
             elements: Vec::new(),
+            twice: false,
         }
     }
 
@@ -161,7 +164,16 @@ impl<'a> Scan<'a> {
 
     /// The object that began there: it takes just the memory that it needs.
     pub(super) fn close(&mut self, begin: usize) -> Value {
-        Value::Object(Map::of(cut(&mut self.entries, begin)))
+        let entries = cut(&mut self.entries, begin);
+        let length = entries.len();
+        let map = Map::of(entries);
+        self.twice |= map.len() < length;
+        Value::Object(map)
+    }
+
+    /// Whether an object so far had a key twice.
+    pub(super) fn has_twice(&self) -> bool {
+        self.twice
     }
 
     /// The same where all entries were put in their order.

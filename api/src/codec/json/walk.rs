@@ -42,6 +42,25 @@ pub(super) fn parse(bytes: &[u8], most: usize) -> Step<Value> {
     Ok(value)
 }
 
+pub(super) fn parse_noting(bytes: &[u8]) -> Step<(Value, Vec<String>)> {
+    let mut scan = Scan::new(bytes);
+    let value = filled(|out| scan.any(None, out))?;
+    scan.end()?;
+    let mut said: Vec<String> = Vec::new();
+    // Few have any: the way to each value is kept only for those.
+    if scan.has_twice() {
+        let mut twice = Twice::default();
+        let mut scan = Scan::new(bytes);
+        filled(|out| scan.any(Some(&mut twice), out))?;
+        for sentence in twice.found.into_iter().map(|path| format!("duplicate field {path:?}")) {
+            if said.len() < MAX_STRICT_ERRORS && !said.contains(&sentence) {
+                said.push(sentence);
+            }
+        }
+    }
+    Ok((value, said))
+}
+
 /// What `fill` puts into its value.
 fn filled(fill: impl FnOnce(&mut Value) -> Step<()>) -> Step<Value> {
     let mut value = Value::Null;
