@@ -1,6 +1,7 @@
 //! What a write does to ownership: the rules of apply and of every other write.
 
 use super::compare::{Comparison, compare};
+use super::declared;
 use super::managed::{self, Id, Managed, Operation, Owned};
 use super::merge::merge;
 use super::path::{FieldSet, PathElement, shown};
@@ -211,14 +212,12 @@ fn check(applied: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Result<(), ApplyErro
     if value::get(applied, "metadata.managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(invalid("metadata.managedFields must be nil"));
     }
-    typed::check(applied, ty).map_err(|why| {
-        let name = |path: &str| value::text(applied, path).to_owned();
-        invalid(format!(
-            "failed to create typed patch object ({}/{}; {version}, Kind={}): {why}",
-            name("metadata.namespace"),
-            name("metadata.name"),
-            name("kind")
-        ))
+    let outcome = match ty {
+        Ty::Struct(schema) if !schema.def().free => declared::check(applied, schema),
+        _ => typed::check(applied, ty),
+    };
+    outcome.map_err(|why| {
+        ApplyError::Mistyped(format!("failed to create typed patch object ({}): {why}", declared::named(applied)))
     })
 }
 

@@ -5,6 +5,7 @@
 //! what the object is in those in which others own fields.
 
 mod compare;
+mod declared;
 mod fields_v1;
 mod managed;
 mod manager;
@@ -15,6 +16,7 @@ pub(crate) mod testing;
 mod typed;
 mod versions;
 
+pub use declared::{check as check_declared, named};
 pub use fields_v1::{decode as decode_fields, encode as encode_fields};
 pub use managed::Operation;
 pub use manager::{apply, apply_resetting, update};
@@ -64,6 +66,9 @@ pub enum ApplyError {
     /// The configuration cannot be applied as it is: 400.
     #[error("{0}")]
     Invalid(String),
+    /// The configuration is not of the type that it says it is: 500, as upstream has it.
+    #[error("{0}")]
+    Mistyped(String),
     /// Others own fields in a version that the object cannot be converted to: 500.
     #[error("{0}")]
     Unconverted(String),
@@ -94,7 +99,9 @@ impl ApplyError {
                 Status::apply_conflict(self.to_string(), &causes)
             }
             ApplyError::Invalid(why) => Status::bad_request(why.as_str()),
-            ApplyError::Unconverted(_) | ApplyError::Later => Status::foreign(500, "", self.to_string()),
+            ApplyError::Mistyped(_) | ApplyError::Unconverted(_) | ApplyError::Later => {
+                Status::foreign(500, "", self.to_string())
+            }
         }
     }
 }

@@ -154,17 +154,17 @@ fn same<'x>(left: &PathElement<'x>, right: &PathElement<'x>) -> bool {
 
 /// The elements met so far, of which a list with identities has each once.
 #[derive(Default)]
-struct Seen<'x> {
+pub(super) struct Seen<'x> {
     few: Vec<PathElement<'x>>,
     many: BTreeSet<PathElement<'x>>,
 }
 
 impl<'x> Seen<'x> {
-    fn has(&self, element: &PathElement<'x>) -> bool {
+    pub(super) fn has(&self, element: &PathElement<'x>) -> bool {
         self.few.contains(element) || self.many.contains(element)
     }
 
-    fn add(&mut self, element: PathElement<'x>) {
+    pub(super) fn add(&mut self, element: PathElement<'x>) {
         if self.few.len() < FEW {
             self.few.push(element);
         } else {
@@ -355,13 +355,13 @@ pub(super) fn check(value: &Value, ty: Ty<'_>) -> Result<(), String> {
 }
 
 /// The way to a value, kept on the stack: nearly always nobody asks for it.
-struct Trail<'a> {
-    before: Option<&'a Trail<'a>>,
-    step: PathElement<'a>,
+pub(super) struct Trail<'a> {
+    pub(super) before: Option<&'a Trail<'a>>,
+    pub(super) step: PathElement<'a>,
 }
 
 impl<'a> Trail<'a> {
-    fn path(&self) -> Vec<PathElement<'a>> {
+    pub(super) fn path(&self) -> Vec<PathElement<'a>> {
         let mut out = self.before.map(Trail::path).unwrap_or_default();
         out.push(self.step.clone());
         out

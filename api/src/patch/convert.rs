@@ -70,7 +70,9 @@ fn plain(value: &mut Value, shape: &Shape, named: Option<&str>) -> Result<(), St
     };
     let refused = |found: &str| Err(format!("cannot convert {found} to {}", named.unwrap_or(kind)));
     match (shape, &*value) {
-        (Shape::String, Value::String(_)) | (Shape::Bool, Value::Bool(_)) | (Shape::Float64, Value::Number(_)) => Ok(()),
+        (Shape::String, Value::String(_)) | (Shape::Bool, Value::Bool(_)) | (Shape::Float64, Value::Number(_)) => {
+            Ok(())
+        }
         // Of an integer Go would make the text of one character.
         (Shape::String, Value::Number(number)) if !number.is_f64() => refused("int64"),
         (Shape::Int32 | Shape::Int64, Value::Number(number)) => {
@@ -89,7 +91,8 @@ fn plain(value: &mut Value, shape: &Shape, named: Option<&str>) -> Result<(), St
 
 /// A type that decodes itself from JSON: its decoder speaks, which knows nothing of the field.
 fn itself(value: &Value, shape: &Shape) -> Result<(), String> {
-    let mistyped = |found: &str, wanted: &str| Some(format!("json: cannot unmarshal {found} into Go value of type {wanted}"));
+    let mistyped =
+        |found: &str, wanted: &str| Some(format!("json: cannot unmarshal {found} into Go value of type {wanted}"));
     let wrong = match (shape, value) {
         (Shape::Quantity, Value::String(text)) => scalar::quantity(text.as_str().into()).err(),
         (Shape::Quantity, other) => scalar::quantity(other.to_string().into()).err(),
@@ -152,7 +155,8 @@ mod tests {
     #[test]
     fn numbers_become_what_their_fields_hold() {
         let schema = crate::schema::native().of_gvk("apps", "v1", "Deployment").unwrap();
-        let mut object: Value = from_str(r#"{"spec":{"replicas":2.0,"minReadySeconds":4294967301,"paused":null}}"#).unwrap();
+        let mut object: Value =
+            from_str(r#"{"spec":{"replicas":2.0,"minReadySeconds":4294967301,"paused":null}}"#).unwrap();
         restore(&mut object, schema).unwrap();
         assert_eq!(object, json!({"spec": {"replicas": 2, "minReadySeconds": 5, "paused": null}}));
     }

@@ -72,7 +72,9 @@ pub fn read(patch: &[u8]) -> Result<(Vec<Value>, Vec<String>), PatchError> {
             match name.as_str() {
                 "op" | "path" | "from" if !value.is_string() && !value.is_null() => {
                     let found = kind_word(value);
-                    let why = format!("json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string");
+                    let why = format!(
+                        "json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string"
+                    );
                     return Err(bad(why));
                 }
                 "op" | "path" | "from" | "value" => {}

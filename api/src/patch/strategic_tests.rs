@@ -74,7 +74,11 @@ fn lists_of_scalars_merge_replace_and_shrink() {
         Ok(json!({"finalizers": ["b", "c", "a"]})),
     );
     check(json!({"args": ["a", "b"]}), json!({"args": ["c"]}), Ok(json!({"args": ["c"]})));
-    check(json!({"finalizers": ["a"]}), json!({"finalizers": [1]}), Err("list element types are not identical: [[a] [1]]"));
+    check(
+        json!({"finalizers": ["a"]}),
+        json!({"finalizers": [1]}),
+        Err("list element types are not identical: [[a] [1]]"),
+    );
     check(json!({}), json!({"$deleteFromPrimitiveList": ["a"]}), Err("invalid patch format of primitive list"));
 }
 

@@ -28,7 +28,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
     let unreadable = |error: DecodeError| Status::bad_request(format!("error decoding YAML: {error}"));
     let mut decoded = match kind.custom {
-        None => codec::yaml::decode_applied(&body, kind.schema(), strictness).map_err(unreadable)?,
+        None => native(&body, kind, strictness)?,
         // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
         Some(_) => free(&body, kind, strictness).map_err(unreadable)?,
     };
@@ -47,10 +47,6 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         subresource: &options.subresource,
         versions: Some(&others),
     };
-    if call.target.kind.namespaced {
-        api::value::set_default(&mut decoded.value, "metadata.namespace", call.target.namespace.clone());
-    }
-    api::value::set_default(&mut decoded.value, "metadata.name", call.target.name.clone());
     let change = |old: Option<&Value>| {
         if old.is_none() && call.part.is_some() {
             return Err(Status::not_found(call.target.resource(), &call.target.name).into());
@@ -58,7 +54,13 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         let reset = write::reset_fields(kind, &options.subresource);
         let applied = apply::apply_resetting(old, &decoded.value, kind.schema(), &who, force, &reset);
         applied
-            .map(|object| Change { object, applied: true, rebased: true })
+            .map(|mut object| {
+                if call.target.kind.namespaced {
+                    api::value::set_default(&mut object, "metadata.namespace", call.target.namespace.clone());
+                }
+                api::value::set_default(&mut object, "metadata.name", call.target.name.clone());
+                Change { object, applied: true, rebased: true }
+            })
             .map_err(|error| Failure::from(error.status()))
     };
     let permit = &call.authorized.permit;
@@ -72,6 +74,42 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let code = if written.created { 201 } else { 200 };
     let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
     Ok(answer.warn(decoded.warnings).warn(written.warnings))
+}
+
+/// A configuration of a native kind by its schema. What the schema does not declare is refused whatever the client says of validation:
+/// who looks for it reads the configuration a second time.
+fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, Failure> {
+    let schema = kind.schema();
+    let unreadable = |error: DecodeError| Failure::from(Status::bad_request(format!("error decoding YAML: {error}")));
+    let is_unknown = |warning: &String| warning.starts_with("unknown field");
+    let mut decoded = match codec::yaml::decode_applied(body, schema, Strictness::Warn) {
+        Ok(decoded) if !decoded.warnings.iter().any(is_unknown) => decoded,
+        Err(error @ (DecodeError::Syntax(_) | DecodeError::Strict(_))) => return Err(unreadable(error)),
+        first => {
+            let mut value = codec::yaml::parse(body).map_err(unreadable)?;
+            if !value.is_object() {
+                return first.map_err(unreadable);
+            }
+            decoded::expect_kind(&mut value, kind.gvk(), false)?;
+            let failed =
+                |before: &str, why: String| Failure::from(Status::foreign(500, "", format!("{before}: {why}")));
+            let named = apply::named(&value);
+            let refuse = |why| failed(&format!("failed to create typed patch object ({named})"), why);
+            apply::check_declared(&value, schema).map_err(refuse)?;
+            let (gvk, before) = (kind.gvk(), format!("failed to convert new object ({named}) to proper version"));
+            let what =
+                format!("{before}: unable to convert unstructured object to {}, Kind={}", gvk.api_version(), gvk.kind);
+            api::patch::convert::restore(&mut value, schema).map_err(|why| failed(&what, why))?;
+            let text = codec::json::encode_any(&value);
+            codec::json::decode_applied(&text, schema, Strictness::Warn).map_err(unreadable)?
+        }
+    };
+    decoded.warnings.retain(|warning| !is_unknown(warning));
+    match strictness {
+        Strictness::Strict if !decoded.warnings.is_empty() => Err(unreadable(DecodeError::Strict(decoded.warnings))),
+        Strictness::Ignore => Ok(Decoded { warnings: Vec::new(), ..decoded }),
+        _ => Ok(decoded),
+    }
 }
 
 /// A configuration of a custom resource as it was written; of what decoding finds unknown fields do not count here.

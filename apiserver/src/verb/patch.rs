@@ -180,7 +180,9 @@ mod tests {
         };
         let invalid = |blamed: &str, why: &str| format!(r#" "" is invalid: patch: Invalid value: "{blamed}": {why}"#);
         let patched = |spec: &str| {
-            format!(r#"{{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{{\"name\":\"a\"}},\"spec\":{spec}}}"#)
+            format!(
+                r#"{{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{{\"name\":\"a\"}},\"spec\":{spec}}}"#
+            )
         };
         let twice = r#"{"spec":{"replicas":1,"replicas":2,"zoo":1}}"#;
         let strict = r#"strict decoding error: duplicate field "spec.replicas", unknown field "spec.zoo""#;
@@ -200,7 +202,8 @@ mod tests {
         refused("merge-patch", wrong, Strictness::Warn, 422, &invalid(&patched(r#"{\"replicas\":\"a\"}"#), why));
         let why = "unrecognized type: int32";
         refused("strategic-merge-patch", wrong, Strictness::Warn, 422, &invalid("map[spec:map[replicas:a]]", why));
-        let (whole, _) = applied("strategic-merge-patch", r#"{"spec":{"replicas":4294967298.0}}"#, Strictness::Warn).unwrap();
+        let (whole, _) =
+            applied("strategic-merge-patch", r#"{"spec":{"replicas":4294967298.0}}"#, Strictness::Warn).unwrap();
         assert_eq!(whole["spec"]["replicas"], 2);
 
         let list = "json: cannot unmarshal array into Go value of type map[string]interface {}";
@@ -208,7 +211,8 @@ mod tests {
         refused("merge-patch", "[]", Strictness::Warn, 400, &format!("error decoding patch: {list}"));
         refused("merge-patch", "null", Strictness::Warn, 400, "Invalid JSON Patch");
         assert!(applied("strategic-merge-patch", "null", Strictness::Warn).is_ok());
-        let op = "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string";
+        let op =
+            "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string";
         refused("json-patch", r#"[{"op":1}]"#, Strictness::Warn, 400, op);
         let unknown = "unknown patch type: %!s(int64=1) in map: map[$patch:1]";
         refused("strategic-merge-patch", r#"{"metadata":{"$patch":1}}"#, Strictness::Warn, 500, unknown);
