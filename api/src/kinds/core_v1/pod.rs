@@ -6,7 +6,9 @@ use crate::field_path::{Errors, Path};
 use crate::json::{Value, json};
 use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{pod_defaults, pod_gates, pod_row, pod_update, pod_validation, pod_warnings, resources};
+use crate::kinds::shared::{
+    pod_defaults, pod_gates, pod_row, pod_status, pod_update, pod_validation, pod_warnings, resources,
+};
 use crate::value;
 
 /// The description.
@@ -65,9 +67,7 @@ struct Pod;
 impl Hooks for Pod {
     fn default(&self, object: &mut Value) {
         pod_defaults::pod(object);
-        for (one, all) in [("status.podIP", "status.podIPs"), ("status.hostIP", "status.hostIPs")] {
-            first_of_all(object, one, all);
-        }
+        first_of_all(object, "status.podIP", "status.podIPs");
     }
 
     fn prepare_create(&self, object: &mut Value) {
@@ -114,6 +114,10 @@ impl Hooks for Pod {
         }
     }
 
+    fn warnings_of_part(&self, part: &str, new: &Value, _old: &Value) -> Vec<String> {
+        if part == "status" { pod_status::warnings(new) } else { Vec::new() }
+    }
+
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
         pod_row::row(object, now)
     }
@@ -136,6 +140,7 @@ fn with_status(new: Value, old: &Value) -> Value {
     if value::text(&pod, "status.qosClass").is_empty() {
         parts::copy(&mut pod, old, "status.qosClass");
     }
+    pod_status::keep_observed(&mut pod, old);
     pod
 }
 
@@ -238,12 +243,9 @@ mod tests {
 
     #[test]
     fn addresses_agree() {
-        let mut pod = json!({"status": {"podIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.1.1"}]}});
+        let mut pod = json!({"status": {"podIP": "10.0.0.1", "hostIP": "10.0.1.1"}});
         KIND.hooks.default(&mut pod);
-        assert_eq!(
-            pod["status"],
-            json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.0.1.1", "hostIPs": [{"ip": "10.0.1.1"}]})
-        );
+        assert_eq!(pod["status"], json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.0.1.1"}));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod pod_resources;
 pub mod pod_row;
 pub mod pod_scheduling;
 pub mod pod_security;
+pub mod pod_status;
 pub mod pod_update;
 pub mod pod_validation;
 pub mod pod_volumes;

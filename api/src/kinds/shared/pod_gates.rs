@@ -6,7 +6,7 @@ use crate::gated::Gated;
 
 /// Those below the path of a pod's spec.
 macro_rules! gated {
-    ($spec:literal) => {
+    ($spec:literal $(, $more:expr)*) => {
         &[
             Gated { path: concat!($spec, "containers[].lifecycle.stopSignal"), gate: "ContainerStopSignals" },
             Gated { path: concat!($spec, "initContainers[].lifecycle.stopSignal"), gate: "ContainerStopSignals" },
@@ -20,12 +20,19 @@ macro_rules! gated {
                 gate: "PodCertificateRequest",
             },
             Gated { path: concat!($spec, "schedulingGroup"), gate: "GenericWorkload" },
+            $($more),*
         ]
     };
 }
 
 /// Those of a pod.
-pub const POD: &[Gated] = gated!("spec.");
+pub const POD: &[Gated] = gated!(
+    "spec.",
+    Gated { path: "status.nodeAllocatableResourceClaimStatuses", gate: "DRANodeAllocatableResources" },
+    Gated { path: "status.containerStatuses[].volumeMounts[].volumeStatus", gate: "ImageVolumeWithDigest" },
+    Gated { path: "status.initContainerStatuses[].volumeMounts[].volumeStatus", gate: "ImageVolumeWithDigest" },
+    Gated { path: "status.ephemeralContainerStatuses[].volumeMounts[].volumeStatus", gate: "ImageVolumeWithDigest" }
+);
 /// Those of a `PodTemplate`.
 pub const TEMPLATE: &[Gated] = gated!("template.spec.");
 /// Those of what makes pods of a template.

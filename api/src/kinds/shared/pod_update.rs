@@ -2,11 +2,11 @@
 //!
 //! Never judges the new pod by itself; `pod_validation` does.
 
-use super::pod_validation::{self, MAX_SECONDS, MIRROR};
-use super::rules::{differ, unchanged};
-use super::{names, resources};
+use super::pod_validation::{self, APPARMOR, MAX_SECONDS, MIRROR};
+use super::rules::differ;
+use super::{labels, names, pod_status, resources};
 use crate::field_path::{Errors, FieldError, Path};
-use crate::json::{Text, Value};
+use crate::json::{Text, Value, json};
 use crate::{meta, value};
 
 /// What upstream lists in the refusal of a change.
@@ -17,7 +17,7 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 /// A change through the pod itself.
 #[must_use]
 pub fn validate(new: &Value, old: &Value) -> Errors {
-    let mut errors = Errors::new();
+    let mut errors = annotations(new, old);
     let field = Path::new("spec");
     let none = Value::Null;
     let (new, old) = (new.get("spec").unwrap_or(&none), old.get("spec").unwrap_or(&none));
@@ -91,20 +91,90 @@ fn without_seconds(toleration: &Value) -> Value {
     toleration
 }
 
+/// Annotations that say what a pod is stay as they are.
+#[must_use]
+pub fn annotations(new: &Value, old: &Value) -> Errors {
+    let field = Path::new("metadata.annotations");
+    let of = |pod| labels::map(pod, "metadata.annotations").cloned().unwrap_or_default();
+    let (after, before) = (of(new), of(old));
+    let mut errors = Errors::new();
+    let mut forbid = |key: &str, done: &str, done_to_armor: &str| {
+        if key.starts_with(APPARMOR) {
+            errors
+                .push(FieldError::forbidden(&field.key(key), format!("may not {done_to_armor} AppArmor annotations")));
+        } else if key == MIRROR {
+            errors.push(FieldError::forbidden(&field.key(key), format!("may not {done} mirror pod annotation")));
+        }
+    };
+    for (key, value) in &before {
+        if after.get(key) != Some(value) {
+            forbid(key, "remove or update", "remove or update");
+        }
+    }
+    for (key, _) in after.iter().filter(|(key, _)| !before.contains_key(key.as_str())) {
+        forbid(key, "add", "add");
+    }
+    errors.extend(pod_validation::annotations(new, &field));
+    errors
+}
+
 /// While gates hold a pod, its node selector may grow and its node affinity may narrow.
 fn gated(errors: &mut Errors, munged: &mut Value, old: &Value, field: &Path) {
-    let selector = |spec: &Value| spec.get("nodeSelector").and_then(Value::as_object).cloned().unwrap_or_default();
+    const REQUIRED: &str = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    let selector = |spec: &Value| labels::map(spec, "nodeSelector").cloned().unwrap_or_default();
     let wanted = selector(munged);
     if selector(old).iter().any(|(key, value)| wanted.get(key) != Some(value)) {
         let at = field.child("nodeSelector");
-        let shown = munged.get("nodeSelector").cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&at, shown, "only additions are allowed"));
+        let shown = if wanted.is_empty() { Value::Null } else { wanted.into() };
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        errors.push(FieldError::invalid(&at, shown, detail));
+    }
+    let (after, before) = (value::items(munged, REQUIRED), value::items(old, REQUIRED));
+    let at = field.child(REQUIRED);
+    if !before.is_empty() && before.len() != after.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.push(FieldError::invalid(&at, list_or_null(after.iter().map(term_shown).collect()), detail));
+    } else {
+        for (i, (after, _)) in
+            after.iter().zip(before).enumerate().filter(|(_, (after, before))| !narrows(after, before))
+        {
+            let detail = "only additions are allowed (no mutations or deletions)";
+            errors.push(FieldError::invalid(&at.index(i), term_shown(after), detail));
+        }
     }
     super::parts::copy(munged, old, "nodeSelector");
     super::parts::copy(munged, old, "affinity.nodeAffinity");
     if munged.get("affinity").is_some_and(super::rules::is_zero) && old.get("affinity").is_none() {
         value::remove(munged, "affinity");
     }
+}
+
+const REQUIREMENTS: [(&str, &str); 2] = [("matchExpressions", "MatchExpressions"), ("matchFields", "MatchFields")];
+
+/// A term selects no node that it did not select before: its requirements are there still, in their order. One without any selects
+/// nothing, and what is added to it would.
+fn narrows(after: &Value, before: &Value) -> bool {
+    let of = |term| REQUIREMENTS.map(|(list, _)| value::items(term, list));
+    let (after, before) = (of(after), of(before));
+    let empty = |lists: &[&[Value]; 2]| lists.iter().all(|list| list.is_empty());
+    if empty(&before) {
+        return empty(&after);
+    }
+    after.iter().zip(&before).all(|(after, before)| after.starts_with(before))
+}
+
+/// A term as upstream shows it.
+fn term_shown(term: &Value) -> Value {
+    let requirement = |one: &Value| {
+        json!({"Key": value::text(one, "key"), "Operator": value::text(one, "operator"),
+            "Values": list_or_null(value::items(one, "values").to_vec())})
+    };
+    let list = |(list, shown)| (shown, list_or_null(value::items(term, list).iter().map(requirement).collect()));
+    Value::Object(REQUIREMENTS.map(list).into_iter().map(|(name, list)| (Text::from(name), list)).collect())
+}
+
+fn list_or_null(list: Vec<Value>) -> Value {
+    if list.is_empty() { Value::Null } else { list.into() }
 }
 
 /// Fields of the spec that differ, as lines; null and empty are as good as absent.
@@ -127,7 +197,7 @@ fn differences(new: &Value, old: &Value) -> Vec<String> {
 pub fn validate_part(part: &str, new: &Value, old: &Value) -> Errors {
     let whole = Path::new("");
     match part {
-        "status" => status(new, old),
+        "status" => pod_status::validate(new, old),
         "ephemeralcontainers" if meta::annotation(old, MIRROR).is_some() => {
             vec![FieldError::forbidden(&whole, "static pods do not support ephemeral containers")]
         }
@@ -157,60 +227,6 @@ pub fn validate_part(part: &str, new: &Value, old: &Value) -> Errors {
         }
         "resize" => resize(new, old),
         _ => Errors::new(),
-    }
-}
-
-fn status(new: &Value, old: &Value) -> Errors {
-    let mut errors = Errors::new();
-    let nominated = value::text(new, "status.nominatedNodeName");
-    let at = Path::new("status.nominatedNodeName");
-    if !nominated.is_empty() && nominated != value::text(old, "status.nominatedNodeName") {
-        super::labels::invalid(&mut errors, &at, nominated, names::dns_subdomain(nominated));
-        if !value::text(old, "spec.nodeName").is_empty() {
-            errors.push(FieldError::forbidden(&at, "may not be set on pods that are already bound to a node"));
-        }
-    }
-    if let Some(seen) = value::int(new, "status.observedGeneration").filter(|seen| *seen < 0) {
-        let detail = "must be a non-negative integer";
-        errors.push(FieldError::invalid(&Path::new("status.observedGeneration"), seen, detail));
-    }
-    unchanged(&mut errors, new, old, "status.qosClass");
-    if matches!(value::text(old, "spec.restartPolicy"), "Never" | "OnFailure") {
-        ended_stay_ended(&mut errors, new, old);
-    }
-    let addresses: Vec<&str> = value::items(new, "status.podIPs").iter().map(|ip| value::text(ip, "ip")).collect();
-    for (i, address) in addresses.iter().enumerate() {
-        let at = Path::new("status.podIPs").index(i);
-        if names::ip(address).is_none() {
-            errors.push(FieldError::invalid(&at, *address, names::NOT_AN_IP));
-        }
-        if addresses.iter().take(i).any(|other| other == address) {
-            errors.push(FieldError::duplicate(&at, *address));
-        }
-    }
-    errors
-}
-
-/// A container that ended for good does not run again.
-fn ended_stay_ended(errors: &mut Errors, new: &Value, old: &Value) {
-    let list = "status.containerStatuses";
-    let always = value::text(old, "spec.restartPolicy") == "OnFailure";
-    for before in value::items(old, list) {
-        let Some(terminated) = value::get(before, "state.terminated").filter(|state| state.is_object()) else {
-            continue;
-        };
-        let failed = value::int(terminated, "exitCode").unwrap_or_default() != 0;
-        if failed && always {
-            continue;
-        }
-        let name = value::text(before, "name");
-        let after = value::items(new, list).iter().enumerate().find(|(_, status)| value::text(status, "name") == name);
-        if let Some((i, after)) = after
-            && value::get(after, "state.terminated").is_none_or(Value::is_null)
-        {
-            let at = Path::new(list).index(i).child("state");
-            errors.push(FieldError::forbidden(&at, "may not be transitioned to non-terminated state"));
-        }
     }
 }
 
@@ -307,18 +323,63 @@ mod tests {
     }
 
     #[test]
-    fn status_keeps_what_is_final() {
-        let old = json!({"spec": {"restartPolicy": "Never", "nodeName": "n"}, "status": {"qosClass": "Burstable",
-            "containerStatuses": [{"name": "a", "state": {"terminated": {"exitCode": 1}}}]}});
-        let new = json!({"spec": old["spec"], "status": {"qosClass": "BestEffort", "nominatedNodeName": "m",
-            "containerStatuses": [{"name": "a", "state": {"running": {}}}]}});
+    fn gated_pods_may_ask_for_less() {
+        let term = |values: &[&str]| json!({"key": "a", "operator": "In", "values": values});
+        let pod = |terms: Value| {
+            json!({"spec": {"schedulingGates": [{"name": "g"}], "nodeSelector": {"a": "b"}, "affinity": {"nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms }}}}})
+        };
+        let old = pod(json!([{"matchExpressions": [term(&["b"])]}, {}]));
+        let wrong = |new: &Value| shown(&validate(new, &old));
+        assert!(
+            wrong(&pod(json!([{"matchExpressions": [term(&["b"]), term(&["c"])], "matchFields": [term(&[])]}, {}])))
+                .is_empty()
+        );
+        const AT: &str = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+        const ADDITIONS: &str = "only additions are allowed (no mutations or deletions)";
         assert_eq!(
-            shown(&validate_part("status", &new, &old)),
+            wrong(&pod(json!([{"matchExpressions": [term(&["c"])]}, {"matchFields": [term(&[])]}]))),
             [
-                "status.nominatedNodeName: Forbidden: may not be set on pods that are already bound to a node",
-                "status.qosClass: Invalid value: \"BestEffort\": field is immutable",
-                "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state",
+                format!(
+                    "{AT}[0]: Invalid value: {{\"MatchExpressions\":[{{\"Key\":\"a\",\"Operator\":\"In\",\"Values\":[\"c\"]}}],\
+                     \"MatchFields\":null}}: {ADDITIONS}"
+                ),
+                format!(
+                    "{AT}[1]: Invalid value: {{\"MatchExpressions\":null,\"MatchFields\":[{{\"Key\":\"a\",\"Operator\":\"In\",\
+                     \"Values\":null}}]}}: {ADDITIONS}"
+                ),
             ]
         );
+        let mut new = old.clone();
+        value::remove(&mut new, "spec.affinity");
+        value::set(&mut new, "spec.nodeSelector", json!({"a": "c"}));
+        assert_eq!(
+            wrong(&new),
+            [
+                "spec.nodeSelector: Invalid value: {\"a\":\"c\"}: only additions to spec.nodeSelector are allowed (no mutations or \
+                 deletions)"
+                    .to_owned(),
+                format!("{AT}: Invalid value: null: no additions/deletions to non-empty NodeSelectorTerms list are allowed"),
+            ]
+        );
+    }
+
+    #[test]
+    fn annotations_that_say_what_a_pod_is_stay() {
+        let pod = |annotations: Value| json!({"metadata": {"annotations": annotations}, "spec": {"nodeName": "n", "containers": [{"name": "a"}]}});
+        let armor = format!("{APPARMOR}a");
+        let [bare, told] = [json!({"x": "1"}), json!({MIRROR: "1", armor.as_str(): "unconfined"})].map(pod);
+        for (old, new, sentences) in [
+            (&told, &told, &[][..]),
+            (&bare, &told, &["may not add AppArmor annotations", "may not add mirror pod annotation"]),
+            (
+                &told,
+                &bare,
+                &["may not remove or update AppArmor annotations", "may not remove or update mirror pod annotation"],
+            ),
+        ] {
+            let details: Vec<String> = annotations(new, old).into_iter().map(|error| error.detail).collect();
+            assert_eq!(details, sentences);
+        }
     }
 }

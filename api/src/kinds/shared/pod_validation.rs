@@ -82,7 +82,12 @@ pub fn template(template: &Value, field: &Path) -> Errors {
 /// The annotation of pods that a kubelet read from a file.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
-fn annotations(object: &Value, field: &Path) -> Errors {
+/// Prefix of the annotations that named containers' AppArmor profiles before there was a field.
+pub const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// Annotations of a pod or a template that mean something.
+#[must_use]
+pub fn annotations(object: &Value, field: &Path) -> Errors {
     const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
     let mut errors = Errors::new();
     if let Some(mirror) = meta::annotation(object, MIRROR)
