@@ -589,6 +589,12 @@ pub trait Hooks: Sync {
     /// Keeps what an updater may not change; `status` is already the old one.
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
+    /// Fills in which families of addresses the object has some of, in a cluster whose services have some of these, by default of the
+    /// first. Runs after `prepare_*`; an error ends the write before anything else is judged.
+    fn settle_families(&self, _new: &mut Value, _old: Option<&Value>, _cluster: &[&str]) -> Errors {
+        Errors::new()
+    }
+
     /// Writes what only the server knows: when a phase changed, who asked. `part` is the subresource of the write, empty
     /// for the object itself; `old` is `None` at creation. Runs after `prepare_*`, or after the part's merge.
     fn stamp(&self, _part: &str, _new: &mut Value, _old: Option<&Value>, _occasion: &Occasion<'_>) {}

@@ -182,7 +182,13 @@ impl Status {
     #[must_use]
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &Errors) -> Status {
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-        let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        // Causes are told as often as they were found, the same sentence once.
+        let mut sentences: Vec<String> = Vec::with_capacity(errors.len());
+        for sentence in errors.iter().map(ToString::to_string) {
+            if !sentences.contains(&sentence) {
+                sentences.push(sentence);
+            }
+        }
         let list = match sentences.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

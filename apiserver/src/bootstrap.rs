@@ -7,7 +7,7 @@ use crate::authz::bootstrap as roles;
 use crate::fairness::keeper;
 use crate::legacy_tokens;
 use crate::registry::write::{self, Change, DeleteOptions, Options};
-use crate::registry::{Target, read};
+use crate::registry::{Target, addresses, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Lookup as _;
@@ -42,7 +42,8 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
     authentication(server, &permit).await?;
     ranges(server, &permit).await?;
     legacy_tokens::track(server, &permit).await?;
-    service(server, &permit).await
+    service(server, &permit).await?;
+    addresses::repair(server, &permit).await
 }
 
 /// The ServiceCIDR of the ranges that this server hands out addresses from.

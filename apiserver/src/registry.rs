@@ -2,6 +2,7 @@
 //!
 //! A kind supplies hooks; what happens when is written here once. Never speaks HTTP.
 
+pub mod addresses;
 pub mod admitted;
 pub mod allocate;
 mod along;
@@ -10,6 +11,7 @@ pub mod convert;
 pub mod finalize;
 pub mod guard;
 pub mod parameters;
+pub mod ranges;
 pub mod read;
 pub mod turn;
 pub mod unreadable;

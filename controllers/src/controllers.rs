@@ -48,7 +48,8 @@ controllers! {
     csr_signing,
     csr_cleaner,
     admission_policy_status,
-    legacy_token_cleaner;
+    legacy_token_cleaner,
+    service_cidr;
     on request:
     bootstrap_signer,
     token_cleaner;

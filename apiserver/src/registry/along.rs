@@ -33,9 +33,9 @@ impl Along {
         Ok(Along(ops))
     }
 
-    /// The writes of a commit: the object's first.
-    pub(super) fn with(&self, op: Op) -> Vec<Op> {
-        std::iter::once(op).chain(self.0.iter().cloned()).collect()
+    /// The writes of a commit: the object's first, `more` last.
+    pub(super) fn with(&self, op: Op, more: &[Op]) -> Vec<Op> {
+        std::iter::once(op).chain(self.0.iter().chain(more).cloned()).collect()
     }
 
     /// Whether one of them is about this key.

@@ -131,16 +131,18 @@ pub async fn discard(server: &Server, permit: &Permit, target: &Target) -> Resul
     }
     let failure = |error| target.failure(error);
     let Some(revision) = server.store.revision_of(&key).await.map_err(failure)? else { return Ok(()) };
-    let mut claims = Vec::new();
+    let (mut claims, mut ops) = (Vec::new(), Vec::new());
     for pool in allocate::pools() {
         let held = server.store.claims(&pool).await.map_err(failure)?;
-        let own = held.into_iter().filter(|(_, owner)| *owner == key);
-        claims.extend(own.map(|(item, owner)| Claim::Release { pool: pool.as_str().into(), item, owner }));
+        for (item, owner) in held.into_iter().filter(|(_, owner)| *owner == key) {
+            ops.extend(allocate::object_of(&pool, &item));
+            claims.push(Claim::Release { pool: pool.as_str().into(), item, owner });
+        }
     }
     let user = permit.user().name.as_str();
     tracing::warn!(%key, user, "an object that cannot be read is deleted");
-    let op = Op::Discard { key, expect: Expect::At(revision) };
-    let write = Commit { who: user.into(), ops: vec![op], checks: Vec::new(), claims };
+    ops.push(Op::Discard { key, expect: Expect::At(revision) });
+    let write = Commit { who: user.into(), ops, checks: Vec::new(), claims };
     server.store.commit(write).await.map_err(failure)?;
     Ok(())
 }

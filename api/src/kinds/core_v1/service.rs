@@ -2,12 +2,12 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::field_path::Errors;
+use crate::field_path::{Errors, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, labels, rules, service_prepare, service_validation};
-use crate::value;
+use crate::kinds::shared::{addresses, cells, labels, rules, service_families, service_prepare, service_validation};
+use crate::{meta, value};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -55,16 +55,24 @@ impl Hooks for Service {
         service_prepare::update(new, old);
     }
 
+    fn settle_families(&self, new: &mut Value, old: Option<&Value>, cluster: &[&str]) -> Errors {
+        service_families::settle(new, old, cluster)
+    }
+
     fn validate(&self, object: &Value) -> Errors {
-        service_validation::validate(object)
+        service_validation::validate(object, None)
+    }
+
+    fn revalidate(&self, new: &Value, old: &Value) -> Errors {
+        service_validation::validate(new, Some(old))
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         service_validation::validate_update(new, old)
     }
 
-    fn validate_part(&self, _part: &str, new: &Value, _old: &Value) -> Errors {
-        service_validation::validate_status(new)
+    fn validate_part(&self, _part: &str, new: &Value, old: &Value) -> Errors {
+        service_validation::validate_status(new, old)
     }
 
     fn name_rule(&self) -> NameRule {
@@ -102,31 +110,54 @@ impl Hooks for Service {
     }
 }
 
-/// Fields that mean nothing, or soon will.
+/// Fields that mean nothing, or soon will, and addresses that are not written as they should be.
 fn warnings(service: &Value) -> Vec<String> {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
     let has = |path: &str| value::get(service, path).is_some_and(|value| !rules::is_zero(value));
     let headless = service_prepare::is_headless(service);
     let alias = value::text(service, "spec.type") == "ExternalName";
     let external = has("spec.externalIPs");
-    let rules = [
+    let mut out = Vec::new();
+    if meta::annotation(service, HINTS).is_some() {
+        out.push(format!("annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"));
+    }
+    let written = |path: &str, of: fn(&Path, &str) -> Vec<String>, applies: bool| {
+        let texts = value::items(service, path).iter().filter_map(Value::as_str).enumerate().filter(|_| applies);
+        texts.flat_map(|(i, text)| of(&Path::new(path).index(i), text)).collect::<Vec<_>>()
+    };
+    let cluster = written("spec.clusterIPs", addresses::ip_warnings, !headless && !alias);
+    let outside = written("spec.externalIPs", addresses::ip_warnings, true);
+    let ranges = written("spec.loadBalancerSourceRanges", addresses::cidr_warnings, true);
+    let balancer = value::text(service, "spec.loadBalancerIP");
+    let say = |rules: &[(bool, &str)]| {
+        let texts = rules.iter().filter(|(applies, _)| *applies).map(|(_, text)| (*text).to_owned());
+        texts.collect::<Vec<String>>()
+    };
+    out.extend(cluster);
+    out.extend(say(&[
         (headless && has("spec.loadBalancerIP"), "spec.loadBalancerIP is ignored for headless services"),
         (headless && external, "spec.externalIPs is ignored for headless services"),
         (
             headless && value::text(service, "spec.sessionAffinity") != "None",
             "spec.SessionAffinity is ignored for headless services",
         ),
-        (
-            external && !headless && !alias,
-            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
-        ),
+    ]));
+    out.extend(outside);
+    out.extend(say(&[(
+        external && !headless && !alias,
+        "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+    )]));
+    out.extend(addresses::ip_warnings(&Path::new("spec.loadBalancerIP"), balancer));
+    out.extend(ranges);
+    out.extend(say(&[
         (alias && external, "spec.externalIPs is ignored when spec.type is \"ExternalName\""),
         (!alias && has("spec.externalName"), "spec.externalName is ignored when spec.type is not \"ExternalName\""),
         (
             value::text(service, "spec.trafficDistribution") == "PreferClose",
             "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
         ),
-    ];
-    rules.iter().filter(|(applies, _)| *applies).map(|(_, text)| (*text).to_owned()).collect()
+    ]));
+    out
 }
 
 /// The addresses by which a service is reached from outside.
@@ -163,11 +194,14 @@ mod tests {
     #[test]
     fn idle_fields_are_named() {
         let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "None", "sessionAffinity": "None", "externalName": "x",
-            "externalIPs": ["1.2.3.4"]}});
+            "externalIPs": ["1.2.3.4", "::ffff:1.2.3.5"], "loadBalancerSourceRanges": ["10.0.0.1/8"]}});
         assert_eq!(
             warnings(&service),
             [
                 "spec.externalIPs is ignored for headless services",
+                "spec.externalIPs[1]: non-standard IP address \"::ffff:1.2.3.5\" is invalid: use \"1.2.3.5\"",
+                "spec.loadBalancerSourceRanges[0]: CIDR value \"10.0.0.1/8\" is ambiguous in this context (should be \
+                 \"10.0.0.0/8\" or \"10.0.0.1/32\"?)",
                 "spec.externalName is ignored when spec.type is not \"ExternalName\"",
             ]
         );

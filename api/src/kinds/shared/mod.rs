@@ -52,6 +52,7 @@ pub mod review;
 pub mod rules;
 pub mod selector_cell;
 pub mod semver;
+pub mod service_families;
 pub mod service_prepare;
 pub mod service_validation;
 pub mod signers;

@@ -1,6 +1,6 @@
-//! How a service's linked fields follow each other: types, addresses, families, ports.
+//! How a service's linked fields follow each other: types, addresses, ports.
 //!
-//! Never allocates: it says what is needed. One cluster has IPv4 as its first family.
+//! Never allocates: it says what is needed. Families are `service_families`'.
 
 use super::parts::copy;
 use super::rules::{differ, is_zero};
@@ -98,13 +98,12 @@ fn text(object: &mut Value, name: &str, default: &str) {
     }
 }
 
-/// A new service: the plural address follows the singular, families follow addresses.
+/// A new service: the plural address follows the singular.
 pub fn create(service: &mut Value) {
     let one = value::text(service, "spec.clusterIP").to_owned();
     if !one.is_empty() && addresses(service).is_empty() {
         value::set(service, "spec.clusterIPs", json!([one]));
     }
-    families(service, None);
 }
 
 /// A changed service keeps what was allocated, and drops what its new type has no use for.
@@ -112,7 +111,6 @@ pub fn update(new: &mut Value, old: &Value) {
     keep_allocated(new, old);
     sync_addresses(new, old);
     drop_useless(new, old);
-    families(new, Some(old));
 }
 
 fn keep_allocated(new: &mut Value, old: &Value) {
@@ -201,53 +199,6 @@ fn drop_useless(new: &mut Value, old: &Value) {
     }
 }
 
-fn other(family: &str) -> &'static str {
-    if family == "IPv4" { "IPv6" } else { "IPv4" }
-}
-
-/// Families and their policy where the client named none.
-fn families(service: &mut Value, old: Option<&Value>) {
-    if !needs_address(service) {
-        return;
-    }
-    let selectorless = is_headless(service) && value::get(service, "spec.selector").is_none_or(is_zero);
-    if value::text(service, "spec.ipFamilyPolicy").is_empty() {
-        let kept = old.map(|old| value::text(old, "spec.ipFamilyPolicy")).filter(|policy| !policy.is_empty());
-        let policy = kept.unwrap_or(if selectorless { "RequireDualStack" } else { "SingleStack" }).to_owned();
-        value::set(service, "spec.ipFamilyPolicy", policy);
-    }
-    let policy = value::text(service, "spec.ipFamilyPolicy").to_owned();
-    let listed = value::items(service, "spec.ipFamilies").iter().filter_map(Value::as_str);
-    let mut families: Vec<String> = listed.map(str::to_owned).collect();
-    let addresses = addresses(service);
-    if let Some(old) = old.filter(|_| policy == "SingleStack") {
-        let same = |path| value::get(service, path) == value::get(old, path);
-        let (cut_addresses, cut_families) =
-            (same("spec.clusterIPs") && addresses.len() > 1, same("spec.ipFamilies") && families.len() > 1);
-        if cut_families {
-            families.truncate(1);
-        }
-        if cut_addresses {
-            let first = addresses.first().map(|ip| Value::from(*ip));
-            value::set(service, "spec.clusterIPs", first.into_iter().collect::<Vec<_>>());
-        }
-    }
-    let addresses: Vec<String> = self::addresses(service).into_iter().map(str::to_owned).collect();
-    for (i, ip) in addresses.iter().enumerate() {
-        if ip != "None" && !ip.is_empty() && i >= families.len() {
-            families.push(if ip.contains(':') { "IPv6" } else { "IPv4" }.to_owned());
-        }
-    }
-    if families.is_empty() {
-        families.push("IPv4".to_owned());
-    }
-    if let ([only], true) = (families.as_slice(), policy == "RequireDualStack") {
-        let second = other(only).to_owned();
-        families.push(second);
-    }
-    value::set(service, "spec.ipFamilies", families);
-}
-
 /// Addresses and ports that a service holds for itself.
 #[must_use]
 pub fn needs(service: &Value) -> Vec<Need> {
@@ -325,12 +276,14 @@ fn node_ports(service: &Value, field: &Path) -> Vec<Need> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::shared::service_families;
 
     fn created(spec: Value) -> Value {
         let mut service = json!({});
         service["spec"] = spec;
         default(&mut service);
         create(&mut service);
+        assert_eq!(service_families::settle(&mut service, None, &["IPv4"]), []);
         let once = service.clone();
         default(&mut service);
         assert_eq!(service, once, "defaults run twice");

@@ -5,17 +5,19 @@
 use super::labels::{self, invalid};
 use super::rules::{self, required_one_of};
 use super::service_prepare::{addresses, has_health_port, is_external, is_headless};
-use super::{names, pod_probes};
+use super::{addresses as ip, names, pod_probes};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::{meta, value};
 
 const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+/// The annotation that named what is in `loadBalancerSourceRanges` before there was the field.
+pub const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const ONLY_LOAD_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'";
 
-/// A service on its own; addresses and ports still to be allocated may be absent.
+/// A service on its own; addresses and ports still to be allocated may be absent. What `old` had may be written as it was.
 #[must_use]
-pub fn validate(service: &Value) -> Errors {
+pub fn validate(service: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("spec");
     let none = Value::Null;
@@ -50,19 +52,19 @@ pub fn validate(service: &Value) -> Errors {
     }
     errors.extend(labels::validate(spec.get("selector"), &field.child("selector")));
     affinity(&mut errors, spec, &field);
-    if kind != "ExternalName" {
-        validate_addresses(&mut errors, service, &field);
-    }
-    for (i, ip) in value::items(spec, "externalIPs").iter().filter_map(Value::as_str).enumerate() {
+    errors.extend(addresses_and_families(service, old));
+    let before = texts(old, "spec.externalIPs");
+    for (i, text) in texts(Some(service), "spec.externalIPs").into_iter().enumerate() {
         let at = field.child("externalIPs").index(i);
-        match names::ip(ip) {
-            None => errors.push(FieldError::invalid(&at, ip, names::NOT_AN_IP)),
-            Some(parsed) => invalid(&mut errors, &at, ip, names::not_special(parsed)),
+        let found = errors.len();
+        ip::check(&mut errors, &at, text, ip::legacy_ip, &before);
+        if let (true, Some(parsed)) = (errors.len() == found, ip::sloppy_ip(text)) {
+            invalid(&mut errors, &at, text, names::not_special(parsed));
         }
     }
     required_one_of(&mut errors, spec, "type", &field, TYPES);
     unique_ports(&mut errors, kind, ports, &field.child("ports"));
-    load_balancer(&mut errors, service, spec, &field);
+    load_balancer(&mut errors, service, old, &field);
     traffic(&mut errors, service, spec, &field);
     errors
 }
@@ -140,7 +142,19 @@ fn affinity(errors: &mut Errors, spec: &Value, field: &Path) {
     }
 }
 
-fn validate_addresses(errors: &mut Errors, service: &Value, field: &Path) {
+/// The texts of a list.
+fn texts<'a>(service: Option<&'a Value>, path: &str) -> Vec<&'a str> {
+    service.map(|service| value::items(service, path)).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Addresses, families and their policy, as far as they go together by themselves.
+#[must_use]
+pub fn addresses_and_families(service: &Value, old: Option<&Value>) -> Errors {
+    let mut errors = Errors::new();
+    if value::text(service, "spec.type") == "ExternalName" {
+        return errors;
+    }
+    let field = Path::new("spec");
     let at = field.child("clusterIPs");
     let one = value::text(service, "spec.clusterIP");
     let all = addresses(service);
@@ -168,25 +182,24 @@ fn validate_addresses(errors: &mut Errors, service: &Value, field: &Path) {
     }
     let policies = &["SingleStack", "PreferDualStack", "RequireDualStack"];
     let spec = service.get("spec").unwrap_or(&Value::Null);
-    rules::given_one_of(errors, spec, "ipFamilyPolicy", field, policies);
+    rules::given_one_of(&mut errors, spec, "ipFamilyPolicy", &field, policies);
 
+    let before = texts(old, "spec.clusterIPs");
     let mut sound = true;
-    for (i, ip) in all.iter().enumerate().filter(|(_, ip)| !ip.is_empty()) {
-        if i == 0 && *ip == "None" {
-            if all.len() > 1 {
-                sound = false;
-                errors.push(FieldError::invalid(&at, shown(), "'None' must be the first and only value"));
-            }
-        } else if names::ip(ip).is_none() {
-            sound = false;
-            errors.push(FieldError::invalid(&at.index(i), *ip, names::NOT_AN_IP));
+    for (i, text) in all.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
+        let found = errors.len();
+        if i > 0 || *text != "None" {
+            ip::check(&mut errors, &at.index(i), text, ip::legacy_ip, &before);
+        } else if all.len() > 1 {
+            errors.push(FieldError::invalid(&at, shown(), "'None' must be the first and only value"));
         }
+        sound &= errors.len() == found;
     }
     if all.len() > 2 {
         errors.push(FieldError::invalid(&at, shown(), "may only hold up to 2 values"));
     }
     if !sound {
-        return;
+        return errors;
     }
     if let [first, second] = all.as_slice()
         && !first.is_empty()
@@ -196,14 +209,6 @@ fn validate_addresses(errors: &mut Errors, service: &Value, field: &Path) {
         let detail = "may specify no more than one IP for each IP family";
         errors.push(FieldError::invalid(&at, shown(), detail));
     }
-    let policy = value::text(service, "spec.ipFamilyPolicy");
-    for (count, what) in [(all.len(), "cluster IPs"), (families.len(), "IP families")] {
-        // Said when addresses are allocated: where nothing else is wrong.
-        if policy == "SingleStack" && count == 2 && errors.is_empty() {
-            let detail = format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
-            errors.push(FieldError::invalid(&field.child("ipFamilyPolicy"), policy, detail));
-        }
-    }
     if !is_headless(service) {
         for (i, (ip, family)) in all.iter().zip(&families).enumerate().filter(|(_, (ip, _))| !ip.is_empty()) {
             if (*family == "IPv6") != ip.contains(':') {
@@ -212,34 +217,36 @@ fn validate_addresses(errors: &mut Errors, service: &Value, field: &Path) {
             }
         }
     }
+    errors
 }
 
-fn load_balancer(errors: &mut Errors, service: &Value, spec: &Value, field: &Path) {
-    const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+fn load_balancer(errors: &mut Errors, service: &Value, old: Option<&Value>, field: &Path) {
+    let spec = service.get("spec").unwrap_or(&Value::Null);
     let is = value::text(spec, "type") == "LoadBalancer";
-    let cidr = |errors: &mut Errors, text: &str, at: &Path| {
-        let text = text.trim();
-        if text.parse::<ipnet::IpNet>().is_err() {
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(FieldError::invalid(at, text, detail));
+    // Spaces around a range mean nothing.
+    let cidr = |errors: &mut Errors, text: &str, at: &Path, before: &[&str]| {
+        if !before.contains(&text) {
+            ip::check(errors, at, text.trim(), ip::legacy_cidr, &[]);
         }
     };
     let ranges = value::items(spec, "loadBalancerSourceRanges");
     if !ranges.is_empty() {
+        let before = texts(old, "spec.loadBalancerSourceRanges");
         let at = field.child("LoadBalancerSourceRanges");
         if !is {
             errors.push(FieldError::forbidden(&at, ONLY_LOAD_BALANCER));
         }
         for (i, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
-            cidr(errors, range, &at.index(i));
+            cidr(errors, range, &at.index(i), &before);
         }
     } else if let Some(ranges) = meta::annotation(service, RANGES) {
         let at = Path::new("metadata.annotations").key(RANGES);
         if !is {
             errors.push(FieldError::forbidden(&at, ONLY_LOAD_BALANCER));
         }
-        for range in ranges.split(',').filter(|_| !ranges.trim().is_empty()) {
-            cidr(errors, range, &at);
+        let before = old.and_then(|old| meta::annotation(old, RANGES)).unwrap_or_default();
+        for range in ranges.split(',').filter(|_| !ranges.trim().is_empty() && ranges != before) {
+            cidr(errors, range, &at, &[]);
         }
     }
     if !is && spec.get("allocateLoadBalancerNodePorts").is_some_and(|value| !value.is_null()) {
@@ -340,9 +347,9 @@ fn families(service: &Value) -> Vec<&str> {
     value::items(service, "spec.ipFamilies").iter().filter_map(Value::as_str).collect()
 }
 
-/// The status of a load balancer.
+/// The status of a load balancer; addresses of `old` may be written as they were.
 #[must_use]
-pub fn validate_status(service: &Value) -> Errors {
+pub fn validate_status(service: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("status.loadBalancer.ingress");
     let ingress = value::items(service, "status.loadBalancer.ingress");
@@ -351,12 +358,14 @@ pub fn validate_status(service: &Value) -> Errors {
         errors.push(FieldError::forbidden(&field, detail));
         return errors;
     }
+    let before = value::items(old, "status.loadBalancer.ingress");
+    let before: Vec<&str> = before.iter().map(|ingress| value::text(ingress, "ip")).collect();
     for (i, ingress) in ingress.iter().enumerate() {
         let field = field.index(i);
         let (ip, mode) = (value::text(ingress, "ip"), value::text(ingress, "ipMode"));
         let at = field.child("ipMode");
-        if !ip.is_empty() && names::ip(ip).is_none() {
-            errors.push(FieldError::invalid(&field.child("ip"), ip, names::NOT_AN_IP));
+        if !ip.is_empty() {
+            super::addresses::check(&mut errors, &field.child("ip"), ip, super::addresses::legacy_ip, &before);
         }
         match (ip.is_empty(), mode) {
             (false, "") => errors.push(FieldError::required(&at, "must be specified when `ip` is set")),
@@ -381,15 +390,16 @@ pub fn validate_status(service: &Value) -> Errors {
 mod tests {
     use super::*;
     use crate::json::json;
-    use crate::kinds::shared::service_prepare;
     use crate::kinds::shared::testing::shown;
+    use crate::kinds::shared::{service_families, service_prepare};
 
     fn check(spec: Value, sentences: &[&str]) {
         let mut service = json!({});
         service["spec"] = spec;
         service_prepare::default(&mut service);
         service_prepare::create(&mut service);
-        assert_eq!(shown(&validate(&service)), sentences, "{service}");
+        let _ = service_families::settle(&mut service, None, &["IPv4"]);
+        assert_eq!(shown(&validate(&service, None)), sentences, "{service}");
     }
 
     #[test]
@@ -460,7 +470,7 @@ mod tests {
         let status =
             json!({"spec": {"type": "ClusterIP"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}});
         assert_eq!(
-            shown(&validate_status(&status)),
+            shown(&validate_status(&status, &json!({}))),
             ["status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"]
         );
     }

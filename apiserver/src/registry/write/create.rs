@@ -7,7 +7,7 @@ use super::{
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::along::Along;
-use crate::registry::{Target, allocate, guard, parameters, read, turn};
+use crate::registry::{Target, allocate, guard, parameters, ranges, read, turn};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
@@ -74,6 +74,8 @@ pub async fn create(
         value::set(&mut object, "metadata.generation", 1);
     }
     kind.hooks.prepare_create(&mut object);
+    let errors = kind.hooks.settle_families(&mut object, None, &ranges::families(server));
+    refuse(target, &object, &errors)?;
     drop_disabled(server, kind, &mut object, None);
     let now = server.now_text();
     let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
@@ -115,11 +117,19 @@ pub async fn create(
         };
         let write = Commit {
             who: permit.user().name.as_str().into(),
-            ops: along.with(op),
+            ops: along.with(op, &claims.ops),
             checks: namespaces.clone(),
             claims: claims.claims.clone(),
         };
-        match commit(server, target, kind.stored(), write, &stored).await {
+        let outcome = commit(server, target, kind.stored(), write, &stored).await;
+        if let Some(lost) = outcome.as_ref().err().and_then(|error| claims.lost(error)) {
+            if !lost.chosen {
+                return Err(allocate::taken(target, &object, &lost.item));
+            }
+            allocate::forget(&mut object, &claims);
+            continue;
+        }
+        match outcome {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
                 return Ok(Written { entry, created: true, warnings });
@@ -137,10 +147,6 @@ pub async fn create(
                 namespaces = surroundings(server, target, true).await?;
                 server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
             }
-            Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => {
-                allocate::forget(&mut object, &claims);
-            }
-            Err(StoreError::Claimed { item, .. }) => return Err(allocate::taken(target, &object, &item)),
             Err(error) => return Err(target.failure(error)),
         }
     }

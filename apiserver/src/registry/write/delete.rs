@@ -3,6 +3,7 @@
 use super::{Attempts, Options, admission_request, bytes, commit, last};
 use crate::answer::Failure;
 use crate::cache::Entry;
+use crate::registry::allocate::Claims;
 use crate::registry::finalize::{self, Deletion, Propagation};
 use crate::registry::read::{self, Filter, ListOptions};
 use crate::registry::{Target, allocate};
@@ -77,7 +78,7 @@ pub async fn delete(
             Deletion::Pending(new) => {
                 let stored = bytes(server, target.kind, new).await?;
                 let op = Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: None };
-                (op, (target.kind.stored(), stored), false, Vec::new())
+                (op, (target.kind.stored(), stored), false, Claims::default())
             }
             Deletion::Gone => {
                 let stored = last(server, target.kind, &mut old.clone()).await?;
@@ -91,7 +92,9 @@ pub async fn delete(
             let entry = server.conversions.one(target.kind, entry).await?;
             return Ok(Deleted { entry, gone });
         }
-        let write = Commit { who: permit.user().name.as_str().into(), ops: vec![op], checks: Vec::new(), claims };
+        let ops = std::iter::once(op).chain(claims.ops).collect();
+        let who = permit.user().name.as_str().into();
+        let write = Commit { who, ops, checks: Vec::new(), claims: claims.claims };
         match commit(server, target, kind, write, &stored).await {
             Ok(entry) => return Ok(Deleted { entry: server.conversions.one(target.kind, entry).await?, gone }),
             Err(StoreError::Expectation { .. }) => tokio::task::yield_now().await,

@@ -7,7 +7,7 @@ use super::{
 use crate::answer::Failure;
 use crate::cache::Entry;
 use crate::registry::along::Along;
-use crate::registry::{Target, admitted, allocate, finalize, guard, parameters, read, turn};
+use crate::registry::{Target, admitted, allocate, finalize, guard, parameters, ranges, read, turn};
 use crate::road::authorized::Permit;
 use crate::road::timed::{Work, during, timed};
 use crate::server::Server;
@@ -111,6 +111,8 @@ async fn attempt(
     default(kind, &mut new);
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
+        let errors = kind.hooks.settle_families(&mut new, Some(old), &ranges::families(server));
+        refuse(target, &new, &errors)?;
     }
     drop_disabled(server, kind, &mut new, Some(old));
     let now = server.now_text();
@@ -164,20 +166,20 @@ async fn attempt(
         return Ok(Some(Written { entry, created: false, warnings }));
     }
     let expect = Expect::At(storage::store::Revision(entry.revision));
-    let (op, claims_now) = if finished {
-        let all = allocate::release(target, &new);
-        (Op::Delete { key: target.key(), last: stored.clone(), expect }, all)
+    let (op, claims) = if finished {
+        (Op::Delete { key: target.key(), last: stored.clone(), expect }, allocate::release(target, &new))
     } else {
-        (
-            Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: expires(server, kind) },
-            claims.claims.clone(),
-        )
+        (Op::Put { key: target.key(), bytes: stored.clone(), expect, expires: expires(server, kind) }, claims)
     };
     let mut attempts = Attempts::begin();
     while attempts.next().await {
-        let (ops, claims_now) = (along.with(op.clone()), claims_now.clone());
-        let write = Commit { who: permit.user().name.as_str().into(), ops, checks: Vec::new(), claims: claims_now };
-        return match commit(server, target, stored_kind, write, &stored).await {
+        let (ops, items) = (along.with(op.clone(), &claims.ops), claims.claims.clone());
+        let write = Commit { who: permit.user().name.as_str().into(), ops, checks: Vec::new(), claims: items };
+        let outcome = commit(server, target, stored_kind, write, &stored).await;
+        if let Some(lost) = outcome.as_ref().err().and_then(|error| claims.lost(error)) {
+            return if lost.chosen { Ok(None) } else { Err(allocate::taken(target, &new, &lost.item)) };
+        }
+        return match outcome {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
                 Ok(Some(Written { entry, created: false, warnings }))
@@ -190,8 +192,6 @@ async fn attempt(
                 Err(Status::conflict(target.resource(), &target.name, Status::STALE).into())
             }
             Err(StoreError::Expectation { .. }) => Ok(None),
-            Err(StoreError::Claimed { pool, item, .. }) if claims.chose(&pool, &item) => Ok(None),
-            Err(StoreError::Claimed { item, .. }) => Err(allocate::taken(target, &new, &item)),
             Err(error) => Err(target.failure(error)),
         };
     }
