@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Deprecated, Gvk, Hooks, Kind, describe};
-use crate::kinds::shared::{cells, labels, names, rules};
+use crate::kinds::shared::{addresses, cells, labels, names, rules};
 use crate::value;
 
 /// The description.
@@ -62,6 +62,33 @@ impl Hooks for Endpoints {
         errors
     }
 
+    fn revalidate(&self, new: &Value, old: &Value) -> Errors {
+        // What is there already may be older than its rules.
+        let same = value::items(new, "subsets") == value::items(old, "subsets");
+        if same { Errors::new() } else { self.validate(new) }
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        const MANAGER: &str = "endpoints.kubernetes.io/managed-by";
+        // The controller writes addresses as they should be, and many of them.
+        if labels::map(new, "metadata.labels")
+            .and_then(|labels| labels.get(MANAGER))
+            .is_some_and(|by| by == "endpoint-controller")
+        {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for (i, subset) in value::items(new, "subsets").iter().enumerate() {
+            for list in ["addresses", "notReadyAddresses"] {
+                let field = Path::new("subsets").index(i).child(list);
+                for (j, address) in value::items(subset, list).iter().enumerate() {
+                    out.extend(addresses::ip_warnings(&field.index(j).child("ip"), value::text(address, "ip")));
+                }
+            }
+        }
+        out
+    }
+
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
         let mut all = Vec::new();
         for subset in value::items(object, "subsets") {
@@ -87,9 +114,10 @@ impl Hooks for Endpoints {
 fn validate_address(errors: &mut Errors, address: &Value, field: &Path) {
     let ip = value::text(address, "ip");
     let at = field.child("ip");
-    match names::ip(ip) {
-        None => errors.push(FieldError::invalid(&at, ip, names::NOT_AN_IP)),
-        Some(parsed) => labels::invalid(errors, &at, ip, names::not_special(parsed)),
+    let found = errors.len();
+    addresses::check(errors, &at, ip, addresses::legacy_ip, &[]);
+    if let (true, Some(parsed)) = (errors.len() == found, addresses::sloppy_ip(ip)) {
+        labels::invalid(errors, &at, ip, names::not_special(parsed));
     }
     if !value::text(address, "hostname").is_empty() {
         rules::text(errors, address, "hostname", field, names::dns_label);

@@ -6,7 +6,7 @@ use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{cells, labels, pod_scheduling, resources};
+use crate::kinds::shared::{addresses, cells, labels, pod_scheduling, resources};
 use crate::value;
 
 /// The description.
@@ -69,14 +69,8 @@ impl Hooks for Node {
         let field = Path::new("spec.podCIDRs");
         let mut families = Vec::new();
         for (i, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
-            match range.parse::<ipnet::IpNet>() {
-                Ok(net) => families.push(net.addr().is_ipv4()),
-                Err(_) => errors.push(FieldError::invalid(
-                    &field.index(i),
-                    range,
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                )),
-            }
+            addresses::check(&mut errors, &field.index(i), range, addresses::legacy_cidr, &[]);
+            families.extend(addresses::sloppy_cidr(range).map(|(address, _)| address.is_ipv4()));
         }
         if ranges.len() > 2 || (families.len() == 2 && families.first() == families.last()) {
             let detail = "may specify no more than one CIDR for each IP family";
@@ -111,6 +105,21 @@ impl Hooks for Node {
             }
         }
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        if value::get(new, "spec.configSource").is_some_and(Value::is_object) {
+            out.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if !value::text(new, "spec.externalID").is_empty() {
+            out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+        }
+        let field = Path::new("spec.podCIDRs");
+        for (i, range) in value::items(new, "spec.podCIDRs").iter().filter_map(Value::as_str).enumerate() {
+            out.extend(addresses::cidr_warnings(&field.index(i), range));
+        }
+        out
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {

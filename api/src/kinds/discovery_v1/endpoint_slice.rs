@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
-use crate::kinds::shared::{cells, labels, names, rules};
+use crate::kinds::shared::{addresses, cells, labels, names, rules};
 use crate::value;
 
 /// The description.
@@ -54,6 +54,35 @@ impl Hooks for EndpointSlice {
             validate_endpoint(&mut errors, endpoint, value::text(object, "addressType"), &field.index(i));
         }
         errors
+    }
+
+    fn revalidate(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = self.validate(new);
+        // Endpoints that are there already may be older than their rules.
+        if !errors.is_empty() && value::items(new, "endpoints") == value::items(old, "endpoints") {
+            errors.retain(|error| !error.field.to_string().starts_with("endpoints"));
+        }
+        errors
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+        let mut out = Vec::new();
+        if old.is_none() && value::text(new, "addressType") == "FQDN" {
+            out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        let by = labels::map(new, "metadata.labels").and_then(|labels| labels.get(MANAGER)).and_then(Value::as_str);
+        // Controllers write addresses as they should be, and many of them.
+        if matches!(by, Some("endpointslice-controller.k8s.io" | "endpointslicemirroring-controller.k8s.io")) {
+            return out;
+        }
+        for (i, endpoint) in value::items(new, "endpoints").iter().enumerate() {
+            let field = Path::new("endpoints").index(i).child("addresses");
+            for (j, address) in value::items(endpoint, "addresses").iter().filter_map(Value::as_str).enumerate() {
+                out.extend(addresses::ip_warnings(&field.index(j), address));
+            }
+        }
+        out
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
@@ -156,19 +185,18 @@ fn validate_address(errors: &mut Errors, address: &str, kind: &str, list: &Path,
         }
         return;
     }
-    match names::ip(address) {
-        None => errors.push(FieldError::invalid(&field, address, names::NOT_AN_IP)),
-        Some(ip) => {
-            let right = match kind {
-                "IPv4" => ip.is_ipv4(),
-                "IPv6" => ip.is_ipv6(),
-                _ => return,
-            };
-            if !right {
-                errors.push(FieldError::invalid(list, address, format!("must be an {kind} address")));
-            }
-            labels::invalid(errors, &field, address, names::not_special(ip));
+    let rule = match kind {
+        "IPv4" => addresses::legacy_ip,
+        "IPv6" => addresses::canonical_ip,
+        _ => return,
+    };
+    let found = errors.len();
+    addresses::check(errors, &field, address, rule, &[]);
+    if let (true, Some(ip)) = (errors.len() == found, addresses::sloppy_ip(address)) {
+        if ip.is_ipv4() != (kind == "IPv4") {
+            errors.push(FieldError::invalid(list, address, format!("must be an {kind} address")));
         }
+        labels::invalid(errors, &field, address, names::not_special(ip));
     }
 }
 
@@ -197,6 +225,16 @@ mod tests {
             ],
         );
         testing::invalid(&KIND, &json!({}), &["addressType: Required value"]);
+        let old = json!({"addressType": "IPv6", "endpoints": [{"addresses": ["FD00::1"]}]});
+        let wrong = "endpoints[0].addresses[0]: Invalid value: \"FD00::1\": must be in canonical form (\"fd00::1\")";
+        testing::invalid(&KIND, &old, &[wrong]);
+        assert_eq!(KIND.hooks.revalidate(&old, &old), []);
+        let said =
+            "endpoints[0].addresses[0]: IPv6 address \"FD00::1\" should be in RFC 5952 canonical format (\"fd00::1\")";
+        assert_eq!(KIND.hooks.warnings(&old, None), [said]);
+        let named = json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]});
+        assert_eq!(KIND.hooks.warnings(&named, None), ["spec.addressType: FQDN endpoints are deprecated"]);
+        assert!(KIND.hooks.warnings(&named, Some(&named)).is_empty());
         testing::invalid_update(
             &KIND,
             &json!({"addressType": "IPv6"}),

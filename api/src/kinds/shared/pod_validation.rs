@@ -5,7 +5,9 @@
 
 use super::labels::invalid;
 use super::rules::{invalid_struct, required_one_of_listed, text, text_or_null};
-use super::{labels, names, pod_containers, pod_resources, pod_scheduling, pod_security, pod_volumes, resources};
+use super::{
+    addresses, labels, names, pod_containers, pod_resources, pod_scheduling, pod_security, pod_volumes, resources,
+};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::{meta, value};
@@ -156,9 +158,7 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
     for (i, alias) in value::items(spec, "hostAliases").iter().enumerate() {
         let at = field.child("hostAliases").index(i);
         let ip = value::text(alias, "ip");
-        if names::ip(ip).is_none() {
-            errors.push(FieldError::invalid(&at.child("ip"), ip, names::NOT_AN_IP));
-        }
+        addresses::check(&mut errors, &at.child("ip"), ip, addresses::legacy_ip, &[]);
         for (j, name) in value::items(alias, "hostnames").iter().filter_map(Value::as_str).enumerate() {
             invalid(&mut errors, &at.child("hostnames").index(j), name, names::dns_subdomain(name));
         }
@@ -280,9 +280,7 @@ fn dns(spec: &Value, field: &Path) -> Errors {
         errors.push(FieldError::invalid(&at, servers.to_vec(), "must not have more than 3 nameservers"));
     }
     for (i, server) in servers.iter().filter_map(Value::as_str).enumerate() {
-        if names::ip(server).is_none() {
-            errors.push(FieldError::invalid(&at.index(i), server, names::NOT_AN_IP));
-        }
+        addresses::check(&mut errors, &at.index(i), server, addresses::legacy_ip, &[]);
     }
     let searches: Vec<&str> = value::items(config, "searches").iter().filter_map(Value::as_str).collect();
     let at = field.child("searches");
@@ -376,6 +374,16 @@ mod tests {
             &[
                 "spec.hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             ],
+        );
+        check(
+            "spec.hostAliases",
+            json!([{"ip": "::ffff:1.2.3.4"}]),
+            &["spec.hostAliases[0].ip: Invalid value: \"::ffff:1.2.3.4\": must not be an IPv4-mapped IPv6 address"],
+        );
+        check(
+            "spec.dnsConfig",
+            json!({"nameservers": ["010.0.0.1"]}),
+            &["spec.dnsConfig.nameservers[0]: Invalid value: \"010.0.0.1\": must not have leading 0s"],
         );
         check(
             "spec.ephemeralContainers",

@@ -2,7 +2,7 @@
 //!
 //! Never refuses anything.
 
-use super::{pod_defaults::CONTAINER_LISTS, pod_scheduling, resources};
+use super::{addresses, pod_defaults::CONTAINER_LISTS, pod_scheduling, resources};
 use crate::field_path::Path;
 use crate::json::Value;
 use crate::value;
@@ -62,6 +62,12 @@ pub fn of_spec(spec: &Value, field: &Path) -> Vec<String> {
     if value::int(spec, "terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
         let at = field.child("terminationGracePeriodSeconds");
         out.push(format!("{at}: must be >= 0; negative values are invalid and will be treated as 1"));
+    }
+    for (i, server) in value::items(spec, "dnsConfig.nameservers").iter().filter_map(Value::as_str).enumerate() {
+        out.extend(addresses::ip_warnings(&field.child("dnsConfig.nameservers").index(i), server));
+    }
+    for (i, alias) in value::items(spec, "hostAliases").iter().enumerate() {
+        out.extend(addresses::ip_warnings(&field.child("hostAliases").index(i).child("ip"), value::text(alias, "ip")));
     }
     out
 }
