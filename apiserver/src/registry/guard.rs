@@ -13,7 +13,8 @@ use api::field_path::Errors;
 use api::json::Value;
 use api::kind::{Condition, Demand};
 use api::status::Status;
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
+use api::value;
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleRef};
 
 /// Refuses a role or binding that gives more than its writer holds.
 ///
@@ -29,25 +30,19 @@ pub async fn escalation(
     if target.kind.group != "rbac.authorization.k8s.io" || permit.is_internal() {
         return Ok(());
     }
-    let user = permit.user();
-    let aggregated = [Some(object), old].into_iter().flatten().any(|role| {
-        let role: Result<ClusterRole, _> = api::json::from_value(role.clone());
-        target.kind.kind == "ClusterRole" && role.is_ok_and(|role| aggregates(&role))
-    });
-    if aggregated {
-        // Rules of an aggregated role are not known when it is written.
-        return match server.rbac.refuse_aggregation(user) {
-            Some(why) => Err(Status::forbidden(target.resource(), &target.name, why).into()),
-            None => Ok(()),
-        };
+    // The garbage collector lets roles go whose rules it does not hold.
+    if old.is_some_and(|old| without_collected(object) == without_collected(old)) {
+        return Ok(());
     }
+    let user = permit.user();
+    let forbidden = |why: &str| Failure::from(Status::forbidden(target.resource(), &target.name, why));
     let may = async |attributes| server.authz.authorize(&attributes).await.is_allowed();
-    let (wanted, exempt) = match object.get("roleRef") {
+    let wanted = match object.get("roleRef") {
         None => {
-            let rules: Vec<PolicyRule> =
-                object.get("rules").and_then(|rules| api::json::from_value(rules.clone()).ok()).unwrap_or_default();
-            let question = escalate_attributes(user, target.kind.plural, &target.namespace, &target.name);
-            (rules, may(question).await)
+            if may(escalate_attributes(user, target.kind.plural, &target.namespace, &target.name)).await {
+                return Ok(());
+            }
+            object.get("rules").and_then(|rules| api::json::from_value(rules.clone()).ok()).unwrap_or_default()
         }
         Some(role) => {
             let role: RoleRef = api::json::from_value(role.clone()).map_err(Status::internal)?;
@@ -55,17 +50,28 @@ pub async fn escalation(
                 return Ok(());
             }
             let rules = server.rbac.rules_of_role(&role, &target.namespace);
-            let rules = rules.map_err(|why| Status::refused(target.resource(), &target.name, why))?;
-            (rules, false)
+            rules.map_err(|why| Status::refused(target.resource(), &target.name, why))?
         }
     };
-    if exempt {
-        return Ok(());
+    if let Some(why) = server.rbac.refuse_escalation(user, &target.namespace, &wanted) {
+        return Err(forbidden(&why));
     }
-    match server.rbac.refuse_escalation(user, &target.namespace, &wanted) {
-        Some(why) => Err(Status::forbidden(target.resource(), &target.name, &why).into()),
-        None => Ok(()),
+    let gathers = |role: &Value| api::json::from_value(role.clone()).is_ok_and(|role: ClusterRole| aggregates(&role));
+    let gathering = target.kind.kind == "ClusterRole" && [Some(object), old].into_iter().flatten().any(gathers);
+    // What an aggregated role will hold is not known when it is written.
+    match server.rbac.refuse_aggregation(user) {
+        Some(why) if gathering => Err(forbidden(why)),
+        _ => Ok(()),
     }
+}
+
+/// An object without what the garbage collector changes, and what changes with every write.
+fn without_collected(object: &Value) -> Value {
+    let mut object = object.clone();
+    for field in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
+        value::remove(&mut object, &format!("metadata.{field}"));
+    }
+    object
 }
 
 /// The errors of demands that are not met; work without a request meets all.
@@ -78,7 +84,7 @@ pub async fn unmet(server: &Server, permit: &Permit, target: &Target, demands: V
         match condition {
             Condition::NamespaceLabel { key, value } => {
                 let namespace = server.get("", "namespaces", "", &target.namespace).await.unwrap_or_default();
-                let labels = api::value::get(&namespace, "metadata.labels");
+                let labels = value::get(&namespace, "metadata.labels");
                 if labels.and_then(|labels| labels.get(key)).is_none_or(|own| own != value) {
                     errors.push(error);
                 }
@@ -118,4 +124,110 @@ pub async fn unmet(server: &Server, permit: &Permit, target: &Target, demands: V
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::authn::{AUTHENTICATED, User};
+    use crate::testing::World;
+    use api::json::{Value, json};
+    use api::value;
+
+    const GROUP: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+    fn of(kind: &str, name: &str, further: &Value) -> Value {
+        let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+            "metadata": {"name": name}});
+        for (field, given) in further.as_object().into_iter().flatten() {
+            value::set(&mut object, field, given.clone());
+        }
+        object
+    }
+
+    /// Asks until it holds: rights come with what is written, a moment later.
+    async fn becomes(world: &World, user: &User, (method, path, body): (&str, &str, &Value), wanted: u16) -> Value {
+        let mut last = (0, Value::Null);
+        for _ in 0..300 {
+            last = world.ask(user, method, path, body).await;
+            if last.0 == wanted {
+                return last.1;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{method} {path}: {last:?}");
+    }
+
+    /// Who may write roles and bindings, and holds nothing else.
+    async fn writer(world: &World, root: &User, name: &str, verbs: &[&str]) -> User {
+        let rules = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": verbs}]);
+        let role = of("ClusterRole", name, &json!({"rules": rules}));
+        assert_eq!(world.ask(root, "POST", &format!("{GROUP}/clusterroles"), &role).await.0, 201);
+        let binding = of(
+            "ClusterRoleBinding",
+            name,
+            &json!({
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]}),
+        );
+        assert_eq!(world.ask(root, "POST", &format!("{GROUP}/clusterrolebindings"), &binding).await.0, 201);
+        let user = User::new(name, &[AUTHENTICATED]);
+        becomes(world, &user, ("GET", &format!("{GROUP}/clusterroles"), &Value::Null), 200).await;
+        user
+    }
+
+    #[tokio::test]
+    async fn the_collector_lets_go_what_it_could_not_give() {
+        let world = World::start(|_| {}).await;
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let collector = writer(&world, &root, "collector", &["list", "update", "patch"]).await;
+        let secrets = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"});
+        let gathers = json!({"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}});
+        for (kind, collection, further) in [
+            ("Role", format!("{GROUP}/namespaces/default/roles"), json!({"rules": secrets})),
+            ("RoleBinding", format!("{GROUP}/namespaces/default/rolebindings"), json!({"roleRef": role})),
+            ("ClusterRole", format!("{GROUP}/clusterroles"), json!({"rules": secrets})),
+            ("ClusterRole", format!("{GROUP}/clusterroles"), gathers),
+            ("ClusterRoleBinding", format!("{GROUP}/clusterrolebindings"), json!({"roleRef": role})),
+        ] {
+            let name = format!("held-{}", further.as_object().and_then(|map| map.keys().next()).unwrap());
+            let mut held = of(kind, &name, &further);
+            value::set(&mut held, "metadata.finalizers", json!(["example.com/a", "example.com/b"]));
+            assert_eq!(world.ask(&root, "POST", &collection, &held).await.0, 201, "{kind}");
+            let path = format!("{collection}/{name}");
+            for (metadata, wanted) in [
+                (json!({"finalizers": ["example.com/b"]}), 200),
+                (json!({"finalizers": ["example.com/b"], "labels": {"more": "than-that"}}), 403),
+                (json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "a", "uid": "b"}]}), 200),
+                (json!({"annotations": {"a": "b"}}), 403),
+            ] {
+                let (code, answer) = world.ask(&collector, "PATCH", &path, &json!({"metadata": metadata})).await;
+                assert_eq!(code, wanted, "{kind} {name} {metadata} {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn aggregated_roles_are_for_those_who_hold_everything_or_may_escalate() {
+        let world = World::start(|_| {}).await;
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let plain = writer(&world, &root, "plain", &["list", "create"]).await;
+        let free = writer(&world, &root, "free", &["list", "create", "escalate"]).await;
+        let rule = json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]});
+        let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
+        let (empty, full) = (json!({"aggregationRule": rule}), json!({"aggregationRule": rule, "rules": rules}));
+        for (user, name, further, wanted) in [
+            (&plain, "empty", &empty, Some("must have cluster-admin privileges to use the aggregationRule")),
+            (&plain, "full", &full, Some("is attempting to grant RBAC permissions not currently held")),
+            (&free, "full", &full, None),
+        ] {
+            let role = of("ClusterRole", name, further);
+            let (code, answer) = world.ask(user, "POST", &format!("{GROUP}/clusterroles"), &role).await;
+            let said = value::text(&answer, "message");
+            match wanted {
+                None => assert_eq!(code, 201, "{name} {answer}"),
+                Some(words) => assert!(code == 403 && said.contains(words), "{name} {code} {said}"),
+            }
+        }
+    }
 }
