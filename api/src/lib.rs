@@ -20,6 +20,7 @@ pub mod kinds;
 pub mod meta;
 pub mod meta_validation;
 pub mod patch;
+pub mod pod_references;
 pub mod quantity;
 pub mod quota;
 pub mod schema;

@@ -7,7 +7,7 @@
 use crate::plugin::{Lookup, Operation, Plugin, Refusal, Request, Right};
 use api::json::{Map, Text, Value};
 use api::kinds::certificates_v1::certificate_signing_request;
-use api::{meta, value};
+use api::{meta, pod_references, value};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 
@@ -212,17 +212,10 @@ fn reference(pod: &Value) -> Option<&'static str> {
     if !value::text(pod, "spec.serviceAccountName").is_empty() {
         return Some("serviceaccounts");
     }
-    let lists = ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"];
-    let in_containers = |variable: &str, source: &str| {
-        lists.iter().flat_map(|list| value::items(pod, list)).any(|container| {
-            value::items(container, "env").iter().any(|own| there(own, variable))
-                || value::items(container, "envFrom").iter().any(|own| there(own, source))
-        })
-    };
-    if !value::items(pod, "spec.imagePullSecrets").is_empty() || in_containers("valueFrom.secretKeyRef", "secretRef") {
+    if pod_references::secrets(pod).any(|name| !name.is_empty()) {
         return Some("secrets");
     }
-    if in_containers("valueFrom.configMapKeyRef", "configMapRef") {
+    if pod_references::config_maps(pod).any(|name| !name.is_empty()) {
         return Some("configmaps");
     }
     if !value::items(pod, "spec.resourceClaims").is_empty() {
@@ -511,7 +504,17 @@ mod tests {
             (json!({"volumes": [{"hostPath": {}}, {"projected": {"sources": [{"downwardAPI": {}}]}}]}), None),
             (json!({"serviceAccountName": "a"}), Some("serviceaccounts")),
             (json!({"imagePullSecrets": [{"name": "a"}]}), Some("secrets")),
-            (json!({"containers": [{"envFrom": [{"configMapRef": {}}]}]}), Some("configmaps")),
+            (json!({"containers": [{"envFrom": [{"configMapRef": {}}]}]}), None),
+            (json!({"containers": [{"envFrom": [{"configMapRef": {"name": "a"}}]}]}), Some("configmaps")),
+            (json!({"volumes": [{"configMap": {"name": "a"}}]}), Some("configmaps")),
+            (json!({"volumes": [{"cephfs": {"monitors": []}}, {"rbd": {}}, {"flexVolume": {}}]}), None),
+            (json!({"volumes": [{"cephfs": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
+            (json!({"volumes": [{"cinder": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
+            (json!({"volumes": [{"flexVolume": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
+            (json!({"volumes": [{"rbd": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
+            (json!({"volumes": [{"scaleIO": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
+            (json!({"volumes": [{"iscsi": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
+            (json!({"volumes": [{"storageos": {"secretRef": {"name": "a"}}}]}), Some("secrets")),
             (json!({"volumes": [{"secret": {}}]}), Some("secrets (via secret volumes)")),
             (
                 json!({"volumes": [{"projected": {"sources": [{"serviceAccountToken": {}}]}}]}),

@@ -4,7 +4,7 @@
 //! narrowed by namespace, node and the mention of the name before one is read. Source: upstream's node authorizer.
 
 use api::json::Value;
-use api::{meta, value};
+use api::{meta, pod_references, value};
 
 /// The cluster's objects, as the authorizer asks for them.
 pub trait Objects: Send + Sync {
@@ -86,8 +86,8 @@ fn is_mirror(pod: &Value) -> bool {
 fn mentioned(objects: &dyn Objects, node: &str, what: What, namespace: &str, name: &str) -> bool {
     let pods = objects.pods(node, namespace, name);
     pods.iter().filter(|pod| !is_mirror(pod)).any(|pod| match what {
-        What::Secret => secrets(pod).any(|own| own == name),
-        What::ConfigMap => config_maps(pod).any(|own| own == name),
+        What::Secret => pod_references::secrets(pod).any(|own| own == name),
+        What::ConfigMap => pod_references::config_maps(pod).any(|own| own == name),
         What::ServiceAccount => value::text(pod, "spec.serviceAccountName") == name,
         What::Claim => value::items(pod, "spec.volumes")
             .iter()
@@ -95,60 +95,6 @@ fn mentioned(objects: &dyn Objects, node: &str, what: What, namespace: &str, nam
         What::ResourceClaim => resource_claims(pod).any(|own| own == name),
         _ => false,
     })
-}
-
-fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"]
-        .iter()
-        .flat_map(|list| value::items(pod, list))
-}
-
-/// Names that environments of containers refer to, by the field of a variable and that of a whole source.
-fn in_environments<'a>(pod: &'a Value, one: &'static str, all: &'static str) -> impl Iterator<Item = &'a str> {
-    containers(pod).flat_map(move |container| {
-        let variables = value::items(container, "env").iter().map(move |variable| value::text(variable, one));
-        variables.chain(value::items(container, "envFrom").iter().map(move |source| value::text(source, all)))
-    })
-}
-
-fn in_volumes<'a>(
-    pod: &'a Value,
-    paths: &'static [&'static str],
-    projected: &'static str,
-) -> impl Iterator<Item = &'a str> {
-    value::items(pod, "spec.volumes").iter().flat_map(move |volume| {
-        let direct = paths.iter().map(move |path| value::text(volume, path));
-        direct.chain(value::items(volume, "projected.sources").iter().map(move |source| value::text(source, projected)))
-    })
-}
-
-fn secrets(pod: &Value) -> impl Iterator<Item = &str> {
-    const IN_VOLUMES: &[&str] = &[
-        "secret.secretName",
-        "azureFile.secretName",
-        "cephfs.secretRef.name",
-        "cinder.secretRef.name",
-        "flexVolume.secretRef.name",
-        "rbd.secretRef.name",
-        "scaleIO.secretRef.name",
-        "iscsi.secretRef.name",
-        "storageos.secretRef.name",
-        "csi.nodePublishSecretRef.name",
-    ];
-    let pulls = value::items(pod, "spec.imagePullSecrets").iter().map(|secret| value::text(secret, "name"));
-    pulls.chain(in_environments(pod, "valueFrom.secretKeyRef.name", "secretRef.name")).chain(in_volumes(
-        pod,
-        IN_VOLUMES,
-        "secret.name",
-    ))
-}
-
-fn config_maps(pod: &Value) -> impl Iterator<Item = &str> {
-    in_environments(pod, "valueFrom.configMapKeyRef.name", "configMapRef.name").chain(in_volumes(
-        pod,
-        &["configMap.name"],
-        "configMap.name",
-    ))
 }
 
 fn resource_claims(pod: &Value) -> impl Iterator<Item = &str> {
