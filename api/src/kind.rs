@@ -308,6 +308,8 @@ pub struct Kind {
     pub gate: Option<&'static str>,
     /// Fields behind feature gates.
     pub gated: &'static [Gated],
+    /// Where a pod's spec lies in it: a pod, or what has a template of pods.
+    pub pods: Option<&'static str>,
     /// Printer columns; `Hooks::row` gives the cells.
     pub columns: &'static [Column],
     /// Selectable fields beside name and namespace.
@@ -354,6 +356,7 @@ impl Kind {
         deprecated: None,
         gate: None,
         gated: &[],
+        pods: None,
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
         stored_as: None,

@@ -91,6 +91,8 @@ pub struct Config {
     pub max_mutating: usize,
     /// `--enable-priority-and-fairness`: both bounds together are divided among priority levels.
     pub fairness: bool,
+    /// `--allow-privileged`: containers may have all of their machine.
+    pub allow_privileged: bool,
     /// `--enable-admission-plugins`.
     pub enable_admission: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -159,6 +161,7 @@ impl Config {
             max_requests: 400,
             max_mutating: 200,
             fairness: true,
+            allow_privileged: true,
             enable_admission: Vec::new(),
             disable_admission: Vec::new(),
             admission_config: None,

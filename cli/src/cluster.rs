@@ -137,6 +137,7 @@ pub(crate) async fn start(
         fairness: flags.enable_priority_and_fairness,
         enable_admission: admission_plugins(flags),
         disable_admission: flags.disable_admission_plugins.clone(),
+        allow_privileged: true,
         admission_config: flags.admission_control_config_file.clone(),
         kubelet_client: Some(identity(kubelet_client)),
         kubelet_ca: Some(authority.certificate().to_owned()),
@@ -158,7 +159,7 @@ pub(crate) async fn start(
         Some(storage) => storage.clone(),
         None => place::embedded(data),
     };
-    let api = serve(config, &storage, &flags.storage_option, stop).await?;
+    let api = Box::pin(serve(config, &storage, &flags.storage_option, stop)).await?;
     let host = if flags.bind_address.is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { flags.bind_address };
     let url = format!("https://{}", SocketAddr::new(host, api.address().port()));
     Ok(ControlPlane { api, authority, advertise, url })

@@ -46,6 +46,8 @@ impl Plugin for PodSecurity {
             return Ok(());
         }
         let configuration = self.configuration();
+        // What is not a pod's is that of a template.
+        let template = request.kind.pods.and_then(|path| path.strip_suffix(".spec"));
         match (request.kind.group, request.kind.plural) {
             ("", "namespaces") => namespace(&configuration, request, object, lookup).await,
             ("", "pods") if IGNORED.contains(&request.subresource) => Ok(()),
@@ -56,29 +58,14 @@ impl Plugin for PodSecurity {
                 let spec = value::get(object, "spec").unwrap_or(&Value::Null);
                 pod(&configuration, request, Pod { object, spec }, true, lookup).await
             }
-            (group, plural) => {
-                let Some(path) = template(group, plural).filter(|_| request.subresource.is_empty()) else {
-                    return Ok(());
-                };
-                let Some(template) = value::get(object, path) else { return Ok(()) };
+            _ => {
+                let path = template.filter(|_| request.subresource.is_empty());
+                let Some(template) = path.and_then(|path| value::get(object, path)) else { return Ok(()) };
                 let spec = value::get(template, "spec").unwrap_or(&Value::Null);
                 pod(&configuration, request, Pod { object: template, spec }, false, lookup).await
             }
         }
     }
-}
-
-/// Where the template of pods lies in objects that bring some.
-fn template(group: &str, plural: &str) -> Option<&'static str> {
-    Some(match (group, plural) {
-        ("", "podtemplates") => "template",
-        ("", "replicationcontrollers") | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets") => {
-            "spec.template"
-        }
-        ("batch", "jobs") => "spec.template",
-        ("batch", "cronjobs") => "spec.jobTemplate.spec.template",
-        _ => return None,
-    })
 }
 
 fn exempt(configuration: &Configuration, request: &Request<'_>, pod: Pod<'_>) -> Option<&'static str> {

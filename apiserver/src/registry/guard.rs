@@ -11,7 +11,8 @@ use crate::server::Server;
 use admission::Lookup as _;
 use api::field_path::Errors;
 use api::json::Value;
-use api::kind::{Condition, Demand};
+use api::kind::{Condition, Demand, Kind};
+use api::kinds::shared::pod_privilege;
 use api::status::Status;
 use api::value;
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleRef};
@@ -72,6 +73,13 @@ fn without_collected(object: &Value) -> Value {
         value::remove(&mut object, &format!("metadata.{field}"));
     }
     object
+}
+
+/// What the containers of an object's pods may not have unless `--allow-privileged` says so, in a write through this part.
+pub fn privileged(server: &Server, kind: &Kind, part: &str, object: &Value) -> Errors {
+    let judged = matches!(part, "" | "ephemeralcontainers" | "resize");
+    let path = kind.pods.filter(|_| judged && !server.config.allow_privileged);
+    path.map_or_else(Errors::new, |path| pod_privilege::refused(object, path))
 }
 
 /// The errors of demands that are not met; work without a request meets all.
@@ -228,6 +236,38 @@ mod tests {
                 None => assert_eq!(code, 201, "{name} {answer}"),
                 Some(words) => assert!(code == 403 && said.contains(words), "{name} {code} {said}"),
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn all_of_a_machine_is_for_those_whom_a_flag_gives_it() {
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let spec = json!({"containers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+        let labels = json!({"a": "b"});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {
+            "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}}});
+        for allowed in [false, true] {
+            let world = World::start(|config| config.allow_privileged = allowed).await;
+            for (path, object, field) in [
+                ("/api/v1/namespaces/default/pods", &pod, "spec"),
+                ("/apis/apps/v1/namespaces/default/deployments", &deployment, "spec.template.spec"),
+            ] {
+                let (code, answer) = world.ask(&root, "POST", path, object).await;
+                let why = format!("{field}.containers[0].securityContext.privileged: Forbidden: disallowed by cluster policy");
+                let refused = value::text(&answer, "message").contains(&why);
+                assert_eq!((code, refused), (if allowed { 201 } else { 422 }, !allowed), "{answer}");
+            }
+            // One whose containers ask for nothing is asked again when it is given more of them.
+            let mut modest = pod.clone();
+            value::set(&mut modest, "metadata.name", "b");
+            value::remove(value::items_mut(&mut modest, "spec.containers").first_mut().unwrap(), "securityContext");
+            assert_eq!(world.ask(&root, "POST", "/api/v1/namespaces/default/pods", &modest).await.0, 201);
+            let own = json!({"spec": {"ephemeralContainers": [
+                {"name": "e", "image": "i", "securityContext": {"privileged": true}}]}});
+            let path = "/api/v1/namespaces/default/pods/b/ephemeralcontainers";
+            let (code, answer) = world.ask(&root, "PATCH", path, &own).await;
+            assert_eq!(code, if allowed { 200 } else { 422 }, "{answer}");
         }
     }
 }

@@ -40,6 +40,7 @@ pub static KIND: Kind = Kind {
         cells::SELECTOR,
     ],
     gated: pod_gates::WORKLOAD,
+    pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::apps::v1::Deployment>,
     hooks: &Deployment,
     ..Kind::BASE

@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     columns: workload::REPLICA_COLUMNS,
     selectable: &[workload::REPLICAS],
     gated: pod_gates::WORKLOAD,
+    pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::apps::v1::ReplicaSet>,
     hooks: &ReplicaSet,
     ..Kind::BASE

@@ -29,6 +29,7 @@ pub static KIND: Kind = Kind {
         cells::IMAGES,
     ],
     gated: pod_gates::WORKLOAD,
+    pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::apps::v1::StatefulSet>,
     hooks: &StatefulSet,
     ..Kind::BASE

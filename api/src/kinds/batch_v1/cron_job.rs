@@ -33,6 +33,7 @@ pub static KIND: Kind = Kind {
         cells::SELECTOR.of("spec.jobTemplate.spec.selector"),
     ],
     gated: pod_gates::JOB_TEMPLATE,
+    pods: Some("spec.jobTemplate.spec.template.spec"),
     describe: describe::<k8s_openapi::api::batch::v1::CronJob>,
     hooks: &CronJob,
     ..Kind::BASE

@@ -37,6 +37,7 @@ pub static KIND: Kind = Kind {
         value: |job| value::int(job, "status.succeeded").unwrap_or_default().to_string(),
     }],
     gated: pod_gates::WORKLOAD,
+    pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::batch::v1::Job>,
     hooks: &Job,
     ..Kind::BASE

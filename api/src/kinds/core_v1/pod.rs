@@ -57,6 +57,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "status.nominatedNodeName", value: |pod| text(pod, "status.nominatedNodeName") },
     ],
     gated: pod_gates::POD,
+    pods: Some("spec"),
     describe: describe::<k8s_openapi::api::core::v1::Pod>,
     hooks: &Pod,
     ..Kind::BASE

@@ -24,6 +24,7 @@ pub static KIND: Kind = Kind {
     ],
     returns_deleted: true,
     gated: pod_gates::TEMPLATE,
+    pods: Some("template.spec"),
     describe: describe::<k8s_openapi::api::core::v1::PodTemplate>,
     hooks: &PodTemplate,
     ..Kind::BASE

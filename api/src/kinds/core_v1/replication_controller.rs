@@ -24,6 +24,7 @@ pub static KIND: Kind = Kind {
     columns: workload::REPLICA_COLUMNS,
     selectable: &[workload::REPLICAS],
     gated: pod_gates::WORKLOAD,
+    pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::core::v1::ReplicationController>,
     hooks: &ReplicationController,
     ..Kind::BASE

@@ -33,6 +33,7 @@ pub mod pod_containers;
 pub mod pod_defaults;
 pub mod pod_gates;
 pub mod pod_groups;
+pub mod pod_privilege;
 pub mod pod_probes;
 pub mod pod_resources;
 pub mod pod_row;

@@ -88,6 +88,7 @@ pub async fn create(
     let mut errors = guard::unmet(server, permit, target, demands).await;
     errors.extend(meta_validation::validate_create(&object, kind));
     errors.extend(kind.hooks.validate(&object));
+    errors.extend(guard::privileged(server, kind, "", &object));
     refuse(target, &object, &errors)?;
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &object, None).await?;

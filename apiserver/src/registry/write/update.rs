@@ -136,6 +136,7 @@ async fn attempt(
     } else {
         errors.extend(kind.hooks.validate_part(&options.subresource, &new, old));
     }
+    errors.extend(guard::privileged(server, kind, &options.subresource, &new));
     refuse(target, &new, &errors)?;
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &new, Some(old)).await?;
