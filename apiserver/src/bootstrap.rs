@@ -10,6 +10,7 @@ use crate::registry::write::{self, Change, DeleteOptions, Options};
 use crate::registry::{Target, addresses, read};
 use crate::road::authorized::Permit;
 use crate::server::Server;
+use crate::trust;
 use admission::Lookup as _;
 use api::json::{Value, json};
 use api::kind::Kind;
@@ -39,7 +40,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
     }
     keeper::ensure(server, &permit).await?;
     registrations(server, &permit).await?;
-    authentication(server, &permit).await?;
+    Box::pin(trust::publish(server, &permit)).await?;
     ranges(server, &permit).await?;
     legacy_tokens::track(server, &permit).await?;
     service(server, &permit).await?;
@@ -145,32 +146,6 @@ async fn registrations(server: &Server, permit: &Permit) -> Result<(), Failure> 
         }
     }
     Ok(())
-}
-
-/// What aggregated API servers need to know of how users come to them: whose certificates are clients', and who may name users.
-async fn authentication(server: &Server, permit: &Permit) -> Result<(), Failure> {
-    let mut data = api::json::Map::new();
-    if let Some(authority) = &server.config.client_ca {
-        data.insert("client-ca-file".to_owned(), authority.as_str().into());
-    }
-    if let Some(front) = &server.config.proxy_client {
-        for (name, text) in [
-            ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
-            ("requestheader-client-ca-file", front.authority.as_str()),
-            ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
-            ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
-            ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#),
-            ("requestheader-username-headers", r#"["X-Remote-User"]"#),
-        ] {
-            data.insert(name.to_owned(), text.into());
-        }
-    }
-    if data.is_empty() {
-        return Ok(());
-    }
-    let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": data});
-    put(server, permit, object, "data").await
 }
 
 /// The Service through which pods find the API server, with this server as its endpoint.

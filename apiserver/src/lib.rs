@@ -38,6 +38,7 @@ pub mod state;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+mod trust;
 mod uid;
 pub mod verb;
 pub mod webhook;

@@ -7,6 +7,7 @@ use crate::authn::{self, Anonymous, Authenticators, Issuers, oidc};
 use crate::authz::{self, Entry, ModeError};
 use crate::server::{Config, Server, StartError};
 use crate::transport::{Identity, Named, TlsOptions, TlsSettings, server_config};
+use crate::trust::Trust;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -192,6 +193,14 @@ fn take(server: &Server, settings: &mut authn::Settings, new: &Material) -> bool
     {
         proxy.ca.clone_from(ca);
         changed = true;
+    }
+    if changed {
+        let mut trust = Trust::clone(&server.trust.load());
+        trust.client_ca.clone_from(&settings.client_ca);
+        if settings.front_proxy.is_some() {
+            trust.front_proxy.clone_from(&settings.front_proxy);
+        }
+        server.trust.store(Arc::new(trust));
     }
     changed
 }

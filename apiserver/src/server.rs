@@ -24,6 +24,7 @@ use crate::serving::{Rules, Serving};
 use crate::spans::{self, Tracer};
 use crate::state::State;
 use crate::transport::{Connections, Identity, InProcess, TlsError, TlsOptions, Workers, accept, server_config};
+use crate::trust::{self, Trust};
 use crate::webhook::Webhooks;
 use crate::{bootstrap, crd, legacy_tokens, plugins};
 use admission::{Chain, Dynamic};
@@ -299,6 +300,8 @@ pub struct Server {
     pub tracer: Option<Arc<Tracer>>,
     /// Stage 2.
     pub authn: ArcSwap<Authenticators>,
+    /// Whom it believes, for others to know.
+    pub(crate) trust: ArcSwap<Trust>,
     /// The listener's settings.
     pub tls: ArcSwap<rustls::ServerConfig>,
     /// Stage 4.
@@ -447,6 +450,7 @@ impl Running {
         }
         server.ready.store(true, std::sync::atomic::Ordering::Release);
         tokio::spawn(tidy(Arc::clone(server), server.stop.clone()));
+        tokio::spawn(trust::follow(Arc::clone(server), server.stop.clone()));
         Ok(())
     }
 
@@ -543,6 +547,7 @@ pub(crate) async fn serve(
     let workers = config.workers.max(1);
     config.encryption.register(metrics.registry());
     let counted = Counters::new(metrics.registry()).map_err(|error| StartError::Audit(error.to_string()))?;
+    let trust = Trust::of(&config);
     let audit = config.audit.as_ref().map(|settings| Audit::open(settings, counted)).transpose();
     let audit = audit.map_err(StartError::Audit)?.map(Arc::new);
     let instance = format!("apiserver-{}", uuid::Uuid::new_v4());
@@ -573,6 +578,7 @@ pub(crate) async fn serve(
         caches,
         clock,
         authn: ArcSwap::from_pointee(authn),
+        trust: ArcSwap::from_pointee(trust),
         tls: ArcSwap::from_pointee(tls),
         authz,
         rbac,
