@@ -47,6 +47,48 @@ pub async fn connection(
     ask(server, permit, target, options, (Operation::Connect, gvk), &mut given.clone()).await
 }
 
+/// Lets those outside change a body that is going to be judged.
+///
+/// # Errors
+/// Their refusal.
+pub async fn mutate(server: &Server, asked: &Asked<'_>, object: &mut Value) -> Result<(), Failure> {
+    let request = asked.request(server);
+    server.admission.mutate(&request, object, server).await.map_err(|refusal| refusal.0)?;
+    Ok(())
+}
+
+/// Lets those outside judge a body.
+///
+/// # Errors
+/// Their refusal.
+pub async fn validate(server: &Server, asked: &Asked<'_>, object: &Value) -> Result<(), Failure> {
+    let request = asked.request(server);
+    server.admission.validate(&request, object, server).await.map_err(|refusal| refusal.0)?;
+    Ok(())
+}
+
+/// What those outside are told of a body beside the body.
+pub struct Asked<'a> {
+    /// What is done with it.
+    pub operation: Operation,
+    /// Its kind.
+    pub gvk: Gvk,
+    /// What it is sent to.
+    pub target: &'a Target,
+    /// What the query says.
+    pub options: &'a Options,
+    /// Who sends it.
+    pub permit: &'a Permit,
+}
+
+impl<'a> Asked<'a> {
+    fn request(&self, server: &Server) -> Request<'a> {
+        let request =
+            admission_request(self.operation, self.target, self.options, self.permit, &Value::Null, server.now());
+        Request { form: Form::Body(self.gvk), ..request }
+    }
+}
+
 async fn ask(
     server: &Server,
     permit: &Permit,
@@ -55,11 +97,9 @@ async fn ask(
     (operation, gvk): (Operation, Gvk),
     object: &mut Value,
 ) -> Result<(), Failure> {
-    let request = admission_request(operation, target, options, permit, &Value::Null, server.now());
-    let request = Request { form: Form::Body(gvk), ..request };
-    server.admission.mutate(&request, object, server).await.map_err(|refusal| refusal.0)?;
-    server.admission.validate(&request, object, server).await.map_err(|refusal| refusal.0)?;
-    Ok(())
+    let asked = Asked { operation, gvk, target, options, permit };
+    mutate(server, &asked, object).await?;
+    validate(server, &asked, object).await
 }
 
 /// The shape in which a subresource shows the whole object, if it is another one.
