@@ -13,6 +13,7 @@ use api::features::Gates;
 use api::served::Served;
 use apiserver::ProxyClient;
 use apiserver::authn::User;
+use apiserver::authn::tokens::{self, TokenSigner};
 use apiserver::authz::bootstrap::ControllerRole;
 use apiserver::encryption::Encryption;
 use apiserver::transport::Identity;
@@ -208,6 +209,16 @@ pub(crate) fn identity(pair: Pair) -> Identity {
     Identity { certificates: pair.certificate, key: pair.key }
 }
 
+/// Signs tokens that go into secrets with this key, PEM.
+pub(crate) fn signer(pem: &str) -> anyhow::Result<controllers::Signer> {
+    let key = TokenSigner::from_pem(pem, tokens::LEGACY_ISSUER).context("no key that signs tokens")?;
+    Ok(controllers::Signer::new(move |of| {
+        let account = tokens::ObjectRef { name: of.account.to_owned(), uid: of.account_uid.to_owned() };
+        let claims = key.legacy_claims(of.namespace, account, of.secret);
+        key.sign(&claims).map_err(|error| error.to_string())
+    }))
+}
+
 /// Runs the controllers and the scheduler until `stop`.
 pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToken) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
@@ -223,6 +234,8 @@ pub(crate) fn converge(flags: &Up, plane: &ControlPlane, stop: &CancellationToke
         cluster_ca_pem: plane.authority.certificate().to_owned(),
         cluster_ca_key_pem: plane.authority.key().to_owned(),
         cluster_cidrs: crate::fleet::node_blocks(flags),
+        // The API server signs with it, so that it can be read.
+        sign: signer(&plane.api.server().config.signing_key).ok(),
         ..controllers::Options::default()
     };
     let (own, stopped) = (Arc::clone(&clients), stop.clone());
@@ -251,13 +264,8 @@ struct Clients {
 
 impl Clients {
     fn new(plane: &ControlPlane) -> Clients {
-        let accounts = controllers::CONTROLLERS
-            .iter()
-            .map(|controller| {
-                let name = controller.service_account;
-                (name.to_owned(), plane.api.client(User::service_account("kube-system", name, ""), MANAGER))
-            })
-            .collect();
+        let client = |name: &str| plane.api.client(User::service_account("kube-system", name, ""), MANAGER);
+        let accounts = controllers::accounts().map(|name| (name.to_owned(), client(name))).collect();
         Clients {
             accounts,
             scheduler: plane.api.client(User::new("system:kube-scheduler", &[]), "kube-scheduler/v1.36"),

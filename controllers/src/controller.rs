@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     CONTROLLERS,
-    controllers::{GATED, ON_REQUEST},
+    controllers::{GATED, ON_REQUEST, service_account_token::Signer},
     events::Recorder,
     informer::Informers,
     leader::{self, Election},
@@ -69,7 +69,7 @@ pub struct Controller {
     pub name: &'static str,
     /// Older names that `--controllers` still takes.
     pub aliases: &'static [&'static str],
-    /// The service account in kube-system under which it writes.
+    /// The service account in kube-system under which it writes; [`COMPONENT`] for one that has none.
     pub service_account: &'static str,
     /// Under which name its events are reported.
     pub reporter: &'static str,
@@ -129,6 +129,8 @@ pub struct Options {
     pub cluster_ca_key_pem: String,
     /// `--cluster-signing-duration`: the longest that a certificate lives.
     pub cluster_signing_duration: Duration,
+    /// `--service-account-private-key-file`: signs tokens that go into secrets; without it they get none.
+    pub sign: Option<Signer>,
     /// Whether to hold a Lease before acting.
     pub leader_elect: bool,
     /// The candidate's name; the host and process make a good one.
@@ -165,6 +167,7 @@ impl Default for Options {
             cluster_signing_cert_pem: String::new(),
             cluster_ca_key_pem: String::new(),
             cluster_signing_duration: Duration::from_secs(365 * 86_400),
+            sign: None,
             leader_elect: false,
             identity: "ironkeel".to_owned(),
             clock: Clock::default(),

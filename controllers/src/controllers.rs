@@ -1,6 +1,11 @@
 //! The table of controllers: one line each, one file each beside it. It decides nothing.
 
-use crate::controller::Controller;
+use crate::controller::{COMPONENT, Controller};
+
+/// The service accounts of all that have one of their own.
+pub fn accounts() -> impl Iterator<Item = &'static str> {
+    CONTROLLERS.iter().map(|one| one.service_account).filter(|account| *account != COMPONENT)
+}
 
 macro_rules! controllers {
     ($($name:ident),+; on request: $($asked:ident),+; with a gate: $($gated:ident = $gate:literal),+ $(,)?) => {
@@ -20,6 +25,7 @@ macro_rules! controllers {
 
 controllers! {
     namespace,
+    service_account_token,
     service_account,
     root_ca_publisher,
     deployment,

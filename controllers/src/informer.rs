@@ -51,6 +51,9 @@ impl fmt::Display for Key {
 
 /// What an informer can hold.
 pub trait Watched: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// The field selector of those that are held; all where there is none.
+    const FIELDS: Option<&'static str> = None;
+
     /// A further index of the kind (a Pod's node, say); `None` leaves the object out of it.
     fn group_of(&self) -> Option<&str> {
         None
@@ -367,7 +370,9 @@ impl<K: Watched> Informer<K> {
     }
 
     async fn run(self: Arc<Self>, client: Client, stop: CancellationToken) {
-        let mut events = Box::pin(watcher(Api::<K>::all(client), watcher::Config::default()));
+        let config =
+            K::FIELDS.map_or_else(watcher::Config::default, |fields| watcher::Config::default().fields(fields));
+        let mut events = Box::pin(watcher(Api::<K>::all(client), config));
         let mut listed = HashSet::new();
         let mut failures = 0;
         loop {

@@ -24,4 +24,5 @@ pub mod selector;
 pub mod service;
 
 pub use controller::{COMPONENT, Clock, Context, Controller, Error, Options, Rule, run};
-pub use controllers::{CONTROLLERS, GATED};
+pub use controllers::service_account_token::{Signer, Spoken};
+pub use controllers::{CONTROLLERS, GATED, accounts};

@@ -17,15 +17,23 @@ use std::{
     time::Duration,
 };
 
-use apiserver::{authn::User, authz::bootstrap::ControllerRole, transport::Identity};
-use controllers::{CONTROLLERS, Options, object, pod};
+use apiserver::{
+    authn::{
+        User,
+        tokens::{LEGACY_ISSUER, ObjectRef, TokenSigner},
+    },
+    authz::bootstrap::ControllerRole,
+    transport::Identity,
+};
+use controllers::{Options, Signer, object, pod};
 use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    authentication::v1::TokenReview,
     batch::v1::Job,
     core::v1::{
         ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-        ReplicationController, ResourceQuota, Service, ServiceAccount,
+        ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
 };
@@ -56,6 +64,11 @@ impl World {
             service_account,
             rules: rules.iter().map(controllers::rbac::policy).collect(),
         });
+        let key = TokenSigner::from_pem(&signing_key, LEGACY_ISSUER).unwrap();
+        let sign = Signer::new(move |of| {
+            let account = ObjectRef { name: of.account.to_owned(), uid: of.account_uid.to_owned() };
+            key.sign(&key.legacy_claims(of.namespace, account, of.secret)).map_err(|why| why.to_string())
+        });
         let config = apiserver::Config {
             controller_roles: roles.collect(),
             workers: 2,
@@ -66,16 +79,14 @@ impl World {
         let store = storage::store::Store::open(kv, clock.clone()).await.unwrap();
         let api = apiserver::start(config, store, clock, stop.clone()).await.expect("the API server starts");
         let admin = api.client(User::new("admin", &["system:masters"]), "test");
-        let clients: std::collections::HashMap<String, Client> = CONTROLLERS
-            .iter()
-            .map(|one| one.service_account)
+        let clients: std::collections::HashMap<String, Client> = controllers::accounts()
             .map(|name| {
                 (name.to_owned(), api.client(User::service_account("kube-system", name, ""), "kube-controller-manager"))
             })
             .collect();
         let manager = api.client(User::new("system:kube-controller-manager", &[]), "kube-controller-manager");
         let client_for = move |name: &str| clients.get(name).unwrap_or(&manager).clone();
-        let options = Options { cluster_ca_pem: certificate, leader_elect: true, ..options };
+        let options = Options { cluster_ca_pem: certificate, sign: Some(sign), leader_elect: true, ..options };
         tokio::spawn(controllers::run(client_for, options, stop.clone()));
         tokio::spawn(nodes_play(admin.clone(), stop.clone()));
         Self { admin, stop }
@@ -528,6 +539,50 @@ async fn a_namespace_ends_with_all_it_holds(world: &World) {
     assert_eq!(left, Vec::<String>::new());
 }
 
+async fn a_secret_speaks_for_its_account_as_long_as_both_are(world: &World) {
+    let (accounts, secrets) = (world.api::<ServiceAccount>(), world.api::<Secret>());
+    let listed = json!([{"name": "kept"}, {"name": "dropped"}]);
+    world.create::<ServiceAccount>(json!({"metadata": {"name": "robot"}, "secrets": listed})).await;
+    for name in ["kept", "dropped"] {
+        let annotations = json!({"kubernetes.io/service-account.name": "robot"});
+        world
+            .create::<Secret>(json!({"metadata": {"name": name, "annotations": annotations},
+                "type": "kubernetes.io/service-account-token"}))
+            .await;
+    }
+    let text = |secret: &Secret, key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        bytes.map(|bytes| String::from_utf8(bytes.0.clone()).unwrap()).unwrap_or_default()
+    };
+    eventually("the secrets have tokens", || async {
+        for name in ["kept", "dropped"] {
+            let secret = secrets.get(name).await.unwrap();
+            check(text(&secret, "namespace").as_str(), "default")?;
+            check((text(&secret, "token").is_empty(), text(&secret, "ca.crt").contains("CERTIFICATE")), (false, true))?;
+        }
+        Ok(())
+    })
+    .await;
+    let token = text(&secrets.get("kept").await.unwrap(), "token");
+    let reviews: Api<TokenReview> = Api::all(world.admin.clone());
+    let review: TokenReview = serde_json::from_value(json!({"spec": {"token": token}})).unwrap();
+    let status = reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap();
+    assert_eq!((status.authenticated, status.error), (Some(true), None));
+    assert_eq!(status.user.unwrap().username.as_deref(), Some("system:serviceaccount:default:robot"));
+
+    secrets.delete("dropped", &DeleteParams::default()).await.unwrap();
+    eventually("the account no longer lists it", || async {
+        let list = accounts.get("robot").await.unwrap().secrets.unwrap_or_default();
+        check(list.iter().filter_map(|one| one.name.as_deref()).collect(), vec!["kept"])
+    })
+    .await;
+    accounts.delete("robot", &DeleteParams::default()).await.unwrap();
+    eventually("the token goes with its account", || async {
+        check(secrets.get_opt("kept").await.unwrap().map(|secret| secret.metadata.name), None)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_world_converges() {
     let world = World::start(Options::default()).await;
@@ -540,6 +595,7 @@ async fn the_world_converges() {
     claims_go_with_the_pods_of_a_stateful_set(&world).await;
     a_job_goes_after_its_end(&world).await;
     a_claim_gets_a_volume_and_gives_it_back(&world).await;
+    a_secret_speaks_for_its_account_as_long_as_both_are(&world).await;
     a_namespace_ends_with_all_it_holds(&world).await;
     world.stop.cancel();
 }

@@ -21,6 +21,9 @@ pub const EXTENDED_SECONDS: i64 = 365 * 24 * 60 * 60;
 /// The expiration that marks a token of the injected volume, which may be extended.
 pub const INJECTED_SECONDS: i64 = 3607;
 
+/// Who issues tokens that live in secrets.
+pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
 /// Why a key is unusable.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KeyError {
@@ -424,6 +427,20 @@ impl TokenSigner {
             ..Claims::default()
         };
         (claims, wanted.now.saturating_add(wanted.seconds))
+    }
+
+    /// The claims of a token that lives in a secret, without end.
+    #[must_use]
+    pub fn legacy_claims(&self, namespace: &str, account: ObjectRef, secret: &str) -> Claims {
+        Claims {
+            iss: self.issuer.clone(),
+            sub: super::service_account_username(namespace, &account.name),
+            legacy_namespace: namespace.to_owned(),
+            legacy_secret: secret.to_owned(),
+            legacy_name: account.name,
+            legacy_uid: account.uid,
+            ..Claims::default()
+        }
     }
 
     /// The compact JWT of `claims`.

@@ -4,6 +4,7 @@
 
 use crate::authn::User;
 use crate::testing::World;
+use admission::Lookup as _;
 use api::json::{Value, json};
 use api::value;
 
@@ -71,6 +72,16 @@ async fn pods_keep_the_standard_of_their_namespace() {
     let labels = json!({"metadata": {"labels": {"x": "y"}}});
     let stricter = json!({"metadata": {"labels": {label("enforce"): "restricted"}}});
     check(&world, &root, ("PATCH", "/api/v1/namespaces/free"), stricter, 200, "").await;
+    // Namespaces are asked for in the cache.
+    while world
+        .running
+        .server()
+        .peek("", "namespaces", "", "free")
+        .await
+        .is_none_or(|own| api::meta::label(&own, &label("enforce")).is_none())
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     check(&world, &root, ("PATCH", "/api/v1/namespaces/free/pods/a"), labels, 200, "").await;
     let image = json!({"spec": {"containers": [{"name": "c", "image": "i:2"}]}});
     check(

@@ -254,7 +254,9 @@ mod tests {
                 ("/apis/apps/v1/namespaces/default/deployments", &deployment, "spec.template.spec"),
             ] {
                 let (code, answer) = world.ask(&root, "POST", path, object).await;
-                let why = format!("{field}.containers[0].securityContext.privileged: Forbidden: disallowed by cluster policy");
+                let why = format!(
+                    "{field}.containers[0].securityContext.privileged: Forbidden: disallowed by cluster policy"
+                );
                 let refused = value::text(&answer, "message").contains(&why);
                 assert_eq!((code, refused), (if allowed { 201 } else { 422 }, !allowed), "{answer}");
             }

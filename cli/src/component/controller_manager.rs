@@ -5,7 +5,7 @@ use super::connection::{self, Connection};
 use super::settings::Settings;
 use super::table::Component;
 use super::{identity_of_process, listen, secured};
-use crate::profile;
+use crate::{cluster, profile};
 use anyhow::Context as _;
 use api::features::Gates;
 use ipnet::IpNet;
@@ -53,8 +53,6 @@ const ABSENT: &[&str] = &[
     "service-ca-certificate-publisher-controller",
     "service-cidr-controller",
     "service-lb-controller",
-    "serviceaccount-token",
-    "serviceaccount-token-controller",
     "storage-version-gc",
     "storage-version-migrator-controller",
     "storageversion-garbage-collector-controller",
@@ -71,6 +69,7 @@ struct Wanted {
     profiling: bool,
     options: controllers::Options,
     root_ca: Option<PathBuf>,
+    token_key: Option<PathBuf>,
     signing: Option<(PathBuf, PathBuf)>,
 }
 
@@ -112,6 +111,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         listen: (port > 0).then(|| SocketAddr::new(address, port)),
         profiling: settings.bool("profiling"),
         root_ca: settings.path("root-ca-file"),
+        token_key: settings.path("service-account-private-key-file"),
         signing,
         options: controllers::Options {
             enabled,
@@ -165,6 +165,10 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     if let Some(path) = &wanted.root_ca {
         wanted.options.cluster_ca_pem = read(path)?;
     }
+    if let Some(path) = &wanted.token_key {
+        let signer = cluster::signer(&read(path)?).context("--service-account-private-key-file")?;
+        wanted.options.sign = Some(signer);
+    }
     if let Some((certificate, key)) = &wanted.signing {
         wanted.options.cluster_signing_cert_pem = read(certificate)?;
         wanted.options.cluster_ca_key_pem = read(key)?;
@@ -181,8 +185,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let mut accounts = HashMap::new();
     if wanted.own_accounts {
         let bare = Connection::bare(&wanted.kubeconfig, &wanted.master, AGENT).await?;
-        for controller in controllers::CONTROLLERS {
-            let name = controller.service_account;
+        for name in controllers::accounts() {
             accounts.insert(name, Account::client(name, &connection, &bare, AGENT));
         }
     }

@@ -159,3 +159,80 @@ fn an_administrator_may_act_as_others() {
     });
     admin.fails("get secrets --as=jane", "secrets is forbidden: User \"jane\" cannot list resource \"secrets\"");
 }
+
+#[test]
+fn roles_are_reconciled_and_deleted_in_the_foreground() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.namespace("reconciled");
+    let role = |name: &str, verbs: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: reconciled}}\nrules:\n\
+             - {{apiGroups: [\"\"], resources: [secrets], verbs: [{verbs}]}}\n"
+        )
+    };
+    let verbs = "get role keeper -o jsonpath={.rules[*].verbs}";
+    admin.feed("auth reconcile -f -", role("keeper", "get").as_bytes()).ok();
+    assert_eq!(admin.ok(verbs), r#"["get"]"#);
+    // What is there is added to.
+    admin.feed("auth reconcile -f -", role("keeper", "list").as_bytes()).ok();
+    assert_eq!(admin.ok(verbs), r#"["get"] ["list"]"#);
+
+    // Who may write roles gives away no more than is his.
+    admin.ok("create serviceaccount writer");
+    admin.ok("create role writer --verb=get,create,update,patch --resource=roles,rolebindings");
+    admin.ok("create rolebinding writer --role=writer --serviceaccount=reconciled:writer");
+    let token = admin.ok("create token writer --duration=20m");
+    let writer = somebody(&cluster, &admin, "writer", token.trim());
+    eventually("the role takes effect", Duration::from_secs(10), || {
+        let output = writer.feed("auth reconcile -f -", role("keeper", "delete").as_bytes());
+        let want = "is attempting to grant RBAC permissions not currently held";
+        if output.code != 0 && output.stderr.contains(want) { Ok(()) } else { Err(output.to_string()) }
+    });
+    assert_eq!(admin.ok(verbs), r#"["get"] ["list"]"#);
+
+    // One that gathers the rules of others is for those who hold everything, or may escalate.
+    let gathers = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: reconciled-gathers}\n\
+                   aggregationRule: {clusterRoleSelectors: [{matchLabels: {reconciled: here}}]}\nrules: []\n";
+    admin.ok("create clusterrole reconciled-writer --verb=get,create,update,patch --resource=clusterroles");
+    admin.ok("create clusterrolebinding reconciled-writer --clusterrole=reconciled-writer --serviceaccount=reconciled:writer");
+    eventually("the cluster role takes effect", Duration::from_secs(10), || {
+        let output = writer.feed("auth reconcile -f -", gathers.as_bytes());
+        let want = "must have cluster-admin privileges to use the aggregationRule";
+        if output.code != 0 && output.stderr.contains(want) { Ok(()) } else { Err(output.to_string()) }
+    });
+    admin.ok("create clusterrole reconciled-escalates --verb=escalate --resource=clusterroles");
+    admin.ok("create clusterrolebinding reconciled-escalates --clusterrole=reconciled-escalates --serviceaccount=reconciled:writer");
+    eventually("who may escalate writes it", Duration::from_secs(10), || {
+        let output = writer.feed("auth reconcile -f -", gathers.as_bytes());
+        if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
+    });
+
+    // The garbage collector holds none of these rules, and yet lets go of what has them.
+    admin.ok("create rolebinding everything --clusterrole=cluster-admin --user=nobody");
+    for line in [
+        "delete role keeper --cascade=foreground --timeout=60s",
+        "delete rolebinding everything --cascade=orphan --timeout=60s",
+        "delete clusterrole reconciled-gathers --cascade=foreground --timeout=60s",
+    ] {
+        admin.ok(line);
+    }
+}
+
+#[test]
+fn a_secret_holds_a_token_for_its_account() {
+    let Some(cluster) = control_plane() else { return };
+    let admin = cluster.namespace("keepers");
+    admin.ok("create serviceaccount keeper");
+    let secret = "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
+                  metadata: {name: keeper, annotations: {kubernetes.io/service-account.name: keeper}}\n";
+    admin.feed("create -f -", secret.as_bytes()).ok();
+    let token = eventually("the secret has a token", Duration::from_secs(15), || {
+        let token = admin.ok("get secret keeper -o go-template='{{with .data.token}}{{. | base64decode}}{{end}}'");
+        if token.is_empty() { Err("none".to_owned()) } else { Ok(token) }
+    });
+    let keeper = somebody(&cluster, &admin, "keeper", token.trim());
+    let who = keeper.ok("auth whoami -o jsonpath={.status.userInfo.username}");
+    assert_eq!(who, "system:serviceaccount:keepers:keeper");
+    admin.ok("delete serviceaccount keeper");
+    admin.ok("wait --for=delete secret/keeper --timeout=30s");
+}
