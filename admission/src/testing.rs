@@ -125,4 +125,11 @@ impl Ask<'_> {
     pub(crate) fn validated(&self, plugin: &dyn Plugin, object: &Value) -> Result<(), (u16, String)> {
         self.with(object, |request| futures::executor::block_on(plugin.validate(request, object, &self.cluster)))
     }
+
+    /// Code and message of the refusal of the last word, if there is one.
+    pub(crate) fn settled(&self, plugin: &dyn Plugin, object: &Value) -> Result<(), (u16, String)> {
+        self.with(object, |request| {
+            futures::executor::block_on(plugin.settle(request, object, &self.cluster)).map(drop)
+        })
+    }
 }

@@ -156,40 +156,74 @@ fn of_pod(pod: &Value) -> Amounts {
     used
 }
 
+/// A scope with what is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// `PriorityClass`, `BestEffort` and the like.
+    pub name: String,
+    /// `Exists`, `In` and the like.
+    pub operator: String,
+    /// For the operators that compare.
+    pub values: Vec<String>,
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{{{} {} [{}]}}", self.name, self.operator, self.values.join(" "))
+    }
+}
+
+/// Scopes as selectors write them: `scopeName`, `operator`, `values`.
+#[must_use]
+pub fn selected(terms: &[Value]) -> Vec<Scope> {
+    let text = |term: &Value, field: &str| value::text(term, field).to_owned();
+    let values =
+        |term: &Value| value::items(term, "values").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let scope = |term| Scope { name: text(term, "scopeName"), operator: text(term, "operator"), values: values(term) };
+    terms.iter().map(scope).collect()
+}
+
+/// The scopes of a quota.
+#[must_use]
+pub fn scopes(quota: &Value) -> Vec<Scope> {
+    let plain = value::items(quota, "spec.scopes").iter().filter_map(Value::as_str);
+    let exists = |name: &str| Scope { name: name.to_owned(), operator: "Exists".to_owned(), values: Vec::new() };
+    plain.map(exists).chain(selected(value::items(quota, "spec.scopeSelector.matchExpressions"))).collect()
+}
+
 /// Whether the quota counts the object: one with scopes counts pods alone, and those in all of its scopes.
 #[must_use]
 pub fn covers(quota: &Value, group: &str, plural: &str, object: &Value) -> bool {
-    let plain = value::items(quota, "spec.scopes").iter().filter_map(Value::as_str);
-    let mut scopes: Vec<(&str, &str, Vec<&str>)> = plain.map(|name| (name, "Exists", Vec::new())).collect();
-    for term in value::items(quota, "spec.scopeSelector.matchExpressions") {
-        let values = value::items(term, "values").iter().filter_map(Value::as_str).collect();
-        scopes.push((value::text(term, "scopeName"), value::text(term, "operator"), values));
-    }
-    if scopes.is_empty() {
-        return true;
-    }
-    let pod = group.is_empty() && plural == "pods";
-    pod && scopes.iter().all(|(name, operator, values)| in_scope(object, name, operator, values))
+    scopes(quota).iter().all(|scope| scope.holds(group, plural, object))
 }
 
-fn in_scope(pod: &Value, scope: &str, operator: &str, values: &[&str]) -> bool {
-    let terminating = value::int(pod, "spec.activeDeadlineSeconds").is_some_and(|seconds| seconds >= 0);
-    let best_effort = resources::qos_class(pod) == "BestEffort";
-    let class = value::text(pod, "spec.priorityClassName");
-    match scope {
-        "Terminating" => terminating,
-        "NotTerminating" => !terminating,
-        "BestEffort" => best_effort,
-        "NotBestEffort" => !best_effort,
-        "PriorityClass" => match operator {
-            "Exists" => !class.is_empty(),
-            "DoesNotExist" => class.is_empty(),
-            "In" => values.contains(&class),
-            "NotIn" => !values.contains(&class),
+impl Scope {
+    /// Whether the object is in it; none but pods are in any.
+    #[must_use]
+    pub fn holds(&self, group: &str, plural: &str, object: &Value) -> bool {
+        group.is_empty() && plural == "pods" && self.holds_pod(object)
+    }
+
+    fn holds_pod(&self, pod: &Value) -> bool {
+        let terminating = value::int(pod, "spec.activeDeadlineSeconds").is_some_and(|seconds| seconds >= 0);
+        let best_effort = resources::qos_class(pod) == "BestEffort";
+        let class = value::text(pod, "spec.priorityClassName");
+        let named = || self.values.iter().any(|value| value == class);
+        match self.name.as_str() {
+            "Terminating" => terminating,
+            "NotTerminating" => !terminating,
+            "BestEffort" => best_effort,
+            "NotBestEffort" => !best_effort,
+            "PriorityClass" => match self.operator.as_str() {
+                "Exists" => !class.is_empty(),
+                "DoesNotExist" => class.is_empty(),
+                "In" => named(),
+                "NotIn" => !named(),
+                _ => false,
+            },
+            "CrossNamespacePodAffinity" => ["podAffinity", "podAntiAffinity"].iter().any(|side| reaches_out(pod, side)),
             _ => false,
-        },
-        "CrossNamespacePodAffinity" => ["podAffinity", "podAntiAffinity"].iter().any(|side| reaches_out(pod, side)),
-        _ => false,
+        }
     }
 }
 
