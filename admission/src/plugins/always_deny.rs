@@ -23,3 +23,17 @@ impl Plugin for AlwaysDeny {
         Err(request.forbidden("admission control is denying all modifications"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Ask;
+    use api::json::json;
+
+    #[test]
+    fn it_denies() {
+        let said = Ask::create("", "v1", "secrets").validated(&PLUGIN, &json!({"metadata": {"name": "a"}}));
+        let why = "secrets \"a\" is forbidden: admission control is denying all modifications";
+        assert_eq!(said, Err((403, why.to_owned())));
+    }
+}

@@ -42,3 +42,36 @@ impl Plugin for DefaultIngressClass {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Ask, Cluster};
+    use api::json::json;
+
+    #[test]
+    fn the_newest_default_holds_where_none_is_named() {
+        let class = |name: &str, made: &str, default: &str| {
+            json!({"metadata": {"name": name, "creationTimestamp": made,
+                "annotations": {"ingressclass.kubernetes.io/is-default-class": default}}})
+        };
+        let classes = vec![
+            class("old", "2026-01-01T00:00:00Z", "true"),
+            class("b", "2026-02-01T00:00:00Z", "true"),
+            class("a", "2026-02-01T00:00:00Z", "true"),
+            class("newest", "2026-03-01T00:00:00Z", "false"),
+        ];
+        let annotated = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}, "spec": {}});
+        for (classes, ingress, wanted) in [
+            (classes.clone(), json!({"spec": {}}), Some("a")),
+            (classes.clone(), json!({"spec": {"ingressClassName": "own"}}), Some("own")),
+            (classes, annotated, None),
+            (Vec::new(), json!({"spec": {}}), None),
+        ] {
+            let cluster = Cluster { list: Box::new(move |_| classes.clone()), ..Cluster::default() };
+            let ask = Ask { cluster, ..Ask::create("networking.k8s.io", "v1", "ingresses") };
+            let made = ask.mutated(&PLUGIN, ingress).unwrap();
+            assert_eq!(value::get(&made, "spec.ingressClassName").and_then(Value::as_str), wanted);
+        }
+    }
+}

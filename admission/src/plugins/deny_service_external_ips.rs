@@ -35,3 +35,30 @@ impl Plugin for DenyServiceExternalIPs {
         Err(request.forbidden("Use of external IPs is denied by admission control"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::Operation;
+    use crate::testing::Ask;
+    use api::json::json;
+
+    #[test]
+    fn addresses_stay_and_go_and_never_come() {
+        let service = |addresses: &[&str]| json!({"metadata": {"name": "a"}, "spec": {"externalIPs": addresses}});
+        for (old, new, refused) in [
+            (None, &[][..], false),
+            (None, &["1.2.3.4"], true),
+            (Some(&["1.2.3.4", "5.6.7.8"][..]), &["5.6.7.8"], false),
+            (Some(&["1.2.3.4"]), &["1.2.3.4"], false),
+            (Some(&["1.2.3.4"]), &["1.2.3.4", "5.6.7.8"], true),
+        ] {
+            let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+            let old = old.map_or(Value::Null, service);
+            let ask = Ask { operation, old, ..Ask::create("", "v1", "services") };
+            let why = "services \"a\" is forbidden: Use of external IPs is denied by admission control";
+            let wanted = if refused { Err((403, why.to_owned())) } else { Ok(()) };
+            assert_eq!(ask.validated(&PLUGIN, &service(new)), wanted, "{new:?}");
+        }
+    }
+}

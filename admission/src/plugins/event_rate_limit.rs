@@ -175,4 +175,21 @@ mod tests {
             read(api::json::json!([{"type": "User", "qps": 0, "burst": 1}])).unwrap_err().contains("must be positive")
         );
     }
+
+    #[test]
+    fn who_says_too_much_is_told_by_which_limit() {
+        let configuration = api::json::json!({"limits": [
+            {"type": "Namespace", "qps": 1, "burst": 1}, {"type": "User", "qps": 1, "burst": 2}]});
+        let settings = Settings { configuration: &configuration, opener: &crate::configured::Nobody };
+        let plugin = PLUGIN.configured(&settings).unwrap().unwrap();
+        let said = |now: i64| {
+            let ask = crate::testing::Ask { now, ..crate::testing::Ask::create("", "v1", "events") };
+            ask.validated(plugin.as_ref(), &Value::Null)
+        };
+        let (one, both) = ("limit reached on type Namespace for key shop", "limit reached on type User for key jane");
+        assert_eq!(said(0), Ok(()));
+        assert_eq!(said(0), Err((429, one.to_owned())));
+        assert_eq!(said(0), Err((429, format!("[{one}, {both}]"))));
+        assert_eq!(said(1), Ok(()));
+    }
 }

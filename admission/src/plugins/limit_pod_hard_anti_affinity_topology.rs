@@ -38,3 +38,27 @@ impl Plugin for LimitPodHardAntiAffinityTopology {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Ask;
+    use api::json::json;
+
+    #[test]
+    fn pods_keep_others_off_a_node_at_most() {
+        for (keys, refused) in
+            [(&["kubernetes.io/hostname"][..], None), (&["kubernetes.io/hostname", "zone"], Some("zone"))]
+        {
+            let terms: Vec<Value> = keys.iter().map(|key| json!({"topologyKey": key})).collect();
+            let rule = json!({"requiredDuringSchedulingIgnoredDuringExecution": terms});
+            let pod = json!({"metadata": {"name": "a"}, "spec": {"affinity": {"podAntiAffinity": rule}}});
+            let said = Ask::create("", "v1", "pods").validated(&PLUGIN, &pod);
+            let wanted = refused.map(|key| {
+                let why = format!("affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key kubernetes.io/hostname is allowed");
+                (403, format!("pods \"a\" is forbidden: {why}"))
+            });
+            assert_eq!(said.err(), wanted);
+        }
+    }
+}

@@ -29,3 +29,29 @@ impl Plugin for NamespaceExists {
         Err(Refusal(Status::not_found(resource, request.namespace)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Ask, Cluster};
+    use api::json::json;
+
+    #[test]
+    fn what_is_in_no_namespace_is_refused() {
+        let absent = Err((404, "namespaces \"shop\" not found".to_owned()));
+        for (plural, there, wanted) in [
+            ("secrets", true, Ok(())),
+            ("secrets", false, absent),
+            ("nodes", false, Ok(())),
+            ("namespaces", false, Ok(())),
+        ] {
+            let object = move |plural: &str, name: &str, _| {
+                assert_eq!((plural, name), ("namespaces", "shop"));
+                there.then(|| json!({}))
+            };
+            let cluster = Cluster { object: Box::new(object), ..Cluster::default() };
+            let ask = Ask { cluster, ..Ask::create("", "v1", plural) };
+            assert_eq!(ask.validated(&PLUGIN, &json!({})), wanted, "{plural} {there}");
+        }
+    }
+}

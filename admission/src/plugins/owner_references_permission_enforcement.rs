@@ -95,4 +95,47 @@ mod tests {
         assert_eq!(newly_blocking(&new, &old), [&new[1]]);
         assert_eq!(newly_blocking(&new, &[]).len(), 2);
     }
+
+    #[test]
+    fn whose_an_object_may_become() {
+        use crate::testing::{Ask, Cluster};
+        type Rights = &'static [(&'static str, &'static str, &'static str, &'static str)];
+        let owned = |kind: &str, blocks: bool| {
+            let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+            let owner =
+                json!({"apiVersion": version, "kind": kind, "name": "o", "uid": "u", "blockOwnerDeletion": blocks});
+            json!({"metadata": {"name": "a", "ownerReferences": [owner]}})
+        };
+        let bare = json!({"metadata": {"name": "a"}});
+        let undeletable = "cannot set an ownerRef on a resource you can't delete: , <nil>";
+        let unfinalizable = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>";
+        let delete: Rights = &[("delete", "secrets", "shop", "a")];
+        let finalize: Rights = &[("delete", "secrets", "shop", "a"), ("update", "deployments", "shop", "o")];
+        let of_nodes: Rights = &[("update", "nodes", "", "o")];
+        let anything: Rights = &[("update", "*", "", "*")];
+        for (old, new, rights, why) in [
+            (None, owned("Deployment", false), &[][..], None),
+            (None, owned("Deployment", true), &[], Some(unfinalizable.to_owned())),
+            (None, owned("Deployment", true), finalize, None),
+            (None, owned("Deployment", true), anything, None),
+            (None, owned("Node", true), of_nodes, None),
+            (None, owned("Thing", true), &[], Some("cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion v1 Kind Thing: no matches for kind \"Thing\" in version \"v1\"".to_owned())),
+            (Some(&bare), owned("Deployment", false), &[], Some(undeletable.to_owned())),
+            (Some(&bare), owned("Deployment", false), delete, None),
+            (Some(&bare), owned("Deployment", true), delete, Some(unfinalizable.to_owned())),
+            (Some(&bare), owned("Deployment", true), finalize, None),
+            // What stays as it is nobody is asked about.
+            (Some(&owned("Deployment", true)), owned("Deployment", true), &[], None),
+        ] {
+            let right = move |_: &Request<'_>, right: Right<'_>| {
+                rights.contains(&(right.verb, right.resource, right.namespace, right.name))
+            };
+            let cluster = Cluster { right: Box::new(right), ..Cluster::default() };
+            let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+            let old = old.cloned().unwrap_or_default();
+            let ask = Ask { operation, old, cluster, ..Ask::create("", "v1", "secrets") };
+            let wanted = why.map(|why| (403, format!("secrets \"a\" is forbidden: {why}")));
+            assert_eq!(ask.validated(&PLUGIN, &new).err(), wanted, "{new} {rights:?}");
+        }
+    }
 }

@@ -71,4 +71,33 @@ mod tests {
         assert!(!grows(&claim("1Gi"), &claim("1024Mi")));
         assert!(!grows(&claim("1Gi"), &claim("1Mi")));
     }
+
+    use crate::testing::{Ask, Cluster};
+
+    #[test]
+    fn who_may_grow() {
+        let claim = |size: &str, class: &str, phase: &str| {
+            json!({"metadata": {"name": "a"}, "status": {"phase": phase},
+                "spec": {"storageClassName": class, "resources": {"requests": {"storage": size}}}})
+        };
+        let unbound = "Only bound persistent volume claims can be expanded";
+        let unable = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+        for (class, phase, size, why) in [
+            ("elastic", "Bound", "2Gi", None),
+            ("stiff", "Bound", "1Gi", None),
+            ("elastic", "Pending", "2Gi", Some(unbound)),
+            ("stiff", "Bound", "2Gi", Some(unable)),
+            ("absent", "Bound", "2Gi", Some(unable)),
+            ("", "Bound", "2Gi", Some(unable)),
+        ] {
+            let object =
+                |_: &str, name: &str, _| (name != "absent").then(|| json!({"allowVolumeExpansion": name == "elastic"}));
+            let cluster = Cluster { object: Box::new(object), ..Cluster::default() };
+            let old = claim("1Gi", class, phase);
+            let ask =
+                Ask { operation: Operation::Update, old, cluster, ..Ask::create("", "v1", "persistentvolumeclaims") };
+            let wanted = why.map(|why| (403, format!("persistentvolumeclaims \"a\" is forbidden: {why}")));
+            assert_eq!(ask.validated(&PLUGIN, &claim(size, class, phase)).err(), wanted, "{class} {phase} {size}");
+        }
+    }
 }

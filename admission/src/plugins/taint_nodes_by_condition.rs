@@ -38,3 +38,23 @@ impl Plugin for TaintNodesByCondition {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Ask;
+
+    #[test]
+    fn a_new_node_is_not_ready_once() {
+        let (own, other) =
+            (json!({"key": NOT_READY, "effect": "NoSchedule"}), json!({"key": NOT_READY, "effect": "NoExecute"}));
+        for (given, wanted) in
+            [(json!([]), json!([own])), (json!([other]), json!([other, own])), (json!([own]), json!([own]))]
+        {
+            let made = Ask::create("", "v1", "nodes").mutated(&PLUGIN, json!({"spec": {"taints": given}})).unwrap();
+            assert_eq!(made["spec"]["taints"], wanted);
+        }
+        let update = Ask { operation: Operation::Update, ..Ask::create("", "v1", "nodes") };
+        assert_eq!(update.mutated(&PLUGIN, json!({"spec": {}})), Ok(json!({"spec": {}})));
+    }
+}
