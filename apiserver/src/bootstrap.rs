@@ -148,7 +148,7 @@ async fn registrations(server: &Server, permit: &Permit) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The Service through which pods find the API server, with this server as its endpoint.
+/// The Service through which pods find the API server; `peers.rs` says where it is.
 async fn service(server: &Server, permit: &Permit) -> Result<(), Failure> {
     let Some(net) = server.config.service_cidrs.first() else {
         return Ok(());
@@ -164,28 +164,11 @@ async fn service(server: &Server, permit: &Permit) -> Result<(), Failure> {
         "spec": {"type": "ClusterIP", "clusterIP": first.to_string(), "clusterIPs": [first.to_string()],
             "sessionAffinity": "None", "ipFamilyPolicy": "SingleStack",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]}});
-    ensure(server, permit, service).await?;
-    let advertise = server.config.advertise;
-    // Loopback addresses may not stand in Endpoints; such a server is for its own machine.
-    if advertise.is_loopback() || advertise.is_unspecified() {
-        return Ok(());
-    }
-    let mirror = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
-    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": mirror},
-        "subsets": [{"addresses": [{"ip": advertise.to_string()}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]});
-    put(server, permit, endpoints, "subsets").await?;
-    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{"addresses": [advertise.to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
-    put(server, permit, slice, "endpoints").await
+    ensure(server, permit, service).await
 }
 
 /// Creates an object, or sets one of its fields.
-async fn put(server: &Server, permit: &Permit, wanted: Value, field: &str) -> Result<(), Failure> {
+pub(crate) async fn put(server: &Server, permit: &Permit, wanted: Value, field: &str) -> Result<(), Failure> {
     let target = target(&wanted)?;
     if read::find(server, permit, &target).await?.is_none() {
         return ensure(server, permit, wanted).await;

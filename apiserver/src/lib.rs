@@ -24,6 +24,7 @@ mod kubeconfig;
 mod legacy_tokens;
 pub mod metrics;
 mod offer;
+mod peers;
 mod plugins;
 pub mod profiling;
 pub mod registry;

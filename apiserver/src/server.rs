@@ -16,10 +16,12 @@ use crate::fairness::{Fairness, InFlight, Plain, Seats, keeper};
 use crate::impersonation::Impersonation;
 use crate::metrics::{self, Metrics};
 use crate::offer::Offer;
+use crate::peers::Peers;
 use crate::profiling::Profiling;
 use crate::registry::convert::Conversions;
 use crate::registry::turn::Turns;
 use crate::reload::{self, Source};
+use crate::road::authorized::Permit;
 use crate::serving::{Rules, Serving};
 use crate::spans::{self, Tracer};
 use crate::state::State;
@@ -32,6 +34,7 @@ use api::features::Gates;
 use api::served::Served;
 use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net};
+use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Retention, Store, StoreError};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// What flags and files say.
@@ -373,6 +377,8 @@ pub struct Running {
     server: Arc<Server>,
     workers: Workers,
     address: SocketAddr,
+    /// Takes the server's address out where others find it.
+    leaving: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Running {
@@ -389,6 +395,12 @@ impl Running {
 
     /// Returns when, after the end, requests in progress have ended and what they left is on record.
     pub async fn closed(&self) {
+        let leaving = self.leaving.lock().take();
+        if let Some(leaving) = leaving
+            && tokio::time::timeout(LEAVE, leaving).await.is_err()
+        {
+            tracing::warn!("the store did not answer: this server's address stays until others find it silent");
+        }
         self.workers.ended().await;
         if let Some(audit) = &self.server.audit {
             audit.close().await;
@@ -447,6 +459,12 @@ impl Running {
                 () = server.stop.cancelled() => return Err(StartError::Bootstrap(crate::answer::status(failure))),
                 () = tokio::time::sleep(WAIT) => {}
             }
+        }
+        let permit = Permit::without_request("peers");
+        // Boxed, because the future of the start is large as it is.
+        let joined = Box::pin(Peers::join(server, &permit)).await;
+        if let Some(peers) = joined.map_err(|failure| StartError::Bootstrap(crate::answer::status(failure)))? {
+            *self.leaving.lock() = Some(tokio::spawn(peers.keep(Arc::clone(server))));
         }
         server.ready.store(true, std::sync::atomic::Ordering::Release);
         tokio::spawn(tidy(Arc::clone(server), server.stop.clone()));
@@ -598,7 +616,7 @@ pub(crate) async fn serve(
     tokio::spawn(legacy_tokens::follow(Arc::clone(&server), used, stop.clone()));
     let connections = Connections::new(server.config.serving.max_connections, server.config.serving.max_sessions);
     tokio::spawn(accept(listener, workers.clone(), connections, stop));
-    Ok(Running { server, workers, address })
+    Ok(Running { server, workers, address, leaving: Mutex::default() })
 }
 
 /// What bounds the requests in progress.
@@ -636,6 +654,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How often the start is tried again after the key service has come.
 const LAGGING: u32 = 10;
 
+/// How long the end waits for the store to take this server's address out.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How often due objects are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// How often the log is trimmed.
