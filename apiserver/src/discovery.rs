@@ -257,7 +257,7 @@ async fn one_check(server: &Server, root: &str, name: &str) -> Result<Answer, Fa
         Some((_, check)) => check(server),
         None => match key_services(server, root).await {
             Some((known, holds)) if known == name => holds,
-            _ => return Err(Status::no_such_path().into()),
+            _ => return Ok(Answer::no_such_page()),
         },
     };
     if holds {
@@ -268,11 +268,13 @@ async fn one_check(server: &Server, root: &str, name: &str) -> Result<Answer, Fa
 
 async fn health(server: &Server, received: &Received, root: &str) -> Result<Answer, Failure> {
     let excluded: Vec<&str> = received.query.all("exclude").collect();
+    let mut unknown: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
     let mut lines = String::new();
     let mut failed = false;
     let slow = key_services(server, root).await;
     let quick = checks(root).map(|(name, check)| (*name, check(server)));
     for (name, holds) in quick.chain(slow) {
+        unknown.retain(|excluded| excluded.trim_matches('"') != name);
         if excluded.contains(&name) {
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
         } else if holds {
@@ -282,9 +284,18 @@ async fn health(server: &Server, received: &Received, root: &str) -> Result<Answ
             lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
         }
     }
-    if failed {
-        return Ok(Answer::bytes(500, "text/plain; charset=utf-8", format!("{lines}{root} check failed\n")));
+    if !unknown.is_empty() {
+        unknown.sort_unstable();
+        unknown.dedup();
+        let names = unknown.join(",");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
     }
-    let text = if received.query.flag("verbose") { format!("{lines}{root} check passed\n") } else { "ok".to_owned() };
-    Ok(Answer::bytes(200, "text/plain; charset=utf-8", text))
+    let text = |code, text: String| {
+        Answer::bytes(code, "text/plain; charset=utf-8", text).with("x-content-type-options", "nosniff")
+    };
+    if failed {
+        return Ok(text(500, format!("{lines}{root} check failed\n")));
+    }
+    let told = received.query.get("verbose").is_some();
+    Ok(text(200, if told { format!("{lines}{root} check passed\n") } else { "ok".to_owned() }))
 }

@@ -29,7 +29,16 @@ pub fn check(value: &Value, schema: SchemaRef<'_>) -> Result<(), String> {
 pub fn named(applied: &Value) -> String {
     let text = |path: &str| value::text(applied, path);
     let [namespace, name] = ["metadata.namespace", "metadata.name"].map(text);
-    format!("{namespace}/{name}; {}, Kind={}", text("apiVersion"), text("kind"))
+    format!("{namespace}/{name}; {}", typed(applied))
+}
+
+/// The type that a configuration says it has, as Go prints it.
+#[must_use]
+pub fn typed(applied: &Value) -> String {
+    let text = |path: &str| value::text(applied, path);
+    let version = text("apiVersion");
+    let group = if version.contains('/') { "" } else { "/" };
+    format!("{group}{version}, Kind={}", text("kind"))
 }
 
 struct Found(Vec<String>);

@@ -342,19 +342,19 @@ fn bad_configurations_are_refused() {
         ),
         (
             json!({"items": [{"name": "a"}, {"name": "a"}]}),
-            "failed to create typed patch object (/x; v1, Kind=Thing): .items: duplicate entries for key [name=\"a\"]",
+            "failed to create typed patch object (/x; /v1, Kind=Thing): .items: duplicate entries for key [name=\"a\"]",
         ),
         (
             json!({"finalizers": ["a", "a"]}),
-            "failed to create typed patch object (/x; v1, Kind=Thing): .finalizers: duplicate entries for key [=\"a\"]",
+            "failed to create typed patch object (/x; /v1, Kind=Thing): .finalizers: duplicate entries for key [=\"a\"]",
         ),
         (
             json!({"nope": 1}),
-            "failed to create typed patch object (/x; v1, Kind=Thing): .nope: field not declared in schema",
+            "failed to create typed patch object (/x; /v1, Kind=Thing): .nope: field not declared in schema",
         ),
         (
             json!({"items": [{"v": 1}]}),
-            "failed to create typed patch object (/x; v1, Kind=Thing): .items: element 0: associative list with keys \
+            "failed to create typed patch object (/x; /v1, Kind=Thing): .items: element 0: associative list with keys \
              has an element that omits all key fields [\"name\"] (and doesn't have default values for any key fields)",
         ),
     ];

@@ -16,7 +16,7 @@ pub(crate) mod testing;
 mod typed;
 mod versions;
 
-pub use declared::{check as check_declared, named};
+pub use declared::{check as check_declared, named, typed as type_of};
 pub use fields_v1::{decode as decode_fields, encode as encode_fields};
 pub use managed::Operation;
 pub use manager::{apply, apply_resetting, update};

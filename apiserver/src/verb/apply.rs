@@ -27,15 +27,12 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let body = decoded::patch(call.received()).await?;
     // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
     let unreadable = |error: DecodeError| Status::bad_request(format!("error decoding YAML: {error}"));
-    let mut decoded = match kind.custom {
+    let decoded = match kind.custom {
         None => native(&body, kind, strictness)?,
         // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
         Some(_) => free(&body, kind, strictness).map_err(unreadable)?,
     };
-    if api::value::text(&decoded.value, "apiVersion").is_empty() {
-        return Err(Status::bad_request("apiVersion must be set").into());
-    }
-    decoded::expect_kind(&mut decoded.value, kind.gvk(), kind.custom.is_some())?;
+    expect_type(&decoded.value, kind)?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
     let others = Others::new(kind);
@@ -76,6 +73,15 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     Ok(answer.warn(decoded.warnings).warn(written.warnings))
 }
 
+/// A configuration says what it is.
+fn expect_type(value: &Value, kind: &Kind) -> Result<(), Failure> {
+    let says = |name: &str, wanted: &str| api::value::text(value, name) == wanted;
+    if says("apiVersion", &kind.api_version()) && says("kind", kind.kind) {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("invalid object type: {}", apply::type_of(value))).into())
+}
+
 /// A configuration of a native kind by its schema. What the schema does not declare is refused whatever the client says of validation:
 /// who looks for it reads the configuration a second time.
 fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, Failure> {
@@ -85,12 +91,16 @@ fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, F
     let mut decoded = match codec::yaml::decode_applied(body, schema, Strictness::Warn) {
         Ok(decoded) if !decoded.warnings.iter().any(is_unknown) => decoded,
         Err(error @ (DecodeError::Syntax(_) | DecodeError::Strict(_))) => return Err(unreadable(error)),
-        first => {
+        _ => {
             let mut value = codec::yaml::parse(body).map_err(unreadable)?;
             if !value.is_object() {
-                return first.map_err(unreadable);
+                let found = api::patch::kind_word(&value);
+                let why = format!(
+                    "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+                );
+                return Err(unreadable(DecodeError::Type(why)));
             }
-            decoded::expect_kind(&mut value, kind.gvk(), false)?;
+            expect_type(&value, kind)?;
             let failed =
                 |before: &str, why: String| Failure::from(Status::foreign(500, "", format!("{before}: {why}")));
             let named = apply::named(&value);

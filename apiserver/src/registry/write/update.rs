@@ -228,10 +228,13 @@ fn same_uid(target: &Target, object: &Value, found: &str) -> Result<(), Failure>
     if uid.is_empty() || uid == found {
         return Ok(());
     }
-    // In the words of upstream's store.
+    // In the words of upstream's store, with its keys.
+    let (kind, place) = (target.kind, format!("{}/{}", target.namespace, target.name));
+    let group = if kind.custom.is_some() { format!("{}/", kind.group) } else { String::new() };
     let why = format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}",
-        target.key()
+        "StorageError: invalid object, Code: 4, Key: /registry/{group}{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}",
+        kind.plural,
+        place.trim_start_matches('/')
     );
     Err(Status::conflict(target.resource(), &target.name, &why).into())
 }
