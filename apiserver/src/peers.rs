@@ -92,17 +92,22 @@ impl Peers {
         } else {
             self.renew(server, permit).await?;
         }
-        let leases = server.list(lease::KIND.group, lease::KIND.plural, NAMESPACE).await;
+        // The caches of a server that ends follow no more: waiting for them would be for ever.
+        let leases = match self.going {
+            true => server.list(lease::KIND.group, lease::KIND.plural, NAMESPACE).await,
+            false => {
+                let latest = server.list_latest(lease::KIND.group, lease::KIND.plural, NAMESPACE).await;
+                latest.map_err(|refusal| refusal.0)?
+            }
+        };
         let leases: Vec<_> = leases.into_iter().filter(|lease| meta::label(lease, IDENTITY).is_some()).collect();
         let mut found = self.alive(&leases, Instant::now(), server.now());
         let own = server.config.advertise;
-        if !self.going {
+        found.retain(|one| one.is_ipv4() == own.is_ipv4());
+        if !self.going || found.is_empty() {
             found.insert(own);
         }
-        found.retain(|one| one.is_ipv4() == own.is_ipv4());
-        if !found.is_empty() {
-            publish(server, permit, &found).await?;
-        }
+        publish(server, permit, &found).await?;
         let old = |lease: &&Value| age(lease, server.now()).is_some_and(|age| age > FORGOTTEN) && held(lease).is_some();
         for lease in leases.iter().filter(old) {
             drop_lease(server, permit, meta::name(lease)).await?;
@@ -257,6 +262,7 @@ mod tests {
         second.close().await;
         becomes(&first, &["10.0.0.1", "10.0.0.3"]).await;
         third.close().await;
+        becomes(&first, &["10.0.0.1"]).await;
         let path =
             "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases?labelSelector=apiserver.kubernetes.io/identity";
         let (_, list) = first.ask(&root, "GET", path, &Value::Null).await;
