@@ -233,7 +233,7 @@ impl Follower {
             slices.mark_unchanged();
             self.pass().await;
             let some = !self.server.aggregates.picture.load().remotes.is_empty();
-            let stop = self.server.stop.clone();
+            let stop = self.server.ends.end.clone();
             let changed = tokio::select! {
                 () = stop.cancelled() => return,
                 changed = registered.changed() => changed,
@@ -252,13 +252,14 @@ impl Follower {
         let objects: Vec<Value> = snapshot.objects.values().map(|entry| entry.value()).collect();
         let before = self.server.aggregates.picture.load_full();
         let mut next = Picture::default();
+        let clients = self.server.clients.load_full();
+        let front = clients.proxy.as_ref();
         for object in &objects {
             let group = value::text(object, "spec.group").to_owned();
             let priority = value::int(object, "spec.groupPriorityMinimum").unwrap_or_default();
             let known = next.priorities.entry(group).or_default();
             *known = priority.max(*known);
-            let same = before.remotes.get(meta::name(object)).filter(|remote| remote.is_of(object)).cloned();
-            let front = self.server.config.proxy_client.as_ref().map(|front| &front.identity);
+            let same = before.remotes.get(meta::name(object)).filter(|remote| remote.is_of(object, front)).cloned();
             let remote = same.or_else(|| Remote::read(object, front).map(Arc::new));
             next.remotes.extend(remote.map(|remote| (meta::name(object).to_owned(), remote)));
         }

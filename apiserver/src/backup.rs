@@ -37,7 +37,7 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     let mut backup = server.store.backup(short_lived);
     let first = backup.next().await.map_err(|error| failure(&error))?;
     let (send, receive) = mpsc::channel::<Result<Bytes, std::io::Error>>(AHEAD);
-    let (runtime, stop) = (Handle::current(), server.stop.clone());
+    let (runtime, stop) = (Handle::current(), server.ends.stop.clone());
     // Reading and packing takes the processor for milliseconds at a time, which those who share this worker should not feel.
     tokio::task::spawn_blocking(move || {
         runtime.block_on(async {

@@ -83,7 +83,7 @@ impl Follower {
             if let Err(failure) = &done {
                 tracing::warn!(?failure, "custom resource definitions could not be followed");
             }
-            let stop = self.server.stop.clone();
+            let stop = self.server.ends.end.clone();
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = moved.changed() => if changed.is_err() { return },
@@ -256,7 +256,7 @@ impl Follower {
                 while let Err(failure) = end(&server, &name, stored.filter(|_| established)).await {
                     tracing::warn!(?failure, name, "a custom resource definition could not be ended");
                     tokio::select! {
-                        () = server.stop.cancelled() => return,
+                        () = server.ends.end.cancelled() => return,
                         () = tokio::time::sleep(AGAIN) => {}
                     }
                 }
@@ -363,7 +363,7 @@ async fn empty(server: &Server, kind: &'static Kind) -> Result<(), Failure> {
         let mut moved = cache.moves();
         while !cache.consistent(None).await?.objects.is_empty() {
             tokio::select! {
-                () = server.stop.cancelled() => return Err(Status::internal("the server stops").into()),
+                () = server.ends.end.cancelled() => return Err(Status::internal("the server stops").into()),
                 _ = moved.changed() => {}
                 () = tokio::time::sleep(EMPTY_EVERY) => {}
             }

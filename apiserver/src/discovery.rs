@@ -27,7 +27,7 @@ type Check = (&'static str, fn(&Server) -> bool);
 const ALIVE: &[Check] = &[("ping", |_| true), ("log", |_| true)];
 const READY: &[Check] = &[
     ("poststarthook/bootstrap", |server| server.ready.load(Ordering::Acquire)),
-    ("shutdown", |server| !server.asked_to_stop.is_cancelled()),
+    ("shutdown", |server| !server.ends.asked.is_cancelled()),
 ];
 
 /// Answers a request for a path that is no resource.
@@ -45,10 +45,13 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         )
         .into());
     }
-    let path = received.info.path.trim_end_matches('/');
+    let path = received.info.path.as_str();
+    // As upstream, whose discovery is served with slashes behind it and whose other pages are not.
+    let bare = path.trim_end_matches('/');
+    let path = if slashes_end(bare) { bare } else { path };
     let offer = server.offer();
     match path {
-        "" => {
+        "/" => {
             let paths = paths(offer.served.kinds(), server.aggregates.paths());
             let listed = api::json::json!({ "paths": paths });
             Ok(Answer::bytes(200, "application/json", format!("{listed:#}")))
@@ -130,6 +133,12 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
             Ok(Answer::no_such_page())
         }
     }
+}
+
+/// Whether slashes behind a path change nothing.
+fn slashes_end(path: &str) -> bool {
+    let served = ["/.well-known/openid-configuration", "/api", "/apis", "/openid/v1/jwks", "/version"];
+    served.contains(&path) || path.starts_with("/api/") || path.starts_with("/apis/")
 }
 
 /// What the process tells of itself.
@@ -298,4 +307,21 @@ async fn health(server: &Server, received: &Received, root: &str) -> Result<Answ
     }
     let told = received.query.get("verbose").is_some();
     Ok(text(200, if told { format!("{lines}{root} check passed\n") } else { "ok".to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slashes_end;
+
+    #[test]
+    fn pages_end_where_upstreams_do() {
+        for path in ["/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/openid/v1/jwks"] {
+            assert!(slashes_end(path), "{path}");
+        }
+        for path in
+            ["", "/healthz", "/livez/ping", "/metrics", "/openapi/v2", "/openapi/v3/apis", "/apiserver", "/debug"]
+        {
+            assert!(!slashes_end(path), "{path}");
+        }
+    }
 }

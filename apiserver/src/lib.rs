@@ -16,6 +16,7 @@ mod configuration;
 pub mod crd;
 pub mod discovery;
 mod documents;
+mod drain;
 pub mod encoded;
 pub mod encryption;
 mod fairness;

@@ -6,11 +6,12 @@ pub mod admission;
 pub(crate) mod stored;
 
 use crate::answer::{Answer, Failure};
-use crate::road::received::Trace;
+use crate::road::received::{RequestInfo, Trace};
+use crate::serving;
 use api::features::{self, Gates};
 use api::kind::Kind;
+use api::served::Served;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-use std::borrow::Cow;
 
 /// The server's metrics.
 pub struct Metrics {
@@ -20,17 +21,22 @@ pub struct Metrics {
     deprecated: IntGaugeVec,
 }
 
-/// Verbs of resources as they are counted.
-const VERBS: [(&str, &str); 8] = [
-    ("get", "GET"),
-    ("list", "LIST"),
-    ("watch", "WATCH"),
-    ("create", "CREATE"),
-    ("update", "UPDATE"),
-    ("patch", "PATCH"),
-    ("delete", "DELETE"),
-    ("deletecollection", "DELETECOLLECTION"),
-];
+/// The verb as which a request is counted: one of few, whatever method the client makes up. `applies` of a patch that is an apply.
+#[must_use]
+pub fn verb(method: &str, info: &RequestInfo, applies: bool) -> &'static str {
+    match method {
+        _ if serving::is_connect(info) => "CONNECT",
+        _ if info.verb == "watch" => "WATCH",
+        "GET" | "HEAD" if info.verb == "list" => "LIST",
+        "GET" | "HEAD" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" if applies => "APPLY",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}
 
 impl Metrics {
     /// Registers everything; which gates are on is told once.
@@ -80,23 +86,24 @@ impl Metrics {
         self.deprecated.with_label_values(&labels).set(1);
     }
 
-    /// Counts a finished request. Only resources that exist are named, so that clients cannot make label values.
-    pub fn observe(&self, trace: &Trace, outcome: &Result<Answer, Failure>) {
+    /// Counts a finished request. Only resources and parts that are served are named, so that clients cannot make label values.
+    pub fn observe(&self, served: &Served, trace: &Trace, outcome: &Result<Answer, Failure>) {
         let info = &trace.info;
         let code = crate::answer::code(outcome);
-        let known = info.is_resource && api::kinds::by_resource(&info.group, &info.version, &info.resource).is_some();
-        let scope = match (info.name.is_empty(), info.namespace.is_empty()) {
+        let kind = served.by_resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+        let known =
+            kind.is_some_and(|kind| info.subresource.is_empty() || kind.subresource(&info.subresource).is_some());
+        let collection = info.name.is_empty() || info.verb == "list";
+        let scope = match (collection && info.verb != "create", info.namespace.is_empty()) {
             (false, _) => "resource",
             (true, false) => "namespace",
             (true, true) => "cluster",
         };
-        let upper = VERBS.iter().find(|(verb, _)| *verb == info.verb).map(|(_, upper)| *upper);
-        let verb = upper.map_or_else(|| Cow::from(info.verb.to_ascii_uppercase()), Cow::from);
         let mut digits = itoa::Buffer::new();
         let (group, version, resource, part) = (&*info.group, &*info.version, &*info.resource, &*info.subresource);
         let told = [group, version, resource, part, scope].map(|text| if known { text } else { "" });
         let [group, version, resource, part, scope] = told;
-        let labels = [&*verb, group, version, resource, part, scope, digits.format(code)];
+        let labels = [trace.counted, group, version, resource, part, scope, digits.format(code)];
         self.requests.with_label_values(&labels).inc();
         if let Some((_, labels)) = labels.split_last().filter(|_| info.verb != "watch") {
             self.durations.with_label_values(labels).observe(trace.start.elapsed().as_secs_f64());
@@ -128,6 +135,59 @@ pub fn text(registry: &Registry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::road::negotiated::Medium;
+    use crate::road::received::Query;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    #[test]
+    fn clients_make_no_labels() {
+        let (metrics, served) = (Metrics::new(&Gates::default()), Served::default());
+        let ask = |method: &str, target: &str| {
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let info = Arc::new(RequestInfo::parse(method, path, &Query::parse(query)));
+            let counted = verb(method, &info, false);
+            let (id, start, refused) = (String::new(), Instant::now(), Medium::JSON);
+            let trace = Trace { id, info, start, gzip: false, refused, counted };
+            metrics.observe(&served, &trace, &Ok(Answer::bytes(403, "", "")));
+        };
+        let pods = "/api/v1/namespaces/a/pods";
+        let asked = [
+            ("GET", pods.to_owned(), "LIST,pods,,namespace"),
+            ("GET", format!("{pods}?watch=1"), "WATCH,pods,,namespace"),
+            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dp".to_owned(), "LIST,pods,,cluster"),
+            ("HEAD", format!("{pods}/p"), "GET,pods,,resource"),
+            ("POST", pods.to_owned(), "POST,pods,,resource"),
+            ("PUT", format!("{pods}/p/status"), "PUT,pods,status,resource"),
+            ("DELETE", pods.to_owned(), "DELETE,pods,,namespace"),
+            ("GET", format!("{pods}/p/log"), "CONNECT,pods,log,resource"),
+            ("GET", "/version".to_owned(), "GET,,,"),
+        ];
+        for (method, target, _) in &asked {
+            ask(method, target);
+        }
+        for number in 0..200 {
+            ask(&format!("M{number}"), "/version");
+            ask(&format!("M{number}"), pods);
+            ask("GET", &format!("{pods}/p/part{number}"));
+            ask("PATCH", &format!("/apis/group{number}/v1/things"));
+            ask("GET", &format!("/nothing{number}"));
+        }
+        let families = metrics.registry().gather();
+        let family = families.iter().find(|family| family.name() == "apiserver_request_total").unwrap();
+        let mut told: Vec<String> = Vec::new();
+        for metric in family.get_metric() {
+            let of = |name: &str| metric.get_label().iter().find(|label| label.name() == name).unwrap().value();
+            told.push(["verb", "resource", "subresource", "scope"].map(of).join(","));
+        }
+        let mut want: Vec<&str> = asked.iter().map(|(.., want)| *want).collect();
+        want.extend(["other,,,", "other,pods,,namespace", "PATCH,,,"]);
+        told.sort();
+        want.sort_unstable();
+        assert_eq!(told, want);
+        let applied = RequestInfo::parse("PATCH", "/api/v1/namespaces/a/pods/p", &Query::parse(""));
+        assert_eq!([true, false].map(|applies| verb("PATCH", &applied, applies)), ["APPLY", "PATCH"]);
+    }
 
     #[test]
     fn gates_and_deprecated_kinds_are_told() {

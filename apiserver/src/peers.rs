@@ -76,7 +76,7 @@ impl Peers {
         let permit = Permit::without_request("peers");
         while !self.going {
             tokio::select! {
-                () = server.asked_to_stop.cancelled() => self.going = true,
+                () = server.ends.asked.cancelled() => self.going = true,
                 () = tokio::time::sleep(EVERY) => {}
             }
             if let Err(failure) = self.turn(&server, &permit).await {

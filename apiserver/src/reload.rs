@@ -1,12 +1,12 @@
-//! Files that may change while the server runs: its certificate and key, authorities of clients and of front proxies, the files of
-//! `--authentication-config` and `--authorization-config`. What cannot be used is said, and what was there goes on.
+//! Files that may change while the server runs: its certificate and key, those with which it asks others, authorities of clients and of front
+//! proxies, the files of `--authentication-config` and `--authorization-config`. What cannot be used is said, and what was there goes on.
 //!
 //! Never writes a file. Looks at contents, so that it matters not how a file was changed.
 
 use crate::authn::{self, Anonymous, Authenticators, Issuers, oidc};
 use crate::authz::{self, Entry, ModeError};
-use crate::server::{Config, Server, StartError};
-use crate::transport::{Identity, Named, TlsOptions, TlsSettings, server_config};
+use crate::server::{Clients, Config, Server, StartError};
+use crate::transport::{Identity, Named, TlsOptions, TlsSettings, server_config, unjudged_client_config};
 use crate::trust::Trust;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,10 @@ pub struct Material {
     pub client_ca: Option<String>,
     /// `--requestheader-client-ca-file`.
     pub front_proxy_ca: Option<String>,
+    /// `--kubelet-client-certificate`, `--kubelet-client-key`.
+    pub kubelet_client: Option<Identity>,
+    /// `--proxy-client-cert-file`, `--proxy-client-key-file`.
+    pub proxy_client: Option<Identity>,
 }
 
 /// Reads the files again; an error is one sentence. Called from a thread that may wait.
@@ -132,6 +136,7 @@ pub(crate) async fn watch(
         let mut changed = false;
         match new_material {
             Some(Ok(new)) if material.as_ref() != Some(&new) => {
+                exchange(&server, &new);
                 // At the first look the server may have read the files a moment ago: then nothing follows.
                 let same = new.identity == server.config.identity && new.named == server.config.tls.named;
                 if !first || !same || new.client_ca != server.config.client_ca {
@@ -174,6 +179,30 @@ pub(crate) async fn watch(
             () = tokio::time::sleep(EVERY) => {}
         }
     }
+}
+
+/// Takes up certificates with which others are asked, each if it can be used.
+fn exchange(server: &Server, new: &Material) {
+    let known = server.clients.load_full();
+    let mut next = Clients::clone(&known);
+    for (what, held, new) in [
+        ("--kubelet-client-certificate", &mut next.kubelet, &new.kubelet_client),
+        ("--proxy-client-cert-file", &mut next.proxy, &new.proxy_client),
+    ] {
+        if held == new {
+            continue;
+        }
+        match unjudged_client_config(new.as_ref()) {
+            Ok(_) => {
+                held.clone_from(new);
+                tracing::info!(what, "a certificate was read again");
+            }
+            Err(error) => {
+                tracing::warn!(what, error = &error as &dyn std::error::Error, "a changed certificate cannot be used");
+            }
+        }
+    }
+    server.clients.store(Arc::new(next));
 }
 
 /// Takes up certificates; whether authorities of clients are among them.
@@ -231,5 +260,54 @@ fn decide_anew(server: &Server, settings: &authz::Settings) {
     match authorizers(&server.config).and_then(|entries| server.authz.replace(&entries, settings)) {
         Ok(()) => tracing::info!("the file of --authorization-config was read again"),
         Err(error) => tracing::warn!(%error, "the changed file of --authorization-config cannot be used"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encryption::Encryption;
+    use crate::testing::{World, config};
+    use parking_lot::Mutex;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn certificates_for_others_are_read_again() {
+        let identity = || config(&Encryption::none()).identity;
+        let (own, first, second) = (identity(), identity(), identity());
+        let files = Arc::new(Mutex::new(Material {
+            identity: own.clone(),
+            named: Vec::new(),
+            client_ca: None,
+            front_proxy_ca: None,
+            kubelet_client: Some(first.clone()),
+            proxy_client: None,
+        }));
+        let source = Arc::clone(&files);
+        let world = World::start(|config| {
+            config.identity = own;
+            config.kubelet_client = Some(first.clone());
+            config.material = Some(Arc::new(move || Ok(source.lock().clone())));
+        })
+        .await;
+        let server = world.running.server();
+        let held = || server.clients.load().kubelet.clone();
+        assert_eq!(held(), Some(first.clone()));
+        // A key of somebody else's.
+        let torn = Identity { key: second.key.clone(), ..first.clone() };
+        let front = identity();
+        for (kubelet, proxy, want) in [(&torn, &front, &first), (&second, &front, &second)] {
+            let change = |files: &mut Material| {
+                files.kubelet_client = Some(kubelet.clone());
+                files.proxy_client = Some(proxy.clone());
+            };
+            change(&mut files.lock());
+            for _ in 0..500 {
+                if server.clients.load().proxy.as_ref() == Some(proxy) && held().as_ref() == Some(want) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!((held().as_ref(), server.clients.load().proxy.as_ref()), (Some(want), Some(proxy)));
+        }
     }
 }

@@ -23,13 +23,14 @@ use crate::audit::Slip;
 use crate::registry::unreadable;
 use crate::server::Server;
 use crate::spans::{self, Trip};
-use crate::transport::Headers;
+use crate::transport::{Going, Headers};
 use crate::verb;
 use actix_web::http::header::HeaderMap;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use api::status::Status;
 use received::Received;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Answers one request.
 pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::Payload) -> HttpResponse {
@@ -45,10 +46,17 @@ pub async fn travel(server: web::Data<Server>, request: HttpRequest, body: web::
 }
 
 async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, body: web::Payload) -> HttpResponse {
+    let going = request.extensions().get::<Arc<Going>>().cloned();
     let mut received = match received::receive(&request, headers, body) {
         Ok(received) => received,
         Err(failure) => return answer::render(Err(failure), None),
     };
+    if let Some(answer) = server.ends.refusal(&received) {
+        received.body.drain().await;
+        return answer::render(Ok(answer), None);
+    }
+    let time = server.rules.departure(&received.info);
+    let held = time.map(|_| server.ends.requests.hold());
     let slip = server.audit.as_ref().map(|audit| Slip::new(audit, &received.steps));
     received.slip.clone_from(&slip);
     let trip = server.tracer.as_ref().map(|tracer| Trip::new(tracer, &received.steps));
@@ -63,9 +71,15 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
         false => in_time(server, received).await,
     };
     let outcome = match outcome {
-        Ok(answer) => {
+        Ok(mut answer) => {
             if answer.code >= 400 {
                 body.drain().await;
+            }
+            if trace.info.verb == "watch" && server.ends.has_grace() {
+                answer.body = match answer.body {
+                    answer::Body::Stream(events) => answer::Body::Stream(server.ends.until_watches_end(events)),
+                    whole => whole,
+                };
             }
             Ok(answer)
         }
@@ -83,7 +97,7 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
         Some(slip) => Ok(slip.answered(outcome.unwrap_or_else(refused)).await),
         None => outcome,
     };
-    server.metrics.observe(&trace, &outcome);
+    server.metrics.observe(&server.offer.load().served, &trace, &outcome);
     steps.tell(&trace, &outcome);
     let outcome = match &trip {
         Some(trip) => Ok(trip.answered(outcome.unwrap_or_else(refused))),
@@ -91,12 +105,24 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
     };
     let mut response = answer::render(outcome, Some(&trace));
     seated::dress(&matched, &mut response);
+    if let (Some(going), Some(time)) = (going, time) {
+        going.within(time, held);
+    }
     watched(response, slip, trip)
 }
 
 /// The whole way, given up where it takes too long: a client that sends its body byte by byte holds nothing for ever.
 async fn in_time(server: &Server, received: Box<Received>) -> Result<Answer, Failure> {
-    match server.rules.patience(&received)? {
+    let patience = match server.rules.patience(&received.info, &received.query) {
+        Ok(patience) => patience,
+        Err(status) => {
+            if let Some(slip) = &received.slip {
+                slip.unknown(&received, &status).await;
+            }
+            return Err(status.into());
+        }
+    };
+    match patience {
         None => pass(server, received).await,
         Some(patience) => match tokio::time::timeout(patience, pass(server, received)).await {
             Ok(outcome) => outcome,

@@ -11,6 +11,7 @@ use crate::authz::rbac::Rbac;
 use crate::authz::{self, Authorizers};
 use crate::cache::{Caches, Shown};
 use crate::documents::Documents;
+use crate::drain::Ends;
 use crate::encryption::Encryption;
 use crate::fairness::{Fairness, InFlight, Plain, Seats, keeper};
 use crate::impersonation::Impersonation;
@@ -66,7 +67,8 @@ pub struct Config {
     pub tls: TlsOptions,
     /// Headers for browsers, timeouts, bounds.
     pub serving: Serving,
-    /// Reads the files behind `identity`, `client_ca` and the front proxy's authority again; without it they never change.
+    /// Reads the files behind `identity`, `client_ca`, the front proxy's authority and the clients' certificates again; without it they never
+    /// change.
     pub material: Option<Source>,
     /// `--authorization-mode`.
     pub authorization_modes: Vec<String>,
@@ -106,8 +108,10 @@ pub struct Config {
     pub admission_config: Option<PathBuf>,
     /// `--kubelet-client-certificate` and its key.
     pub kubelet_client: Option<Identity>,
-    /// `--kubelet-certificate-authority`, PEM.
+    /// `--kubelet-certificate-authority`, PEM; without it whatever certificates kubelets show are taken.
     pub kubelet_ca: Option<String>,
+    /// `proxy` reaches addresses of this machine and its links as well, for tests: whoever may use it could speak to what trusts the machine.
+    pub local_backends: bool,
     /// `--proxy-client-cert-file`, its key and `--requestheader-client-ca-file`: who we are to aggregated API servers.
     pub proxy_client: Option<ProxyClient>,
     /// Roles of the controllers, bound to their service accounts in `kube-system`.
@@ -172,6 +176,7 @@ impl Config {
             admission_config: None,
             kubelet_client: None,
             kubelet_ca: None,
+            local_backends: false,
             proxy_client: None,
             controller_roles: Vec::new(),
             workers: 1,
@@ -213,6 +218,22 @@ pub struct ProxyClient {
     pub identity: Identity,
     /// PEM.
     pub authority: String,
+}
+
+/// Certificates with which this server asks others.
+#[derive(Clone, Default)]
+pub struct Clients {
+    /// Kubelets.
+    pub kubelet: Option<Identity>,
+    /// Aggregated API servers.
+    pub proxy: Option<Identity>,
+}
+
+impl Clients {
+    fn of(config: &Config) -> Clients {
+        let proxy = config.proxy_client.as_ref().map(|client| client.identity.clone());
+        Clients { kubelet: config.kubelet_client.clone(), proxy }
+    }
 }
 
 /// Who is recognised beyond certificates, service accounts and the token file.
@@ -308,6 +329,8 @@ pub struct Server {
     pub(crate) trust: ArcSwap<Trust>,
     /// The listener's settings.
     pub tls: ArcSwap<rustls::ServerConfig>,
+    /// Who this server is to others.
+    pub clients: ArcSwap<Clients>,
     /// Stage 4.
     pub(crate) impersonation: Impersonation,
     /// Stage 6.
@@ -338,10 +361,8 @@ pub struct Server {
     pub aggregates: Aggregates,
     /// Read from `Config::serving`.
     pub(crate) rules: Rules,
-    /// The end was asked for.
-    pub asked_to_stop: CancellationToken,
-    /// Ends watches.
-    pub stop: CancellationToken,
+    /// How it ends.
+    pub(crate) ends: Ends,
     /// Bootstrap is done.
     pub ready: std::sync::atomic::AtomicBool,
 }
@@ -390,7 +411,7 @@ impl Running {
 
     /// Returns when the end that was asked for has come: at once, or after `--shutdown-delay-duration`.
     pub async fn ended(&self) {
-        self.server.stop.cancelled().await;
+        self.server.ends.stop.cancelled().await;
     }
 
     /// Returns when, after the end, requests in progress have ended and what they left is on record.
@@ -456,7 +477,7 @@ impl Running {
                 _ => return Err(StartError::Bootstrap(crate::answer::status(failure))),
             }
             tokio::select! {
-                () = server.stop.cancelled() => return Err(StartError::Bootstrap(crate::answer::status(failure))),
+                () = server.ends.stop.cancelled() => return Err(StartError::Bootstrap(crate::answer::status(failure))),
                 () = tokio::time::sleep(WAIT) => {}
             }
         }
@@ -467,8 +488,8 @@ impl Running {
             *self.leaving.lock() = Some(tokio::spawn(peers.keep(Arc::clone(server))));
         }
         server.ready.store(true, std::sync::atomic::Ordering::Release);
-        tokio::spawn(tidy(Arc::clone(server), server.stop.clone()));
-        tokio::spawn(trust::follow(Arc::clone(server), server.stop.clone()));
+        tokio::spawn(tidy(Arc::clone(server), server.ends.stop.clone()));
+        tokio::spawn(trust::follow(Arc::clone(server), server.ends.end.clone()));
         Ok(())
     }
 
@@ -505,8 +526,6 @@ pub(crate) async fn serve(
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) -> Result<Running, StartError> {
-    let asked_to_stop = stop;
-    let stop = delayed(&asked_to_stop, config.serving.shutdown_delay);
     let rules = Rules::new(&config.serving).map_err(StartError::Serving)?;
     let tls = server_config(&reload::tls(&config, None))?;
     let (issuers, anonymous) = reload::issuers(&config)?;
@@ -516,7 +535,9 @@ pub(crate) async fn serve(
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
 
-    let caches = Caches::start(config.served.kept(), &store, config.cache_memory, &stop).await?;
+    let ends = Ends::of(stop, &config.serving);
+    let end = ends.end.clone();
+    let caches = Caches::start(config.served.kept(), &store, config.cache_memory, &end).await?;
     let metrics = Metrics::new(&config.gates);
     let shown = Shown::new(caches.clone()).and_then(|shown| metrics.registry().register(Box::new(shown)));
     shown.map_err(|error| StartError::Serving(error.to_string()))?;
@@ -589,8 +610,8 @@ pub(crate) async fn serve(
         ready: std::sync::atomic::AtomicBool::new(false),
         aggregates: Aggregates::default(),
         rules,
-        asked_to_stop,
-        stop: stop.clone(),
+        ends,
+        clients: ArcSwap::from_pointee(Clients::of(&config)),
         config,
         store,
         caches,
@@ -611,11 +632,16 @@ pub(crate) async fn serve(
     crd::start(&server).await?;
     keeper::start(&server);
     aggregate::start(&server);
-    let workers = Workers::start(workers, &server, &stop).map_err(StartError::Workers)?;
-    tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, stop.clone()));
-    tokio::spawn(legacy_tokens::follow(Arc::clone(&server), used, stop.clone()));
+    let workers = Workers::start(workers, &server).map_err(StartError::Workers)?;
+    tokio::spawn(reload::watch(Arc::clone(&server), credentials, authorization, end.clone()));
+    tokio::spawn(legacy_tokens::follow(Arc::clone(&server), used, end.clone()));
     let connections = Connections::new(server.config.serving.max_connections, server.config.serving.max_sessions);
-    tokio::spawn(accept(listener, workers.clone(), connections, stop));
+    tokio::spawn(accept(listener, workers.clone(), connections, server.ends.closing().clone()));
+    let served = workers.clone();
+    tokio::spawn(async move {
+        served.ended().await;
+        end.cancel();
+    });
     Ok(Running { server, workers, address, leaving: Mutex::default() })
 }
 
@@ -632,21 +658,6 @@ fn seats(config: &Config, metrics: &Metrics) -> Result<Seats, StartError> {
         )),
         total => Ok(Seats::Fair(Fairness::new(total.unwrap_or(u32::MAX), metrics.registry(), in_flight))),
     }
-}
-
-/// Cancelled so long after the other; at once where there is nothing to wait for.
-fn delayed(asked: &CancellationToken, delay: Duration) -> CancellationToken {
-    if delay.is_zero() {
-        return asked.clone();
-    }
-    let (asked, stop) = (asked.clone(), CancellationToken::new());
-    let later = stop.clone();
-    tokio::spawn(async move {
-        asked.cancelled().await;
-        tokio::time::sleep(delay).await;
-        later.cancel();
-    });
-    stop
 }
 
 /// How often a key service that the start waits for is asked.

@@ -3,8 +3,10 @@
 //!
 //! Never looks at who asks. Source: upstream's flags of the same names.
 
+use crate::backup;
+use crate::encryption;
 use crate::profiling;
-use crate::road::received::{Received, RequestInfo};
+use crate::road::received::{Query, RequestInfo};
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use api::status::Status;
@@ -24,6 +26,10 @@ pub struct Serving {
     pub request_timeout: Duration,
     /// `--shutdown-delay-duration`: how long requests are still served after the end was asked for; `/readyz` says no meanwhile.
     pub shutdown_delay: Duration,
+    /// `--shutdown-send-retry-after`: clients may connect until what was in progress has been answered, and are told to come back.
+    pub shutdown_send_retry_after: bool,
+    /// `--shutdown-watch-termination-grace-period`: watches end one after the other within this time.
+    pub shutdown_watch_grace: Duration,
     /// `--http2-max-streams-per-connection`: requests at once over one connection of HTTP/2.
     pub streams: u32,
     /// Connections that are open at once; for a further one that goes which has been idle for longest. `None` bounds nothing. Upstream has
@@ -42,6 +48,8 @@ impl Default for Serving {
             goaway_chance: 0.0,
             request_timeout: Duration::from_secs(60),
             shutdown_delay: Duration::ZERO,
+            shutdown_send_retry_after: false,
+            shutdown_watch_grace: Duration::ZERO,
             streams: 1000,
             max_connections: None,
             max_sessions: None,
@@ -113,18 +121,18 @@ impl Rules {
         }
     }
 
-    /// How long the request may take; `None` for what is meant to last, and for paths that are no resources.
+    /// How long the request may take; `None` for what is meant to last.
     ///
     /// # Errors
     /// 400 for a `timeout` that is no duration.
-    pub(crate) fn patience(&self, received: &Received) -> Result<Option<Duration>, Status> {
-        if is_long(&received.info) || !received.info.is_resource {
+    pub(crate) fn patience(&self, info: &RequestInfo, query: &Query) -> Result<Option<Duration>, Status> {
+        if is_long(info) {
             return Ok(None);
         }
-        let Some(text) = received.query.get("timeout").filter(|text| !text.is_empty()) else {
+        let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else {
             return Ok(Some(self.timeout));
         };
-        let given = crate::encryption::nanoseconds(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
+        let given = encryption::nanoseconds(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
         match given {
             // Some clients send bare numbers, which upstream refuses too.
             None => Err(Status::bad_request(format!(
@@ -135,21 +143,32 @@ impl Rules {
         }
     }
 
+    /// How long the answer to a request may take to go; `None` for one that is meant to last.
+    pub(crate) fn departure(&self, info: &RequestInfo) -> Option<Duration> {
+        (!is_long(info)).then_some(self.timeout)
+    }
+
     /// How long a request may wait for seats: a quarter of the time that it may take.
     ///
     /// # Errors
     /// As for `patience`.
-    pub(crate) fn queue_wait(&self, received: &Received) -> Result<Duration, Status> {
-        Ok(self.patience(received)?.unwrap_or(self.timeout) / 4)
+    pub(crate) fn queue_wait(&self, info: &RequestInfo, query: &Query) -> Result<Duration, Status> {
+        Ok(self.patience(info, query)?.unwrap_or(self.timeout) / 4)
     }
 }
 
-/// It lasts as long as the client wants.
+/// It lasts as long as the client wants, or as what it asks for takes.
 pub(crate) fn is_long(info: &RequestInfo) -> bool {
     if !info.is_resource {
-        return info.path.strip_prefix(profiling::ROOT).is_some_and(|rest| rest.starts_with('/'));
+        let profile = info.path.strip_prefix(profiling::ROOT).is_some_and(|rest| rest.starts_with('/'));
+        return profile || info.path == backup::PATH || info.path == encryption::rewrite::PATH;
     }
-    info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+    info.verb == "watch" || is_connect(info)
+}
+
+/// It is somebody else's to answer, behind a pod, a service or a node.
+pub(crate) fn is_connect(info: &RequestInfo) -> bool {
+    info.is_resource && matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 
 #[cfg(test)]
@@ -170,6 +189,37 @@ mod tests {
         check(|serving| serving.hsts = vec!["max-age=31536000".into(), "includeSubDomains".into()], "");
         check(|serving| serving.hsts = vec!["max-age".into()], "--strict-transport-security-directives invalid");
         check(|serving| serving.cors = vec!["(".into()], "invalid regular expression");
+    }
+
+    #[test]
+    fn what_is_not_meant_to_last_has_its_time() {
+        let rules = Rules::new(&Serving::default()).unwrap();
+        let check = |target: &str, want: Result<Option<u64>, u16>| {
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let query = Query::parse(query);
+            let got = rules.patience(&RequestInfo::parse("GET", path, &query), &query);
+            let got = got.map(|time| time.map(|time| time.as_secs())).map_err(|status| status.code);
+            assert_eq!(got, want, "{target}");
+        };
+        check("/api/v1/pods", Ok(Some(60)));
+        check("/api/v1/pods?timeout=5s", Ok(Some(5)));
+        check("/api/v1/pods?timeout=0s", Ok(Some(60)));
+        check("/api/v1/pods?timeout=2h", Ok(Some(60)));
+        check("/api/v1/pods?timeout=5", Err(400));
+        // What another server may have to answer as well.
+        for path in ["/apis/metrics.k8s.io/v1beta1", "/healthz", "/openapi/v2", "/nothing/log"] {
+            check(path, Ok(Some(60)));
+        }
+        for path in [
+            "/api/v1/pods?watch=1&timeout=5",
+            "/api/v1/namespaces/a/pods/p/log",
+            "/api/v1/nodes/n/proxy/x",
+            "/debug/pprof/profile",
+            "/ironkeel/backup",
+            "/ironkeel/rewrite-encryption",
+        ] {
+            check(path, Ok(None));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod connections;
+mod going;
 mod local;
 mod spread;
 mod tls;
@@ -12,12 +13,14 @@ mod tls;
 pub(crate) use bridge::Upgrade;
 pub use bridge::{Headers, Peer, Trusted};
 pub(crate) use connections::{Connections, Place, Session};
+pub(crate) use going::Going;
 pub use local::{InProcess, LocalCall};
 pub use tls::{
     Identity, Named, TlsError, TlsOptions, TlsSettings, client_config, server_config, unjudged_client_config,
     with_identity,
 };
 
+use self::going::{Limited, Streams};
 use self::spread::{InHand, Load, Own};
 use crate::road;
 use crate::server::Server;
@@ -72,22 +75,22 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` worker threads that serve until `stop`.
+    /// Starts `count` worker threads that serve until the server has been drained.
     ///
     /// # Errors
     /// When a thread or its runtime cannot be made.
-    pub(crate) fn start(count: usize, server: &Arc<Server>, stop: &CancellationToken) -> std::io::Result<Workers> {
+    pub(crate) fn start(count: usize, server: &Arc<Server>) -> std::io::Result<Workers> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let ended = CancellationToken::new();
         let last = Arc::new(ended.clone().drop_guard());
         let workers = Workers { senders: senders.into(), load: Load::of(count), open: Load::of(count), ended };
         for (index, receiver) in receivers.into_iter().enumerate() {
-            let (server, stop, last) = (Arc::clone(server), stop.clone(), Arc::clone(&last));
+            let (server, last) = (Arc::clone(server), Arc::clone(&last));
             let own = Own { at: index, workers: workers.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("api-{index}")).spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, work(receiver, own, server, stop));
+                local.block_on(&runtime, work(receiver, own, server));
                 // What its tasks held goes with them.
                 drop((local, runtime, last));
             })?;
@@ -155,7 +158,7 @@ pub(crate) async fn accept(
     }
 }
 
-async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc<Server>, stop: CancellationToken) {
+async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc<Server>) {
     let app = App::new().app_data(web::Data::from(Arc::clone(&server))).default_service(web::route().to(road::travel));
     let service = match app.into_factory().new_service(AppConfig::default()).await {
         Ok(service) => Rc::new(service),
@@ -167,7 +170,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
     let mut open = tokio::task::JoinSet::new();
     loop {
         let work = tokio::select! {
-            () = stop.cancelled() => break,
+            () = server.ends.drained.cancelled() => break,
             Some(_) = open.join_next(), if !open.is_empty() => continue,
             work = receiver.recv() => match work { Some(work) => work, None => break },
         };
@@ -175,7 +178,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
         match work {
             Work::Connection(stream, peer, place, counted) => {
                 let rules = (server.config.serving.goaway_chance, server.config.serving.streams);
-                let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), stop.clone());
+                let (acceptor, stop) = (TlsAcceptor::from(server.tls.load_full()), server.ends.closing().clone());
                 let own = own.clone();
                 open.spawn_local(async move {
                     let place = Arc::new(place);
@@ -203,7 +206,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<Work>, own: Own, server: Arc
             }
         }
     }
-    // Running requests get a moment to finish; watches end with their connection.
+    // Answers that have been made get a moment to go; watches end with their connection.
     let _ = tokio::time::timeout(Duration::from_secs(2), async { while open.join_next().await.is_some() {} }).await;
 }
 
@@ -238,18 +241,23 @@ where
     let leave = Rc::new(tokio::sync::Notify::new());
     let leaving = Rc::clone(&leave);
     let held = Arc::clone(place);
+    // Over HTTP/1.1 one answer goes at a time, and where it does not go nothing else can.
+    let (streams_of, only) = (Streams::default(), (!second).then(Arc::<Going>::default));
+    let (next, one) = (streams_of.clone(), only.clone());
     let serve = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         if goaway > 0.0 && request.version() == http::Version::HTTP_2 && rand::random::<f64>() < goaway {
             leaving.notify_one();
         }
         let (service, peer, own, busy) = (Rc::clone(&service), Rc::clone(&peer), Rc::clone(&own), held.used().begin());
+        let going = one.clone().unwrap_or_else(|| next.next());
+        going.over();
         // In boxes, which go when the answer begins: the library keeps room for them as long as a stream lasts, and watches last.
         let answer = match own.elsewhere(&request) {
-            Some(worker) => own.hand_over(worker, request, &peer).come().boxed_local(),
+            Some(worker) => own.hand_over(worker, request, &peer, &going).come().boxed_local(),
             None => {
                 // From now on, so that what waits for its turn counts as well.
                 let in_hand = own.workers.load.take(own.at);
-                let request = bridge::from_hyper(request, &peer, Some(&held));
+                let request = bridge::from_hyper(request, &peer, Some(&held), &going);
                 async move {
                     let response = service.call(request).await;
                     drop(in_hand);
@@ -258,10 +266,17 @@ where
                 .boxed_local()
             }
         };
-        async move { answer.await.map(|answer| answer.map(|body| busy.with(body))) }
+        let leaving = second.then(|| Rc::clone(&leaving));
+        async move {
+            let answer = answer.await?;
+            if let Some(leaving) = leaving.filter(|_| going.is_last()) {
+                leaving.notify_one();
+            }
+            Ok::<_, std::io::Error>(answer.map(|body| busy.with(body, going)))
+        }
     });
     // As upstream: HTTP/2 is agreed upon in the handshake or not spoken. Nobody is waited for who never says which it is.
-    let builder = hyper_util::server::conn::auto::Builder::new(LocalExec);
+    let builder = hyper_util::server::conn::auto::Builder::new(streams_of);
     let mut builder = if second { builder.http2_only() } else { builder.http1_only() };
     builder
         .http1()
@@ -277,41 +292,31 @@ where
         .max_send_buf_size(BUFFER)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve);
+    let connection = Limited::new(builder.serve_connection_with_upgrades(TokioIo::new(stream), serve), only);
     tokio::pin!(connection);
+    let ended = |done: Option<_>| done.unwrap_or_else(|| Err("an answer was not read in its time".into()));
     let unwanted = tokio::select! {
-        done = connection.as_mut() => return done,
+        done = connection.as_mut() => return ended(done),
         () = stop.cancelled() => false,
         () = leave.notified() => false,
         // As upstream, which over HTTP/1.1 waits as long: there the next head has to come sooner.
         () = used.idled() => true,
         () = used.unwanted() => true,
     };
-    connection.as_mut().graceful_shutdown();
+    connection.as_mut().work().graceful_shutdown();
     if unwanted {
         // A client that does not listen is not waited for, unless it has asked for something meanwhile.
         match tokio::time::timeout(PARTING, connection.as_mut()).await {
-            Ok(done) => return done,
+            Ok(done) => return ended(done),
             Err(_) if used.is_idle() => return Ok(()),
             Err(_) => {}
         }
     }
     tokio::select! {
-        done = connection.as_mut() => return done,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        done = connection.as_mut() => return ended(done),
+        () = stop.cancelled() => connection.as_mut().work().graceful_shutdown(),
     }
-    connection.await
-}
-
-/// Runs hyper's tasks on the worker's own `LocalSet`.
-#[derive(Clone, Copy)]
-struct LocalExec;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
-    fn execute(&self, future: F) {
-        // As it is: a block around it would keep room for it twice, as long as the stream lasts.
-        drop(tokio::task::spawn_local(future));
-    }
+    ended(connection.await)
 }
 
 #[cfg(test)]

@@ -217,6 +217,8 @@ mod tests {
                     named: Vec::new(),
                     client_ca: Some(file.lock().clone()),
                     front_proxy_ca: None,
+                    kubelet_client: None,
+                    proxy_client: None,
                 })
             }));
         })

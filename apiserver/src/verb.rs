@@ -3,6 +3,7 @@
 //! Never checks rights; an `Authorized` is proof that they were checked.
 
 pub mod apply;
+mod backend;
 pub mod computed;
 pub mod connect;
 pub mod create;

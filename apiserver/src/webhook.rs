@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-pub use endpoints::{Unresolved, ready, resolve};
+pub use endpoints::{Endpoint, Unresolved, ready, resolve};
 
 /// How long a connection is kept that nobody uses; upstream's transport keeps it as long.
 const IDLE: Duration = Duration::from_secs(90);

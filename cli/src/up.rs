@@ -98,6 +98,10 @@ pub(crate) async fn run(flags: Up) -> anyhow::Result<()> {
     stop_rest.cancel();
     while tasks.join_next().await.is_some() {}
     stop_api.cancel();
+    tokio::select! {
+        () = plane.api.closed() => {}
+        _ = interrupt.recv() => {}
+    }
     progress.done("stopped");
     progress.finish();
     Ok(())

@@ -47,6 +47,8 @@ pub(crate) struct Remote {
     /// As its status says.
     pub(super) available: bool,
     spec: Value,
+    /// With whose certificate it is asked.
+    front: Option<Identity>,
     tls: Result<Arc<rustls::ClientConfig>, String>,
 }
 
@@ -78,13 +80,15 @@ impl Remote {
             version_priority: value::int(spec, "versionPriority").unwrap_or_default(),
             available: is_available(object),
             spec: spec.clone(),
+            front: front.cloned(),
             tls: tls(spec, front),
         })
     }
 
     /// It was made from the same.
-    pub(super) fn is_of(&self, object: &Value) -> bool {
-        object.get("spec") == Some(&self.spec) && is_available(object) == self.available
+    pub(super) fn is_of(&self, object: &Value, front: Option<&Identity>) -> bool {
+        let same = object.get("spec") == Some(&self.spec) && is_available(object) == self.available;
+        same && self.front.as_ref() == front
     }
 
     /// Whom its certificate must name.

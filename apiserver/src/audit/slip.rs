@@ -104,7 +104,7 @@ impl Slip {
         Ok(())
     }
 
-    /// Records a request that is refused because nobody knows whose it is: upstream writes the beginning of its answer and nothing else.
+    /// Records a request that is refused before anybody knows whose it is: upstream writes the beginning of its answer and nothing else.
     pub async fn unknown(&self, received: &Received, status: &Status) {
         let Some(mut open) = self.begin(received, None) else { return };
         let Open { event, verdict, .. } = &mut open;

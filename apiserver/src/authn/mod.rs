@@ -111,14 +111,14 @@ pub fn split_service_account(user: &str) -> Option<(&str, &str)> {
 }
 
 /// What a request brought to prove who sent it. All fields borrow from the request.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Credentials<'a> {
     /// The chain the TLS peer showed (leaf first; possession of the key proven by the handshake, trust not judged), or empty.
     pub client_certs: &'a [CertificateDer<'static>],
     /// The `Authorization` header.
     pub authorization: Option<&'a str>,
-    /// The token of `Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.<this>`, still base64url.
-    pub websocket_protocol_token: Option<&'a str>,
+    /// What a WebSocket offers as its protocols.
+    pub websocket: Offered<'a>,
     /// Names (lower case) and values of headers in which a front proxy may name the user; empty where none is trusted.
     pub headers: &'a [(String, String)],
     /// The request's path, without its query.
@@ -162,7 +162,7 @@ impl Credentials<'_> {
         Self {
             client_certs: &[],
             authorization: None,
-            websocket_protocol_token: None,
+            websocket: Offered::default(),
             headers: &[],
             path: "/",
             now,
@@ -170,18 +170,48 @@ impl Credentials<'_> {
         }
     }
 
-    /// The bearer token, from the header or from the websocket protocol. An empty token counts as none.
-    #[must_use]
-    pub fn bearer(&self) -> Option<Cow<'_, str>> {
-        if let Some(header) = self.authorization {
-            let (scheme, token) = header.trim().split_once(' ')?;
-            let end = memchr::memchr(b' ', token.as_bytes()).unwrap_or(token.len());
-            let token = token.get(..end).unwrap_or_default();
-            return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token));
+    /// The bearer token, from the header or from the protocols of a WebSocket. An empty token counts as none.
+    ///
+    /// # Errors
+    /// One sentence for a token among the protocols that cannot be read.
+    pub fn bearer(&self) -> Result<Option<Cow<'_, str>>, &'static str> {
+        match self.header() {
+            Some(token) => Ok(Some(Cow::Borrowed(token))),
+            None => Ok(self.websocket.token()?.map(Cow::Owned)),
         }
-        let encoded = self.websocket_protocol_token?;
-        let bytes = tokens::base64url_decode(encoded)?;
-        String::from_utf8(bytes).ok().filter(|token| !token.is_empty()).map(Cow::Owned)
+    }
+
+    fn header(&self) -> Option<&str> {
+        let (scheme, token) = self.authorization?.trim().split_once(' ')?;
+        let end = memchr::memchr(b' ', token.as_bytes()).unwrap_or(token.len());
+        let token = token.get(..end).unwrap_or_default();
+        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    }
+}
+
+/// The protocols that a WebSocket offers.
+#[derive(Clone, Debug, Default)]
+pub struct Offered<'a> {
+    /// Each `<this>` of `Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.<this>`, still base64url.
+    pub tokens: Vec<&'a str>,
+    /// There are others: one that the answer can name.
+    pub others: bool,
+}
+
+impl Offered<'_> {
+    fn token(&self) -> Result<Option<String>, &'static str> {
+        let encoded = match self.tokens.as_slice() {
+            [] => return Ok(None),
+            [one] => one,
+            _ => return Err("multiple base64.bearer.authorization tokens specified"),
+        };
+        let bytes = tokens::base64url_decode(encoded).ok_or("invalid base64.bearer.authorization token encoding")?;
+        let token = String::from_utf8(bytes).map_err(|_| "invalid base64.bearer.authorization token")?;
+        match token.as_str() {
+            "" => Ok(None),
+            _ if !self.others => Err("missing additional subprotocol"),
+            _ => Ok(Some(token)),
+        }
     }
 }
 
@@ -382,8 +412,10 @@ impl Authenticators {
     /// Who sent the request. A bearer token that nobody knows is a rejection, as is a certificate of another authority: only
     /// a request without credentials is anonymous. `Outcome::None` happens only with anonymous access turned off.
     pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Outcome {
-        let mut rejected = None;
-        let bearer = credentials.bearer();
+        let (bearer, mut rejected) = match credentials.bearer() {
+            Ok(bearer) => (bearer, None),
+            Err(why) => (None, Some(why.to_owned())),
+        };
         let bearer = bearer.as_deref();
         for (name, authenticator) in &self.active {
             if authenticator.only_without_credentials() && (rejected.is_some() || bearer.is_some()) {

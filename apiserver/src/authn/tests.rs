@@ -104,11 +104,24 @@ fn headers_become_users() {
     check(Some("Bearer wrong"), Err("invalid bearer token"));
     check(Some("Bearer abcdef.0123456789abcdef"), Err("invalid bearer token"));
     check(Some("Bearer a.b.c"), Err("invalid bearer token"));
-    let websocket = tokens::base64url_encode("secret-token");
-    let credentials = Credentials { websocket_protocol_token: Some(&websocket), ..Credentials::none(NOW) };
-    assert!(
-        matches!(futures::executor::block_on(authenticators.authenticate(&credentials)), Outcome::User(u) if u.name == "jane")
-    );
+    let good = tokens::base64url_encode("secret-token");
+    let bad = tokens::base64url_encode("wrong");
+    let check = |authorization: Option<&str>, offered: &[&str], others: bool, want: Result<&str, &str>| {
+        let websocket = Offered { tokens: offered.to_vec(), others };
+        let credentials = Credentials { websocket, authorization, ..Credentials::none(NOW) };
+        match futures::executor::block_on(authenticators.authenticate(&credentials)) {
+            Outcome::User(user) => assert_eq!(Ok(user.name.as_str()), want, "{offered:?}"),
+            outcome => assert_eq!(outcome, Outcome::Rejected(want.unwrap_err().to_owned()), "{offered:?}"),
+        }
+    };
+    check(None, &[&good], true, Ok("jane"));
+    check(None, &[], true, Ok("system:anonymous"));
+    // What is no bearer token stands beside it.
+    check(Some("Basic eDp5"), &[&good], true, Ok("jane"));
+    check(None, &[&bad], true, Err("invalid bearer token"));
+    check(None, &[&good], false, Err("missing additional subprotocol"));
+    check(None, &[&good, &good], true, Err("multiple base64.bearer.authorization tokens specified"));
+    check(None, &["%"], true, Err("invalid base64.bearer.authorization token encoding"));
 }
 
 #[test]
@@ -259,7 +272,8 @@ fn tokens_of_any_size_and_depth_are_refused() {
         let header = format!("Bearer {token}");
         assert!(matches!(ask(&authenticators, Some(&header), NOW), Outcome::Rejected(_)), "{shown}");
         let within = tokens::base64url_encode(&token);
-        let credentials = Credentials { websocket_protocol_token: Some(&within), ..Credentials::none(NOW) };
+        let websocket = Offered { tokens: vec![&within], others: true };
+        let credentials = Credentials { websocket, ..Credentials::none(NOW) };
         let outcome = futures::executor::block_on(authenticators.authenticate(&credentials));
         assert!(matches!(outcome, Outcome::Rejected(_)), "{shown}");
     }

@@ -62,7 +62,7 @@ pub(crate) async fn ensure(server: &Server, permit: &Permit) -> Result<(), Failu
 
 /// Follows the objects until the server's end.
 pub(crate) fn start(server: &Arc<Server>) {
-    let stop = server.stop.clone();
+    let stop = server.ends.end.clone();
     match &server.seats {
         Seats::Fair(fairness) => {
             let lingering = Arc::clone(fairness);

@@ -5,11 +5,13 @@
 use crate::answer::Failure;
 use crate::audit::Slip;
 use crate::authn::User;
+use crate::metrics;
 use crate::road::negotiated::{self, Medium};
 use crate::road::seated::Matched;
 use crate::road::timed::Steps;
 use crate::spans::Trip;
 use crate::transport::{Peer, Trusted};
+use crate::verb::apply;
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderValue};
@@ -178,6 +180,8 @@ pub struct Trace {
     pub gzip: bool,
     /// In what form a refusal is read.
     pub refused: Medium,
+    /// The verb as which it is counted.
+    pub counted: &'static str,
 }
 
 /// A request whose meaning is known, and nothing else. It goes from stage to stage in a box: it is large.
@@ -250,6 +254,7 @@ impl Received {
             id: self.id.clone(),
             info: Arc::clone(&self.info),
             start: Instant::now(),
+            counted: metrics::verb(self.method.as_str(), &self.info, self.header("content-type") == Some(apply::MEDIA)),
             gzip: self.header("accept-encoding").is_some_and(|value| value.contains("gzip")),
             refused: self.refused(),
         }

@@ -74,7 +74,7 @@ pub async fn seat(server: &Server, acting: Acting) -> Result<Outcome, Failure> {
             None => Held::default(),
             Some(schema) => {
                 let schema = received.matched.get_or_init(|| schema);
-                let patience = server.rules.queue_wait(&received)?;
+                let patience = server.rules.queue_wait(&received.info, &received.query)?;
                 let (info, query) = (&received.info, &received.query);
                 match fairness.seat(schema, &user, info, query, || size(server, info), patience).await {
                     Ok(seat) => {

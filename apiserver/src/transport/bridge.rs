@@ -3,6 +3,7 @@
 //! actix-web uses `http` 0.2, hyper `http` 1; both are spelled out here and nowhere else.
 
 use super::connections::{Place, Session};
+use super::going::Going;
 use crate::authn::User;
 use actix_http::header as old;
 use actix_web::HttpMessage as _;
@@ -91,6 +92,7 @@ pub(crate) fn from_hyper(
     mut request: hyper::Request<Incoming>,
     peer: &Rc<Peer>,
     place: Option<&Arc<Place>>,
+    going: &Arc<Going>,
 ) -> actix_http::Request {
     let place = place.filter(|_| request.headers().contains_key("upgrade"));
     let upgrade = place.map(|place| (hyper::upgrade::on(&mut request), Arc::clone(place)));
@@ -102,6 +104,7 @@ pub(crate) fn from_hyper(
     let mut out = actix_http::Request::with_payload(Payload::Stream { payload: body });
     head(&mut out, &parts);
     out.extensions_mut().insert(Rc::clone(peer));
+    out.extensions_mut().insert(Arc::clone(going));
     if let Some((raw, place)) = upgrade {
         out.extensions_mut().insert(Upgrade { raw: RefCell::new(Some(raw)), place });
     }

@@ -5,6 +5,7 @@
 //! taken over; where all are that, newcomers wait.
 
 use super::bridge::WireBody;
+use super::going::Going;
 use api::status::Status;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -88,8 +89,8 @@ impl Drop for Busy {
 
 impl Busy {
     /// An answer that is in progress until its body has gone.
-    pub(super) fn with(self, body: WireBody) -> Answering {
-        Answering { body, _busy: self }
+    pub(super) fn with(self, body: WireBody, going: Arc<Going>) -> Answering {
+        Answering { body, _busy: self, going }
     }
 }
 
@@ -97,6 +98,13 @@ impl Busy {
 pub(crate) struct Answering {
     body: WireBody,
     _busy: Busy,
+    going: Arc<Going>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.going.over();
+    }
 }
 
 impl Body for Answering {
@@ -353,6 +361,7 @@ mod tests {
         let world = World::start(|config| {
             config.serving.max_connections = Some(MOST);
             config.serving.max_sessions = Some(4);
+            config.local_backends = true;
             config.token_file = Some("a,one,1,\"system:masters\"\nb,other,2,\"system:masters\"".to_owned());
         })
         .await;

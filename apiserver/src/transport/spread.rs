@@ -6,6 +6,7 @@
 
 use super::Workers;
 use super::bridge::{self, Peer, WireBody};
+use super::going::Going;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
@@ -76,6 +77,7 @@ pub(super) static HANDED: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Stream {
     request: hyper::Request<Incoming>,
     peer: Peer,
+    going: Arc<Going>,
     reply: oneshot::Sender<Result<Head, Error>>,
     in_hand: InHand,
 }
@@ -103,12 +105,18 @@ impl Own {
     }
 
     /// Has a stream answered by another worker. It counts there from now on.
-    pub(super) fn hand_over(&self, worker: usize, request: hyper::Request<Incoming>, peer: &Peer) -> Awaited {
+    pub(super) fn hand_over(
+        &self,
+        worker: usize,
+        request: hyper::Request<Incoming>,
+        peer: &Peer,
+        going: &Arc<Going>,
+    ) -> Awaited {
         #[cfg(test)]
         HANDED.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let in_hand = self.workers.load.take(worker);
-        let stream = Stream { request, peer: peer.clone(), reply, in_hand };
+        let stream = Stream { request, peer: peer.clone(), going: Arc::clone(going), reply, in_hand };
         self.workers.give(worker, super::Work::Stream(Box::new(stream)));
         Awaited(answer)
     }
@@ -139,8 +147,8 @@ where
     S: actix_service::Service<actix_http::Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
     B: MessageBody + 'static,
 {
-    let Stream { request, peer, mut reply, in_hand } = stream;
-    let call = service.call(bridge::from_hyper(request, &Rc::new(peer), None));
+    let Stream { request, peer, going, mut reply, in_hand } = stream;
+    let call = service.call(bridge::from_hyper(request, &Rc::new(peer), None, &going));
     let response = tokio::select! {
         biased;
         // The client has taken it back: as on its own worker, the request ends where it waits.

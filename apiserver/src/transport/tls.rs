@@ -58,6 +58,8 @@ pub struct TlsOptions {
     pub cipher_suites: Vec<String>,
     /// Certificates for names, where there are others than the server's own.
     pub named: Vec<Named>,
+    /// `--disable-http2-serving`: HTTP/1.1 alone is spoken.
+    pub without_http2: bool,
 }
 
 /// Names of suites that Go knows and nobody should speak any more: left out with a warning.
@@ -139,7 +141,7 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// A configuration for TLS with h2 and http/1.1.
+/// A configuration for TLS with http/1.1, and h2 unless options forbid it.
 ///
 /// # Errors
 /// When a PEM text cannot be read, the key does not belong to the certificate, or a flag names what there is not.
@@ -158,7 +160,10 @@ pub fn server_config(settings: &TlsSettings) -> Result<rustls::ServerConfig, Tls
         .with_protocol_versions(settings.options.versions()?)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = match settings.options.without_http2 {
+        true => vec![b"http/1.1".to_vec()],
+        false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
     Ok(config)
 }
 
@@ -220,14 +225,15 @@ fn names_of(leaf: &CertificateDer<'_>) -> Vec<String> {
     names
 }
 
-/// A configuration for connections to kubelets: our certificate, their authority.
+/// A configuration for connections to kubelets: our certificate, their authority; none for whoever answers, as upstream.
 ///
 /// # Errors
 /// When a PEM text cannot be read or the key does not belong to the certificate.
 pub fn client_config(identity: Option<&Identity>, authority: Option<&str>) -> Result<rustls::ClientConfig, TlsError> {
+    let Some(authority) = authority else { return unjudged_client_config(identity) };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
-    for der in certificates(authority.unwrap_or_default(), "kubelet certificate authority")? {
+    for der in certificates(authority, "kubelet certificate authority")? {
         roots.add(der)?;
     }
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -251,7 +257,7 @@ pub fn with_identity(
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
-/// For a backend that the client of `proxy` names, or a webhook whose kubeconfig says so: whatever certificate it shows, as
+/// For a backend that the client of `proxy` names, a kubelet where no authority is given, or a webhook whose kubeconfig says so: whatever certificate it shows, as
 /// upstream. The connection is encrypted and its handshake proves the key, but nobody vouches for who answers.
 ///
 /// # Errors
@@ -370,7 +376,7 @@ mod tests {
     fn suites_and_versions_by_their_names_in_go() {
         let check = |min: &str, suites: &[&str], want: Result<(usize, usize), &str>| {
             let cipher_suites = suites.iter().map(|name| (*name).to_owned()).collect();
-            let options = TlsOptions { min_version: min.to_owned(), cipher_suites, named: Vec::new() };
+            let options = TlsOptions { min_version: min.to_owned(), cipher_suites, ..TlsOptions::default() };
             let got = options.versions().and_then(|versions| {
                 let old = options.provider()?.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).count();
                 Ok((versions.len(), old))
@@ -388,6 +394,15 @@ mod tests {
         check("", &["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"], Ok((2, 1)));
         check("", &["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "TLS_RSA_WITH_AES_128_CBC_SHA"], Ok((2, 1)));
         check("", &["TLS_MAGIC"], Err("Cipher suite TLS_MAGIC not supported or doesn't exist"));
+    }
+
+    #[test]
+    fn http2_is_spoken_unless_it_is_forbidden() {
+        for (without_http2, want) in [(false, &[&b"h2"[..], b"http/1.1"][..]), (true, &[b"http/1.1"])] {
+            let options = TlsOptions { without_http2, ..TlsOptions::default() };
+            let settings = TlsSettings { identity: identity(&["a"]), client_ca: None, options };
+            assert_eq!(server_config(&settings).unwrap().alpn_protocols, want);
+        }
     }
 
     fn identity(names: &[&str]) -> Identity {

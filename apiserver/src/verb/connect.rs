@@ -3,62 +3,40 @@
 //! The connection is a tunnel: after an upgrade bytes pass untouched in both directions, but for WebSockets that a kubelet does not
 //! speak, which `streams.rs` translates. Never interprets streams.
 
+use super::backend::{Backend, Wire, cut, node, proxied, rooted};
 use super::{Call, page, spdy, streams, websocket};
 use crate::answer::{Answer, Body, Failure, stream};
 use crate::authn::User;
+use crate::registry::admitted;
 use crate::registry::write::Options;
-use crate::registry::{Target, admitted, read};
-use crate::road::authorized::{self, Permit};
+use crate::road::authorized;
 use crate::road::received::Received;
 use crate::server::Server;
 use crate::transport::{Session, Upgrade, client_config, keep_alive, unjudged_client_config};
-use crate::webhook;
 use actix_web::HttpMessage as _;
 use api::json::Value;
 use api::kind::Part;
-use api::status::{ResourceName, Status};
-use api::{kinds, meta, value};
+use api::status::Status;
+use api::value;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Time to reach a backend.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 /// How long a backend may be silent before it is asked whether it is there; upstream's transport asks as often.
 pub(crate) const ALIVE: Duration = Duration::from_secs(30);
 
 /// Headers that belong to one hop.
 pub(crate) const HOP: [&str; 7] =
     ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "host", "content-length"];
-
-/// What a part of a path shows as it is: RFC 3986's unreserved characters.
-const SEGMENT: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// What the connection to a backend runs on.
-#[derive(Clone, Copy)]
-enum Wire {
-    Plain,
-    /// TLS with our certificate to one that we know.
-    Kubelet,
-    /// TLS to whoever answers.
-    Unjudged,
-}
-
-/// Where a request goes on.
-pub(super) struct Backend {
-    pub(super) host: String,
-    pub(super) port: u16,
-    wire: Wire,
-    /// Path and query.
-    pub(super) target: String,
-}
 
 /// Answers a request that somebody else has to answer.
 ///
@@ -88,7 +66,8 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let socket = part == "log" && websocket::wanted(call.received());
     let upgrading = !socket && call.received().header("upgrade").is_some();
     let reads = matches!(call.received().method.as_str(), "GET" | "HEAD");
-    if let Some(place) = rooted(&call.received().target).filter(|_| proxy && reads && !upgrading) {
+    let (ours, theirs) = cut(&call.received().target, &call.received().info);
+    if let Some(place) = rooted(ours, theirs).filter(|_| proxy && reads && !upgrading) {
         return Ok(Answer::bytes(301, "", Bytes::new()).with("location", place));
     }
     let method = if tunnelled.is_empty() { call.received().method.as_str() } else { "POST" };
@@ -145,18 +124,13 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     if !proxy {
         return Ok(Answer::of(code, "text/plain", Body::Stream(body)));
     }
-    let prefix = call.received().target.split_once(&marker(&call.target)).map(|(before, _)| before);
-    let prefix = prefix.map(|before| format!("{before}{}", marker(&call.target))).unwrap_or_default();
     let plain = |name: &str| headers.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str());
     let media = plain("content-type").and_then(|media| media.split(';').next()).unwrap_or_default();
-    let body = if media.trim() == "text/html" && plain("content-encoding").is_none() {
-        rewritten(body, &prefix)
-    } else {
-        body
-    };
+    let body =
+        if media.trim() == "text/html" && plain("content-encoding").is_none() { rewritten(body, ours) } else { body };
     let mut headers = headers;
     for (_, place) in headers.iter_mut().filter(|(name, _)| name == "location") {
-        if let Some(led) = page::led_back(place, &prefix) {
+        if let Some(led) = page::led_back(place, ours) {
             *place = led;
         }
     }
@@ -229,8 +203,12 @@ fn connect_options(call: &Call) -> Value {
     let (Some(part), given) = (call.part, &call.received().query) else { return Value::Null };
     let mut out = api::json::json!({"kind": part.gvk.kind, "apiVersion": part.gvk.api_version()});
     if matches!(part.part, Part::Proxy) {
-        let path = call.received().target.split_once(&marker(&call.target)).map_or("", |(_, rest)| rest);
-        value::set(&mut out, "path", path.split('?').next().unwrap_or_default());
+        let info = &call.received().info;
+        let mut path: String = info.rest.iter().flat_map(|part| ["/", part]).collect();
+        if info.path.ends_with('/') && !path.ends_with('/') {
+            path.push('/');
+        }
+        value::set(&mut out, "path", path);
         return out;
     }
     for name in ["stdin", "stdout", "stderr", "tty"] {
@@ -307,20 +285,23 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let unreachable = |why: String| Status::internal(format!("error dialing backend: {why}"));
-    let address = (backend.host.trim_matches(['[', ']']), backend.port);
-    let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address))
+    let tcp = tokio::time::timeout(CONNECT, connected(backend))
         .await
         .map_err(|_| unreachable(format!("dial tcp {}:{}: i/o timeout", backend.host, backend.port)))?
         .map_err(|error| unreachable(format!("dial tcp {}:{}: {error}", backend.host, backend.port)))?;
     tcp.set_nodelay(true).map_err(Status::internal)?;
     keep_alive(&tcp, ALIVE);
+    let clients = server.clients.load();
+    let (client, authority) = (clients.kubelet.as_ref(), server.config.kubelet_ca.as_deref());
     let config = match backend.wire {
         Wire::Plain => {
             return exchange(TokioIo::new(tcp), request).await.map_err(|error| unreachable(error.to_string()).into());
         }
-        Wire::Kubelet => client_config(server.config.kubelet_client.as_ref(), server.config.kubelet_ca.as_deref()),
+        Wire::Kubelet => client_config(client, authority),
+        Wire::AnyKubelet => unjudged_client_config(client),
         Wire::Unjudged => unjudged_client_config(None),
     };
+    drop(clients);
     let config = config.map_err(|error| unreachable(error.to_string()))?;
     let name = rustls_pki_types::ServerName::try_from(backend.host.trim_matches(['[', ']']).to_owned())
         .map_err(|error| unreachable(error.to_string()))?;
@@ -329,6 +310,15 @@ where
         .map_err(|_| unreachable("TLS handshake timeout".to_owned()))?
         .map_err(|error| unreachable(error.to_string()))?;
     exchange(TokioIo::new(tls), request).await.map_err(|error| unreachable(error.to_string()).into())
+}
+
+async fn connected(backend: &Backend) -> std::io::Result<TcpStream> {
+    let port = backend.port;
+    if backend.addresses.is_empty() {
+        return TcpStream::connect((backend.host.trim_matches(['[', ']']), port)).await;
+    }
+    let checked: Vec<SocketAddr> = backend.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    TcpStream::connect(checked.as_slice()).await
 }
 
 pub(crate) async fn exchange<I, B>(
@@ -347,204 +337,4 @@ where
         }
     });
     sender.send_request(request).await
-}
-
-/// A pod's subresource goes to the kubelet of its node.
-async fn node(server: &Server, call: &Call) -> Result<Backend, Failure> {
-    let pod = read::get(server, &call.authorized.permit, &call.target).await?.value();
-    let (namespace, name) = (&call.target.namespace, &call.target.name);
-    let node = value::text(&pod, "spec.nodeName");
-    let part = call.part.map_or("", |part| part.name);
-    if node.is_empty() {
-        if part == "log" {
-            // Nothing has run yet: an empty log, as upstream answers.
-            let container = container(call, &pod)?;
-            return Err(Status::bad_request(format!(
-                "container {container:?} in pod {name:?} is not available: pod is not scheduled to a node"
-            ))
-            .into());
-        }
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")).into());
-    }
-    let (host, port) = kubelet(server, &call.authorized.permit, node).await?;
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, SEGMENT).to_string();
-    let path = match part {
-        "log" => format!("/containerLogs/{namespace}/{name}/{}", encode(&container(call, &pod)?)),
-        "portforward" => format!("/portForward/{namespace}/{name}"),
-        other => format!("/{other}/{namespace}/{name}/{}", encode(&container(call, &pod)?)),
-    };
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    let given = &call.received().query;
-    match part {
-        "log" => {
-            for name in ["previous", "follow", "timestamps"] {
-                if given.flag(name) {
-                    query.append_pair(name, "true");
-                }
-            }
-            for name in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"] {
-                if let Some(text) = given.get(name).filter(|text| !text.is_empty()) {
-                    query.append_pair(name, text);
-                }
-            }
-        }
-        "portforward" => {
-            for port in given.all("ports") {
-                query.append_pair("port", port);
-            }
-        }
-        _ => {
-            for (name, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
-                if given.flag(name) {
-                    query.append_pair(theirs, "1");
-                }
-            }
-            for word in given.all("command") {
-                query.append_pair("command", word);
-            }
-        }
-    }
-    let query = query.finish();
-    let target = if query.is_empty() { path } else { format!("{path}?{query}") };
-    Ok(Backend { host, port, wire: Wire::Kubelet, target })
-}
-
-/// The container that the client means.
-fn container(call: &Call, pod: &Value) -> Result<String, Failure> {
-    let names = |list: &str| -> Vec<String> {
-        value::items(pod, list).iter().map(|container| value::text(container, "name").to_owned()).collect()
-    };
-    let (main, init, ephemeral) =
-        (names("spec.containers"), names("spec.initContainers"), names("spec.ephemeralContainers"));
-    let pod_name = &call.target.name;
-    match call.received().query.get("container").filter(|name| !name.is_empty()) {
-        Some(wanted) => {
-            if main.iter().chain(&init).chain(&ephemeral).any(|name| name == wanted) {
-                Ok(wanted.to_owned())
-            } else {
-                Err(Status::bad_request(format!("container {wanted} is not valid for pod {pod_name}")).into())
-            }
-        }
-        None => match (main.as_slice(), meta::annotation(pod, "kubectl.kubernetes.io/default-container")) {
-            ([only], _) => Ok(only.clone()),
-            (_, Some(default)) if main.iter().any(|name| name == default) => Ok(default.to_owned()),
-            _ => {
-                let mut why = format!(
-                    "a container name must be specified for pod {pod_name}, choose one of: [{}]",
-                    main.join(" ")
-                );
-                if !init.is_empty() {
-                    why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-                }
-                Err(Status::bad_request(why).into())
-            }
-        },
-    }
-}
-
-/// Address and port of a node's kubelet.
-async fn kubelet(server: &Server, permit: &Permit, node: &str) -> Result<(String, u16), Failure> {
-    let kind = kinds::by_gvk("", "v1", "Node").ok_or_else(Status::no_such_path)?;
-    let target = Target { kind, namespace: String::new(), name: node.to_owned() };
-    let object = read::get(server, permit, &target).await?.value();
-    let addresses = value::items(&object, "status.addresses");
-    let address = ["InternalIP", "Hostname", "ExternalIP"].iter().find_map(|wanted| {
-        addresses.iter().find(|address| value::text(address, "type") == *wanted).map(|a| value::text(a, "address"))
-    });
-    let Some(address) = address else {
-        return Err(Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")).into());
-    };
-    let port = value::int(&object, "status.daemonEndpoints.kubeletEndpoint.Port").unwrap_or(10250);
-    let port = u16::try_from(port).map_err(|_| Status::internal("the node names no port of its kubelet"))?;
-    Ok((address.to_owned(), port))
-}
-
-/// `proxy` of a node, pod or service. Names may be `scheme:name:port`.
-async fn proxied(server: &Server, call: &Call) -> Result<Backend, Failure> {
-    let given: Vec<&str> = call.target.name.split(':').collect();
-    let (scheme, name, port) = match given.as_slice() {
-        [name] => ("", *name, ""),
-        [name, port] => ("", *name, *port),
-        [scheme, name, port] => (*scheme, *name, *port),
-        _ => return Err(Status::bad_request(format!("invalid proxy request {:?}", call.target.name)).into()),
-    };
-    let path = call.received().target.split_once(&marker(&call.target)).map_or("", |(_, rest)| rest);
-    let path = path
-        .find('/')
-        .map_or_else(|| format!("/{path}"), |at| if at == 0 { path.to_owned() } else { format!("/{path}") });
-    let permit = &call.authorized.permit;
-    let target = call.target.named(name);
-    if call.target.kind.plural == "nodes" {
-        let (host, known) = kubelet(server, permit, name).await?;
-        let port = if port.is_empty() { known } else { number(port)? };
-        let wire = if port == known { Wire::Kubelet } else { Wire::Plain };
-        return Ok(Backend { host, port, wire, target: path });
-    }
-    let object = read::get(server, permit, &target).await?.value();
-    let (host, port) = if call.target.kind.plural == "pods" {
-        let ip = value::text(&object, "status.podIP").to_owned();
-        let first = value::items(&object, "spec.containers")
-            .iter()
-            .flat_map(|container| value::items(container, "ports"))
-            .find_map(|port| value::int(port, "containerPort"));
-        let port = if port.is_empty() { u16::try_from(first.unwrap_or(80)).unwrap_or(80) } else { number(port)? };
-        (ip, port)
-    } else {
-        endpoint(server, &target, &object, port)?
-    };
-    if host.is_empty() {
-        return Err(Status::unavailable("address not allowed: the pod has no address yet").into());
-    }
-    let wire = if scheme == "https" { Wire::Unjudged } else { Wire::Plain };
-    Ok(Backend { host, port, wire, target: path })
-}
-
-/// What stands before the backend's own path.
-fn marker(target: &Target) -> String {
-    format!("/{}/{}/proxy", target.kind.plural, target.name)
-}
-
-/// Where a path that ends in `/proxy` begins for a browser, so that relative links of its pages stay below it.
-fn rooted(target: &str) -> Option<String> {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let query = query.filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
-    path.ends_with("/proxy").then(|| format!("{path}/{query}"))
-}
-
-fn number(port: &str) -> Result<u16, Failure> {
-    port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?}")).into())
-}
-
-/// A ready endpoint of a service's port, by name or number.
-fn endpoint(server: &Server, service: &Target, object: &Value, wanted: &str) -> Result<(String, u16), Failure> {
-    let none = || {
-        let resource = ResourceName { group: "", plural: "services" };
-        let mut status = Status::unavailable(format!("no endpoints available for service {:?}", service.name));
-        status.details = api::json::json!({"name": service.name, "kind": resource.plural});
-        Failure::from(status)
-    };
-    let ports = value::items(object, "spec.ports");
-    let port = match wanted {
-        "" => ports.first(),
-        _ => ports.iter().find(|port| {
-            value::text(port, "name") == wanted || value::int(port, "port").is_some_and(|n| n.to_string() == wanted)
-        }),
-    };
-    let name = port.map_or("", |port| value::text(port, "name"));
-    let slices = server.caches.named("endpointslices.discovery.k8s.io").ok_or_else(none)?;
-    webhook::ready(&slices, &service.namespace, &service.name, name).into_iter().next().ok_or_else(none)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rooted;
-
-    #[test]
-    fn the_root_of_a_backend_ends_with_a_slash() {
-        let root = "/api/v1/namespaces/a/pods/p/proxy";
-        assert_eq!(rooted(root).as_deref(), Some("/api/v1/namespaces/a/pods/p/proxy/"));
-        assert_eq!(rooted(&format!("{root}?x=1&y")).as_deref(), Some("/api/v1/namespaces/a/pods/p/proxy/?x=1&y"));
-        assert_eq!(rooted(&format!("{root}/")), None);
-        assert_eq!(rooted(&format!("{root}/page?x=/proxy")), None);
-    }
 }

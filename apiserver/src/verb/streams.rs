@@ -4,7 +4,8 @@
 //! Never looks into what streams carry, but for the status that ends a command.
 
 use super::Call;
-use super::connect::{Backend, client, send};
+use super::backend::Backend;
+use super::connect::{client, send};
 use super::spdy::{self, Opener};
 use super::websocket::{self, say};
 use crate::answer::{Answer, Failure};

@@ -45,12 +45,24 @@ pub fn resolve(caches: &Caches, namespace: &str, name: &str, port: u16) -> Resul
     let found = found.ok_or_else(|| Unresolved::NoPort(name.to_owned(), port))?;
     let slices = caches.named("endpointslices.discovery.k8s.io");
     let all = slices.map(|slices| ready(&slices, namespace, name, value::text(found, "name"))).unwrap_or_default();
-    all.choose(&mut rand::rng()).cloned().ok_or_else(|| Unresolved::NoEndpoint(name.to_owned()))
+    let one = all.choose(&mut rand::rng()).ok_or_else(|| Unresolved::NoEndpoint(name.to_owned()))?;
+    Ok((one.address.clone(), one.port))
 }
 
-/// Addresses and ports of a Service's port, by its name, that are ready.
+/// One that is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Of which host.
+    pub address: String,
+    /// Where it listens.
+    pub port: u16,
+    /// Namespace and name of the pod that it is said to be, if any.
+    pub pod: Option<(String, String)>,
+}
+
+/// Those of a Service's port, by its name, that are ready.
 #[must_use]
-pub fn ready(slices: &Arc<Cache>, namespace: &str, service: &str, port: &str) -> Vec<(String, u16)> {
+pub fn ready(slices: &Arc<Cache>, namespace: &str, service: &str, port: &str) -> Vec<Endpoint> {
     let slices = slices.snapshot();
     let own = slices.objects.iter().filter(|(key, entry)| {
         *key.namespace == *namespace
@@ -59,7 +71,7 @@ pub fn ready(slices: &Arc<Cache>, namespace: &str, service: &str, port: &str) ->
     own.flat_map(|(_, entry)| of_slice(&entry.value(), port)).collect()
 }
 
-fn of_slice(slice: &Value, port: &str) -> Vec<(String, u16)> {
+fn of_slice(slice: &Value, port: &str) -> Vec<Endpoint> {
     let ports = value::items(slice, "ports");
     let number =
         ports.iter().find(|found| value::text(found, "name") == port).and_then(|port| value::int(port, "port"));
@@ -68,8 +80,16 @@ fn of_slice(slice: &Value, port: &str) -> Vec<(String, u16)> {
     value::items(slice, "endpoints")
         .iter()
         .filter(ready)
-        .filter_map(|endpoint| Some((value::items(endpoint, "addresses").first()?.as_str()?.to_owned(), number)))
+        .filter_map(|endpoint| {
+            let address = value::items(endpoint, "addresses").first()?.as_str()?.to_owned();
+            Some(Endpoint { address, port: number, pod: pod(endpoint) })
+        })
         .collect()
+}
+
+fn pod(endpoint: &Value) -> Option<(String, String)> {
+    let target = value::get(endpoint, "targetRef").filter(|target| value::text(target, "kind") == "Pod")?;
+    Some((value::text(target, "namespace").to_owned(), value::text(target, "name").to_owned()))
 }
 
 #[cfg(test)]
@@ -82,9 +102,14 @@ mod tests {
         let slice = json!({"ports": [{"name": "a", "port": 1}, {"name": "", "port": 2}], "endpoints": [
             {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
             {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
-            {"addresses": ["10.0.0.3"]}]});
-        assert_eq!(of_slice(&slice, "a"), [("10.0.0.1".to_owned(), 1), ("10.0.0.3".to_owned(), 1)]);
-        assert_eq!(of_slice(&slice, "").first(), Some(&("10.0.0.1".to_owned(), 2)));
+            {"addresses": ["10.0.0.3"], "targetRef": {"kind": "Pod", "namespace": "n", "name": "p"}}]});
+        let found = |address: &str, port, pod: Option<(&str, &str)>| Endpoint {
+            address: address.to_owned(),
+            port,
+            pod: pod.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
+        };
+        assert_eq!(of_slice(&slice, "a"), [found("10.0.0.1", 1, None), found("10.0.0.3", 1, Some(("n", "p")))]);
+        assert_eq!(of_slice(&slice, "").first(), Some(&found("10.0.0.1", 2, None)));
         assert_eq!(of_slice(&slice, "b"), []);
     }
 }

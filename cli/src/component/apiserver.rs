@@ -9,7 +9,7 @@ use crate::pki::{Pair, self_signed};
 use crate::profile;
 use ::apiserver::encryption::Encryption;
 use ::apiserver::serving::Serving;
-use ::apiserver::transport::{Named, TlsOptions};
+use ::apiserver::transport::{Identity, Named, TlsOptions};
 use ::apiserver::{Config, Material, ProxyClient, Source, TokenRules};
 use anyhow::Context as _;
 use api::features::Gates;
@@ -181,6 +181,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             min_version: settings.text("tls-min-version"),
             cipher_suites: settings.list("tls-cipher-suites"),
             named: Vec::new(),
+            without_http2: settings.bool("disable-http2-serving"),
         },
         requests: Serving {
             hsts: settings.list("strict-transport-security-directives"),
@@ -188,6 +189,8 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
             goaway_chance: settings.raw("goaway-chance").as_f64().unwrap_or_default(),
             request_timeout: settings.duration("request-timeout")?,
             shutdown_delay: settings.duration("shutdown-delay-duration")?,
+            shutdown_send_retry_after: settings.bool("shutdown-send-retry-after"),
+            shutdown_watch_grace: settings.duration("shutdown-watch-termination-grace-period")?,
             streams: match settings.number("http2-max-streams-per-connection")? {
                 0 => Serving::default().streams,
                 streams => streams,
@@ -251,23 +254,45 @@ fn tracing_settings(path: &Path) -> anyhow::Result<::apiserver::spans::Settings>
     read.map_err(|why| anyhow::anyhow!("--tracing-config-file {}: {why}", path.display()))
 }
 
+/// The files of a certificate and its key.
+type CertificateFiles = (PathBuf, PathBuf);
+
+fn identity((certificate, key): &CertificateFiles) -> anyhow::Result<Identity> {
+    Ok(cluster::identity(Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? }))
+}
+
 /// The certificate that is named, or that of `--cert-dir`, which is made where there is none.
-fn serving(wanted: &Wanted) -> anyhow::Result<Pair> {
-    let read = |certificate: &Path, key: &Path| -> anyhow::Result<Pair> {
-        Ok(Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? })
-    };
-    if let Some((certificate, key)) = &wanted.files.serving {
-        return read(certificate, key);
+fn serving(wanted: &Wanted) -> anyhow::Result<CertificateFiles> {
+    if let Some(files) = &wanted.files.serving {
+        return Ok(files.clone());
     }
     let directory = wanted.files.cert_dir.as_deref().context("--tls-cert-file is missing, and so is --cert-dir")?;
     let (certificate, key) = (directory.join("apiserver.crt"), directory.join("apiserver.key"));
     if certificate.exists() && key.exists() {
-        return read(&certificate, &key);
+        return Ok((certificate, key));
     }
     let own = self_signed("ironkeel", &cluster::hosts(wanted.advertise, &wanted.cidrs, &super::host_name("")))?;
     crate::kubeconfig::write_private(&key, &own.key)?;
     crate::kubeconfig::write_private(&certificate, &own.certificate)?;
-    Ok(own)
+    Ok((certificate, key))
+}
+
+/// Reads again what was read of files, the certificate of `serving` among it.
+fn material(serving: CertificateFiles, files: &Files, front_ca: Option<PathBuf>) -> Source {
+    let (client_ca, sni) = (files.client_ca.clone(), files.named.clone());
+    let (kubelet, proxy) = (files.kubelet_client.clone(), files.proxy_client.clone());
+    let read = move || -> anyhow::Result<Material> {
+        let text = |path: &Option<PathBuf>| path.as_deref().map(cluster::read).transpose();
+        Ok(Material {
+            identity: identity(&serving)?,
+            named: sni.iter().map(NamedFiles::read).collect::<anyhow::Result<_>>()?,
+            client_ca: text(&client_ca)?,
+            front_proxy_ca: text(&front_ca)?,
+            kubelet_client: kubelet.as_ref().map(identity).transpose()?,
+            proxy_client: proxy.as_ref().map(identity).transpose()?,
+        })
+    };
+    Arc::new(move || read().map_err(|error| format!("{error:#}")))
 }
 
 /// Runs an API server until `stop`.
@@ -286,36 +311,19 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
             loaded.context("--encryption-provider-config")?
         }
     };
-    let kubelet_client = files.kubelet_client.as_ref().map(|(certificate, key)| -> anyhow::Result<_> {
-        Ok(cluster::identity(Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? }))
-    });
+    let kubelet_client = files.kubelet_client.as_ref().map(identity).transpose()?;
     let text = |path: &Option<PathBuf>| path.as_deref().map(cluster::read).transpose();
     let proxy_client = match (&files.proxy_client, text(&wanted.access.front_ca)?) {
-        (Some((certificate, key)), Some(authority)) => {
-            let pair = Pair { certificate: cluster::read(certificate)?, key: cluster::read(key)? };
-            Some(ProxyClient { identity: cluster::identity(pair), authority })
-        }
+        (Some(pair), Some(authority)) => Some(ProxyClient { identity: identity(pair)?, authority }),
         _ => None,
     };
-    let material = files.serving.clone().map(|(certificate, key)| -> Source {
-        let (client_ca, front_ca, sni) = (files.client_ca.clone(), wanted.access.front_ca.clone(), files.named.clone());
-        let read = |path: &Path| cluster::read(path).map_err(|error| format!("{error:#}"));
-        Arc::new(move || {
-            let pair = Pair { certificate: read(&certificate)?, key: read(&key)? };
-            let named = sni.iter().map(|files| files.read().map_err(|error| format!("{error:#}")));
-            Ok(Material {
-                identity: cluster::identity(pair),
-                named: named.collect::<Result<_, String>>()?,
-                client_ca: client_ca.as_deref().map(read).transpose()?,
-                front_proxy_ca: front_ca.as_deref().map(read).transpose()?,
-            })
-        })
-    });
+    let own = identity(&serving)?;
+    let material = material(serving, &files, wanted.access.front_ca.clone());
     let (authentication, authorization) = wanted.access.open()?;
     let config = Config {
         listen: wanted.listen,
         advertise: wanted.advertise,
-        identity: cluster::identity(serving),
+        identity: own,
         client_ca: text(&files.client_ca)?,
         token_file: text(&files.tokens)?,
         anonymous: wanted.anonymous,
@@ -330,7 +338,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
             ..wanted.tls
         },
         serving: wanted.requests,
-        material,
+        material: Some(material),
         authorization,
         admission_config: files.admission.clone(),
         proxy_client,
@@ -350,8 +358,9 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         enable_admission: wanted.enable_admission,
         disable_admission: wanted.disable_admission,
         allow_privileged: wanted.allow_privileged,
-        kubelet_client: kubelet_client.transpose()?,
+        kubelet_client,
         kubelet_ca: text(&files.kubelet_ca)?,
+        local_backends: false,
         controller_roles: cluster::controller_roles(&wanted.gates),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),
         encryption,

@@ -56,14 +56,13 @@ pub(crate) struct Secured {
 }
 
 impl Secured {
-    /// With the listener's certificate. Clients are asked for theirs, and whom it names is the guard's question.
+    /// With the listener's certificate and what is spoken. Clients are asked for theirs, and whom it names is the guard's question.
     ///
     /// # Errors
     /// When a text is malformed or the key does not fit.
-    pub(crate) fn new(identity: &Identity, guard: Guard) -> anyhow::Result<Secured> {
-        let settings = TlsSettings { identity: identity.clone(), client_ca: None, options: TlsOptions::default() };
-        let mut config = server_config(&settings)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    pub(crate) fn new(identity: &Identity, options: TlsOptions, guard: Guard) -> anyhow::Result<Secured> {
+        let options = TlsOptions { without_http2: true, ..options };
+        let config = server_config(&TlsSettings { identity: identity.clone(), client_ca: None, options })?;
         Ok(Secured { acceptor: TlsAcceptor::from(Arc::new(config)), guard: Arc::new(guard) })
     }
 }

@@ -10,6 +10,7 @@ use super::{host_name, listen};
 use crate::cluster::{self, outward_address};
 use crate::pki::self_signed;
 use anyhow::Context as _;
+use apiserver::transport::TlsOptions;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -130,7 +131,7 @@ fn secured(address: SocketAddr, connection: &Connection) -> anyhow::Result<Optio
     let open = ["/healthz", "/proxyMode"].map(str::to_owned).to_vec();
     let reviews = Reviews::new(connection.client(), connection.client());
     let guard = Guard::new(reviews, Arc::new(Trust::new(Given::default())?), open);
-    Secured::new(&cluster::identity(pair), guard).map(Some)
+    Secured::new(&cluster::identity(pair), TlsOptions::default(), guard).map(Some)
 }
 
 /// Runs a service proxy until `stop`; the rules stay.

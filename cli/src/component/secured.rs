@@ -10,6 +10,7 @@ use crate::cluster;
 use crate::pki::{Pair, self_signed};
 use anyhow::Context as _;
 use apiserver::authn::FrontProxy;
+use apiserver::transport::TlsOptions;
 use kubelet::delegated::Reviews;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) struct Flags {
     skip_lookup: bool,
     tolerate: bool,
     open: Vec<String>,
+    tls: TlsOptions,
     name: String,
 }
 
@@ -51,6 +53,11 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<Flags> {
         skip_lookup: settings.bool("authentication-skip-lookup"),
         tolerate: settings.bool("authentication-tolerate-lookup-failure"),
         open: settings.list("authorization-always-allow-paths"),
+        tls: TlsOptions {
+            min_version: settings.text("tls-min-version"),
+            cipher_suites: settings.list("tls-cipher-suites"),
+            ..TlsOptions::default()
+        },
         name: settings.text("bind-address"),
     })
 }
@@ -93,6 +100,6 @@ impl Flags {
             trust.look_up(authentication.client(), self.tolerate || !named, stop).await?;
         }
         let reviews = Reviews::new(authentication.client(), authorization.client());
-        Secured::new(&cluster::identity(pair), Guard::new(reviews, trust, self.open))
+        Secured::new(&cluster::identity(pair), self.tls, Guard::new(reviews, trust, self.open))
     }
 }

@@ -98,6 +98,7 @@ fn requests_are_on_record_as_the_policy_says() {
         machine.port
     );
     assert_ne!(token.run(&line).code, 0);
+    kubectl.fails("get --raw /version?timeout=soon", "invalid timeout specified in the request URL");
     let metrics = kubectl.ok("get --raw /metrics");
 
     let log = machine.path("audit/audit.log");
@@ -145,6 +146,8 @@ fn requests_are_on_record_as_the_policy_says() {
     assert!(violations.starts_with("would violate PodSecurity \"restricted:latest\""), "{bold}");
     let unknown = find(&events, &[("/requestURI", "/version"), (STAGE, "ResponseStarted")]);
     assert_eq!((&unknown["responseStatus"]["code"], &unknown["user"]), (&json!(401), &json!({})), "{unknown}");
+    let odd = find(&events, &[("/requestURI", "/version?timeout=soon"), (STAGE, "ResponseStarted")]);
+    assert_eq!((&odd["responseStatus"]["code"], &odd["user"]), (&json!(400), &json!({})), "{odd}");
     assert!(events.iter().all(|event| event["stage"] != "RequestReceived"), "{text}");
     for line in ["apiserver_audit_event_total ", "apiserver_audit_level_total{level=\"RequestResponse\"} "] {
         assert!(metrics.lines().any(|metric| metric.starts_with(line)), "{line}: {metrics}");
