@@ -269,6 +269,7 @@ async fn one_check(server: &Server, root: &str, name: &str) -> Result<Answer, Fa
             _ => return Ok(Answer::no_such_page()),
         },
     };
+    server.metrics.checked(name, root, holds);
     if holds {
         return Ok(Answer::bytes(200, "text/plain; charset=utf-8", "ok"));
     }
@@ -284,6 +285,7 @@ async fn health(server: &Server, received: &Received, root: &str) -> Result<Answ
     let quick = checks(root).map(|(name, check)| (*name, check(server)));
     for (name, holds) in quick.chain(slow) {
         unknown.retain(|excluded| excluded.trim_matches('"') != name);
+        server.metrics.checked(name, root, holds);
         if excluded.contains(&name) {
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
         } else if holds {

@@ -3,14 +3,19 @@
 //! Never decides anything. Source: upstream's list of stable metrics.
 
 pub mod admission;
+pub(crate) mod lasting;
+#[cfg(test)]
+mod oracle;
 pub(crate) mod stored;
 
-use crate::answer::{Answer, Failure};
-use crate::road::received::{RequestInfo, Trace};
+use crate::answer::{Answer, Body, Failure};
+use crate::road::received::{Query, RequestInfo, Trace};
 use crate::serving;
 use api::features::{self, Gates};
+use api::json::Value;
 use api::kind::Kind;
 use api::served::Served;
+use lasting::Lasting;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The server's metrics.
@@ -18,7 +23,50 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
+    sizes: HistogramVec,
     deprecated: IntGaugeVec,
+    checks: IntCounterVec,
+    healthy: IntGaugeVec,
+    pub(crate) lasting: Lasting,
+}
+
+/// What stands for this server in labels of requests for resources.
+const COMPONENT: &str = "apiserver";
+/// The components whose requests are told apart, by the first word of their user agents.
+const SYSTEM: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// `dry_run` of a request's query: a client makes no values of its own.
+#[must_use]
+pub fn dry_run(query: &Query) -> &'static str {
+    match query.get("dryRun") {
+        None => "",
+        Some(_) if query.all("dryRun").all(|given| given == "All") => "All",
+        Some(_) => "invalid",
+    }
+}
+
+/// `system_client` of a user agent.
+#[must_use]
+pub fn system_client(agent: &str) -> &'static str {
+    let first = agent.split_once('/').map(|(first, _)| first);
+    SYSTEM.into_iter().find(|known| first == Some(known)).unwrap_or_default()
+}
+
+/// The labels by which all metrics of requests tell what was asked for: group, version, resource, subresource, scope and component. Only resources
+/// and parts that are served are named, so that clients cannot make label values.
+fn place<'a>(served: &Served, info: &'a RequestInfo) -> [&'a str; 6] {
+    let kind = served.by_resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    let known = kind.is_some_and(|kind| info.subresource.is_empty() || kind.subresource(&info.subresource).is_some());
+    if !known {
+        return [""; 6];
+    }
+    let collection = info.name.is_empty() || info.verb == "list";
+    let scope = match (collection && info.verb != "create", info.namespace.is_empty()) {
+        (false, _) => "resource",
+        (true, false) => "namespace",
+        (true, true) => "cluster",
+    };
+    [&info.group, &info.version, &info.resource, &info.subresource, scope, COMPONENT]
 }
 
 /// The verb as which a request is counted: one of few, whatever method the client makes up. `applies` of a patch that is an apply.
@@ -46,38 +94,98 @@ impl Metrics {
     #[must_use]
     pub fn new(gates: &Gates) -> Metrics {
         let registry = Registry::new();
-        let labels = ["verb", "group", "version", "resource", "subresource", "scope", "code"];
-        let requests =
-            IntCounterVec::new(Opts::new("apiserver_request_total", "Requests by verb, resource and code."), &labels)
-                .expect("a constant name is valid");
-        let buckets = vec![
-            0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
-            20.0, 30.0, 45.0, 60.0,
-        ];
-        let durations = HistogramVec::new(
-            HistogramOpts::new("apiserver_request_duration_seconds", "Time to answer, in seconds.").buckets(buckets),
-            &["verb", "group", "version", "resource", "subresource", "scope"],
-        )
-        .expect("a constant name is valid");
-        let deprecated = IntGaugeVec::new(
-            Opts::new("apiserver_requested_deprecated_apis", "1 for each deprecated resource that was asked for."),
-            &["group", "version", "resource", "subresource", "removed_release"],
-        )
-        .expect("a constant name is valid");
-        let features = IntGaugeVec::new(
-            Opts::new("kubernetes_feature_enabled", "1 for a feature gate that is on, 0 for one that is off."),
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(name, help), labels).expect("a constant name is valid");
+            registry.register(Box::new(family.clone())).expect("names are distinct");
+            family
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntGaugeVec::new(Opts::new(name, help), labels).expect("a constant name is valid");
+            registry.register(Box::new(family.clone())).expect("names are distinct");
+            family
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let family = HistogramVec::new(options, labels).expect("a constant name is valid");
+            registry.register(Box::new(family.clone())).expect("names are distinct");
+            family
+        };
+        let place = ["group", "version", "resource", "subresource", "scope", "component"];
+        let with = |others: &[&'static str]| [others, &place].concat();
+        let features = gauge(
+            "kubernetes_feature_enabled",
+            "1 for a feature gate that is on, 0 for one that is off.",
             &["name", "stage"],
-        )
-        .expect("a constant name is valid");
+        );
         for feature in features::known() {
             let labels = [feature.name, feature.stage.label()];
             features.with_label_values(&labels).set(i64::from(gates.enabled(feature.name)));
         }
-        registry.register(Box::new(requests.clone())).expect("names are distinct");
-        registry.register(Box::new(durations.clone())).expect("names are distinct");
-        registry.register(Box::new(deprecated.clone())).expect("names are distinct");
-        registry.register(Box::new(features)).expect("names are distinct");
-        Metrics { registry, requests, durations, deprecated }
+        Metrics {
+            requests: counter(
+                "apiserver_request_total",
+                "Requests by verb, resource and code.",
+                &with(&["code", "system_client", "verb", "dry_run"]),
+            ),
+            durations: histogram(
+                "apiserver_request_duration_seconds",
+                "Time to answer, in seconds.",
+                &[
+                    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0,
+                    15.0, 20.0, 30.0, 45.0, 60.0,
+                ],
+                &with(&["verb", "dry_run"]),
+            ),
+            sizes: histogram(
+                "apiserver_response_sizes",
+                "Bytes of answers to reads, where they are known before they are sent.",
+                &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9],
+                &with(&["verb"]),
+            ),
+            deprecated: gauge(
+                "apiserver_requested_deprecated_apis",
+                "1 for each deprecated resource that was asked for.",
+                &["group", "version", "resource", "subresource", "removed_release"],
+            ),
+            checks: counter(
+                "kubernetes_healthchecks_total",
+                "How often each check of health was asked, by its outcome.",
+                &["name", "type", "status"],
+            ),
+            healthy: gauge(
+                "kubernetes_healthcheck",
+                "1 for a check of health that held when it was asked last, 0 for one that did not.",
+                &["name", "type"],
+            ),
+            lasting: Lasting::new(&registry),
+            registry,
+        }
+    }
+
+    /// Tells what the server was built from, as `/version` does.
+    pub fn built(&self, version: &Value) {
+        let fields = [
+            ("major", "major"),
+            ("minor", "minor"),
+            ("git_version", "gitVersion"),
+            ("git_commit", "gitCommit"),
+            ("git_tree_state", "gitTreeState"),
+            ("build_date", "buildDate"),
+            ("go_version", "goVersion"),
+            ("compiler", "compiler"),
+            ("platform", "platform"),
+        ];
+        let options = Opts::new("kubernetes_build_info", "Always 1; its labels tell what the server was built from.");
+        let info = IntGaugeVec::new(options, &fields.map(|(label, _)| label)).expect("a constant name is valid");
+        let values = fields.map(|(_, field)| version.get(field).and_then(Value::as_str).unwrap_or_default());
+        info.with_label_values(&values).set(1);
+        self.registry.register(Box::new(info)).expect("it is told once");
+    }
+
+    /// Notes how a check of health, `ping`, came out below `healthz`, `livez` or `readyz`.
+    pub fn checked(&self, name: &str, root: &str, holds: bool) {
+        self.checks.with_label_values(&[name, root, if holds { "success" } else { "error" }]).inc();
+        self.healthy.with_label_values(&[name, root]).set(i64::from(holds));
     }
 
     /// Notes that a deprecated resource was asked for; `removed` is the release in which it goes.
@@ -86,27 +194,25 @@ impl Metrics {
         self.deprecated.with_label_values(&labels).set(1);
     }
 
-    /// Counts a finished request. Only resources and parts that are served are named, so that clients cannot make label values.
+    /// Counts a finished request.
     pub fn observe(&self, served: &Served, trace: &Trace, outcome: &Result<Answer, Failure>) {
-        let info = &trace.info;
-        let code = crate::answer::code(outcome);
-        let kind = served.by_resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
-        let known =
-            kind.is_some_and(|kind| info.subresource.is_empty() || kind.subresource(&info.subresource).is_some());
-        let collection = info.name.is_empty() || info.verb == "list";
-        let scope = match (collection && info.verb != "create", info.namespace.is_empty()) {
-            (false, _) => "resource",
-            (true, false) => "namespace",
-            (true, true) => "cluster",
-        };
         let mut digits = itoa::Buffer::new();
-        let (group, version, resource, part) = (&*info.group, &*info.version, &*info.resource, &*info.subresource);
-        let told = [group, version, resource, part, scope].map(|text| if known { text } else { "" });
-        let [group, version, resource, part, scope] = told;
-        let labels = [trace.counted, group, version, resource, part, scope, digits.format(code)];
-        self.requests.with_label_values(&labels).inc();
-        if let Some((_, labels)) = labels.split_last().filter(|_| info.verb != "watch") {
-            self.durations.with_label_values(labels).observe(trace.start.elapsed().as_secs_f64());
+        let (code, [group, version, resource, part, scope, component]) =
+            (digits.format(crate::answer::code(outcome)), place(served, &trace.info));
+        let all = [code, trace.client, trace.counted, trace.dry_run, group, version, resource, part, scope, component];
+        self.requests.with_label_values(&all).inc();
+        let [_, _, timed @ ..] = all;
+        if trace.info.verb != "watch" {
+            self.durations.with_label_values(&timed).observe(trace.start.elapsed().as_secs_f64());
+        }
+        let length = match outcome {
+            Ok(Answer { body: Body::Bytes(bytes), .. }) => bytes.len() as u64,
+            Ok(Answer { body: Body::Pieces(_, length), .. }) => *length,
+            _ => return,
+        };
+        if matches!(trace.counted, "GET" | "LIST") && !component.is_empty() {
+            let sized = [trace.counted, group, version, resource, part, scope, component];
+            self.sizes.with_label_values(&sized).observe(length as f64);
         }
     }
 
@@ -136,7 +242,6 @@ pub fn text(registry: &Registry) -> String {
 mod tests {
     use super::*;
     use crate::road::negotiated::Medium;
-    use crate::road::received::Query;
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -145,10 +250,12 @@ mod tests {
         let (metrics, served) = (Metrics::new(&Gates::default()), Served::default());
         let ask = |method: &str, target: &str| {
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            let info = Arc::new(RequestInfo::parse(method, path, &Query::parse(query)));
+            let query = Query::parse(query);
+            let info = Arc::new(RequestInfo::parse(method, path, &query));
             let counted = verb(method, &info, false);
             let (id, start, refused) = (String::new(), Instant::now(), Medium::JSON);
-            let trace = Trace { id, info, start, gzip: false, refused, counted };
+            let (dry_run, client) = (dry_run(&query), system_client("kube-scheduler/v1.36"));
+            let trace = Trace { id, info, start, gzip: false, refused, counted, dry_run, client };
             metrics.observe(&served, &trace, &Ok(Answer::bytes(403, "", "")));
         };
         let pods = "/api/v1/namespaces/a/pods";
@@ -162,6 +269,8 @@ mod tests {
             ("DELETE", pods.to_owned(), "DELETE,pods,,namespace"),
             ("GET", format!("{pods}/p/log"), "CONNECT,pods,log,resource"),
             ("GET", "/version".to_owned(), "GET,,,"),
+            ("DELETE", format!("{pods}/p?dryRun=All&dryRun=All"), "DELETE,pods,,resource,All"),
+            ("DELETE", format!("{pods}/p?dryRun=Some"), "DELETE,pods,,resource,invalid"),
         ];
         for (method, target, _) in &asked {
             ask(method, target);
@@ -178,14 +287,26 @@ mod tests {
         let mut told: Vec<String> = Vec::new();
         for metric in family.get_metric() {
             let of = |name: &str| metric.get_label().iter().find(|label| label.name() == name).unwrap().value();
-            told.push(["verb", "resource", "subresource", "scope"].map(of).join(","));
+            told.push(["verb", "resource", "subresource", "scope", "dry_run"].map(of).join(","));
+            assert_eq!(of("system_client"), "kube-scheduler");
+            assert_eq!(of("component"), if of("resource").is_empty() { "" } else { "apiserver" });
         }
-        let mut want: Vec<&str> = asked.iter().map(|(.., want)| *want).collect();
-        want.extend(["other,,,", "other,pods,,namespace", "PATCH,,,"]);
+        let mut want: Vec<String> = asked.iter().map(|(.., want)| (*want).to_owned()).collect();
+        want.extend(["other,,,", "other,pods,,namespace", "PATCH,,,"].map(str::to_owned));
+        // Most are no dry runs.
+        want.iter_mut().filter(|want| want.matches(',').count() == 3).for_each(|want| want.push(','));
         told.sort();
         want.sort_unstable();
         assert_eq!(told, want);
         let applied = RequestInfo::parse("PATCH", "/api/v1/namespaces/a/pods/p", &Query::parse(""));
+        for (agent, known) in [
+            ("kube-controller-manager/v1.36.0 (linux/amd64)", "kube-controller-manager"),
+            ("kubectl/v1.36.0", ""),
+            ("kube-scheduler", ""),
+            ("", ""),
+        ] {
+            assert_eq!(system_client(agent), known, "{agent}");
+        }
         assert_eq!([true, false].map(|applies| verb("PATCH", &applied, applies)), ["APPLY", "PATCH"]);
     }
 

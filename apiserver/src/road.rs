@@ -20,8 +20,10 @@ pub(crate) use written::watched;
 
 use crate::answer::{self, Answer, Failure};
 use crate::audit::Slip;
+use crate::metrics;
 use crate::registry::unreadable;
 use crate::server::Server;
+use crate::serving;
 use crate::spans::{self, Trip};
 use crate::transport::{Going, Headers};
 use crate::verb;
@@ -147,7 +149,17 @@ async fn pass(server: &Server, received: Box<Received>) -> Result<Answer, Failur
         seated::Outcome::Refused(answer) => return Ok(answer),
     };
     steps.enter("authorized");
-    let authorized = authorized::authorize(server, seated).await?;
+    let mut authorized = authorized::authorize(server, seated).await?;
+    count(server, &mut authorized.received);
     steps.enter("verb");
     verb::answer(server, authorized).await
+}
+
+/// Counts a request that lasts, until all that it has begun is over.
+fn count(server: &Server, received: &mut Received) {
+    if serving::is_long(&received.info) {
+        let counted = metrics::verb(received.method.as_str(), &received.info, false);
+        let running = server.metrics.lasting.begin(&server.offer.load().served, counted, &received.info);
+        received.lasting = Some(Rc::new(running));
+    }
 }

@@ -597,16 +597,15 @@ pub(crate) async fn serve(
     let constrained = config.gates.enabled("ConstrainedImpersonation");
     let impersonation = Impersonation::new(constrained, metrics.registry());
     let impersonation = impersonation.map_err(|error| StartError::Serving(error.to_string()))?;
+    let documents = Documents::new(config.served.kinds(), &config.version);
+    metrics.built(&documents.version);
     let server = Arc::new(Server {
         seats,
         impersonation,
         metrics,
         audit,
         tracer,
-        offer: ArcSwap::from_pointee(Offer {
-            served: config.served.clone(),
-            documents: Documents::new(config.served.kinds(), &config.version),
-        }),
+        offer: ArcSwap::from_pointee(Offer { served: config.served.clone(), documents }),
         ready: std::sync::atomic::AtomicBool::new(false),
         aggregates: Aggregates::default(),
         rules,

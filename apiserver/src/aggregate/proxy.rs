@@ -74,7 +74,7 @@ pub(crate) async fn answer(server: &Server, authorized: Authorized, remote: &Rem
         return tunnel(received, response, session);
     }
     let (code, headers) = (response.status().as_u16(), passed_on(&response, false));
-    let answer = Answer::of(code, "", Body::Stream(pieces(response)));
+    let answer = Answer::of(code, "", Body::Stream(pieces(response, received.records())));
     Ok(answer.with_all(headers))
 }
 

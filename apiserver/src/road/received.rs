@@ -5,7 +5,7 @@
 use crate::answer::Failure;
 use crate::audit::Slip;
 use crate::authn::User;
-use crate::metrics;
+use crate::metrics::{self, lasting::Running};
 use crate::road::negotiated::{self, Medium};
 use crate::road::seated::Matched;
 use crate::road::timed::Steps;
@@ -182,7 +182,14 @@ pub struct Trace {
     pub refused: Medium,
     /// The verb as which it is counted.
     pub counted: &'static str,
+    /// What it is counted as beside that: see `metrics::dry_run` and `metrics::system_client`.
+    pub dry_run: &'static str,
+    /// Of the same.
+    pub client: &'static str,
 }
+
+/// What records and counts a request.
+pub(crate) type Records = (Option<Rc<Slip>>, Option<Rc<Trip>>, Option<Rc<Running>>);
 
 /// A request whose meaning is known, and nothing else. It goes from stage to stage in a box: it is large.
 pub struct Received {
@@ -206,6 +213,8 @@ pub struct Received {
     pub slip: Option<Rc<Slip>>,
     /// For spans, where there are any.
     pub(crate) trip: Option<Rc<Trip>>,
+    /// Counts it among those that last.
+    pub(crate) lasting: Option<Rc<Running>>,
     pub(super) trusted: Option<User>,
     pub(super) matched: Matched,
     /// What the client is told of its credentials.
@@ -255,6 +264,8 @@ impl Received {
             info: Arc::clone(&self.info),
             start: Instant::now(),
             counted: metrics::verb(self.method.as_str(), &self.info, self.header("content-type") == Some(apply::MEDIA)),
+            dry_run: metrics::dry_run(&self.query),
+            client: metrics::system_client(self.header("user-agent").unwrap_or_default()),
             gzip: self.header("accept-encoding").is_some_and(|value| value.contains("gzip")),
             refused: self.refused(),
         }
@@ -285,9 +296,9 @@ impl Received {
         &self.id
     }
 
-    /// What records the request, for work that goes on when its answer is gone.
-    pub(crate) fn records(&self) -> (Option<Rc<Slip>>, Option<Rc<Trip>>) {
-        (self.slip.clone(), self.trip.clone())
+    /// What records and counts the request, for work that goes on when its answer is gone.
+    pub(crate) fn records(&self) -> Records {
+        (self.slip.clone(), self.trip.clone(), self.lasting.clone())
     }
 
     /// A header as text.
@@ -326,6 +337,7 @@ pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) ->
         warned: Rc::default(),
         steps: Steps::begin("identified"),
         trip: None,
+        lasting: None,
         query,
         body: Body(Rc::new(RefCell::new(body.into_inner()))),
         slip: None,

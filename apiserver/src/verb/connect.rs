@@ -10,7 +10,7 @@ use crate::authn::User;
 use crate::registry::admitted;
 use crate::registry::write::Options;
 use crate::road::authorized;
-use crate::road::received::Received;
+use crate::road::received::{Received, Records};
 use crate::server::Server;
 use crate::transport::{Session, Upgrade, client_config, keep_alive, unjudged_client_config};
 use actix_web::HttpMessage as _;
@@ -106,7 +106,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         return Err(backend_status(code, text).into());
     }
     let headers = passed_on(&response, false);
-    let body = pieces(response);
+    let body = pieces(response, call.received().records());
     if socket {
         let client = client(call.received())?;
         let (answer, protocol) = websocket::accepted(call.received())?;
@@ -183,16 +183,16 @@ pub(crate) fn tunnel(
     Ok(answer.with_all(passed_on(&response, true)))
 }
 
-/// The body of an answer as it comes.
-pub(crate) fn pieces(response: http::Response<hyper::body::Incoming>) -> Pieces {
-    Box::pin(futures::stream::unfold(response, |mut response| async move {
+/// The body of an answer as it comes. What records it is held until it has come.
+pub(crate) fn pieces(response: http::Response<hyper::body::Incoming>, records: Records) -> Pieces {
+    Box::pin(futures::stream::unfold((response, records), |(mut response, records)| async move {
         loop {
             match response.body_mut().frame().await? {
                 Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some((Ok(data), response)),
+                    Ok(data) => return Some((Ok(data), (response, records))),
                     Err(_) => continue,
                 },
-                Err(error) => return Some((Err(std::io::Error::other(error)), response)),
+                Err(error) => return Some((Err(std::io::Error::other(error)), (response, records))),
             }
         }
     }))

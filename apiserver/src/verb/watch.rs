@@ -14,6 +14,7 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure, status, stream};
 use crate::cache::{Cache, Entry, Event, Key, Watcher};
 use crate::fairness::Watching;
+use crate::metrics::lasting::Running;
 use crate::registry::convert::Conversions;
 use crate::registry::read::{self, Filter};
 use crate::road::negotiated::{Encoding, Medium};
@@ -24,6 +25,7 @@ use api::status::Status;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use imbl::OrdMap;
+use prometheus::Histogram;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::pin::Pin;
@@ -44,6 +46,7 @@ const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes
 /// # Errors
 /// 400 and 422 for parameters, 410 for versions that are gone.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
+    let begun = Instant::now();
     // YAML has no framing for streams.
     if call.medium.encoding == Encoding::Yaml {
         return Err(Status::not_acceptable(STREAMS).into());
@@ -93,6 +96,10 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         }
     }
     let end_of_initial = (initial == Some(true) && bookmarks).then_some(from);
+    let listed = end_of_initial.map(|_| {
+        let histogram = server.metrics.lasting.lists(&server.offer.load().served, &call.received().info);
+        Box::new((histogram, begun))
+    });
     let held = Some(Box::new(std::mem::take(&mut call.authorized.held)));
     let deadline = Instant::now() + timeout;
     let next_bookmark = bookmarks.then(|| Instant::now() + BOOKMARK_EVERY);
@@ -102,6 +109,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         first,
         early,
         end_of_initial,
+        listed,
+        _lasting: call.received().lasting.clone(),
         headed: false,
         alarm: Box::pin(tokio::time::sleep_until(next_bookmark.map_or(deadline, |next| next.min(deadline)))),
         deadline,
@@ -142,6 +151,10 @@ struct Watch {
     first: Initial,
     early: Vec<Arc<Event>>,
     end_of_initial: Option<u64>,
+    /// Where it is told how long that took, and since when.
+    listed: Option<Box<(Histogram, Instant)>>,
+    /// Counted among those that last.
+    _lasting: Option<Rc<Running>>,
     headed: bool,
     deadline: Instant,
     /// When the next bookmark is due, if the client wants any.
@@ -205,6 +218,9 @@ impl Watch {
         }
         if let Some(revision) = self.end_of_initial.take() {
             self.view.frames.bookmark(&mut out, revision, true);
+            if let Some(listed) = self.listed.take() {
+                listed.0.observe(listed.1.elapsed().as_secs_f64());
+            }
         }
         if let Some(held) = self.held.take() {
             self._watching = held.begun();
