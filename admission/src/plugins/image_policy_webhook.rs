@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    fn plugin(opener: &Arc<Answers>, policy: Value) -> Box<dyn Plugin> {
+    fn plugin(opener: &Arc<Answers>, policy: &Value) -> Box<dyn Plugin> {
         let mut configuration = json!({"imagePolicy": {"kubeConfigFile": "/x"}});
         for (field, given) in policy.as_object().into_iter().flatten() {
             value::set(&mut configuration, &format!("imagePolicy.{field}"), given.clone());
@@ -236,7 +236,7 @@ mod tests {
         ] {
             let answers = Arc::new(Answers(answers, AtomicUsize::new(0)));
             let ask = Ask::create("", "v1", "pods");
-            let found = ask.validated(plugin(&answers, policy).as_ref(), &pod).err();
+            let found = ask.validated(plugin(&answers, &policy).as_ref(), &pod).err();
             let counted = (answers.1.load(Relaxed), ask.cluster.pauses.load(Relaxed));
             assert_eq!((found, counted), (refused, (asked, pauses)));
         }
@@ -248,7 +248,7 @@ mod tests {
             (&yes, json!({"allowTTL": -1}), 0),
         ] {
             let answers = Arc::new(Answers(vec![Ok((200, answer.clone()))], AtomicUsize::new(0)));
-            let plugin = plugin(&answers, policy);
+            let plugin = plugin(&answers, &policy);
             let asked = |now: i64| {
                 let _ = Ask { now, ..Ask::create("", "v1", "pods") }.validated(plugin.as_ref(), &pod);
                 answers.1.load(Relaxed)
