@@ -51,7 +51,6 @@ const ABSENT: &[&str] = &[
     "service",
     "service-ca-cert-publisher",
     "service-ca-certificate-publisher-controller",
-    "service-cidr-controller",
     "service-lb-controller",
     "storage-version-gc",
     "storage-version-migrator-controller",

@@ -98,7 +98,8 @@ fn requests_are_on_record_as_the_policy_says() {
         machine.port
     );
     assert_ne!(token.run(&line).code, 0);
-    kubectl.fails("get --raw /version?timeout=soon", "invalid timeout specified in the request URL");
+    kubectl
+        .fails("get --raw /version?timeout=soon --request-timeout=0", "invalid timeout specified in the request URL");
     let metrics = kubectl.ok("get --raw /metrics");
 
     let log = machine.path("audit/audit.log");
