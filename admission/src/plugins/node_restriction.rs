@@ -32,32 +32,44 @@ impl Plugin for NodeRestriction {
         true
     }
 
-    async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        let Some(node) = request.user.strip_prefix("system:node:") else { return Ok(()) };
-        if !request.groups.iter().any(|group| group == "system:nodes") {
-            return Ok(());
-        }
-        let judged = if node.is_empty() {
-            Err(format!("could not determine node from user {:?}", request.user))
-        } else {
-            match (request.kind.group, request.kind.plural) {
-                ("", "pods") => pod(request, object, node, lookup).await,
-                ("", "nodes") => own_node(request, object, node),
-                ("", "persistentvolumeclaims") => claim(request, object, node),
-                ("", "serviceaccounts") => token(request, object, node, lookup).await,
-                ("certificates.k8s.io", "podcertificaterequests") => {
-                    pod_certificate(request, object, node, lookup).await
-                }
-                ("coordination.k8s.io", "leases") => lease(request, node),
-                ("storage.k8s.io", "csinodes") if request.name != node => {
-                    Err("can only access CSINode with the same name as the requesting node".to_owned())
-                }
-                ("resource.k8s.io", "resourceslices") => slice(request, object, node),
-                ("certificates.k8s.io", "certificatesigningrequests") => certificate(request, object, node),
-                _ => Ok(()),
+    /// A token is judged as it is asked for: the server's own audiences, where it names none, come later.
+    async fn mutate(&self, request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        let judged = match node_of(request) {
+            Ok(Some(node)) if (request.kind.group, request.kind.plural) == ("", "serviceaccounts") => {
+                token(request, object, node, lookup).await
             }
+            other => other.map(drop),
         };
         judged.map_err(|why| request.forbidden(&why))
+    }
+
+    async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
+        let Ok(Some(node)) = node_of(request) else { return Ok(()) };
+        let judged = match (request.kind.group, request.kind.plural) {
+            ("", "pods") => pod(request, object, node, lookup).await,
+            ("", "nodes") => own_node(request, object, node),
+            ("", "persistentvolumeclaims") => claim(request, object, node),
+            ("certificates.k8s.io", "podcertificaterequests") => pod_certificate(request, object, node, lookup).await,
+            ("coordination.k8s.io", "leases") => lease(request, node),
+            ("storage.k8s.io", "csinodes") if request.name != node => {
+                Err("can only access CSINode with the same name as the requesting node".to_owned())
+            }
+            ("resource.k8s.io", "resourceslices") => slice(request, object, node),
+            ("certificates.k8s.io", "certificatesigningrequests") => certificate(request, object, node),
+            _ => Ok(()),
+        };
+        judged.map_err(|why| request.forbidden(&why))
+    }
+}
+
+/// The node that asks, if it is one.
+fn node_of<'a>(request: &Request<'a>) -> Result<Option<&'a str>, String> {
+    match request.user.strip_prefix("system:node:") {
+        Some(node) if request.groups.iter().any(|group| group == "system:nodes") => match node {
+            "" => Err(format!("could not determine node from user {:?}", request.user)),
+            node => Ok(Some(node)),
+        },
+        _ => Ok(None),
     }
 }
 

@@ -278,4 +278,44 @@ mod tests {
             assert_eq!(node, wanted.as_ref(), "a node that is not there keeps its name");
         }
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_asks_for_its_pods_without_naming_an_audience() {
+        let world = World::start(|config| {
+            config.authorization_modes = vec!["Node".to_owned(), "RBAC".to_owned()];
+            config.enable_admission = vec!["NodeRestriction".to_owned()];
+        })
+        .await;
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let node = User::new("system:node:n", &["system:nodes", AUTHENTICATED]);
+        let volume = |sources: Value| json!([{"name": "v", "projected": {"sources": sources}}]);
+        let pod = |name: &str, source: Value| {
+            json!({"metadata": {"name": name}, "spec": {"nodeName": "n", "serviceAccountName": "s", "automountServiceAccountToken": false,
+                "containers": [{"name": "c", "image": "i"}], "volumes": volume(json!([{"serviceAccountToken": source}]))}})
+        };
+        let space = "/api/v1/namespaces/default";
+        for (path, body) in [
+            ("/api/v1/nodes".to_owned(), json!({"metadata": {"name": "n"}})),
+            (format!("{space}/serviceaccounts"), json!({"metadata": {"name": "s"}})),
+            (format!("{space}/pods"), pod("own", json!({"path": "t"}))),
+            (format!("{space}/pods"), pod("other", json!({"path": "t", "audience": "other"}))),
+        ] {
+            let (code, answer) = world.ask(&root, "POST", &path, &body).await;
+            assert_eq!(code, 201, "{path}: {answer}");
+        }
+        for (name, audiences, want) in [
+            ("own", json!([]), 201),
+            ("own", json!(["other"]), 403),
+            ("other", json!(["other"]), 201),
+            ("other", json!([]), 403),
+            ("own", json!(["a", "b"]), 403),
+        ] {
+            let (_, held) = world.ask(&root, "GET", &format!("{space}/pods/{name}"), &Value::Null).await;
+            let bound =
+                json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": value::text(&held, "metadata.uid")});
+            let body = json!({"spec": {"boundObjectRef": bound, "audiences": audiences}});
+            let (code, answer) = world.ask(&node, "POST", &format!("{space}/serviceaccounts/s/token"), &body).await;
+            assert_eq!(code, want, "{name} {audiences}: {answer}");
+        }
+    }
 }
