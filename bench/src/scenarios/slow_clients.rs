@@ -15,7 +15,7 @@ use crate::{fill, objects};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "slow_clients",
-    about: "500 gets and 50 creates a second, alone, beside 1,000 idle connections, 300 slow heads and 300 slow bodies.",
+    about: "500 gets and 50 creates a second, alone, beside 1,000 idle connections, 300 slow heads and 300 slow writers.",
     run: |context, namespace| Box::pin(run(context, namespace)),
 };
 
@@ -27,7 +27,7 @@ const CROWDS: [(&str, u64, Option<Begin>); 4] = [
     ("idle connection", 1_000, None),
     ("slow head", 300, Some(|context, path| Ok(format!("{}x: ", head(context, "GET", path)?)))),
     (
-        "slow body",
+        "slow writer",
         300,
         Some(|context, path| {
             let head = head(context, "POST", path)?;
