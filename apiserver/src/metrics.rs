@@ -16,6 +16,7 @@ use api::json::Value;
 use api::kind::Kind;
 use api::served::Served;
 use lasting::Lasting;
+use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The server's metrics.
@@ -95,20 +96,13 @@ impl Metrics {
     pub fn new(gates: &Gates) -> Metrics {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(name, help), labels).expect("a constant name is valid");
-            registry.register(Box::new(family.clone())).expect("names are distinct");
-            family
+            registered(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntGaugeVec::new(Opts::new(name, help), labels).expect("a constant name is valid");
-            registry.register(Box::new(family.clone())).expect("names are distinct");
-            family
+            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
         let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
-            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            let family = HistogramVec::new(options, labels).expect("a constant name is valid");
-            registry.register(Box::new(family.clone())).expect("names are distinct");
-            family
+            registered(&registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
         };
         let place = ["group", "version", "resource", "subresource", "scope", "component"];
         let with = |others: &[&'static str]| [others, &place].concat();
@@ -176,10 +170,9 @@ impl Metrics {
             ("platform", "platform"),
         ];
         let options = Opts::new("kubernetes_build_info", "Always 1; its labels tell what the server was built from.");
-        let info = IntGaugeVec::new(options, &fields.map(|(label, _)| label)).expect("a constant name is valid");
+        let info = registered(&self.registry, IntGaugeVec::new(options, &fields.map(|(label, _)| label)));
         let values = fields.map(|(_, field)| version.get(field).and_then(Value::as_str).unwrap_or_default());
         info.with_label_values(&values).set(1);
-        self.registry.register(Box::new(info)).expect("it is told once");
     }
 
     /// Notes how a check of health, `ping`, came out below `healthz`, `livez` or `readyz`.
@@ -227,6 +220,13 @@ impl Metrics {
     pub fn text(&self) -> String {
         text(&self.registry)
     }
+}
+
+/// A family of metrics, shown from now on.
+fn registered<F: Collector + Clone + 'static>(registry: &Registry, family: Result<F, prometheus::Error>) -> F {
+    let family = family.expect("a constant name is valid");
+    registry.register(Box::new(family.clone())).expect("names are distinct");
+    family
 }
 
 /// The exposition text of a registry.

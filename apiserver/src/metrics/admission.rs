@@ -2,6 +2,7 @@
 //!
 //! Never slows a write down by looking labels up: the histogram of each plugin, pass, operation and outcome is found once.
 
+use super::registered;
 use admission::{Meter, Operation, Ran, Step};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 use std::sync::OnceLock;
@@ -30,9 +31,7 @@ impl Admission {
     pub fn new(names: Vec<&'static str>, registry: &Registry) -> Admission {
         let family = |name: &str, help: &str, labels: &[&str]| {
             let options = HistogramOpts::new(name, help).buckets(vec![0.005, 0.025, 0.1, 0.5, 1.0, 2.5]);
-            let family = HistogramVec::new(options, labels).expect("a constant name is valid");
-            registry.register(Box::new(family.clone())).expect("names are distinct");
-            family
+            registered(registry, HistogramVec::new(options, labels))
         };
         let found = std::iter::repeat_with(OnceLock::new).take((names.len() + 1) * EACH).collect();
         Admission {

@@ -2,7 +2,7 @@
 //!
 //! Never ends one.
 
-use super::place;
+use super::{place, registered};
 use crate::road::received::RequestInfo;
 use api::served::Served;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -28,17 +28,14 @@ impl Lasting {
         let running = IntGaugeVec::new(
             Opts::new("apiserver_longrunning_requests", "Watches, connections and logs that go on."),
             &["verb", "group", "version", "resource", "subresource", "scope", "component"],
-        )
-        .expect("a constant name is valid");
+        );
         let buckets = vec![0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
         let options = HistogramOpts::new(
             "apiserver_watch_list_duration_seconds",
             "Time until a watch has told all that there was when it began, in seconds.",
         );
-        let lists = HistogramVec::new(options.buckets(buckets), &["group", "version", "resource", "scope"])
-            .expect("a constant name is valid");
-        registry.register(Box::new(running.clone())).expect("names are distinct");
-        registry.register(Box::new(lists.clone())).expect("names are distinct");
+        let lists = HistogramVec::new(options.buckets(buckets), &["group", "version", "resource", "scope"]);
+        let (running, lists) = (registered(registry, running), registered(registry, lists));
         Lasting { running, lists }
     }
 
