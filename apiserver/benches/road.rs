@@ -1,7 +1,7 @@
 //! What the road costs in processor time: `cargo bench -p apiserver`.
 //!
-//! An authorized request for an object against an answer of the same bytes by the same router, a decision of RBAC among thousands of bindings,
-//! and a token that was seen before. Prints one line per figure with its bound, and judges nothing: bounds hold on a quiet machine. `BENCH_ROUNDS`
+//! An authorized request for an object against an answer of the same bytes by the same router, decisions of RBAC among thousands of bindings
+//! and of the Node authorizer among thousands of pods, and a token that was seen before. Prints one line per figure with its bound, and judges nothing: bounds hold on a quiet machine. `BENCH_ROUNDS`
 //! (9) and `BENCH_MILLIS` (300 per round) set the size, `BENCH_ONLY` names figures by a part of their names, for a profiler. Started without
 //! `--bench` (`cargo test --benches`), it only shows that it runs.
 
@@ -340,6 +340,50 @@ async fn decisions() {
     }
 }
 
+/// Pods of a hundred nodes in one namespace, each with a secret of its own; what a node asks of it.
+async fn nodes() {
+    const PODS: usize = 5000;
+    let world = World::start(true).await;
+    world.create("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
+    for number in 0..PODS {
+        let environment = json!([{"secretRef": {"name": format!("s{number}")}}, {"configMapRef": {"name": "shared"}}]);
+        let pod = json!({"metadata": {"name": format!("p{number}")}, "spec": {"nodeName": format!("node{}", number % 100),
+            "containers": [{"name": "c", "image": "i", "envFrom": environment}]}});
+        world.create("/api/v1/namespaces/n/pods", &pod).await;
+    }
+    let asked = |resource: &str, name: &str| Attributes {
+        user: User::new("system:node:node7", &["system:nodes", "system:authenticated"]),
+        verb: "get".to_owned(),
+        resource: Some(ResourceAttributes {
+            version: "v1".to_owned(),
+            resource: resource.to_owned(),
+            namespace: "n".to_owned(),
+            name: name.to_owned(),
+            ..ResourceAttributes::default()
+        }),
+        path: String::new(),
+    };
+    let authz = &world.running.server().authz;
+    let last = asked("secrets", &format!("s{}", PODS - 93));
+    for _ in 0..500 {
+        if authz.authorize(&last).await.is_allowed() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for (name, asked, allowed) in [
+        ("a secret of a pod of its own", asked("secrets", "s4207"), true),
+        ("a ConfigMap of all pods", asked("configmaps", "shared"), true),
+        ("another node's secret, refused", asked("secrets", "s4208"), false),
+    ] {
+        assert_eq!(authz.authorize(&asked).await.is_allowed(), allowed, "{name}");
+        let figure = measure(async || {
+            black_box(authz.authorize(black_box(&asked)).await);
+        });
+        figure.await.show(&format!("a node among {PODS} pods of 100 nodes, {name}"), Some(20.0));
+    }
+}
+
 /// One account.
 struct Account;
 
@@ -396,6 +440,9 @@ fn main() {
         }
         if wanted("RBAC") {
             decisions().await;
+        }
+        if wanted("node") {
+            nodes().await;
         }
         if wanted("token") {
             tokens().await;

@@ -4,6 +4,7 @@
 //! persistent maps and cost nothing. Never writes.
 
 mod entry;
+mod follower;
 mod index;
 mod labels;
 mod memory;
@@ -11,6 +12,7 @@ mod scan;
 mod watcher;
 
 pub use entry::{Converted, Entry, Key};
+pub use follower::{Follower, Turn};
 pub use index::{By, Narrow};
 pub use labels::Labels;
 pub(crate) use memory::Shown;
@@ -68,6 +70,8 @@ struct State {
     floor: u64,
     indexes: index::Indexes,
     held: Held,
+    /// Told of everything, in order.
+    followers: Vec<Arc<dyn Follower>>,
     /// Why the objects are not the store's: one of them cannot be decrypted. Who wants the whole kind hears it; single objects are
     /// read from the store.
     broken: Option<StoreError>,
@@ -153,6 +157,7 @@ impl Cache {
                 floor: 0,
                 indexes: index::Indexes::default(),
                 held: Held::default(),
+                followers: Vec::new(),
                 broken: None,
             }),
             moved: watch::Sender::new(0),
@@ -209,13 +214,18 @@ impl Cache {
         state.ring_bytes = 0;
         state.bytes = objects.values().map(length).sum();
         state.held = Held { objects: objects.values().map(|entry| entry.weight()).sum(), ..Held::default() };
-        state.objects = objects;
+        let past = std::mem::replace(&mut state.objects, objects);
         state.indexes.clear();
         state.revision = revision.0;
         state.floor = revision.0;
         state.broken = None;
         self.memory.changed(before, state.held);
+        let (followers, now) = (state.followers.clone(), state.objects.clone());
         drop(state);
+        if !followers.is_empty() {
+            let turns = Turn::between(&past, &now);
+            followers.iter().for_each(|follower| follower.turned(&turns));
+        }
         self.moved.send_replace(revision.0);
         Ok(())
     }
@@ -290,6 +300,8 @@ impl Cache {
             .collect();
         let mut state = self.state.write();
         let before = state.held;
+        let followers = state.followers.clone();
+        let mut turns = Vec::new();
         for (kind, entry) in entries {
             let previous = match kind {
                 EventKind::Deleted => state.objects.remove(&entry.key),
@@ -300,6 +312,9 @@ impl Cache {
             state.bytes = (state.bytes + gained).saturating_sub(lost);
             let event = Event { kind, object: entry, previous };
             state.indexes.apply(&event);
+            if !followers.is_empty() {
+                turns.push(Turn::of(&event));
+            }
             state.held.objects += if kind == EventKind::Deleted { 0 } else { event.object.weight() };
             state.held.objects -= event.previous.as_ref().map_or(0, |previous| previous.weight());
             state.held.ring += event.weight();
@@ -313,7 +328,15 @@ impl Cache {
         state.revision = last;
         self.memory.changed(before, state.held);
         drop(state);
+        followers.iter().for_each(|follower| follower.turned(&turns));
         self.moved.send_replace(last);
+    }
+
+    /// Tells this one of what there is and of all that happens from now on, each before those who wait for the cache hear of it.
+    pub(crate) fn follow_with(&self, follower: Arc<dyn Follower>) {
+        let mut state = self.state.write();
+        follower.turned(&Turn::between(&OrdMap::new(), &state.objects));
+        state.followers.push(follower);
     }
 
     /// What it holds, in bytes.

@@ -572,10 +572,12 @@ pub(crate) async fn serve(
     };
     let authn = Authenticators::new(&credentials)?;
     let rbac = Arc::new(Rbac::new(Arc::clone(&state) as _));
+    let relations = Arc::new(authz::Relations::default());
+    relations.follow(&caches);
     let authorization = authz::Settings {
         rbac: Arc::clone(&rbac),
         gates: config.gates.clone(),
-        objects: Arc::clone(&state) as _,
+        relations,
         abac_policy: config.authorization.policy.clone(),
         clock: Arc::clone(&clock),
     };

@@ -131,35 +131,6 @@ impl Objects for State {
     }
 }
 
-impl crate::authz::Objects for State {
-    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
-        State::get(self, resource, namespace, name)
-    }
-
-    fn pods(&self, node: &str, namespace: &str, mention: &str) -> Vec<Value> {
-        let Some(cache) = self.caches.named("pods") else { return Vec::new() };
-        let (kind, snapshot, mention) = (cache.kind(), cache.snapshot(), format!("\"{mention}\""));
-        let there = snapshot.objects.range(Key { namespace: namespace.into(), name: "".into() }..);
-        there
-            .take_while(|(key, _)| *key.namespace == *namespace)
-            .filter(|(_, pod)| pod.field(kind, "spec.nodeName") == Some(node) && mentions(&pod.json, &mention))
-            .map(|(_, pod)| pod.value())
-            .collect()
-    }
-
-    fn volumes(&self, mention: &str) -> Vec<Value> {
-        let Some(cache) = self.caches.named("persistentvolumes") else { return Vec::new() };
-        let (snapshot, mention) = (cache.snapshot(), format!("\"{mention}\""));
-        let there = snapshot.objects.values().filter(|volume| mentions(&volume.json, &mention));
-        there.map(|volume| volume.value()).collect()
-    }
-}
-
-/// Names need no escapes in JSON.
-fn mentions(json: &[u8], text: &str) -> bool {
-    std::str::from_utf8(json).is_ok_and(|json| json.contains(text))
-}
-
 impl Policy for State {
     fn generation(&self) -> u64 {
         // Revisions only grow, so the sum moves whenever one of them does.

@@ -21,7 +21,7 @@ pub mod rbac;
 mod webhook;
 
 pub use configuration::{Entry, WebhookEntry};
-pub use node::Objects;
+pub use node::Relations;
 
 /// The group whose members pass every authorizer.
 pub const MASTERS: &str = "system:masters";
@@ -156,8 +156,8 @@ pub struct Settings {
     pub rbac: Arc<rbac::Rbac>,
     /// `--feature-gates`: some rules are there only with theirs.
     pub gates: api::features::Gates,
-    /// The objects among which nodes have theirs.
-    pub objects: Arc<dyn Objects>,
+    /// Which objects belong to which nodes.
+    pub relations: Arc<Relations>,
     /// Content of `--authorization-policy-file`.
     pub abac_policy: Option<String>,
     /// For how long verdicts are kept.

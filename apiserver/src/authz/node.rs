@@ -3,22 +3,23 @@
 //!
 //! Names on creation are unknown here; the `NodeRestriction` admission plugin checks them. Source: upstream's "Using Node Authorization".
 
+mod graph;
 mod relations;
 
-pub use relations::Objects;
+pub use relations::Relations;
 
 use super::bootstrap::node_rules;
 use super::rbac::allows;
 use super::{Attributes, Authorizer, Decision, Entry, ResourceAttributes, Settings, UserRules};
 use crate::authn::User;
 use async_trait::async_trait;
+use graph::What;
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use relations::{What, related};
 use std::sync::Arc;
 
 struct Node {
     rules: Vec<PolicyRule>,
-    objects: Arc<dyn Objects>,
+    relations: Arc<Relations>,
     /// Kubelets read service accounts for credential providers and certificates.
     reads_accounts: bool,
     certificates: bool,
@@ -30,7 +31,7 @@ pub(super) fn build(_: &Entry, settings: &Settings) -> Result<Arc<dyn Authorizer
     let certificates = gates.enabled("PodCertificateRequest");
     Ok(Arc::new(Node {
         rules: node_rules(gates),
-        objects: Arc::clone(&settings.objects),
+        relations: Arc::clone(&settings.relations),
         reads_accounts: certificates || gates.enabled("KubeletServiceAccountTokenForCredentialProviders"),
         certificates,
     }))
@@ -103,7 +104,7 @@ impl Node {
         if about.name.is_empty() {
             return refused("No Object name found");
         }
-        if related(self.objects.as_ref(), node, what, &about.namespace, &about.name) {
+        if self.relations.related(node, what, &about.namespace, &about.name) {
             return Verdict::Allowed;
         }
         refused(format!("no relationship found between node '{node}' and this object"))

@@ -117,28 +117,17 @@ fn settings(rbac: &Arc<Rbac>) -> Settings {
     Settings {
         rbac: Arc::clone(rbac),
         gates: Gates::default(),
-        objects: Arc::new(Shop),
+        relations: shop(),
         abac_policy: None,
         clock: Arc::new(storage::clock::SystemClock),
     }
 }
 
 /// On node n1 runs a pod `web` in `shop` as `till`, with the secret `cash`.
-struct Shop;
-
-impl super::Objects for Shop {
-    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
-        let pod = self.pods("n1", namespace, name).into_iter().next();
-        pod.filter(|_| resource == "pods" && name == "web")
-    }
-    fn pods(&self, node: &str, namespace: &str, _: &str) -> Vec<Value> {
-        let pod = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"nodeName": "n1",
-            "serviceAccountName": "till", "volumes": [{"secret": {"secretName": "cash"}}]}});
-        if node == "n1" && namespace == "shop" { vec![pod] } else { Vec::new() }
-    }
-    fn volumes(&self, _: &str) -> Vec<Value> {
-        Vec::new()
-    }
+fn shop() -> Arc<Relations> {
+    let pod = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"nodeName": "n1",
+        "serviceAccountName": "till", "volumes": [{"secret": {"secretName": "cash"}}]}});
+    Relations::of([("pods", pod)])
 }
 
 fn decide(authorizers: &Authorizers, user: &User, text: &str) -> Decision {

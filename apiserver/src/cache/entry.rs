@@ -188,6 +188,19 @@ impl Entry {
         }
     }
 
+    /// The bytes of a member below others; inside, `None` where there is none. `None` where the bytes would have to be read as a whole.
+    #[must_use]
+    pub fn member(&self, path: &[&str]) -> Option<Option<&[u8]>> {
+        let mut at: &[u8] = &self.json;
+        for name in path {
+            match scan::member(at, name.as_bytes())? {
+                Some(found) => at = found,
+                None => return Some(None),
+            }
+        }
+        Some(Some(at))
+    }
+
     /// The value of a field that `fieldSelector` names; `None` when the kind does not offer it.
     #[must_use]
     pub fn field(&self, kind: &Kind, name: &str) -> Option<&str> {

@@ -10,7 +10,7 @@ pub(super) fn labels(object: &[u8]) -> Option<Option<&[u8]>> {
 }
 
 /// The bytes of a member's value; inside, `None` where the object has no such member.
-fn member<'o>(object: &'o [u8], wanted: &[u8]) -> Option<Option<&'o [u8]>> {
+pub(super) fn member<'o>(object: &'o [u8], wanted: &[u8]) -> Option<Option<&'o [u8]>> {
     if object == b"{}" {
         return Some(None);
     }
