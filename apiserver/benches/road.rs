@@ -17,14 +17,14 @@ use actix_web::{App, HttpMessage as _, HttpResponse, web};
 use api::json::{Value, json};
 use apiserver::authn::tokens::{Bound, ObjectRef, TokenFor, TokenSigner};
 use apiserver::authn::{Authenticators, Credentials, Identity, Objects, Outcome, ServiceAccounts, Settings, User};
-use apiserver::authz::rbac::{Policy, Rbac};
+use apiserver::authz::rbac::{Change, Rbac};
 use apiserver::authz::{Attributes, Decision, ResourceAttributes};
 use apiserver::road;
 use apiserver::transport::{Peer, Trusted};
 use apiserver::{Config, Running, Server};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rounds::{processor_time, rounds, wanted};
 use std::hint::black_box;
@@ -244,71 +244,67 @@ async fn gets(fairness: bool) {
     beyond.show(&format!("authorized GET beyond the bare one{with}"), fairness.then_some(15.0));
 }
 
+fn role(number: usize, verb: &str) -> ClusterRole {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let resource = format!("things{number}");
+    let rule = PolicyRule {
+        api_groups: Some(words(&["", "apps"])),
+        resources: Some(words(&["pods", &resource])),
+        verbs: words(&["get", "list", verb]),
+        ..PolicyRule::default()
+    };
+    let metadata = ObjectMeta { name: Some(format!("role{number}")), ..ObjectMeta::default() };
+    ClusterRole { metadata, rules: Some(vec![rule; 3]), aggregation_rule: None }
+}
+
 /// A third of the bindings are of the cluster.
-struct Many(Vec<Arc<ClusterRole>>, Vec<Arc<ClusterRoleBinding>>, Vec<Arc<RoleBinding>>);
+fn binding(number: usize) -> Change {
+    let subject = |kind: &str, name: String| Subject { kind: kind.to_owned(), name, ..Subject::default() };
+    let role = RoleRef {
+        api_group: Some("rbac.authorization.k8s.io".to_owned()),
+        kind: "ClusterRole".to_owned(),
+        name: format!("role{}", number % 100),
+    };
+    let subjects =
+        vec![subject("User", format!("user{}", number % 1000)), subject("Group", format!("group{}", number % 50))];
+    let namespace = if number.is_multiple_of(3) { String::new() } else { format!("n{}", number % 20) };
+    Change::Binding { namespace, name: format!("binding{number}"), gives: Some((role, subjects)) }
+}
 
-impl Many {
-    fn new() -> Many {
-        let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        let role = |number: usize| {
-            let resource = format!("things{number}");
-            let rule = PolicyRule {
-                api_groups: words(&["", "apps"]),
-                resources: words(&["pods", &resource]),
-                verbs: words(&["get", "list", "watch"]).unwrap_or_default(),
-                ..PolicyRule::default()
+fn many() -> Arc<Rbac> {
+    let rbac = Rbac::default();
+    rbac.change((0..100).map(|number| role(number, "watch").into()).chain((0..BINDINGS).map(binding)));
+    Arc::new(rbac)
+}
+
+/// A hundred changes each second, bindings and roles in turn, as long as somebody holds the other end; tells what one took.
+fn writes(rbac: Arc<Rbac>, held: std::sync::Weak<()>) -> std::thread::JoinHandle<Figure> {
+    std::thread::spawn(move || {
+        let mut took = Vec::new();
+        while held.strong_count() > 0 {
+            let number = took.len();
+            let change = match number % 3 {
+                0 => role(number % 100, if number.is_multiple_of(2) { "watch" } else { "patch" }).into(),
+                1 => binding(number % BINDINGS),
+                _ => match binding((number - 1) % BINDINGS) {
+                    Change::Binding { namespace, name, .. } => Change::Binding { namespace, name, gives: None },
+                    other => other,
+                },
             };
-            let metadata = ObjectMeta { name: Some(format!("role{number}")), ..ObjectMeta::default() };
-            Arc::new(ClusterRole { metadata, rules: Some(vec![rule; 3]), aggregation_rule: None })
-        };
-        let subject = |kind: &str, name: String| Subject { kind: kind.to_owned(), name, ..Subject::default() };
-        let refers = |number: usize| RoleRef {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "ClusterRole".to_owned(),
-            name: format!("role{}", number % 100),
-        };
-        let (mut wide, mut narrow) = (Vec::new(), Vec::new());
-        for number in 0..BINDINGS {
-            let metadata = ObjectMeta { name: Some(format!("binding{number}")), ..ObjectMeta::default() };
-            let subjects = Some(vec![
-                subject("User", format!("user{}", number % 1000)),
-                subject("Group", format!("group{}", number % 50)),
-            ]);
-            if number % 3 == 0 {
-                wide.push(Arc::new(ClusterRoleBinding { metadata, role_ref: refers(number), subjects }));
-            } else {
-                let metadata = ObjectMeta { namespace: Some(format!("n{}", number % 20)), ..metadata };
-                narrow.push(Arc::new(RoleBinding { metadata, role_ref: refers(number), subjects }));
-            }
+            let begun = Instant::now();
+            rbac.change([change]);
+            took.push(begun.elapsed().as_secs_f64() * 1e6);
+            std::thread::park_timeout(Duration::from_millis(10));
         }
-        Many((0..100).map(role).collect(), wide, narrow)
-    }
+        Figure::of(took)
+    })
 }
 
-impl Policy for Many {
-    fn generation(&self) -> u64 {
-        1
-    }
-
-    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>> {
-        self.0.clone()
-    }
-
-    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>> {
-        self.1.clone()
-    }
-
-    fn roles(&self) -> Vec<Arc<Role>> {
-        Vec::new()
-    }
-
-    fn role_bindings(&self) -> Vec<Arc<RoleBinding>> {
-        self.2.clone()
-    }
-}
-
-async fn decisions() {
-    let rbac = Rbac::new(Arc::new(Many::new()));
+async fn decisions(beside: bool) {
+    let rbac = many();
+    let held = Arc::new(());
+    let writer = beside.then(|| writes(Arc::clone(&rbac), Arc::downgrade(&held)));
+    let beside = if beside { " beside 100 writes a second" } else { "" };
     let attributes = |user: User, resource: &str| Attributes {
         user,
         verb: "get".to_owned(),
@@ -336,7 +332,11 @@ async fn decisions() {
         let figure = measure(async || {
             black_box(rbac.decide(black_box(&asked)));
         });
-        figure.await.show(&format!("RBAC with {BINDINGS} bindings, {name}"), Some(20.0));
+        figure.await.show(&format!("RBAC with {BINDINGS} bindings{beside}, {name}"), Some(20.0));
+    }
+    drop(held);
+    if let Some(took) = writer.and_then(|writer| writer.join().ok()) {
+        took.show("part: a write, by the clock", None);
     }
 }
 
@@ -439,7 +439,8 @@ fn main() {
             gets(false).await;
         }
         if wanted("RBAC") {
-            decisions().await;
+            decisions(false).await;
+            decisions(true).await;
         }
         if wanted("node") {
             nodes().await;

@@ -571,7 +571,8 @@ pub(crate) async fn serve(
         objects: Some(Arc::clone(&state) as _),
     };
     let authn = Authenticators::new(&credentials)?;
-    let rbac = Arc::new(Rbac::new(Arc::clone(&state) as _));
+    let rbac = Arc::new(Rbac::default());
+    rbac.follow(&caches);
     let relations = Arc::new(authz::Relations::default());
     relations.follow(&caches);
     let authorization = authz::Settings {

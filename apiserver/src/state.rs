@@ -5,9 +5,8 @@
 
 use crate::answer::Failure;
 use crate::authn::{Identity, Objects, User};
-use crate::authz::rbac::Policy;
 use crate::authz::{Attributes, Decision, ResourceAttributes};
-use crate::cache::{Cache, Caches, Entry, Key, Snapshot};
+use crate::cache::{Caches, Snapshot};
 use crate::legacy_tokens::Use;
 use crate::road::timed::{Work, timed};
 use crate::server::Server;
@@ -19,85 +18,23 @@ use api::{meta, value};
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
-use std::collections::HashMap;
-use std::sync::Arc;
 use storage::store::Key as StoreKey;
 use tokio::sync::mpsc;
 
 /// See the file.
 pub struct State {
     caches: Caches,
-    /// Of the four RBAC kinds: every request asks how far they are.
-    rbac: Vec<Arc<Cache>>,
-    cluster_roles: Kept<ClusterRole>,
-    cluster_role_bindings: Kept<ClusterRoleBinding>,
-    roles: Kept<Role>,
-    role_bindings: Kept<RoleBinding>,
     uses: mpsc::Sender<Use>,
 }
-
-/// The four RBAC kinds.
-const RBAC: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
-const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl State {
     /// Uses of legacy tokens go to `uses`.
     pub(crate) fn new(caches: Caches, uses: mpsc::Sender<Use>) -> State {
-        let rbac = RBAC.iter().filter_map(|resource| caches.named(&format!("{resource}.{GROUP}"))).collect();
-        State {
-            caches,
-            rbac,
-            cluster_roles: Kept::default(),
-            cluster_role_bindings: Kept::default(),
-            roles: Kept::default(),
-            role_bindings: Kept::default(),
-            uses,
-        }
+        State { caches, uses }
     }
 
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         Some(self.caches.named(resource)?.peek(namespace, name)?.value())
-    }
-
-    fn all<T: DeserializeOwned>(&self, resource: &str, kept: &Kept<T>) -> Vec<Arc<T>> {
-        let Some(cache) = self.caches.named(&format!("{resource}.{GROUP}")) else {
-            return Vec::new();
-        };
-        kept.of(&cache.snapshot())
-    }
-}
-
-/// The objects of one kind as they were read last, so that a change of one costs the reading of one.
-struct Kept<T>(Mutex<HashMap<Key, Read<T>>>);
-
-/// What is in the cache and what was read of it, if it could be.
-type Read<T> = (Arc<Entry>, Option<Arc<T>>);
-
-impl<T> Default for Kept<T> {
-    fn default() -> Kept<T> {
-        Kept(Mutex::default())
-    }
-}
-
-impl<T: DeserializeOwned> Kept<T> {
-    /// Those of a snapshot that can be read.
-    fn of(&self, snapshot: &Snapshot) -> Vec<Arc<T>> {
-        let mut kept = self.0.lock();
-        let mut now = HashMap::with_capacity(snapshot.objects.len());
-        let mut all = Vec::with_capacity(snapshot.objects.len());
-        for (key, entry) in &snapshot.objects {
-            let read = match kept.remove(key) {
-                Some((own, read)) if Arc::ptr_eq(&own, entry) => read,
-                _ => api::json::from_slice(&entry.json).ok().map(Arc::new),
-            };
-            all.extend(read.clone());
-            now.insert(key.clone(), (Arc::clone(entry), read));
-        }
-        *kept = now;
-        all
     }
 }
 
@@ -128,29 +65,6 @@ impl Objects for State {
         let [namespace, secret, uid, day] = [namespace, secret, uid, day].map(str::to_owned);
         // Where too many wait, the next use tells it again.
         let _ = self.uses.try_send(Use { namespace, secret, uid, day });
-    }
-}
-
-impl Policy for State {
-    fn generation(&self) -> u64 {
-        // Revisions only grow, so the sum moves whenever one of them does.
-        self.rbac.iter().fold(0, |sum, cache| sum.wrapping_add(cache.revision()))
-    }
-
-    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>> {
-        self.all("clusterroles", &self.cluster_roles)
-    }
-
-    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>> {
-        self.all("clusterrolebindings", &self.cluster_role_bindings)
-    }
-
-    fn roles(&self) -> Vec<Arc<Role>> {
-        self.all("roles", &self.roles)
-    }
-
-    fn role_bindings(&self) -> Vec<Arc<RoleBinding>> {
-        self.all("rolebindings", &self.role_bindings)
     }
 }
 
@@ -307,57 +221,4 @@ fn inside(snapshot: &Snapshot, namespace: &str) -> Vec<Value> {
         .filter(|(key, _)| namespace.is_empty() || *key.namespace == *namespace)
         .map(|(_, entry)| entry.value())
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::authn::AUTHENTICATED;
-    use crate::testing::World;
-    use api::json::json;
-
-    #[tokio::test]
-    async fn what_did_not_change_is_not_read_again() {
-        let world = World::start(|_| {}).await;
-        let state = State::new(world.running.server().caches.clone(), mpsc::channel(1).0);
-        let root = User::new("root", &["system:masters", AUTHENTICATED]);
-        let path = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
-        let role = |name: &str, verb: &str| {
-            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
-                "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": [verb]}]})
-        };
-        let own = |state: &State| -> Vec<Arc<Role>> {
-            let mut own = state.roles();
-            own.retain(|role| role.metadata.namespace.as_deref() == Some("default"));
-            own
-        };
-        let verbs = |roles: &[Arc<Role>]| -> Vec<String> {
-            roles
-                .iter()
-                .map(|role| {
-                    role.rules.as_deref().unwrap_or_default().iter().flat_map(|rule| rule.verbs.clone()).collect()
-                })
-                .collect()
-        };
-        let becomes = async |wanted: &[&str]| {
-            for _ in 0..300 {
-                let roles = own(&state);
-                if verbs(&roles) == wanted {
-                    return roles;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-            panic!("{:?} is not {wanted:?}", verbs(&own(&state)));
-        };
-        for name in ["a", "b"] {
-            assert_eq!(world.ask(&root, "POST", path, &role(name, "get")).await.0, 201);
-        }
-        let before = becomes(&["get", "get"]).await;
-        assert_eq!(world.ask(&root, "PUT", &format!("{path}/b"), &role("b", "list")).await.0, 200);
-        let after = becomes(&["get", "list"]).await;
-        assert!(Arc::ptr_eq(&before[0], &after[0]) && !Arc::ptr_eq(&before[1], &after[1]));
-        assert_eq!(world.ask(&root, "DELETE", &format!("{path}/a"), &Value::Null).await.0, 200);
-        let left = becomes(&["list"]).await;
-        assert!(Arc::ptr_eq(&after[1], &left[0]));
-    }
 }

@@ -1,55 +1,39 @@
 //! Decisions, sentences and the bootstrap policy, as data.
 
 use super::bootstrap::{ControllerRole, Object, Write, node_rules, policy, reconcile};
-use super::rbac::{Policy, Rbac, aggregate, covers};
+use super::rbac::{Change, Rbac, aggregate, covers};
 use super::*;
 use api::features::Gates;
 use api::json::{Value, json};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use parking_lot::Mutex;
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleRef};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Default)]
-struct Objects {
-    all: Mutex<Vec<Object>>,
-    generation: AtomicU64,
-}
-
-macro_rules! listed {
-    ($self:ident, $kind:ident) => {
-        $self
-            .all
-            .lock()
-            .iter()
-            .filter_map(|object| if let Object::$kind(object) = object { Some(Arc::new(object.clone())) } else { None })
-            .collect()
-    };
-}
-
-impl Policy for Objects {
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
-    }
-    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>> {
-        listed!(self, ClusterRole)
-    }
-    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>> {
-        listed!(self, ClusterRoleBinding)
-    }
-    fn roles(&self) -> Vec<Arc<Role>> {
-        listed!(self, Role)
-    }
-    fn role_bindings(&self) -> Vec<Arc<RoleBinding>> {
-        listed!(self, RoleBinding)
-    }
-}
+struct Objects(Vec<Object>);
 
 impl Objects {
-    fn with(self, objects: impl IntoIterator<Item = Object>) -> Self {
-        self.all.lock().extend(objects);
+    fn with(mut self, objects: impl IntoIterator<Item = Object>) -> Self {
+        self.0.extend(objects);
         self
     }
+}
+
+fn change(object: Object) -> Change {
+    match object {
+        Object::ClusterRole(object) => object.into(),
+        Object::ClusterRoleBinding(object) => object.into(),
+        Object::Role(object) => object.into(),
+        Object::RoleBinding(object) => object.into(),
+    }
+}
+
+fn rbac(objects: impl IntoIterator<Item = Object>) -> Arc<Rbac> {
+    let rbac = Rbac::default();
+    rbac.change(objects.into_iter().map(change));
+    Arc::new(rbac)
 }
 
 fn object(value: Value) -> Object {
@@ -109,7 +93,7 @@ fn question(user: &User, text: &str) -> Attributes {
 }
 
 fn authorizers(objects: Objects, modes: &[&str]) -> (Authorizers, Arc<Rbac>) {
-    let rbac = Arc::new(Rbac::new(Arc::new(objects)));
+    let rbac = rbac(objects.0);
     (Authorizers::new(&by_modes(modes, None), &settings(&rbac)).unwrap(), rbac)
 }
 
@@ -226,13 +210,19 @@ fn bindings_give_rules_to_their_subjects() {
 #[test]
 fn a_role_given_twice_counts_in_each_place() {
     let jane = || json!([{"kind": "User", "name": "jane"}]);
-    let bound = |kind: &str, namespace: &str| binding(kind, namespace, ("ClusterRole", "reader"), jane());
+    let bound = |name: &str, namespace: &str| {
+        let mut bound = binding("RoleBinding", namespace, ("ClusterRole", "reader"), jane());
+        if let Object::RoleBinding(binding) = &mut bound {
+            binding.metadata.name = Some(name.to_owned());
+        }
+        bound
+    };
     let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
     let objects = Objects::default().with([
         role("ClusterRole", "", "reader", rules),
-        bound("RoleBinding", "shop"),
-        bound("RoleBinding", "shop"),
-        bound("RoleBinding", "other"),
+        bound("one", "shop"),
+        bound("two", "shop"),
+        bound("one", "other"),
     ]);
     let (all, rbac) = authorizers(objects, DEFAULT_MODES);
     let jane = User::new("jane", &[]);
@@ -243,19 +233,78 @@ fn a_role_given_twice_counts_in_each_place() {
     }
 }
 
+/// Some role or binding of few names, there or gone.
+fn any_change(random: &mut StdRng) -> Change {
+    let mut one = |words: [&'static str; 3]| words[random.random_range(0..3)];
+    let (name, other, namespace, verb) =
+        (one(["a", "b", "c"]), one(["a", "b", "c"]), one(["", "n", "m"]), one(["get", "list", "watch"]));
+    let (kind, subject, there) =
+        (one(["User", "Group", "ServiceAccount"]), one(["x", "y", "z"]), one(["", "", "gone"]).is_empty());
+    let rules = json!([{"verbs": [verb], "apiGroups": [""], "resources": ["pods"]}]);
+    let subjects = json!([{"kind": kind, "name": subject, "namespace": "n"}, {"kind": "User", "name": other}]);
+    match one(["binding", "role", "binding"]) {
+        "role" if namespace.is_empty() => {
+            let Object::ClusterRole(mut role) = role("ClusterRole", "", name, rules) else {
+                unreachable!("of this kind")
+            };
+            role.metadata.labels = Some([("of".to_owned(), verb.to_owned())].into());
+            if one(["", "sums", ""]) == "sums" {
+                let rule = json!({"clusterRoleSelectors": [{"matchLabels": {"of": one(["get", "list", "watch"])}}]});
+                role.aggregation_rule = Some(api::json::from_value(rule).unwrap());
+            }
+            Change::ClusterRole { name: name.to_owned(), now: there.then(|| Box::new(role)) }
+        }
+        "role" => {
+            let rules = there.then(|| api::json::from_value(rules).unwrap());
+            Change::Role { namespace: namespace.to_owned(), name: name.to_owned(), rules }
+        }
+        _ => {
+            let to = RoleRef {
+                kind: one(["ClusterRole", "Role", "ClusterRole"]).to_owned(),
+                name: other.to_owned(),
+                ..RoleRef::default()
+            };
+            let gives = there.then(|| (to, api::json::from_value(subjects).unwrap()));
+            Change::Binding { namespace: namespace.to_owned(), name: name.to_owned(), gives }
+        }
+    }
+}
+
 #[test]
-fn a_moved_generation_rebuilds_the_index() {
-    let objects = Arc::new(Objects::default());
-    let rbac = Rbac::new(Arc::clone(&objects) as Arc<dyn Policy>);
-    let ask = || rbac.decide(&question(&User::new("jane", &[]), "get -/pods shop/web")).is_allowed();
-    assert!(!ask());
-    let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
-    objects.all.lock().push(role("ClusterRole", "", "r", rules));
-    let subjects = json!([{"kind": "User", "name": "jane"}]);
-    objects.all.lock().push(binding("ClusterRoleBinding", "", ("ClusterRole", "r"), subjects));
-    assert!(!ask());
-    objects.generation.fetch_add(1, Ordering::SeqCst);
-    assert!(ask());
+fn change_by_change_it_decides_as_if_it_were_made_anew() {
+    let place = |change: &Change| match change {
+        Change::ClusterRole { name, .. } => ("clusterrole", String::new(), name.clone()),
+        Change::Role { namespace, name, .. } => ("role", namespace.clone(), name.clone()),
+        Change::Binding { namespace, name, .. } => ("binding", namespace.clone(), name.clone()),
+    };
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let users: Vec<User> = ["a", "x", "y", "system:serviceaccount:n:z"].map(|name| User::new(name, &["x", "z"])).into();
+    let (followed, mut there) = (Rbac::default(), HashMap::new());
+    for step in 0..600 {
+        let changes: Vec<_> = (0..random.random_range(1..4)).map(|_| any_change(&mut random)).collect();
+        there.extend(changes.iter().map(|change| (place(change), change.clone())));
+        followed.change(changes);
+        let anew = Rbac::default();
+        anew.change(there.values().cloned());
+        for (user, namespace, verb) in users.iter().flat_map(|user| {
+            ["-", "n", "m"].into_iter().flat_map(move |namespace| ["get", "list"].map(|verb| (user, namespace, verb)))
+        }) {
+            let asked = question(user, &format!("{verb} -/pods {namespace}/p"));
+            let want = anew.decide(&asked);
+            assert_eq!(followed.decide(&asked), want, "seed {seed}, step {step}: {asked:?}");
+            let namespace = namespace.trim_start_matches('-');
+            assert_eq!(followed.rules_of(user, namespace), anew.rules_of(user, namespace), "seed {seed}, step {step}");
+        }
+    }
+    let gone = there.into_values().map(|change| match change {
+        Change::ClusterRole { name, .. } => Change::ClusterRole { name, now: None },
+        Change::Role { namespace, name, .. } => Change::Role { namespace, name, rules: None },
+        Change::Binding { namespace, name, .. } => Change::Binding { namespace, name, gives: None },
+    });
+    followed.change(gone);
+    assert!(followed.is_empty(), "seed {seed}");
 }
 
 #[test]
@@ -362,7 +411,7 @@ fn nodes_mind_their_own_business() {
 
 #[test]
 fn modes() {
-    let rbac = Arc::new(Rbac::new(Arc::new(Objects::default())));
+    let rbac = Arc::new(Rbac::default());
     let check = |modes: &[&str], want: Result<(), ModeError>| {
         assert_eq!(Authorizers::new(&by_modes(modes, None), &settings(&rbac)).map(|_| ()), want);
     };

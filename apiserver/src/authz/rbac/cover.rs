@@ -163,6 +163,13 @@ pub fn aggregate<'a>(role: &ClusterRole, all: impl IntoIterator<Item = &'a Clust
     Some(rules)
 }
 
+/// Whether the rules of `other` are among those that `role` gathers.
+pub(super) fn gathers(role: &ClusterRole, other: &ClusterRole) -> bool {
+    let selectors = role.aggregation_rule.as_ref().and_then(|rule| rule.cluster_role_selectors.as_deref());
+    let (empty, labels) = (BTreeMap::new(), other.metadata.labels.as_ref());
+    selectors.unwrap_or_default().iter().any(|selector| selects(selector, labels.unwrap_or(&empty)))
+}
+
 /// Whether the selector selects these labels; an empty one selects all, an unknown operator none.
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));

@@ -1,47 +1,35 @@
 //! Role-based access control: rules from Roles and ClusterRoles, given to subjects by bindings.
 //!
-//! Rules only ever allow. The index over all bindings is rebuilt when the policy's generation has moved, so that a check looks
-//! only at the caller's own rules. Also here: the escalation check for writers of roles and bindings, and the aggregation of
-//! ClusterRoles. Nothing here writes.
+//! Rules only ever allow. An index is told of every change of a role or binding, so that a check looks only at the caller's own rules and waits
+//! for nobody. Also here: the escalation check for writers of roles and bindings, and the aggregation of ClusterRoles. Nothing here writes.
 
 mod cover;
+mod follow;
 mod index;
 mod matching;
 
 pub use cover::{aggregate, covers, escalation};
+pub use index::Change;
 pub use matching::allows;
 
 use super::{Attributes, Authorizer, Decision, Entry, ResourceAttributes, Settings, UserRules, quoted};
 use crate::authn::User;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use index::Index;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef};
+use index::{Index, Keeper};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, RoleRef};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// The API group of roles and bindings.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// The cluster's roles and bindings, read from wherever they are kept.
-pub trait Policy: Send + Sync {
-    /// A number that moves whenever any of the four lists has changed. Read before the lists, never after.
-    fn generation(&self) -> u64;
-    /// All ClusterRoles.
-    fn cluster_roles(&self) -> Vec<Arc<ClusterRole>>;
-    /// All ClusterRoleBindings.
-    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>>;
-    /// All Roles of all namespaces.
-    fn roles(&self) -> Vec<Arc<Role>>;
-    /// All RoleBindings of all namespaces.
-    fn role_bindings(&self) -> Vec<Arc<RoleBinding>>;
-}
-
-/// The RBAC authorizer over a [`Policy`].
+/// The RBAC authorizer.
+#[derive(Default)]
 pub struct Rbac {
-    policy: Arc<dyn Policy>,
     index: ArcSwap<Index>,
-    rebuilding: Mutex<()>,
+    /// Of those who change it, one at a time.
+    keeper: Mutex<Keeper>,
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the table's signature")]
@@ -60,42 +48,30 @@ pub fn everything() -> [PolicyRule; 2] {
 }
 
 impl Rbac {
-    /// An authorizer over `policy`; the index is built at once.
-    #[must_use]
-    pub fn new(policy: Arc<dyn Policy>) -> Self {
-        let index = Index::build(policy.as_ref());
-        Self { policy, index: ArcSwap::from_pointee(index), rebuilding: Mutex::new(()) }
+    /// Roles and bindings have become this. Decisions that have begun go on with what was.
+    pub fn change(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut keeper = self.keeper.lock();
+        let index = keeper.change(changes);
+        self.index.store(Arc::new(index));
     }
 
-    /// The index of the policy's present generation.
-    fn index(&self) -> Arc<Index> {
-        let index = self.index.load_full();
-        if index.generation == self.policy.generation() {
-            return index;
-        }
-        let _one = self.rebuilding.lock();
-        let index = self.index.load_full();
-        if index.generation == self.policy.generation() {
-            return index;
-        }
-        let index = Arc::new(Index::build(self.policy.as_ref()));
-        self.index.store(Arc::clone(&index));
-        index
+    /// Nothing is left of what was.
+    #[cfg(test)]
+    pub(in crate::authz) fn is_empty(&self) -> bool {
+        self.keeper.lock().is_empty()
     }
 
     /// The decision, without waiting for anything.
     #[must_use]
     pub fn decide(&self, attributes: &Attributes) -> Decision {
-        let index = self.index();
+        let index = self.index.load();
         let namespace = attributes.resource.as_ref().map_or("", |about| about.namespace.as_str());
         let mut broken = Vec::new();
-        for grant in index.grants(&attributes.user, namespace).filter(|grant| !grant.again) {
-            match &grant.rules {
-                Ok(rules) if rules.iter().any(|rule| allows(rule, attributes)) => {
-                    return Decision::Allow(grant.reason.clone());
-                }
-                Ok(_) => {}
-                Err(_) => broken.push(grant),
+        for grant in index.grants(&attributes.user, namespace).filter(|own| !own.again).map(|own| &own.grant) {
+            match grant.role.as_ref().ok().and_then(|role| role.allows(attributes)) {
+                Some(true) => return Decision::Allow(grant.reason.clone()),
+                Some(false) => {}
+                None => broken.push(grant),
             }
         }
         match index::errors(broken) {
@@ -107,13 +83,13 @@ impl Rbac {
     /// All rules of the user in `namespace` (empty: cluster-wide only), and one sentence per role that is missing.
     #[must_use]
     pub fn rules_of(&self, user: &User, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {
-        let index = self.index();
-        let mut grants: Vec<_> = index.grants(user, namespace).collect();
+        let index = self.index.load();
+        let mut grants: Vec<_> = index.grants(user, namespace).map(|own| &own.grant).collect();
         // A binding counts once, however many of its subjects the user matches.
-        grants.sort_by_key(|grant| grant.binding);
-        grants.dedup_by_key(|grant| grant.binding);
-        let rules = grants.iter().filter_map(|grant| grant.rules.as_ref().ok()).flat_map(|rules| rules.iter().cloned());
-        (rules.collect(), index::errors(grants.iter().copied()))
+        grants.sort_by(|one, other| one.binding.cmp(&other.binding));
+        grants.dedup_by(|one, other| one.binding == other.binding);
+        let rules = grants.iter().filter_map(|grant| grant.role.as_ref().ok()?.rules().ok());
+        (rules.flat_map(|rules| rules.to_vec()).collect(), index::errors(grants.iter().copied()))
     }
 
     /// The rules behind a binding's `roleRef`.
@@ -121,7 +97,7 @@ impl Rbac {
     /// # Errors
     /// The sentence of the missing role.
     pub fn rules_of_role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<PolicyRule>, String> {
-        self.index().role(role, namespace).map(|rules| rules.to_vec())
+        self.index.load().role(role, namespace).map(|rules| rules.to_vec())
     }
 
     /// Whether `user` may give away `wanted` in `namespace`: the message for the `Forbidden` status if not. Those with the
