@@ -110,6 +110,8 @@ pub struct Config {
     pub kubelet_client: Option<Identity>,
     /// `--kubelet-certificate-authority`, PEM; without it whatever certificates kubelets show are taken.
     pub kubelet_ca: Option<String>,
+    /// `--kubelet-preferred-address-types`: which of a node's addresses leads to its kubelet, the first that it has.
+    pub kubelet_addresses: Vec<String>,
     /// `proxy` reaches addresses of this machine and its links as well, for tests: whoever may use it could speak to what trusts the machine.
     pub local_backends: bool,
     /// `--proxy-client-cert-file`, its key and `--requestheader-client-ca-file`: who we are to aggregated API servers.
@@ -138,6 +140,12 @@ pub struct Config {
     pub profiling: Option<Arc<dyn Profiling>>,
     /// `gitVersion` of `/version`.
     pub version: String,
+}
+
+/// Which of a node's addresses leads to its kubelet where nobody says: names of nodes need not mean anything to the machine.
+#[must_use]
+pub fn kubelet_addresses() -> Vec<String> {
+    ["InternalIP", "ExternalIP", "Hostname"].map(str::to_owned).into()
 }
 
 impl Config {
@@ -176,6 +184,7 @@ impl Config {
             admission_config: None,
             kubelet_client: None,
             kubelet_ca: None,
+            kubelet_addresses: kubelet_addresses(),
             local_backends: false,
             proxy_client: None,
             controller_roles: Vec::new(),

@@ -142,6 +142,7 @@ pub(crate) async fn start(
         admission_config: flags.admission_control_config_file.clone(),
         kubelet_client: Some(identity(kubelet_client)),
         kubelet_ca: Some(authority.certificate().to_owned()),
+        kubelet_addresses: apiserver::server::kubelet_addresses(),
         local_backends: false,
         proxy_client: Some(proxy_client(&pki)?),
         controller_roles: controller_roles(&gates),

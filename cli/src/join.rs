@@ -92,6 +92,7 @@ pub(crate) async fn run(flags: Join) -> anyhow::Result<()> {
         listen: SocketAddr::new(flags.node_ip, flags.kubelet_port),
         serving: kubelet::Serving::new(&read("kubelet.crt")?, &read("kubelet.key")?)
             .context("the kubelet's certificate")?,
+        spoken: kubelet::Spoken::default(),
         client_ca_pem: read("ca.crt")?,
         max_pods: flags.max_pods,
         static_pods: None,

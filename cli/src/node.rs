@@ -124,6 +124,7 @@ pub(crate) async fn start(
         pod_cidr: flags.pod_cidr.clone(),
         listen: SocketAddr::new(address, flags.kubelet_port),
         serving: kubelet::Serving::new(&serving.certificate, &serving.key).context("the kubelet's certificate")?,
+        spoken: kubelet::Spoken::default(),
         client_ca_pem: plane.authority.certificate().to_owned(),
         max_pods: flags.max_pods,
         static_pods: flags.pod_manifest_path.clone(),

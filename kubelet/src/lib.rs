@@ -53,7 +53,7 @@ mod worker;
 
 use cri::{Cri, CriError};
 use k8s_openapi::api::core::v1::Taint;
-pub use tls::Serving;
+pub use tls::{Serving, Spoken};
 
 /// The resolver configuration of a machine.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -80,6 +80,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Certificate of the kubelet's API.
     pub serving: Serving,
+    /// Suites and versions of TLS that it speaks.
+    pub spoken: Spoken,
     /// CA of the clients that are known by certificate; empty when none are.
     pub client_ca_pem: String,
     /// Most pods on the node.
@@ -150,7 +152,7 @@ fn prepare_root(root: &Path) -> Result<(), Error> {
 /// When the kubelet cannot start. An API server or runtime that is away is waited for, not an error.
 pub async fn run(config: Config, stop: CancellationToken, on_ready: impl FnOnce() + Send) -> Result<(), Error> {
     prepare_root(&config.root)?;
-    let tls = tls::server(&config.serving, &config.client_ca_pem).map_err(Error::Certificates)?;
+    let tls = tls::server(&config.serving, &config.client_ca_pem, &config.spoken).map_err(Error::Certificates)?;
     let listener =
         TcpListener::bind(config.listen).await.map_err(|source| Error::Listen { address: config.listen, source })?;
     let client = config.client.clone();

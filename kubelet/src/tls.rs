@@ -8,7 +8,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -62,13 +64,29 @@ fn certified(cert_pem: &str, key_pem: &str) -> io::Result<CertifiedKey> {
     CertifiedKey::from_der(certificates(cert_pem)?, key, &provider()).map_err(invalid)
 }
 
+/// Suites and versions that the kubelet's API speaks.
+#[derive(Debug, Clone)]
+pub struct Spoken {
+    /// With the suites.
+    pub provider: Arc<CryptoProvider>,
+    /// Of TLS.
+    pub versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Default for Spoken {
+    fn default() -> Spoken {
+        Spoken { provider: provider(), versions: rustls::DEFAULT_VERSIONS }
+    }
+}
+
 /// Serving side: a client's certificate is optional and must be the CA's; without a CA none is asked for.
 ///
 /// # Errors
-/// When a PEM text is malformed.
-pub(crate) fn server(serving: &Serving, client_ca_pem: &str) -> io::Result<Arc<ServerConfig>> {
-    let config =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(invalid)?;
+/// When a PEM text is malformed, or no suite is left for a version.
+pub(crate) fn server(serving: &Serving, client_ca_pem: &str, spoken: &Spoken) -> io::Result<Arc<ServerConfig>> {
+    let config = ServerConfig::builder_with_provider(Arc::clone(&spoken.provider))
+        .with_protocol_versions(spoken.versions)
+        .map_err(invalid)?;
     let config = if client_ca_pem.is_empty() {
         config.with_no_client_auth()
     } else {
@@ -150,4 +168,52 @@ pub(crate) async fn connect_unverified(
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+
+    fn handshake(spoken: &Spoken, client: &Spoken) -> io::Result<Option<HandshakeKind>> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["n".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let serving = Serving::new(&certificate.pem(), &key.serialize_pem()).unwrap();
+        let mut server = ServerConnection::new(server(&serving, "", spoken).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::clone(&client.provider))
+            .with_protocol_versions(client.versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(config), ServerName::try_from("n").unwrap()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire)?;
+            server.read_tls(&mut wire.as_slice())?;
+            server.process_new_packets().map_err(invalid)?;
+            wire.clear();
+            server.write_tls(&mut wire)?;
+            client.read_tls(&mut wire.as_slice())?;
+            client.process_new_packets().map_err(invalid)?;
+        }
+        Ok(client.handshake_kind())
+    }
+
+    #[test]
+    fn what_is_spoken_is_what_was_asked_for() {
+        const NEW: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+        const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+        let [new, old] = [NEW, OLD].map(|versions| Spoken { versions, ..Spoken::default() });
+        assert!(handshake(&Spoken::default(), &old).is_ok());
+        assert!(handshake(&new, &new).is_ok());
+        assert!(handshake(&new, &old).is_err());
+        let only = |wanted: &str| {
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            provider.cipher_suites.retain(|suite| format!("{:?}", suite.suite()).ends_with(wanted));
+            Spoken { provider: Arc::new(provider), ..old.clone() }
+        };
+        assert!(handshake(&only("AES_128_GCM_SHA256"), &only("AES_128_GCM_SHA256")).is_ok());
+        assert!(handshake(&only("AES_128_GCM_SHA256"), &only("AES_256_GCM_SHA384")).is_err());
+    }
 }

@@ -68,6 +68,7 @@ impl Cluster {
             pod_cidr: "10.203.7.0/24".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], free_port())),
             serving: kubelet::Serving::new(&tls.certificate, &tls.key).unwrap(),
+            spoken: kubelet::Spoken::default(),
             client_ca_pem: tls.ca,
             max_pods: 110,
             static_pods: None,

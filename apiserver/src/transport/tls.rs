@@ -82,6 +82,14 @@ const OLD_SUITES: [&str; 15] = [
 ];
 
 impl TlsOptions {
+    /// What is spoken, for a listener that is made elsewhere: suites and versions.
+    ///
+    /// # Errors
+    /// When a flag names what there is not.
+    pub fn spoken(&self) -> Result<(CryptoProvider, &'static [&'static rustls::SupportedProtocolVersion]), TlsError> {
+        Ok((self.provider()?, self.versions()?))
+    }
+
     fn versions(&self) -> Result<&'static [&'static rustls::SupportedProtocolVersion], TlsError> {
         const BOTH: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
         const NEW: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];

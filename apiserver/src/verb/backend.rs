@@ -138,16 +138,19 @@ fn container(call: &Call, pod: &Value) -> Result<String, Failure> {
     }
 }
 
+/// The first address of the first of these types that there is.
+fn preferred<'a>(addresses: &'a [Value], types: &[String]) -> Option<&'a str> {
+    let of = |wanted: &String| addresses.iter().find(|address| value::text(address, "type") == *wanted);
+    types.iter().find_map(of).map(|address| value::text(address, "address"))
+}
+
 /// Address and port of a node's kubelet.
 async fn kubelet(server: &Server, permit: &Permit, node: &str) -> Result<(String, u16), Failure> {
     let kind = kinds::by_gvk("", "v1", "Node").ok_or_else(Status::no_such_path)?;
     let target = Target { kind, namespace: String::new(), name: node.to_owned() };
     let object = read::get(server, permit, &target).await?.value();
     let addresses = value::items(&object, "status.addresses");
-    let address = ["InternalIP", "Hostname", "ExternalIP"].iter().find_map(|wanted| {
-        addresses.iter().find(|address| value::text(address, "type") == *wanted).map(|a| value::text(a, "address"))
-    });
-    let Some(address) = address else {
+    let Some(address) = preferred(addresses, &server.config.kubelet_addresses) else {
         return Err(Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")).into());
     };
     let port =
@@ -326,6 +329,23 @@ mod tests {
         check(&format!("{pod}/x/proxy"), pod, "/x/proxy", None);
         let service = "/api/v1/namespaces/a/services/https%3Aweb%3A443/proxy";
         check(&format!("{service}/x?y"), service, "/x?y", None);
+    }
+
+    #[test]
+    fn the_first_type_that_a_node_has_leads_to_its_kubelet() {
+        let of = |(kind, address): (&str, &str)| json!({"type": kind, "address": address});
+        let addresses =
+            [("InternalIP", "10.0.0.1"), ("Hostname", "n"), ("InternalIP", "10.0.0.2"), ("ExternalIP", "8.8.8.8")]
+                .map(of);
+        let check = |types: &str, want: Option<&str>| {
+            let types: Vec<String> = types.split(',').map(str::to_owned).collect();
+            assert_eq!(preferred(&addresses, &types), want, "{types:?}");
+        };
+        check("Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP", Some("n"));
+        check("InternalIP,ExternalIP,Hostname", Some("10.0.0.1"));
+        check("ExternalDNS,ExternalIP", Some("8.8.8.8"));
+        check("InternalDNS", None);
+        check("", None);
     }
 
     #[test]

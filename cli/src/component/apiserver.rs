@@ -2,7 +2,7 @@
 
 use super::settings::Settings;
 use super::table::Component;
-use super::{access, audit};
+use super::{access, audit, secured};
 use crate::bounds;
 use crate::cluster;
 use crate::pki::{Pair, self_signed};
@@ -71,6 +71,7 @@ struct Wanted {
     enable_admission: Vec<String>,
     disable_admission: Vec<String>,
     allow_privileged: bool,
+    kubelet_addresses: Vec<String>,
     gates: Gates,
     served: Served,
     audit: audit::Flags,
@@ -177,12 +178,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         advertise,
         anonymous,
         access,
-        tls: TlsOptions {
-            min_version: settings.text("tls-min-version"),
-            cipher_suites: settings.list("tls-cipher-suites"),
-            named: Vec::new(),
-            without_http2: settings.bool("disable-http2-serving"),
-        },
+        tls: TlsOptions { without_http2: settings.bool("disable-http2-serving"), ..secured::tls(settings) },
         requests: Serving {
             hsts: settings.list("strict-transport-security-directives"),
             cors: settings.list("cors-allowed-origins"),
@@ -218,6 +214,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         enable_admission: settings.list("enable-admission-plugins"),
         disable_admission: settings.list("disable-admission-plugins"),
         allow_privileged: settings.bool("allow-privileged"),
+        kubelet_addresses: settings.list("kubelet-preferred-address-types"),
         gates,
         served,
         audit: audit::read(settings)?,
@@ -360,6 +357,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         allow_privileged: wanted.allow_privileged,
         kubelet_client,
         kubelet_ca: text(&files.kubelet_ca)?,
+        kubelet_addresses: wanted.kubelet_addresses,
         local_backends: false,
         controller_roles: cluster::controller_roles(&wanted.gates),
         workers: std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(8),

@@ -6,14 +6,15 @@ use super::connection::Connection;
 use super::identity::{Asker, Purpose, bootstrap, lacks_credentials};
 use super::settings::Settings;
 use super::table::Component;
-use super::{host_name, listen};
+use super::{host_name, listen, secured};
 use crate::cluster::outward_address;
 use crate::pki::self_signed;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Taint;
-use kubelet::Serving;
+use kubelet::{Serving, Spoken};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,7 @@ struct Wanted {
     ask_serving: bool,
     serving_files: Option<(PathBuf, PathBuf)>,
     healthz: Option<SocketAddr>,
+    spoken: Spoken,
     client_ca: Option<PathBuf>,
     runtime: PathBuf,
     root: PathBuf,
@@ -76,6 +78,8 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         (None, None) => None,
         _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file go together"),
     };
+    let (provider, versions) = secured::tls(settings).spoken()?;
+    let spoken = Spoken { provider: Arc::new(provider), versions };
     let dns = settings.list("cluster-dns");
     let dns =
         dns.iter().map(|text| text.parse().with_context(|| format!("--cluster-dns: {text:?} is not an IP address")));
@@ -93,6 +97,7 @@ fn wanted(settings: &Settings) -> anyhow::Result<Wanted> {
         ask_serving: settings.bool("rotate-server-certificates"),
         serving_files,
         healthz: (port > 0).then(|| SocketAddr::new(healthz, port)),
+        spoken,
         client_ca: settings.path("client-ca-file"),
         runtime,
         root: settings.required("root-dir")?,
@@ -190,6 +195,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         pod_cidr: wanted.pod_cidr,
         listen: wanted.listen,
         serving,
+        spoken: wanted.spoken,
         client_ca_pem: wanted.client_ca.as_deref().map(read).transpose()?.unwrap_or_default(),
         max_pods: wanted.max_pods,
         static_pods: wanted.static_pods,

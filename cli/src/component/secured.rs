@@ -33,6 +33,15 @@ pub(crate) struct Flags {
     name: String,
 }
 
+/// What the flags say is spoken.
+pub(crate) fn tls(settings: &Settings) -> TlsOptions {
+    TlsOptions {
+        min_version: settings.text("tls-min-version"),
+        cipher_suites: settings.list("tls-cipher-suites"),
+        ..TlsOptions::default()
+    }
+}
+
 /// Reads the flags.
 ///
 /// # Errors
@@ -53,11 +62,7 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<Flags> {
         skip_lookup: settings.bool("authentication-skip-lookup"),
         tolerate: settings.bool("authentication-tolerate-lookup-failure"),
         open: settings.list("authorization-always-allow-paths"),
-        tls: TlsOptions {
-            min_version: settings.text("tls-min-version"),
-            cipher_suites: settings.list("tls-cipher-suites"),
-            ..TlsOptions::default()
-        },
+        tls: tls(settings),
         name: settings.text("bind-address"),
     })
 }
