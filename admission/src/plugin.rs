@@ -239,6 +239,11 @@ pub trait Plugin: Send + Sync {
         false
     }
 
+    /// It is asked about deletions before those outside are, with `Null` for the object.
+    fn judges_deletions_first(&self) -> bool {
+        false
+    }
+
     /// Takes its settings; asked once at the start, when the plugin is on.
     ///
     /// # Errors
@@ -465,6 +470,9 @@ async fn mutate(
         }
         (true, Form::Itself | Form::Body(_)) => plugin.mutate(request, object, lookup).await,
         (false, Form::Body(_)) if !plugin.sees_bodies() => Ok(()),
+        (false, _) if request.operation == Operation::Delete && plugin.judges_deletions_first() => {
+            plugin.mutate(request, object, lookup).await
+        }
         (false, _) if !request.is_open() => Ok(()),
         (false, _) => plugin.mutate(request, object, lookup).await,
     }

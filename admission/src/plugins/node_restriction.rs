@@ -32,33 +32,34 @@ impl Plugin for NodeRestriction {
         true
     }
 
-    /// A token is judged as it is asked for: the server's own audiences, where it names none, come later.
+    fn judges_deletions_first(&self) -> bool {
+        true
+    }
+
+    /// All is judged as it is asked for: what others add later is not the node's wish, and nobody outside is asked about what is refused.
     async fn mutate(&self, request: &Request<'_>, object: &mut Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
         let judged = match node_of(request) {
-            Ok(Some(node)) if (request.kind.group, request.kind.plural) == ("", "serviceaccounts") => {
-                token(request, object, node, lookup).await
-            }
+            Ok(Some(node)) => judge(request, object, node, lookup).await,
             other => other.map(drop),
         };
         judged.map_err(|why| request.forbidden(&why))
     }
+}
 
-    async fn validate(&self, request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> Result<(), Refusal> {
-        let Ok(Some(node)) = node_of(request) else { return Ok(()) };
-        let judged = match (request.kind.group, request.kind.plural) {
-            ("", "pods") => pod(request, object, node, lookup).await,
-            ("", "nodes") => own_node(request, object, node),
-            ("", "persistentvolumeclaims") => claim(request, object, node),
-            ("certificates.k8s.io", "podcertificaterequests") => pod_certificate(request, object, node, lookup).await,
-            ("coordination.k8s.io", "leases") => lease(request, node),
-            ("storage.k8s.io", "csinodes") if request.name != node => {
-                Err("can only access CSINode with the same name as the requesting node".to_owned())
-            }
-            ("resource.k8s.io", "resourceslices") => slice(request, object, node),
-            ("certificates.k8s.io", "certificatesigningrequests") => certificate(request, object, node),
-            _ => Ok(()),
-        };
-        judged.map_err(|why| request.forbidden(&why))
+async fn judge(request: &Request<'_>, object: &Value, node: &str, lookup: &dyn Lookup) -> Outcome {
+    match (request.kind.group, request.kind.plural) {
+        ("", "pods") => pod(request, object, node, lookup).await,
+        ("", "nodes") => own_node(request, object, node),
+        ("", "persistentvolumeclaims") => claim(request, object, node),
+        ("", "serviceaccounts") => token(request, object, node, lookup).await,
+        ("certificates.k8s.io", "podcertificaterequests") => pod_certificate(request, object, node, lookup).await,
+        ("coordination.k8s.io", "leases") => lease(request, node),
+        ("storage.k8s.io", "csinodes") if request.name != node => {
+            Err("can only access CSINode with the same name as the requesting node".to_owned())
+        }
+        ("resource.k8s.io", "resourceslices") => slice(request, object, node),
+        ("certificates.k8s.io", "certificatesigningrequests") => certificate(request, object, node),
+        _ => Ok(()),
     }
 }
 
@@ -158,13 +159,27 @@ async fn pod(request: &Request<'_>, object: &Value, node: &str, lookup: &dyn Loo
 
 /// The two have something else there; what is empty is not there.
 fn differ(old: &Value, new: &Value, path: &str) -> bool {
-    let there = |object| {
-        value::get(object, path).filter(|found: &&Value| {
-            let empty_list = found.as_array().is_some_and(Vec::is_empty);
-            !found.is_null() && !empty_list && !found.as_object().is_some_and(Map::is_empty)
-        })
+    !same(value::get(old, path).unwrap_or(&Value::Null), value::get(new, path).unwrap_or(&Value::Null))
+}
+
+/// The two say the same, where what is empty is not there: clients have it both ways.
+fn same(one: &Value, other: &Value) -> bool {
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
     };
-    there(old) != there(new)
+    match (one, other) {
+        (Value::Object(ones), Value::Object(others)) => {
+            let there = ones.iter().all(|(name, one)| same(one, others.get(name.as_str()).unwrap_or(&Value::Null)));
+            there && others.iter().all(|(name, other)| ones.get(name.as_str()).is_some() || empty(other))
+        }
+        (Value::Array(ones), Value::Array(others)) => {
+            ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| same(one, other))
+        }
+        _ => one == other || empty(one) && empty(other),
+    }
 }
 
 /// The mirror of a file of the node.
@@ -264,7 +279,7 @@ fn claim(request: &Request<'_>, object: &Value, node: &str) -> Outcome {
         }
         rest
     };
-    if rest(request.old) != rest(object) {
+    if !same(&rest(request.old), &rest(object)) {
         return Err(format!(
             "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
         ));
@@ -486,7 +501,10 @@ async fn pod_certificate(request: &Request<'_>, object: &Value, node: &str, look
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Notes;
+    use crate::testing::Cluster;
     use api::json::json;
+    use std::collections::BTreeMap;
 
     #[test]
     fn labels_that_nodes_may_not_give_themselves() {
@@ -541,5 +559,46 @@ mod tests {
     fn absent_and_empty_are_the_same() {
         assert!(!differ(&json!({"spec": {"taints": []}}), &json!({"spec": {}}), "spec.taints"));
         assert!(differ(&json!({"spec": {"taints": [{"key": "a"}]}}), &json!({"spec": {}}), "spec.taints"));
+        assert!(same(&json!({"a": {"b": []}, "c": 1, "e": []}), &json!({"c": 1, "d": null, "a": {}})));
+        assert!(same(&json!([{"a": {}}]), &json!([{}])));
+        for (one, other) in [
+            (json!({"a": [1]}), json!({"a": [2]})),
+            (json!({"a": 1}), json!({})),
+            (json!({}), json!({"a": "x"})),
+            (json!({"a": [1]}), json!({"a": [1, 1]})),
+            (json!({"a": {"b": 1}}), json!({"a": {"c": 1}})),
+        ] {
+            assert!(!same(&one, &other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn deletions_are_judged_before_anybody_outside_is_asked() {
+        let kind = api::kinds::by_resource("", "v1", "pods").unwrap();
+        let (notes, extra, groups) = (Notes::default(), BTreeMap::new(), ["system:nodes".to_owned()]);
+        for (node, refused) in [("n1", false), ("n2", true)] {
+            let old = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n1"}});
+            let request = Request {
+                operation: Operation::Delete,
+                kind,
+                namespace: "a",
+                name: "p",
+                subresource: "",
+                user: &format!("system:node:{node}"),
+                uid: "",
+                groups: &groups,
+                extra: &extra,
+                old: &old,
+                now: 0,
+                form: crate::Form::Itself,
+                dry_run: false,
+                options: &Value::Null,
+                notes: &notes,
+                rounds: None,
+            };
+            let chain = crate::Chain::new(&["NodeRestriction".to_owned()], &[]).unwrap();
+            let first = futures::executor::block_on(chain.mutate(&request, &mut Value::Null, &Cluster::default()));
+            assert_eq!(first.is_err(), refused, "{node}");
+        }
     }
 }
