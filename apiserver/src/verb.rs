@@ -159,6 +159,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let info = received.info.clone();
     let offer = server.offer();
     let served = &offer.served;
+    if info.gaps {
+        let below = served.has_version(&info.group, &info.version) && !info.path.starts_with("//");
+        return if below { Err(Status::no_such_path().into()) } else { Ok(Answer::no_such_page()) };
+    }
     let Some(kind) = served.by_resource(&info.group, &info.version, &info.resource) else {
         // A group that is served has routes of its own, and so words of its own.
         let known = served.has_version(&info.group, &info.version);

@@ -72,8 +72,10 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for `proxy`.
     pub rest: Vec<String>,
-    /// The path as sent.
+    /// The path without its percents: a slash is a slash however it is written.
     pub path: String,
+    /// What a route names is empty, or there is a slash too many before all: nothing is there, whoever asks.
+    pub gaps: bool,
     /// `fieldSelector` of a collection, as written.
     pub field_selector: Option<String>,
     /// `labelSelector` of a collection, as written.
@@ -81,12 +83,17 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// Reads method, path and query.
+    /// Reads method, path and query as upstream does: slashes behind all do not count, those side by side hold an empty part, and `.` and `..`
+    /// are names like others.
     #[must_use]
     pub fn parse(method: &str, path: &str, query: &Query) -> RequestInfo {
-        let mut info =
-            RequestInfo { verb: method.to_ascii_lowercase(), path: path.to_owned(), ..RequestInfo::default() };
-        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect();
+        let path = decoded(path);
+        let parts: Vec<String> = match path.trim_matches('/') {
+            "" => Vec::new(),
+            parts => parts.split('/').map(str::to_owned).collect(),
+        };
+        let gaps = path.starts_with("//");
+        let mut info = RequestInfo { verb: method.to_ascii_lowercase(), path, gaps, ..RequestInfo::default() };
         let mut rest = match parts.split_first() {
             Some((first, rest)) if first == "api" && rest.len() >= 2 => rest,
             Some((first, rest)) if first == "apis" && rest.len() >= 3 => {
@@ -104,6 +111,8 @@ impl RequestInfo {
             info.version.clone_from(version);
             rest = tail;
         }
+        info.gaps |=
+            info.version.is_empty() || info.group.is_empty() && parts.first().is_some_and(|part| part == "apis");
         let mut watching = false;
         if let (Some(first), true) = (rest.first(), rest.len() > 1)
             && first == "watch"
@@ -120,12 +129,14 @@ impl RequestInfo {
             _ => "",
         }
         .to_owned();
+        let mut homeless = false;
         if let [first, namespace, tail @ ..] = rest
             && first == "namespaces"
         {
             info.namespace.clone_from(namespace);
             let own = tail.first().is_none_or(|part| part == "status" || part == "finalize");
             if !own {
+                homeless = namespace.is_empty();
                 rest = tail;
             }
         }
@@ -134,6 +145,9 @@ impl RequestInfo {
         info.name = tail.next().cloned().unwrap_or_default();
         info.subresource = tail.next().cloned().unwrap_or_default();
         info.rest = tail.cloned().collect();
+        info.gaps |= info.resource.is_empty()
+            || info.name.is_empty() && !info.subresource.is_empty()
+            || info.subresource.is_empty() && !info.rest.is_empty();
         if info.name.is_empty() {
             if info.verb == "get" {
                 info.verb = if watching || query.flag("watch") { "watch" } else { "list" }.to_owned();
@@ -141,6 +155,8 @@ impl RequestInfo {
                 if let Some(selector) = query.get("fieldSelector")
                     && let Ok(selector) = api::selector::FieldSelector::parse(selector)
                     && let Some(name) = selector.required("metadata.name")
+                    && !name.contains(['/', '%'])
+                    && !matches!(name, "." | "..")
                 {
                     info.name = name.to_owned();
                 }
@@ -150,7 +166,9 @@ impl RequestInfo {
         } else if info.verb == "get" && watching {
             info.verb = "watch".to_owned();
         }
-        if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+        // A collection of no namespace is that of all.
+        info.gaps |= homeless && !matches!(info.verb.as_str(), "list" | "watch");
+        if !watching && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
             let given = |name: &str| query.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
             info.field_selector = given("fieldSelector");
             info.label_selector = given("labelSelector");
@@ -159,12 +177,21 @@ impl RequestInfo {
     }
 }
 
-/// A part of a path without its percents.
-fn decoded(part: &str) -> String {
-    if !part.as_bytes().contains(&b'%') {
-        return part.to_owned();
+/// A path without its percents.
+fn decoded(path: &str) -> String {
+    if !path.as_bytes().contains(&b'%') {
+        return path.to_owned();
     }
-    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+/// A percent without its two digits, as the path has it.
+fn broken_escape(path: &str) -> Option<&str> {
+    let digits =
+        |at: usize| path.as_bytes().get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let (at, _) = path.match_indices('%').find(|(at, _)| !digits(*at))?;
+    let end = path.char_indices().map(|(at, _)| at).find(|end| *end >= at + 3).unwrap_or(path.len());
+    path.get(at..end)
 }
 
 /// For the log line and the metrics of one request.
@@ -322,6 +349,9 @@ pub fn receive(request: &HttpRequest, headers: HeaderMap, body: web::Payload) ->
     let Some(peer) = peer else {
         return Err(Failure::Status(Status::internal("a request came without a connection")));
     };
+    if let Some(broken) = broken_escape(request.uri().path()) {
+        return Err(Status::bad_request(format!("invalid URL escape {broken:?}")).into());
+    }
     let query = Query::parse(request.query_string());
     let id = headers.get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let id = id.map_or_else(crate::uid::random, str::to_owned);
@@ -391,8 +421,39 @@ mod tests {
         );
         check("GET", "/api/v1/nodes/n/proxy/stats/summary", "get /v1 ns= nodes/proxy name=n rest=stats/summary");
         check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list /v1 ns= pods/ name=x rest=");
+        check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Da%2Fb", "list /v1 ns= pods/ name= rest=");
         check("GET", "/version", "get / ns= / name= rest=");
         check("GET", "/apis/apps/v1", "get / ns= / name= rest=");
+    }
+
+    #[test]
+    fn slashes_and_dots_mean_what_they_mean_upstream() {
+        let gaps = |target: &str, expected: &str, gaps: bool| {
+            check("GET", target, expected);
+            assert_eq!(RequestInfo::parse("GET", target, &Query::default()).gaps, gaps, "{target}");
+        };
+        gaps("/api/v1/pods/", "list /v1 ns= pods/ name= rest=", false);
+        gaps("/api/v1/pods//", "list /v1 ns= pods/ name= rest=", false);
+        gaps("//api/v1/pods", "list /v1 ns= pods/ name= rest=", true);
+        gaps("/api/v1//pods", "get /v1 ns= / name=pods rest=", true);
+        gaps("/api//v1/pods", "get / ns= v1/ name=pods rest=", true);
+        gaps("/apis//v1/pods", "list /v1 ns= pods/ name= rest=", true);
+        gaps("/api/v1/namespaces//pods", "list /v1 ns= pods/ name= rest=", false);
+        gaps("/api/v1/namespaces//pods/p", "get /v1 ns= pods/ name=p rest=", true);
+        gaps("/api/v1/namespaces/a//p", "get /v1 ns=a / name=p rest=", true);
+        gaps("/api/v1/namespaces/a/pods//log", "list /v1 ns=a pods/log name= rest=", true);
+        gaps("/api/v1/namespaces/a/pods/p//x", "get /v1 ns=a pods/ name=p rest=x", true);
+        gaps("/api/v1/namespaces/a/pods/p/proxy//x", "get /v1 ns=a pods/proxy name=p rest=/x", false);
+        gaps("/api/v1/namespaces/a%2fpods%2Fp", "get /v1 ns=a pods/ name=p rest=", false);
+        gaps("/api/v1/namespaces/a%252fpods", "get /v1 ns=a%2fpods namespaces/ name=a%2fpods rest=", false);
+        gaps("/api/v1/namespaces/a/../b/secrets", "get /v1 ns=a ../secrets name=b rest=", false);
+        gaps("/%61pi/v1/pods", "list /v1 ns= pods/ name= rest=", false);
+        gaps("//version", "get / ns= / name= rest=", true);
+        for (path, broken) in
+            [("/a%2fb", None), ("/a%2", Some("%2")), ("/%zz/a", Some("%zz")), ("/%", Some("%")), ("/%2é", Some("%2é"))]
+        {
+            assert_eq!(broken_escape(path), broken, "{path}");
+        }
     }
 
     /// A path that this is read from, in its plainest form.
@@ -480,6 +541,9 @@ mod tests {
                 continue;
             }
             assert!(named.iter().all(|part| !part.contains("%2f") || path.contains("%25")), "{shown}");
+            if info.gaps {
+                continue;
+            }
             assert!(!info.subresource.is_empty() || info.rest.is_empty(), "{shown}");
             // What was understood, written plainly, is understood the same way: nothing hides in how it is written.
             let own = ["", "status", "finalize"].contains(&info.subresource.as_str());

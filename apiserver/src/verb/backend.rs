@@ -243,15 +243,20 @@ async fn reachable(server: &Server, host: &str) -> Result<Vec<IpAddr>, Status> {
 /// A target as sent, cut behind the part `proxy`: what leads here, and what is the backend's.
 pub(super) fn cut<'a>(target: &'a str, info: &RequestInfo) -> (&'a str, &'a str) {
     let path = target.split('?').next().unwrap_or_default();
-    let parts = path.split('/').filter(|part| !part.is_empty()).count();
-    let (mut left, mut at) = (parts.saturating_sub(info.rest.len()), 0);
-    for part in path.split('/') {
-        at += part.len();
-        left -= usize::from(!part.is_empty());
-        if left == 0 {
-            break;
-        }
-        at += 1;
+    let slash = |at: usize| match path.get(at..) {
+        Some(rest) if rest.starts_with('/') => Some((at, at + 1)),
+        Some(rest) if rest.starts_with("%2f") || rest.starts_with("%2F") => Some((at, at + 3)),
+        _ => None,
+    };
+    let mut slashes: Vec<(usize, usize)> = (0..path.len()).filter_map(slash).collect();
+    let mut at = path.len();
+    // Those behind all are nobody's part.
+    while let Some((begin, _)) = slashes.pop_if(|(_, end)| *end == at) {
+        at = begin;
+    }
+    let before = slashes.len().checked_sub(info.rest.len()).and_then(|place| slashes.get(place));
+    if let Some((begin, _)) = before {
+        at = *begin;
     }
     target.split_at_checked(at).unwrap_or((target, ""))
 }
@@ -327,6 +332,7 @@ mod tests {
         check(&format!("{pod}//a%2Fb/?x=/proxy"), pod, "//a%2Fb/?x=/proxy", None);
         // One of the backend's own.
         check(&format!("{pod}/x/proxy"), pod, "/x/proxy", None);
+        check("/api/v1/namespaces%2Fa/pods%2fp/proxy%2Fx%2f", "/api/v1/namespaces%2Fa/pods%2fp/proxy", "%2Fx%2f", None);
         let service = "/api/v1/namespaces/a/services/https%3Aweb%3A443/proxy";
         check(&format!("{service}/x?y"), service, "/x?y", None);
     }

@@ -127,6 +127,7 @@ fn heads_that_mean_two_things_mean_nothing_and_names_are_not_believed() {
         "/version/..%2fmetrics",
         "/version%2f..%2fmetrics",
         "/healthz%00/metrics",
+        "/version/%zz",
     ] {
         nobody(&format!("GET {path} HTTP/1.1\nhost: a\n\n"), &[400, 403, 404]);
     }
@@ -135,7 +136,16 @@ fn heads_that_mean_two_things_mean_nothing_and_names_are_not_believed() {
         check(&door.admin, &format!("GET {path} HTTP/1.1\nhost: a\nimpersonate-user: limited\n\n"), want);
     };
     limited("/api/v1/namespaces/default/secrets/own", &[200]);
-    limited("/api/v1//namespaces/default//secrets/own", &[200, 404]);
+    limited("/api/v1/namespaces/default/secrets%2fown/", &[200]);
+    limited("/api/v1//namespaces/default/secrets/own", &[403]);
+    let admin = |path: &str, want: &[u16]| check(&door.admin, &format!("GET {path} HTTP/1.1\nhost: a\n\n"), want);
+    for path in
+        ["//api/v1/pods", "/api/v1//pods", "/api//v1/pods", "//version", "/api/v1/namespaces/default/../kube-system"]
+    {
+        admin(path, &[404]);
+    }
+    admin("/api/v1/namespaces//pods", &[200]);
+    admin("/version/%zz", &[400]);
     for path in [
         "/api/v1/namespaces/kube-system/secrets/other",
         // Rights in a namespace are none in what its path leads to.
