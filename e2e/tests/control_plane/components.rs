@@ -41,8 +41,20 @@ impl Part {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub(crate) fn stop(mut self) -> Option<i32> {
+    /// Tells it to end.
+    pub(crate) fn terminate(&self) {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The code with which it ends, or has.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        if self.is_running() {
+            self.terminate();
+        }
         self.child.wait().unwrap().code()
     }
 }
@@ -58,10 +70,10 @@ impl Drop for Part {
 pub(crate) struct Machine {
     pub(crate) directory: TempDir,
     pub(crate) port: u16,
-    ca: (String, KeyPair),
+    pub(crate) ca: (String, KeyPair),
 }
 
-fn authority(common: &str) -> (String, KeyPair) {
+pub(crate) fn authority(common: &str) -> (String, KeyPair) {
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -72,7 +84,7 @@ fn authority(common: &str) -> (String, KeyPair) {
     (params.self_signed(&key).unwrap().pem(), key)
 }
 
-fn issue(ca: &(String, KeyPair), common: &str, group: Option<&str>, hosts: &[&str]) -> (String, String) {
+pub(crate) fn issue(ca: &(String, KeyPair), common: &str, group: Option<&str>, hosts: &[&str]) -> (String, String) {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if let Some(group) = group {

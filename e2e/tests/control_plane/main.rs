@@ -15,6 +15,7 @@ mod encryption;
 mod every_kind;
 mod fairness;
 mod floods;
+mod identities;
 mod listener;
 mod objects;
 mod permissions;
