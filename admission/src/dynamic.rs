@@ -35,6 +35,24 @@ pub trait Caller: Send + Sync {
 
     /// Is told of every question that was asked, answered or not.
     fn observe(&self, _asked: &Asked<'_>) {}
+
+    /// Is told of every rule of a policy that was not kept, and of what followed.
+    fn judged(&self, _judged: &Judged<'_>) {}
+}
+
+/// What a binding made of a rule of a policy that was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged<'a> {
+    /// The policy.
+    pub policy: &'a str,
+    /// The binding.
+    pub binding: &'a str,
+    /// `compile_error`, `out_of_budget` or `invalid_error`.
+    pub error: &'static str,
+    /// `deny`, `audit`, `warn`, or `allow` where what is wrong with the rule refuses nothing.
+    pub action: &'static str,
+    /// For how long the rule was evaluated.
+    pub took: Duration,
 }
 
 /// A question to a webhook that is over.

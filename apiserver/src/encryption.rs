@@ -171,8 +171,17 @@ impl Drop for Table {
 
 /// Counters of this machine's API server.
 fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&host()))
+}
+
+fn host() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Arc::new(Metrics::new(host.trim()))
+    host.trim().to_owned()
+}
+
+/// By what metrics tell this machine's API server from others.
+pub(crate) fn server_hash() -> String {
+    envelope::hash(&metrics::identity(&host()))
 }
 
 fn service(given: &config::Kms, metrics: &Arc<Metrics>) -> Result<Arc<Kms>, LoadError> {

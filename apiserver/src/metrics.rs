@@ -3,12 +3,16 @@
 //! Never decides anything. Source: upstream's list of stable metrics.
 
 pub mod admission;
+mod expressions;
 pub(crate) mod lasting;
 #[cfg(test)]
 mod oracle;
+pub(crate) mod policies;
+pub(crate) mod reloads;
 pub(crate) mod stored;
 
 use crate::answer::{Answer, Body, Failure};
+use crate::encryption;
 use crate::road::received::{Query, RequestInfo, Trace};
 use crate::serving;
 use api::features::{self, Gates};
@@ -18,6 +22,7 @@ use api::served::Served;
 use lasting::Lasting;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use reloads::Reloads;
 
 /// The server's metrics.
 pub struct Metrics {
@@ -29,6 +34,10 @@ pub struct Metrics {
     checks: IntCounterVec,
     healthy: IntGaugeVec,
     pub(crate) lasting: Lasting,
+    /// Of the file of `--authentication-config`.
+    pub(crate) authentication: Reloads,
+    /// Of that of `--authorization-config`.
+    pub(crate) authorization: Reloads,
 }
 
 /// What stands for this server in labels of requests for resources.
@@ -95,6 +104,7 @@ impl Metrics {
     #[must_use]
     pub fn new(gates: &Gates) -> Metrics {
         let registry = Registry::new();
+        expressions::show(&registry);
         let counter = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
@@ -152,6 +162,8 @@ impl Metrics {
                 &["name", "type"],
             ),
             lasting: Lasting::new(&registry),
+            authentication: Reloads::new("authentication", encryption::server_hash(), &registry),
+            authorization: Reloads::new("authorization", encryption::server_hash(), &registry),
             registry,
         }
     }

@@ -134,6 +134,7 @@ pub(crate) async fn watch(
         });
         let Ok((new_material, new_file, new_rules)) = read.await else { return };
         let mut changed = false;
+        let mut asked = None;
         match new_material {
             Some(Ok(new)) if material.as_ref() != Some(&new) => {
                 exchange(&server, &new);
@@ -150,28 +151,40 @@ pub(crate) async fn watch(
         match new_file {
             Some(Ok(new)) if file.as_ref() != Some(&new) => {
                 if !first {
-                    changed |= reread(&server, &mut settings);
+                    asked = Some(reread(&server, &mut settings));
                 }
                 file = Some(new);
             }
-            Some(Err(error)) => tracing::warn!(%error, "the file of --authentication-config cannot be read again"),
+            Some(Err(error)) => {
+                asked = Some(false);
+                tracing::warn!(%error, "the file of --authentication-config cannot be read again");
+            }
             _ => {}
         }
         match new_rules {
             Some(Ok(new)) if rules.as_ref() != Some(&new) => {
                 if !first {
-                    decide_anew(&server, &authorization);
+                    server.metrics.authorization.tell(decide_anew(&server, &authorization));
                 }
                 rules = Some(new);
             }
-            Some(Err(error)) => tracing::warn!(%error, "the file of --authorization-config cannot be read again"),
+            Some(Err(error)) => {
+                server.metrics.authorization.tell(false);
+                tracing::warn!(%error, "the file of --authorization-config cannot be read again");
+            }
             _ => {}
         }
-        if changed {
+        if changed || asked == Some(true) {
             match Authenticators::new(&settings) {
                 Ok(authenticators) => server.authn.store(Arc::new(authenticators)),
-                Err(error) => tracing::warn!(%error, "changed authentication settings cannot be used"),
+                Err(error) => {
+                    asked = asked.map(|_| false);
+                    tracing::warn!(%error, "changed authentication settings cannot be used");
+                }
             }
+        }
+        if let Some(taken) = asked {
+            server.metrics.authentication.tell(taken);
         }
         first = false;
         tokio::select! {
@@ -255,12 +268,14 @@ fn reread(server: &Server, settings: &mut authn::Settings) -> bool {
     }
 }
 
-/// Takes up the file of `--authorization-config`, if it can be.
-fn decide_anew(server: &Server, settings: &authz::Settings) {
-    match authorizers(&server.config).and_then(|entries| server.authz.replace(&entries, settings)) {
+/// Takes up the file of `--authorization-config`; whether it could be.
+fn decide_anew(server: &Server, settings: &authz::Settings) -> bool {
+    let taken = authorizers(&server.config).and_then(|entries| server.authz.replace(&entries, settings));
+    match &taken {
         Ok(()) => tracing::info!("the file of --authorization-config was read again"),
         Err(error) => tracing::warn!(%error, "the changed file of --authorization-config cannot be used"),
     }
+    taken.is_ok()
 }
 
 #[cfg(test)]

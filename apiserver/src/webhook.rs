@@ -7,9 +7,10 @@ mod endpoints;
 pub(crate) mod trust;
 
 use crate::cache::Caches;
+use crate::metrics::policies::Policies;
 use crate::road::timed::{Work, lately};
 use crate::spans::Asking;
-use admission::dynamic::{Asked, Caller, Client};
+use admission::dynamic::{Asked, Caller, Client, Judged};
 use api::json::Value;
 use api::kinds::shared::webhooks::Address;
 use api::value;
@@ -47,6 +48,7 @@ pub struct Webhooks {
     caches: Caches,
     known: Mutex<HashMap<Client, Known>>,
     durations: HistogramVec,
+    policies: Policies,
 }
 
 /// What is kept of one webhook.
@@ -85,7 +87,7 @@ impl Webhooks {
         let durations = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &labels)
             .expect("a constant name is valid");
         registry.register(Box::new(durations.clone())).expect("names are distinct");
-        Webhooks { caches, known: Mutex::new(HashMap::new()), durations }
+        Webhooks { caches, known: Mutex::new(HashMap::new()), durations, policies: Policies::new(registry) }
     }
 
     /// Posts JSON and gives the body of a good answer.
@@ -220,6 +222,10 @@ impl Caller for Webhooks {
         let labels = [asked.name, asked.operation, rejected, asked.step];
         self.durations.with_label_values(&labels).observe(asked.took.as_secs_f64());
         lately(if asked.step == "admit" { Work::Mutating } else { Work::Validating }, asked.took);
+    }
+
+    fn judged(&self, judged: &Judged<'_>) {
+        self.policies.tell(judged);
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! Never changes an object. Source: upstream's `apiserver/pkg/admission/plugin/policy/validating`.
 
-use super::Notes;
 use super::formula::{Asker, Scene, Sheet, Trouble};
 use super::matching::Sight;
 use super::policy::{self, Binding, Policy};
+use super::{Caller, Judged, Notes};
 use crate::plugin::{Lookup, Refusal, Request};
 use api::cel::{Budget, Value as Cel};
 
 use api::json::{Value, json};
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 /// The most bytes of a message that an expression gives.
 const LONGEST_MESSAGE: usize = 5 * 1024;
@@ -74,10 +75,15 @@ pub async fn run(request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> 
         for params in invocation.params {
             let scene = Scene::new(request, &sight, params, namespace.clone());
             let verdict = verdict(policy, &scene, &asker, &mut annotations);
-            for (index, denial) in verdict.denials {
-                act(binding, policy, index, &denial, request.notes, &mut deny);
+            let tell = Tell { caller: dynamic.caller.as_ref(), policy: &policy.name, binding: &binding.name };
+            for (message, took) in verdict.passed {
+                tell.of(&message, "allow", took);
             }
-            for message in verdict.broken {
+            for (index, denial, took) in verdict.denials {
+                act(binding, policy, (index, took), &denial, (request.notes, &tell), &mut deny);
+            }
+            for (message, took) in verdict.broken {
+                tell.of(&message, "deny", took);
                 deny(policy, Some(binding), Denial { message, reason: String::new() });
             }
         }
@@ -86,23 +92,51 @@ pub async fn run(request: &Request<'_>, object: &Value, lookup: &dyn Lookup) -> 
     first.map_or(Ok(()), |(denial, by)| Err(refusal(request, &denial, &by)))
 }
 
+/// Who is told what became of a policy's rules.
+struct Tell<'a> {
+    caller: &'a dyn Caller,
+    policy: &'a str,
+    binding: &'a str,
+}
+
+impl Tell<'_> {
+    /// Upstream tells kinds of errors by how their sentences begin; a rule that says no is none of its own.
+    fn of(&self, message: &str, action: &'static str, took: Duration) {
+        let error = if message.starts_with("compilation") {
+            "compile_error"
+        } else if message.starts_with("validation failed due to running out of cost budget") {
+            "out_of_budget"
+        } else {
+            "invalid_error"
+        };
+        self.caller.judged(&Judged { policy: self.policy, binding: self.binding, error, action, took });
+    }
+}
+
 /// What follows from a denial, by the binding.
 fn act(
     binding: &Binding,
     policy: &Policy,
-    index: usize,
+    (index, took): (usize, Duration),
     denial: &Denial,
-    notes: &Notes,
+    (notes, tell): (&Notes, &Tell<'_>),
     deny: &mut impl FnMut(&Policy, Option<&Binding>, Denial),
 ) {
     for action in &binding.actions {
         match action.as_str() {
-            "Deny" => deny(policy, Some(binding), denial.clone()),
-            "Warn" => notes.warn(format!(
-                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
-                policy.name, binding.name, denial.message
-            )),
+            "Deny" => {
+                tell.of(&denial.message, "deny", took);
+                deny(policy, Some(binding), denial.clone());
+            }
+            "Warn" => {
+                tell.of(&denial.message, "warn", took);
+                notes.warn(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                    policy.name, binding.name, denial.message
+                ));
+            }
             _ => {
+                tell.of(&denial.message, "audit", took);
                 let said = json!([{"message": denial.message, "policy": binding.policy, "binding": binding.name,
                     "expressionIndex": index, "validationActions": binding.actions}]);
                 notes.annotate("validation.policy.admission.k8s.io/validation_failure", said.to_string());
@@ -129,17 +163,21 @@ fn refusal(request: &Request<'_>, denial: &Denial, by: &str) -> Refusal {
 
 #[derive(Debug, Default)]
 struct Verdict {
-    /// By the place of the rule.
-    denials: Vec<(usize, Denial)>,
+    /// By the place of the rule, with the time that it took.
+    denials: Vec<(usize, Denial, Duration)>,
+    /// What is wrong with rules, where that refuses nothing.
+    passed: Vec<(String, Duration)>,
     /// Annotations that could not be made, where that refuses.
-    broken: Vec<String>,
+    broken: Vec<(String, Duration)>,
 }
 
 fn verdict(policy: &Policy, scene: &Scene, asker: &Asker<'_>, annotations: &mut Annotations) -> Verdict {
     let mut verdict = Verdict::default();
-    let broken = |verdict: &mut Verdict, index: usize, message: String| {
-        if !policy.fails_open {
-            verdict.denials.push((index, Denial { message, reason: String::new() }));
+    let broken = |verdict: &mut Verdict, index: usize, message: String, took: Duration| {
+        if policy.fails_open {
+            verdict.passed.push((message, took));
+        } else {
+            verdict.denials.push((index, Denial { message, reason: String::new() }, took));
         }
     };
     if !policy.conditions.is_empty() {
@@ -148,14 +186,17 @@ fn verdict(policy: &Policy, scene: &Scene, asker: &Asker<'_>, annotations: &mut 
             Ok(true) => {}
             Ok(false) => return verdict,
             Err(why) => {
-                broken(&mut verdict, 0, why);
+                broken(&mut verdict, 0, why, Duration::ZERO);
                 return verdict;
             }
         }
     }
     let mut sheet = Sheet::new(scene, asker, &policy.variables, Budget::admission());
     for (index, validation) in policy.validations.iter().enumerate() {
-        match sheet.value(&validation.rule) {
+        let begin = Instant::now();
+        let value = sheet.value(&validation.rule);
+        let took = begin.elapsed();
+        match value {
             Ok(Cel::Bool(true)) => {}
             Ok(_) => {
                 let said = validation.said_by.as_ref().and_then(|formula| match sheet.value(formula) {
@@ -169,25 +210,27 @@ fn verdict(policy: &Policy, scene: &Scene, asker: &Asker<'_>, annotations: &mut 
                 let message = said
                     .or_else(|| Some(validation.message.clone()).filter(|message| !message.is_empty()))
                     .unwrap_or_else(|| format!("failed expression: {}", validation.rule.source.trim()));
-                verdict.denials.push((index, Denial { message, reason: validation.reason.clone() }));
+                verdict.denials.push((index, Denial { message, reason: validation.reason.clone() }, took));
             }
-            Err(Trouble::Here(why)) => broken(&mut verdict, index, why),
+            Err(Trouble::Here(why)) => broken(&mut verdict, index, why, took),
             Err(Trouble::End(why)) => {
                 verdict.denials.clear();
-                broken(&mut verdict, index, why);
+                verdict.passed.clear();
+                broken(&mut verdict, index, why, Duration::ZERO);
                 return verdict;
             }
         }
     }
     let mut sheet = Sheet::new(scene, asker, &policy.variables, Budget::admission());
     for (key, formula) in &policy.annotations {
+        let begin = Instant::now();
         match sheet.value(formula) {
             Ok(Cel::String(text)) if !text.trim().is_empty() => annotations.add(&policy.name, key, text.trim()),
             Ok(_) => {}
             Err(trouble) if policy.fails_open => {
                 tracing::debug!(policy = policy.name, why = trouble.text(), "an annotation could not be made");
             }
-            Err(trouble) => verdict.broken.push(trouble.text()),
+            Err(trouble) => verdict.broken.push((trouble.text(), begin.elapsed())),
         }
     }
     verdict

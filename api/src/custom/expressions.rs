@@ -5,6 +5,7 @@
 
 use super::schema::Node;
 use super::structural;
+use super::timed::{Work, timed};
 use crate::cel::{Activation, Budget, Decl, DeclKind, Env, Extras, Program, Type, Value as Cel, escape, openapi};
 use crate::field_path::{ErrorType, Errors, FieldError, Path};
 use crate::json::Value;
@@ -197,12 +198,14 @@ impl Compiler {
 
     fn own(&mut self, schema: &Value, node: &Node, decl: &Decl, place: &Place) -> Vec<Rule> {
         let times = place.times.unwrap_or_else(|| openapi::cardinality(schema, place.root));
-        let mut own = Vec::new();
-        for (i, said) in node.expressions.iter().enumerate() {
-            let at = place.field.child("x-kubernetes-validations").index(i);
-            own.extend(self.rule(said, decl, &at, times, place.uncorrelated.as_ref()));
-        }
-        own
+        timed(Work::Compilation, || {
+            let mut own = Vec::new();
+            for (i, said) in node.expressions.iter().enumerate() {
+                let at = place.field.child("x-kubernetes-validations").index(i);
+                own.extend(self.rule(said, decl, &at, times, place.uncorrelated.as_ref()));
+            }
+            own
+        })
     }
 
     /// Counts what an expression may cost, and refuses it for itself.
@@ -364,9 +367,12 @@ struct Run<'b> {
 impl Run<'_> {
     /// `settled`: what is around the value, as far as it can be compared, is as it was.
     fn at(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, path: &Path, settled: bool) {
-        if value.is_null() || self.over {
-            return;
+        if !value.is_null() && !self.over {
+            timed(Work::Evaluation, || self.within(rules, value, old, path, settled));
         }
+    }
+
+    fn within(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, path: &Path, settled: bool) {
         let settled = match old {
             Some(old) => old == value,
             None => settled,

@@ -13,6 +13,7 @@ pub mod names;
 pub mod schema;
 pub mod settle;
 pub mod structural;
+pub mod timed;
 pub mod types;
 pub mod validate;
 

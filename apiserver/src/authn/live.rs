@@ -235,6 +235,24 @@ async fn issuers_and_webhooks_over_tls() {
     std::fs::write(at("authn.yaml"), "kind: Pod").unwrap();
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(who_am_i(&world, &own.certificates, &token("jane", "last")).await.1["username"], "new:jane");
+    std::fs::write(at("authz.yaml"), format!("{authorization}\n")).unwrap();
+    let told = |text: &str, what: &str, status: &str| {
+        let name = format!("apiserver_{what}_config_controller_automatic_reloads_total{{");
+        let labels = format!("status=\"{status}\"}} 1");
+        let at = |line: &str| {
+            line.starts_with(&name) && line.contains("apiserver_id_hash=\"sha256:") && line.ends_with(&labels)
+        };
+        text.lines().any(at)
+    };
+    let all = [("authentication", "success"), ("authentication", "failure"), ("authorization", "success")];
+    loop {
+        let text = world.running.server().metrics.text();
+        if all.iter().all(|(what, status)| told(&text, what, status)) {
+            break;
+        }
+        assert!(std::time::Instant::now() < until, "{text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[test]

@@ -54,6 +54,13 @@ fn kubectl_uses_a_kind_as_soon_as_it_is_defined() {
     one(json!({"cron": "x", "replicas": 11})).check_failed("spec.replicas in body should be less than or equal to 10");
     one(json!({"cron": "never"})).check_failed("spec: Invalid value: never is too late");
     one(json!({"cron": "x", "other": 1})).check_failed("unknown field \"spec.other\"");
+    let metrics = kubectl.ok("get --raw /metrics");
+    for name in ["compilation", "evaluation"] {
+        let count = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("apiserver_cel_{name}_duration_seconds_count ")));
+        assert!(count.is_some_and(|count| count != "0"), "{name}: {count:?}");
+    }
     kubectl.ok("scale ct one --replicas=5");
     assert_eq!(kubectl.ok("get ct one -o jsonpath={.spec.replicas}/{.metadata.generation}"), "5/2");
     kubectl.ok(

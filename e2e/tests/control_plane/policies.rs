@@ -127,6 +127,16 @@ fn a_policy_refuses_warns_and_takes_parameters() {
         if output.stderr.contains("ValidatingAdmissionPolicy") { Ok(output.stderr) } else { Err(output.to_string()) }
     });
     assert!(jane.contains("failed expression: authorizer.group('').resource('secrets')"), "{jane}");
+    let metrics = kubectl.ok("get --raw /metrics");
+    for (action, binding) in [("warn", "judged-warns"), ("deny", "judged-denies")] {
+        let labels = format!(
+            "{{enforcement_action=\"{action}\",error_type=\"invalid_error\",policy=\"judged\",policy_binding=\"{binding}\"}} "
+        );
+        for name in ["check_total", "check_duration_seconds_count"] {
+            let want = format!("apiserver_validating_admission_policy_{name}{labels}");
+            assert!(metrics.lines().any(|line| line.starts_with(&want)), "no {want} in\n{metrics}");
+        }
+    }
 }
 
 #[test]
