@@ -1,9 +1,11 @@
-//! What the process tells of itself below `/debug/pprof`: processor time as a profile, memory and threads as text.
+//! What the process tells of itself below `/debug/pprof`: processor time and memory as profiles, threads as text.
 //!
 //! Never asks who wants to know; whoever serves it does.
 
 mod cpu;
+mod heap;
 mod sampler;
+mod wire;
 
 use crate::memory;
 use apiserver::profiling::{Page, Profiling};
@@ -34,7 +36,14 @@ impl Profiling for Process {
         match name {
             "" => ready(index()),
             "cmdline" => ready(text(command_line())),
-            "heap" => ready(text(memory::told())),
+            // As with Go's, who wants to read it says so.
+            "heap" => match form(query, "debug").as_str() {
+                "" | "0" => {
+                    async { binary("heap", tokio::task::spawn_blocking(heap::profile).await.unwrap_or_default()) }
+                        .boxed()
+                }
+                _ => ready(text(memory::told())),
+            },
             "threadcreate" => ready(text(threads())),
             "profile" => profile(&seconds).boxed(),
             _ => ready(Page { code: 404, ..text("Unknown profile\n".to_owned()) }),
@@ -49,6 +58,15 @@ fn ready(page: Page) -> BoxFuture<'static, Page> {
 fn text(body: String) -> Page {
     let headers = vec![("x-content-type-options", "nosniff".to_owned())];
     Page { code: 200, content_type: TEXT, headers, body: body.into_bytes() }
+}
+
+/// A profile for tools.
+fn binary(name: &str, body: Vec<u8>) -> Page {
+    let headers = vec![
+        ("x-content-type-options", "nosniff".to_owned()),
+        ("content-disposition", format!("attachment; filename=\"{name}\"")),
+    ];
+    Page { code: 200, content_type: "application/octet-stream", headers, body }
 }
 
 /// A parameter of the query; those here need no decoding.
@@ -77,15 +95,7 @@ fn profile(seconds: &str) -> impl Future<Output = Page> + Send + use<> {
             Err(why) => return Page { code: 400, ..text(why) },
         };
         match cpu::profile(time).await {
-            Ok(body) => Page {
-                content_type: "application/octet-stream",
-                headers: vec![
-                    ("x-content-type-options", "nosniff".to_owned()),
-                    ("content-disposition", "attachment; filename=\"profile\"".to_owned()),
-                ],
-                body,
-                code: 200,
-            },
+            Ok(body) => binary("profile", body),
             Err(why) => Page { code: 500, ..text(format!("Could not enable CPU profiling: {why}\n")) },
         }
     }
@@ -94,7 +104,10 @@ fn profile(seconds: &str) -> impl Future<Output = Page> + Send + use<> {
 fn index() -> Page {
     let rows = [
         ("cmdline", "the words of the command that started the process, with a zero byte between them"),
-        ("heap", "what the allocator and the kernel say of memory, as text"),
+        (
+            "heap",
+            "resident memory, by what it belongs to, for `go tool pprof`; ?debug=1 is what the allocator and the kernel say, as text",
+        ),
         ("profile", "processor time, by stacks, for `go tool pprof`; ?seconds= says how long"),
         ("threadcreate", "the threads that there are, as text"),
     ];
@@ -164,19 +177,22 @@ mod tests {
 
     #[tokio::test]
     async fn pages_say_what_they_are() {
-        for (name, code, kind, holds) in [
-            ("", 200, "text/html; charset=utf-8", "href=\"profile\""),
-            ("heap", 200, TEXT, "resident_bytes "),
-            ("cmdline", 200, TEXT, "ironkeel"),
-            ("threadcreate", 200, TEXT, "threads: "),
-            ("goroutine", 404, TEXT, "Unknown profile"),
-            ("../metrics", 404, TEXT, "Unknown profile"),
+        for (name, query, code, kind, holds) in [
+            ("", "", 200, "text/html; charset=utf-8", "href=\"profile\""),
+            ("heap", "debug=1", 200, TEXT, "resident_bytes "),
+            ("cmdline", "", 200, TEXT, "ironkeel"),
+            ("threadcreate", "", 200, TEXT, "threads: "),
+            ("goroutine", "", 404, TEXT, "Unknown profile"),
+            ("../metrics", "", 404, TEXT, "Unknown profile"),
         ] {
-            let page = Process.page(name, "").await;
+            let page = Process.page(name, query).await;
             assert_eq!((page.code, page.content_type), (code, kind), "{name}");
             let body = String::from_utf8(page.body).unwrap();
             assert!(body.contains(holds), "{name}: {body}");
         }
+        let heap = Process.page("heap", "").await;
+        assert_eq!((heap.code, heap.content_type), (200, "application/octet-stream"));
+        assert!(heap.body.starts_with(&[0x1f, 0x8b]));
         assert_eq!(Process.page("profile", "seconds=9999").await.code, 400);
     }
 }

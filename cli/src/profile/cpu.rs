@@ -3,96 +3,15 @@
 //! Names of functions are not in it: what is shipped has none. Tools take them from a program of the same build that has.
 
 use super::sampler::{RATE, Refusal, Sampler};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use prost::Message;
+use super::wire::{self, Strings, nanos, packed, span};
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// How often samples are taken out of the way of further ones.
 const EVERY: Duration = Duration::from_millis(100);
 /// Nanoseconds of processor time that a sample stands for.
 const PERIOD: i64 = 1_000_000_000 / RATE as i64;
-
-/// The messages of `perftools.profiles`, as far as they are used.
-mod wire {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Profile {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) sample_type: Vec<ValueType>,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) sample: Vec<Sample>,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) mapping: Vec<Mapping>,
-        #[prost(message, repeated, tag = "4")]
-        pub(super) location: Vec<Location>,
-        #[prost(string, repeated, tag = "6")]
-        pub(super) string_table: Vec<String>,
-        #[prost(int64, tag = "9")]
-        pub(super) time_nanos: i64,
-        #[prost(int64, tag = "10")]
-        pub(super) duration_nanos: i64,
-        #[prost(message, optional, tag = "11")]
-        pub(super) period_type: Option<ValueType>,
-        #[prost(int64, tag = "12")]
-        pub(super) period: i64,
-        #[prost(int64, repeated, tag = "13")]
-        pub(super) comment: Vec<i64>,
-    }
-
-    /// Both by their place in the table of strings.
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct ValueType {
-        #[prost(int64, tag = "1")]
-        pub(super) r#type: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) unit: i64,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Sample {
-        #[prost(uint64, repeated, tag = "1")]
-        pub(super) location_id: Vec<u64>,
-        #[prost(int64, repeated, tag = "2")]
-        pub(super) value: Vec<i64>,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) label: Vec<Label>,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Label {
-        #[prost(int64, tag = "1")]
-        pub(super) key: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) str: i64,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Mapping {
-        #[prost(uint64, tag = "1")]
-        pub(super) id: u64,
-        #[prost(uint64, tag = "2")]
-        pub(super) memory_start: u64,
-        #[prost(uint64, tag = "3")]
-        pub(super) memory_limit: u64,
-        #[prost(uint64, tag = "4")]
-        pub(super) file_offset: u64,
-        #[prost(int64, tag = "5")]
-        pub(super) filename: i64,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Location {
-        #[prost(uint64, tag = "1")]
-        pub(super) id: u64,
-        #[prost(uint64, tag = "2")]
-        pub(super) mapping_id: u64,
-        #[prost(uint64, tag = "3")]
-        pub(super) address: u64,
-    }
-}
 
 /// Samples for so long, and gives the profile. Dropped before its end, it ends the sampling.
 ///
@@ -118,21 +37,6 @@ pub(super) async fn profile(time: Duration) -> Result<Vec<u8>, Refusal> {
         packed(&wire::Profile { time_nanos: nanos(began), duration_nanos: span(time), ..profile })
     });
     Ok(written.await.unwrap_or_default())
-}
-
-fn nanos(time: SystemTime) -> i64 {
-    span(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn span(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
-}
-
-fn packed(profile: &wire::Profile) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    // Memory takes every byte.
-    let _ = encoder.write_all(&profile.encode_to_vec());
-    encoder.finish().unwrap_or_default()
 }
 
 /// What the kernel calls a thread of ours; empty when it is gone.
@@ -173,7 +77,7 @@ impl Stacks {
                 let id = locations.len() as u64 + 1;
                 let location = locations.entry(address).or_insert_with(|| {
                     let file = mapping.iter().find(|it| (it.memory_start..it.memory_limit).contains(&address));
-                    wire::Location { id, mapping_id: file.map_or(0, |file| file.id), address }
+                    wire::Location { id, mapping_id: file.map_or(0, |file| file.id), address, line: Vec::new() }
                 });
                 location_id.push(location.id);
             }
@@ -221,30 +125,11 @@ fn mapped(line: &str, strings: &mut Strings) -> Option<wire::Mapping> {
     })
 }
 
-/// Texts by their places; the first is empty.
-#[derive(Default)]
-struct Strings(HashMap<String, i64>);
-
-impl Strings {
-    fn id(&mut self, text: &str) -> i64 {
-        if text.is_empty() {
-            return 0;
-        }
-        let next = i64::try_from(self.0.len()).unwrap_or(i64::MAX).saturating_add(1);
-        *self.0.entry(text.to_owned()).or_insert(next)
-    }
-
-    fn table(self) -> Vec<String> {
-        let mut all: Vec<(String, i64)> = self.0.into_iter().chain([(String::new(), 0)]).collect();
-        all.sort_by_key(|(_, id)| *id);
-        all.into_iter().map(|(text, _)| text).collect()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a panic is the finding")]
 mod tests {
     use super::*;
+    use prost::Message as _;
     use std::hint::black_box;
     use std::io::Read as _;
     use std::sync::Arc;

@@ -73,7 +73,7 @@ fn processor_time_is_a_profile_for_whom_may_read_it() {
     }
 
     let kubectl = cluster.kubectl();
-    let heap = kubectl.ok("get --raw /debug/pprof/heap");
+    let heap = kubectl.ok("get --raw /debug/pprof/heap?debug=1");
     assert!(heap.contains("resident_bytes "), "{heap}");
     assert!(kubectl.ok("get --raw /debug/pprof/").contains("threadcreate"));
     kubectl.fails("get --raw /debug/pprof/goroutine", "NotFound");
