@@ -276,6 +276,9 @@ func (p *pkg) shape(f *ast.File, e ast.Expr, from *pkg) shape {
 	if d.spec.Assign.IsValid() {
 		return s
 	}
+	if s.strct && strings.HasPrefix(s.text, "#") && q == from {
+		return shape{text: "#" + name, gotype: gotype, strct: true, docs: d.doc}
+	}
 	s.gotype, s.named, s.docs = gotype, true, d.doc+s.docs
 	if enumTag.MatchString(d.doc) {
 		values := append([]string{}, q.byType[name]...)
@@ -291,6 +294,7 @@ func (p *pkg) shape(f *ast.File, e ast.Expr, from *pkg) shape {
 type field struct {
 	name, number, shape, flags string
 	attrs                      []string
+	discriminates              bool
 }
 
 func marker(doc, name string) []string {
@@ -359,7 +363,7 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 		}
 		doc := raw(f.Doc)
 		s := d.pkg.shape(d.file, f.Type, home)
-		one := field{name: jsonName, number: outer + number, shape: s.text}
+		one := field{name: jsonName, number: outer + number, shape: s.text, discriminates: has(doc, "unionDiscriminator")}
 		omitEmpty := strings.Contains(options, "omitempty")
 		optional := has(doc, "optional") || has(doc, "k8s:optional") || omitEmpty || strings.Contains(options, "omitzero")
 		if has(doc, "required") {
@@ -382,6 +386,9 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 		if structType == "atomic" {
 			one.flags += "x"
 		}
+		if structType == "granular" {
+			one.flags += "g"
+		}
 		if one.flags == "" {
 			one.flags = "-"
 		}
@@ -389,6 +396,9 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 		if strings.HasPrefix(s.text, "[") && listType != "" && listType != "atomic" {
 			keys := marker(doc, "listMapKey")
 			one.attrs = append(one.attrs, strings.TrimSuffix("list="+listType+":"+strings.Join(keys, ","), ":"))
+		}
+		if p == meta && listType == "" && s.wrapped {
+			one.attrs = append(one.attrs, "list=none")
 		}
 		if strategy := tag.Get("patchStrategy"); strategy != "" {
 			one.attrs = append(one.attrs, "patch="+strategy)
@@ -527,6 +537,17 @@ func main() {
 			}
 			if st := first(marker(d.doc, "structType"), marker(d.doc, "mapType")); st == "atomic" {
 				line += " atomic"
+			}
+			if has(d.doc, "union") {
+				discriminator, members := "", []string{}
+				for _, f := range fields {
+					if f.discriminates {
+						discriminator = f.name
+					} else {
+						members = append(members, f.name)
+					}
+				}
+				line += " oneof=" + discriminator + ":" + strings.Join(members, ",")
 			}
 			fmt.Println(line)
 			for _, f := range fields {

@@ -264,6 +264,12 @@ impl Resource<'_> {
         operations
     }
 
+    /// Whether documents say that a deleted object is the answer. What ends by a subresource is answered with itself too, which
+    /// upstream's do not say.
+    fn answered_with_itself(&self) -> bool {
+        self.kind.returns_deleted && self.kind.subresource("finalize").is_none()
+    }
+
     fn item(&self) -> Route {
         let Resource { kind, prefix, own, .. } = self;
         let mut operations = self.view(kind.verbs, "", own);
@@ -275,7 +281,7 @@ impl Resource<'_> {
                 sentence: format!("delete {} {}", article(kind.kind), kind.kind),
                 parameters: [self.name(kind.kind), queries(&[DELETE])].concat(),
                 body: Some((format!("{META}DeleteOptions"), false)),
-                answer: if kind.returns_deleted { own.clone() } else { format!("{META}Status") },
+                answer: if self.answered_with_itself() { own.clone() } else { format!("{META}Status") },
                 codes: DELETED,
             }));
         }

@@ -3,7 +3,7 @@
 //! Never says which types are served; `document.rs` asks for those that paths reach.
 
 use api::json::{Map, Value, json};
-use api::schema::{Field, ListKind, MapKind, SchemaRef, Shape, TypeDef, Types};
+use api::schema::{Field, ListKind, MapKind, Marks, OneOf, SchemaRef, Shape, TypeDef, Types};
 use schemars::SchemaGenerator;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,6 +118,10 @@ impl Sentences {
         if let Some(sentence) = self.property(name, field).and_then(|found| found.get("description")) {
             return sentence.as_str().map(Cow::from);
         }
+        // The one that k8s-openapi has is of Rust.
+        if field == "object" && name.strip_prefix(META) == Some("WatchEvent") {
+            return Some("The object as it is now, or as it was when it was deleted; of an error, the Status.".into());
+        }
         // Lists have no type of their own in k8s-openapi.
         let kind = listed(name)?;
         match field {
@@ -220,7 +224,7 @@ fn default(field: &Field) -> Option<Value> {
 
 fn property(
     schema: SchemaRef<'_>,
-    field: &Field,
+    (index, field): (usize, &Field),
     sentences: &Sentences,
     form: Form,
     reached: &mut BTreeSet<String>,
@@ -259,13 +263,17 @@ fn property(
     if let Some(default) = default {
         map.insert("default", default);
     }
-    add_merging(map, owner, field);
+    add_merging(map, owner, field, schema.types.marks(schema.id, index));
     out
 }
 
 /// How apply and strategic merge patch treat the field.
-fn add_merging(map: &mut Map, owner: &str, field: &Field) {
+fn add_merging(map: &mut Map, owner: &str, field: &Field, marks: Marks) {
     match &field.shape {
+        _ if marks.granular => {
+            map.insert("x-kubernetes-map-type", "granular".into());
+        }
+        Shape::List { .. } if marks.unlisted => {}
         Shape::List { kind, .. } => {
             let name = match kind {
                 ListKind::Set => Some("set"),
@@ -319,8 +327,8 @@ pub fn definition(
     out.insert("type", "object".into());
     let mut required: Vec<String> = Vec::new();
     let mut properties = Map::new();
-    for field in &def.fields {
-        properties.insert(field.name.clone(), property(schema, field, sentences, form, reached));
+    for (index, field) in def.fields.iter().enumerate() {
+        properties.insert(field.name.clone(), property(schema, (index, field), sentences, form, reached));
         if field.required {
             required.push(field.name.to_string());
         }
@@ -343,7 +351,25 @@ pub fn definition(
     if def.atomic {
         out.insert("x-kubernetes-map-type", "atomic".into());
     }
+    if let Some(union) = schema.types.union(schema.id) {
+        out.insert("x-kubernetes-unions", json!([one_of(union)]));
+    }
     Value::Object(out)
+}
+
+/// Fields of which one is set, each with the word that says so: its name with a large letter.
+fn one_of(union: &OneOf) -> Value {
+    let mut fields = Map::new();
+    for field in &union.fields {
+        let mut letters = field.chars();
+        let first = letters.next().into_iter().flat_map(char::to_uppercase);
+        fields.insert(field.as_str(), first.chain(letters).collect::<String>().into());
+    }
+    let mut out = json!({ "fields-to-discriminateBy": fields });
+    if let Some(discriminator) = &union.discriminator {
+        api::value::set(&mut out, "discriminator", discriminator.clone());
+    }
+    out
 }
 
 /// The schemas of these types and of all that they reach, by name.

@@ -2,7 +2,7 @@
 //!
 //! Never interprets a fact: a malformed line is a defect of the generator and shows in the tests.
 
-use super::types::{Field, ListKind, MapKind, PatchStrategy, Shape, TypeDef, TypeId, Types, Union, Wire};
+use super::types::{Field, ListKind, MapKind, Marks, OneOf, PatchStrategy, Shape, TypeDef, TypeId, Types, Union, Wire};
 use crate::json::Text;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -30,13 +30,19 @@ fn parse(text: &'static str) -> Types {
             free: false,
             by_name: HashMap::new(),
         };
+        let mut union = None;
         for token in tokens {
             match token.split_once('=') {
                 Some(("gvk", list)) => def.gvks = list.split(',').filter_map(gvk).collect(),
+                Some(("oneof", fields)) => union = one_of(fields),
                 _ => def.atomic |= token == "atomic",
             }
         }
-        ids.insert(name, types.add(def));
+        let id = types.add(def);
+        if let Some(union) = union {
+            types.set_union(id, union);
+        }
+        ids.insert(name, id);
     }
     let mut package = "";
     let mut current = None;
@@ -48,13 +54,16 @@ fn parse(text: &'static str) -> Types {
             continue;
         };
         let Some(id) = current else { continue };
-        let (field, wire) = parse_field(line, package, &ids);
+        let (field, wire, marks) = parse_field(line, package, &ids);
         let Some(def) = types.get_mut(id) else { continue };
         let index = def.fields.len();
         def.by_name.insert(field.name.clone(), index);
         def.fields.push(field);
         if wire != Wire::default() {
             types.set_wire(id, index, wire);
+        }
+        if marks != Marks::default() {
+            types.set_marks(id, index, marks);
         }
     }
     types.seal();
@@ -66,7 +75,14 @@ fn gvk(text: &str) -> Option<(String, String, String)> {
     Some((parts.next()?, parts.next()?, parts.next()?))
 }
 
-fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -> (Field, Wire) {
+/// `discriminator:a,b`; nothing before the colon where no field tells.
+fn one_of(text: &str) -> Option<OneOf> {
+    let (discriminator, fields) = text.split_once(':')?;
+    let discriminator = (!discriminator.is_empty()).then(|| discriminator.to_owned());
+    Some(OneOf { discriminator, fields: fields.split(',').map(str::to_owned).collect() })
+}
+
+fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -> (Field, Wire, Marks) {
     let (line, default) = match line.split_once(" def=") {
         Some((line, json)) => (line, crate::json::from_str(json).ok()),
         None => (line, None),
@@ -78,11 +94,13 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
     let number = path.pop().unwrap_or_default();
     let mut wire = Wire { outer: path, ..Wire::default() };
     let mut list = ListKind::Atomic;
+    let mut marks = Marks { granular: flags.contains('g'), unlisted: false };
     let mut patch = PatchStrategy::default();
     let mut allowed = Vec::new();
     for token in tokens {
         let Some((key, value)) = token.split_once('=') else { continue };
         match key {
+            "list" if value == "none" => marks.unlisted = true,
             "list" => {
                 list = value
                     .strip_prefix("map:")
@@ -121,7 +139,7 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
         default,
         allowed,
     };
-    (field, wire)
+    (field, wire, marks)
 }
 
 fn parse_shape(text: &str, package: &str, ids: &HashMap<&str, TypeId>, list: ListKind, map: MapKind) -> Shape {

@@ -10,4 +10,4 @@ mod types;
 pub use facts::native;
 pub(crate) use types::Union;
 
-pub use types::{Field, ListKind, MapKind, PatchStrategy, SchemaRef, Shape, TypeDef, TypeId, Types};
+pub use types::{Field, ListKind, MapKind, Marks, OneOf, PatchStrategy, SchemaRef, Shape, TypeDef, TypeId, Types};

@@ -182,6 +182,24 @@ pub(crate) enum Union {
     Strings,
 }
 
+/// What documents say of a field beside its shape; nothing for nearly all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The map or struct is said to be granular, as it is anyway.
+    pub granular: bool,
+    /// Nothing is said of how the list merges.
+    pub unlisted: bool,
+}
+
+/// Fields of a type of which one is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOf {
+    /// The field that tells which.
+    pub discriminator: Option<String>,
+    /// The fields.
+    pub fields: Vec<String>,
+}
+
 /// An arena of types with lookup by name and by group, version, kind.
 #[derive(Debug, Default)]
 pub struct Types {
@@ -191,6 +209,10 @@ pub struct Types {
     by_kind: HashMap<String, Vec<(String, String, TypeId)>>,
     /// By type, then by field; as long as the last field that has one.
     wire: Vec<Vec<Option<Wire>>>,
+    /// By type and position of the field.
+    marks: HashMap<(TypeId, usize), Marks>,
+    /// By type.
+    unions: HashMap<TypeId, OneOf>,
     /// By type, once sealed.
     names: Vec<Names>,
     /// By type, once sealed: positions of the fields that a constant default may fill, or something below them.
@@ -290,6 +312,26 @@ impl Types {
             fields.resize(index, None);
             fields.push(Some(wire));
         }
+    }
+
+    /// What documents say of the field at `index`.
+    #[must_use]
+    pub fn marks(&self, id: TypeId, index: usize) -> Marks {
+        self.marks.get(&(id, index)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_marks(&mut self, id: TypeId, index: usize, marks: Marks) {
+        self.marks.insert((id, index), marks);
+    }
+
+    /// The fields of which one is set, where the type is marked so.
+    #[must_use]
+    pub fn union(&self, id: TypeId) -> Option<&OneOf> {
+        self.unions.get(&id)
+    }
+
+    pub(crate) fn set_union(&mut self, id: TypeId, union: OneOf) {
+        self.unions.insert(id, union);
     }
 
     /// Makes lookups of fields fast; no type may change afterwards.
