@@ -2,7 +2,9 @@
 //!
 //! Never decides what is wrong; validation does. Source: the sentences that `kubectl` users see in a 422's causes.
 
+use crate::internal;
 use crate::json::Value;
+use crate::quote::quoted;
 use std::fmt;
 
 /// A path to a field: `spec.containers[0].name`.
@@ -224,7 +226,7 @@ impl FieldError {
     /// The same with the values as they stand: where upstream names them in an order of its own.
     #[must_use]
     pub fn not_supported_as_listed(field: &Path, value: impl Into<Value>, supported: &[&str]) -> FieldError {
-        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let quoted: Vec<String> = supported.iter().map(|value| quoted(value)).collect();
         FieldError::new(
             ErrorType::NotSupported,
             field,
@@ -264,6 +266,14 @@ impl FieldError {
         FieldError::new(ErrorType::TooMany, field, actual.into(), format!("must have at most {max} {items}"))
     }
 
+    /// The same with the value in the form of upstream's internal types; `of` is one that `internal` knows.
+    #[must_use]
+    pub fn showing(mut self, of: &str, value: &Value) -> FieldError {
+        let shown = internal::shown(of, value);
+        self.detail = if self.detail.is_empty() { shown } else { format!("{shown}: {}", self.detail) };
+        FieldError { omit_value: true, ..self }
+    }
+
     /// `x: Internal error: detail`.
     #[must_use]
     pub fn internal(field: &Path, detail: impl Into<String>) -> FieldError {
@@ -277,6 +287,8 @@ impl FieldError {
         let mut out = match self.kind {
             ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal => label.to_owned(),
             _ if self.omit_value => label.to_owned(),
+            // Words that are chosen have types of their own, which upstream shows as JSON.
+            ErrorType::NotSupported => format!("{label}: {}", internal::escaped(&self.value.to_string())),
             _ => format!("{label}: {}", Shown(&self.value)),
         };
         if !self.detail.is_empty() {
@@ -300,8 +312,8 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Value::Null => f.write_str("null"),
-            Value::String(text) => write!(f, "{text:?}"),
-            other => write!(f, "{other}"),
+            Value::String(text) => f.write_str(&quoted(text)),
+            other => f.write_str(&internal::escaped(&other.to_string())),
         }
     }
 }

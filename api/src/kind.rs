@@ -314,6 +314,8 @@ pub struct Kind {
     pub columns: &'static [Column],
     /// Selectable fields beside name and namespace.
     pub selectable: &'static [Selectable],
+    /// Older names of selectable fields, each with the one that it means.
+    pub selected_as: &'static [(&'static str, &'static str)],
     /// Stored under another version.
     pub stored_as: Option<StoredAs>,
     /// The version that upstream stores, where that is one which nobody serves any more: clients see it in a digest.
@@ -359,6 +361,7 @@ impl Kind {
         pods: None,
         columns: &[Column::NAME, Column::AGE],
         selectable: &[],
+        selected_as: &[],
         stored_as: None,
         stored_upstream: None,
         resets: &[],
@@ -658,6 +661,11 @@ pub trait Hooks: Sync {
 
     /// Warnings for the client (`Warning` headers), such as deprecated fields.
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Warnings about an object that is created, as it was before `prepare_create` changed it.
+    fn warnings_of_given(&self, _object: &Value) -> Vec<String> {
         Vec::new()
     }
 

@@ -14,6 +14,7 @@ pub mod field_path;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod gated;
+pub mod internal;
 pub mod json;
 pub mod kind;
 pub mod kinds;
@@ -23,6 +24,7 @@ pub mod patch;
 pub mod pod_references;
 pub mod quantity;
 pub mod quota;
+pub mod quote;
 pub mod schema;
 pub mod selector;
 pub mod served;

@@ -94,7 +94,8 @@ fn of_claim(claim: &Value) -> Amounts {
     used
 }
 
-/// What a pod's containers name on one side (`requests`, `limits`), together; see `resources::sum_of_requests`.
+/// What a pod's containers name on one side (`requests`, `limits`), together: the running ones and sidecars summed, or the largest
+/// step of the initialisation where that is more; what the pod says for itself goes before them.
 #[must_use]
 pub fn sums(spec: &Value, side: &str) -> Amounts {
     let own = |container: &Value| amounts(container, &format!("resources.{side}"));

@@ -471,6 +471,15 @@ impl FieldSelector {
         &self.terms
     }
 
+    /// Fields that have other names have those.
+    pub fn rename(&mut self, names: &[(&str, &str)]) {
+        for term in &mut self.terms {
+            if let Some((_, name)) = names.iter().find(|(older, _)| *older == term.field) {
+                (*name).clone_into(&mut term.field);
+            }
+        }
+    }
+
     /// Whether every condition holds; a field that the lookup does not know is the empty text.
     pub fn matches(&self, field: impl Fn(&str) -> Option<String>) -> bool {
         self.terms.iter().all(|term| (field(&term.field).unwrap_or_default() == term.value) == term.equal)

@@ -4,32 +4,8 @@
 
 use super::error::{Fault, Fuel, Outcome};
 use super::value::{List, Value};
-use std::fmt::Write as _;
 
-/// What Go's `%q` prints.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut made = String::with_capacity(text.len() + 2);
-    made.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => made.push_str("\\\""),
-            '\\' => made.push_str("\\\\"),
-            '\n' => made.push_str("\\n"),
-            '\r' => made.push_str("\\r"),
-            '\t' => made.push_str("\\t"),
-            '\u{7}' => made.push_str("\\a"),
-            '\u{8}' => made.push_str("\\b"),
-            '\u{b}' => made.push_str("\\v"),
-            '\u{c}' => made.push_str("\\f"),
-            c if c.is_ascii_control() => {
-                let _ = write!(made, "\\x{:02x}", u32::from(c));
-            }
-            c => made.push(c),
-        }
-    }
-    made.push('"');
-    made
-}
+pub(crate) use crate::quote::quoted;
 
 /// What `strings.quote` gives: control characters without a short escape stay.
 pub(crate) fn quoted_plain(text: &str) -> String {

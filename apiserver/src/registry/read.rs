@@ -11,6 +11,7 @@ use crate::server::Server;
 use api::continuation::Continue;
 use api::json::Value;
 use api::kind::Kind;
+use api::quote::quoted;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
 use std::ops::Bound;
@@ -86,17 +87,20 @@ impl Filter {
     /// 400 for one that cannot be parsed or names a field that the kind does not offer.
     pub fn parse(target: &Target, labels: Option<&str>, fields: Option<&str>) -> Result<Filter, Failure> {
         let labels = LabelSelector::parse(labels.unwrap_or_default()).map_err(Status::bad_request)?;
-        let fields = FieldSelector::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
+        let mut fields = FieldSelector::parse(fields.unwrap_or_default()).map_err(Status::bad_request)?;
         let kind = target.kind;
+        fields.rename(kind.selected_as);
+        // Kinds with fields of their own know a namespace only where they have one.
+        let plain = kind.selectable.is_empty() && kind.custom.is_none();
         for term in fields.terms() {
-            let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
+            let known = term.field == "metadata.name"
+                || (term.field == "metadata.namespace" && (plain || kind.namespaced))
                 || kind.selectable_names().any(|field| field == term.field);
             if !known {
-                // Kinds with fields of their own say it otherwise than the others.
-                return Err(Status::bad_request(if kind.selectable.is_empty() && kind.custom.is_none() {
+                return Err(Status::bad_request(if plain {
                     format!(
-                        "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
-                        term.field
+                        "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                        quoted(&term.field)
                     )
                 } else {
                     format!("field label not supported: {}", term.field)

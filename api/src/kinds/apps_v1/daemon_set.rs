@@ -71,8 +71,9 @@ impl Hooks for DaemonSet {
         let mut errors = Errors::new();
         let field = Path::new("spec");
         let spec = object.get("spec").unwrap_or(&Value::Null);
-        workload::selector(&mut errors, spec, "daemonset", &field);
-        workload::template(&mut errors, spec, "DaemonSet", &field);
+        if workload::selector(&mut errors, spec, "daemonset", &field) {
+            workload::template(&mut errors, spec, "DaemonSet", &field);
+        }
         rules::not_negative(&mut errors, spec, "minReadySeconds", &field);
         let strategy = spec.get("updateStrategy").unwrap_or(&Value::Null);
         validate_strategy(&mut errors, strategy, &field.child("updateStrategy"));
@@ -107,7 +108,7 @@ impl Hooks for DaemonSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        pod_warnings::of_template(new, old)
+        pod_warnings::of_template(new, old, "spec.template")
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
@@ -161,7 +162,10 @@ fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
                 _ => {}
             }
         }
-        _ => errors.push(FieldError::not_supported(field, strategy.clone(), &["RollingUpdate", "OnDelete"])),
+        _ => {
+            let error = FieldError::not_supported_as_listed(field, Value::Null, &["RollingUpdate", "OnDelete"]);
+            errors.push(error.showing("DaemonSetUpdateStrategy", strategy));
+        }
     }
 }
 

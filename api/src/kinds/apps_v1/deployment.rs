@@ -69,8 +69,9 @@ impl Hooks for Deployment {
         let field = Path::new("spec");
         let spec = object.get("spec").unwrap_or(&Value::Null);
         rules::not_negative(&mut errors, spec, "replicas", &field);
-        workload::selector(&mut errors, spec, "deployment", &field);
-        workload::template(&mut errors, spec, "ReplicaSet", &field);
+        if workload::selector(&mut errors, spec, "deployment", &field) {
+            workload::template(&mut errors, spec, "ReplicaSet", &field);
+        }
         validate_strategy(&mut errors, spec.get("strategy").unwrap_or(&Value::Null), &field.child("strategy"));
         rules::not_negative(&mut errors, spec, "minReadySeconds", &field);
         rules::not_negative(&mut errors, spec, "revisionHistoryLimit", &field);
@@ -110,7 +111,7 @@ impl Hooks for Deployment {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        pod_warnings::of_template(new, old)
+        pod_warnings::of_template(new, old, "spec")
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {
@@ -157,7 +158,10 @@ fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
             }
             rules::at_most_all(errors, update, "maxUnavailable", &at);
         }
-        _ => errors.push(FieldError::not_supported(field, strategy.clone(), &["Recreate", "RollingUpdate"])),
+        _ => {
+            let error = FieldError::not_supported(field, Value::Null, &["Recreate", "RollingUpdate"]);
+            errors.push(error.showing("DeploymentStrategy", strategy));
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Hooks for ReplicaSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        pod_warnings::of_template(new, old)
+        pod_warnings::of_template(new, old, "spec")
     }
 
     fn row(&self, object: &Value, now: i64) -> Vec<Value> {

@@ -107,7 +107,7 @@ impl Hooks for StatefulSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut out = pod_warnings::of_template(new, old);
+        let mut out = pod_warnings::of_template(new, old, "spec");
         let field = Path::new("spec");
         for (i, claim) in value::items(new, "spec.volumeClaimTemplates").iter().enumerate() {
             let at = field.child(CLAIMS).index(i);
@@ -177,7 +177,7 @@ fn validate_spec(spec: &Value, field: &Path) -> Errors {
             let text = value::text(given, when);
             if !matches!(text, "Retain" | "Delete") {
                 let at = field.child(policy).child(when);
-                errors.push(FieldError::not_supported(&at, text, &["Retain", "Delete"]));
+                errors.push(FieldError::not_supported_as_listed(&at, text, &["Retain", "Delete"]));
             }
         }
     }
@@ -192,8 +192,9 @@ fn validate_spec(spec: &Value, field: &Path) -> Errors {
     if !service.is_empty() {
         labels::invalid(&mut errors, &field.child("serviceName"), service, names::dns_label(service));
     }
-    workload::selector(&mut errors, spec, "statefulset", field);
-    workload::template(&mut errors, &with_volumes(spec), "StatefulSet", field);
+    if workload::selector(&mut errors, spec, "statefulset", field) {
+        workload::template(&mut errors, &with_volumes(spec), "StatefulSet", field);
+    }
     errors
 }
 
@@ -224,7 +225,7 @@ fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
         ("", _) => errors.push(FieldError::required(field, "")),
         ("OnDelete", Some(update)) => {
             let detail = "only allowed for updateStrategy 'RollingUpdate'";
-            errors.push(FieldError::invalid(&at, update.clone(), detail));
+            errors.push(FieldError::invalid_whole(&at, detail).showing("RollingUpdateStatefulSetStrategy", update));
         }
         ("OnDelete" | "RollingUpdate", None) => {}
         ("RollingUpdate", Some(update)) => {
@@ -237,7 +238,10 @@ fn validate_strategy(errors: &mut Errors, strategy: &Value, field: &Path) {
             }
             rules::at_most_all(errors, update, "maxUnavailable", &at);
         }
-        _ => errors.push(FieldError::invalid(field, strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'")),
+        _ => {
+            let error = FieldError::invalid_whole(field, "must be 'RollingUpdate' or 'OnDelete'");
+            errors.push(error.showing("StatefulSetUpdateStrategy", strategy));
+        }
     }
 }
 
@@ -328,14 +332,16 @@ mod tests {
                 "spec.updateStrategy.type",
                 json!("OnDelete"),
                 vec![
-                    "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":0}: only allowed for updateStrategy \
+                    "spec.updateStrategy.rollingUpdate: Invalid value: {\"Partition\":0,\"MaxUnavailable\":null}: only allowed for updateStrategy \
                      'RollingUpdate'",
                 ],
             ),
             (
                 "spec.updateStrategy",
                 json!({"type": "Odd"}),
-                vec!["spec.updateStrategy: Invalid value: {\"type\":\"Odd\"}: must be 'RollingUpdate' or 'OnDelete'"],
+                vec![
+                    "spec.updateStrategy: Invalid value: {\"Type\":\"Odd\",\"RollingUpdate\":null}: must be 'RollingUpdate' or 'OnDelete'",
+                ],
             ),
             (
                 "spec.updateStrategy.rollingUpdate",
@@ -350,7 +356,7 @@ mod tests {
                 json!("Odd"),
                 vec![
                     "spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: \"Odd\": supported values: \
-                     \"Delete\", \"Retain\"",
+                     \"Retain\", \"Delete\"",
                 ],
             ),
             (

@@ -157,11 +157,8 @@ fn validate(object: &Value, old: Option<&Value>) -> Errors {
     let template = template.unwrap_or(&Value::Null);
     errors.extend(job_spec::validate(template, &field));
     if let Some(selector) = template.get("selector").filter(|selector| !selector.is_null()) {
-        errors.push(FieldError::invalid(
-            &field.child("selector"),
-            selector.clone(),
-            "`selector` will be auto-generated",
-        ));
+        let error = FieldError::invalid_whole(&field.child("selector"), "`selector` will be auto-generated");
+        errors.push(error.showing("LabelSelector", selector));
     }
     if value::flag(template, "manualSelector") {
         let at = field.child("manualSelector");

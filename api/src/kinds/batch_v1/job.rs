@@ -231,7 +231,8 @@ fn generated_selector(errors: &mut Errors, job: &Value, selector: &Value, prefix
     let generated: Map = expected.iter().map(|(key, text)| (*key, *text)).collect();
     if LabelSelector::from_value(selector).is_ok_and(|selector| !selector.matches(&generated)) {
         let detail = "`selector` not auto-generated";
-        errors.push(FieldError::invalid(&Path::new("spec.selector"), selector.clone(), detail));
+        let error = FieldError::invalid_whole(&Path::new("spec.selector"), detail);
+        errors.push(error.showing("LabelSelector", selector));
     }
 }
 

@@ -29,10 +29,7 @@ pub static KIND: Kind = Kind {
         parts::status("", "v1", "Namespace"),
     ],
     columns: &[Column::NAME, Column::text("Status").says("The status of the namespace"), Column::AGE],
-    selectable: &[
-        Selectable { name: "status.phase", value: |object| value::text(object, "status.phase").to_owned() },
-        Selectable { name: "name", value: |object| meta::name(object).to_owned() },
-    ],
+    selectable: &[Selectable { name: "status.phase", value: |object| value::text(object, "status.phase").to_owned() }],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::Namespace>,
     hooks: &Namespace,

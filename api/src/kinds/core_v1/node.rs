@@ -4,9 +4,10 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
-use crate::kind::{Column, Hooks, Kind, Selectable, describe};
+use crate::kind::{Column, Hooks, Kind, Part, Selectable, Subresource, describe};
 use crate::kinds::shared::parts;
-use crate::kinds::shared::{addresses, cells, labels, pod_scheduling, resources};
+use crate::kinds::shared::{addresses, cells, labels, pod_scheduling, resources, rules};
+use crate::quote::quoted;
 use crate::value;
 
 /// The description.
@@ -18,7 +19,7 @@ pub static KIND: Kind = Kind {
     singular: "node",
     short_names: &["no"],
     namespaced: false,
-    subresources: &[parts::proxy("NodeProxyOptions"), parts::status("", "v1", "Node")],
+    subresources: &[parts::proxy("NodeProxyOptions"), STATUS],
     create_with_status: true,
     columns: &[
         Column::NAME,
@@ -43,6 +44,21 @@ pub static KIND: Kind = Kind {
 
 struct Node;
 
+const STATUS: Subresource = Subresource { part: Part::View { merge: with_status }, ..parts::status("", "v1", "Node") };
+
+/// `nodes/status`, without the configuration that kubelets have no more.
+fn with_status(new: Value, old: &Value) -> Value {
+    let mut node = parts::status_of_new(new, old);
+    drop_unless_old(&mut node, old, "status.config");
+    node
+}
+
+fn drop_unless_old(node: &mut Value, old: &Value, path: &str) {
+    if !value::get(old, path).is_some_and(Value::is_object) {
+        value::remove(node, path);
+    }
+}
+
 impl Hooks for Node {
     /// What a node has, it can allocate, unless it says otherwise; its first CIDR has an older, singular field.
     fn default(&self, object: &mut Value) {
@@ -61,10 +77,20 @@ impl Hooks for Node {
         }
     }
 
+    fn prepare_create(&self, object: &mut Value) {
+        value::remove(object, "spec.configSource");
+        value::remove(object, "status.config");
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        drop_unless_old(new, old, "spec.configSource");
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         let mut errors =
             pod_scheduling::taints(object.get("spec").unwrap_or(&Value::Null), &Path::new("metadata.taints"));
         errors.extend(validate_status(object));
+        features(&mut errors, object);
         let ranges = value::items(object, "spec.podCIDRs");
         let field = Path::new("spec.podCIDRs");
         let mut families = Vec::new();
@@ -92,16 +118,20 @@ impl Hooks for Node {
             let detail = "node updates may not change providerID except from \"\" to valid";
             errors.push(FieldError::forbidden(&field.child("providerID"), detail));
         }
+        if rules::differ(value::get(new, "spec.externalID"), value::get(old, "spec.externalID")) {
+            errors.push(FieldError::forbidden(&field.child("externalID"), "may not be updated"));
+        }
         errors
     }
 
     fn validate_part(&self, _part: &str, new: &Value, _old: &Value) -> Errors {
         let mut errors = validate_status(new);
+        features(&mut errors, new);
         let addresses = value::items(new, "status.addresses");
         for (i, address) in addresses.iter().enumerate() {
             if addresses.iter().take(i).any(|other| other == address) {
                 let field = Path::new("status.addresses").index(i);
-                errors.push(FieldError::duplicate(&field, address.clone()));
+                errors.push(FieldError::duplicate(&field, Value::Null).showing("NodeAddress", address));
             }
         }
         errors
@@ -179,6 +209,43 @@ fn roles(node: &Value) -> String {
     if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
 }
 
+/// Names of features that a node declares, in their order and each once.
+fn features(errors: &mut Errors, node: &Value) {
+    let field = Path::new("status.declaredFeatures");
+    let names: Vec<&str> = value::items(node, "status.declaredFeatures").iter().filter_map(Value::as_str).collect();
+    for (i, name) in names.iter().enumerate() {
+        let why = if name.len() > 253 {
+            Some("must be no more than 253 characters")
+        } else if !is_feature(name) {
+            Some(
+                "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or \
+                 MyFeature/mySubFeature), and contain only alphanumeric characters and slashes",
+            )
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            let detail = format!("invalid feature name {}: {why}", quoted(name));
+            errors.push(FieldError::invalid(&field.index(i), *name, detail));
+        }
+        match names.get(i + 1) {
+            Some(next) if next == name => errors.push(FieldError::duplicate(&field.index(i + 1), *next)),
+            Some(next) if next < name => {
+                let detail = "list must be sorted alphabetically";
+                errors.push(FieldError::invalid(&field.index(i + 1), *next, detail));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_feature(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.split('/').all(|part| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+        })
+}
+
 fn validate_status(node: &Value) -> Errors {
     let mut errors = Errors::new();
     for list in ["capacity", "allocatable"] {
@@ -228,6 +295,29 @@ mod tests {
                 "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
             ],
         );
+    }
+
+    #[test]
+    fn features_are_named_in_order() {
+        let node = json!({"status": {"declaredFeatures": ["B", "A/b", "A/b", "x"], "config": {}}, "spec": {"configSource": {}}});
+        let mut errors = Errors::new();
+        features(&mut errors, &node);
+        assert_eq!(
+            testing::shown(&errors),
+            [
+                "status.declaredFeatures[1]: Invalid value: \"A/b\": list must be sorted alphabetically",
+                "status.declaredFeatures[2]: Duplicate value: \"A/b\"",
+                "status.declaredFeatures[3]: Invalid value: \"x\": invalid feature name \"x\": must start with an UpperCamelCase \
+                 segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only \
+                 alphanumeric characters and slashes",
+            ]
+        );
+        let bare = json!({"status": {}, "spec": {}});
+        assert!(with_status(node.clone(), &bare)["status"].get("config").is_none());
+        assert!(with_status(node.clone(), &node)["status"].get("config").is_some());
+        let mut made = node.clone();
+        KIND.hooks.prepare_create(&mut made);
+        assert_eq!((made["spec"].get("configSource"), made["status"].get("config")), (None, None));
     }
 
     #[test]

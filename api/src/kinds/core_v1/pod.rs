@@ -2,14 +2,15 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
-use crate::field_path::{Errors, Path};
+use crate::field_path::Errors;
 use crate::json::{Value, json};
 use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{
-    pod_defaults, pod_gates, pod_row, pod_status, pod_update, pod_validation, pod_warnings, resources,
+    names, pod_defaults, pod_gates, pod_profiles, pod_resize, pod_row, pod_status, pod_update, pod_validation,
+    pod_warnings, resources,
 };
-use crate::value;
+use crate::{meta, value};
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -39,7 +40,12 @@ pub static KIND: Kind = Kind {
         node("log", "Pod", &[Verb::Get]),
         node("portforward", "PodPortForwardOptions", STREAM),
         parts::proxy("PodProxyOptions"),
-        Subresource { name: "resize", gvk: core("Pod"), verbs: Verb::PART, part: Part::View { merge: with_resources } },
+        Subresource {
+            name: "resize",
+            gvk: core("Pod"),
+            verbs: Verb::PART,
+            part: Part::View { merge: pod_resize::merge },
+        },
         Subresource { name: "status", gvk: core("Pod"), verbs: Verb::PART, part: Part::View { merge: with_status } },
     ],
     generation: true,
@@ -56,6 +62,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "status.podIPs", value: first_address },
         Selectable { name: "status.nominatedNodeName", value: |pod| text(pod, "status.nominatedNodeName") },
     ],
+    selected_as: &[("spec.host", "spec.nodeName")],
     gated: pod_gates::POD,
     pods: Some("spec"),
     describe: describe::<k8s_openapi::api::core::v1::Pod>,
@@ -83,6 +90,11 @@ impl Hooks for Pod {
         }
         value::set(object, "status", status);
         merge_label_keys(object);
+        pod_profiles::from_annotations(object);
+    }
+
+    fn warnings_of_given(&self, object: &Value) -> Vec<String> {
+        pod_profiles::doubts(object)
     }
 
     fn validate(&self, object: &Value) -> Errors {
@@ -109,10 +121,20 @@ impl Hooks for Pod {
 
     /// Changes of pods come from machines.
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        match new.get("spec") {
-            Some(spec) if old.is_none() => pod_warnings::of_spec(spec, &Path::new("spec")),
-            _ => Vec::new(),
+        if old.is_some() {
+            return Vec::new();
         }
+        let mut out = Vec::new();
+        let messages = names::dns_label(meta::name(new));
+        if !messages.is_empty() {
+            out.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+                 recommended: [{}]",
+                messages.join(" ")
+            ));
+        }
+        out.extend(pod_warnings::of_pod(new));
+        out
     }
 
     fn warnings_of_part(&self, part: &str, new: &Value, _old: &Value) -> Vec<String> {
@@ -151,25 +173,6 @@ fn with_ephemeral_containers(new: Value, old: &Value) -> Value {
     let mut pod = old.clone();
     parts::copy(&mut pod, &new, "spec.ephemeralContainers");
     parts::copy(&mut pod, &new, "metadata.resourceVersion");
-    pod
-}
-
-/// `pods/resize`: resources and resize policy of containers and of sidecars, matched by name.
-#[allow(clippy::needless_pass_by_value)] // the shape of every `merge`
-fn with_resources(new: Value, old: &Value) -> Value {
-    let mut pod = old.clone();
-    parts::copy(&mut pod, &new, "metadata.resourceVersion");
-    parts::copy(&mut pod, &new, "spec.resources");
-    for list in ["spec.containers", "spec.initContainers"] {
-        for container in value::items_mut(&mut pod, list) {
-            let sidecar = value::text(container, "restartPolicy") == "Always";
-            let wanted = value::items(&new, list).iter().find(|c| c.get("name") == container.get("name"));
-            if let (Some(wanted), true) = (wanted, sidecar || list == "spec.containers") {
-                parts::copy(container, wanted, "resources");
-                parts::copy(container, wanted, "resizePolicy");
-            }
-        }
-    }
     pod
 }
 
@@ -282,8 +285,7 @@ mod tests {
             "spec.containers",
             json!([{"name": "a", "image": "y", "resources": {"limits": {"cpu": "1"}}}]),
         );
-        value::set(&mut new, "spec.initContainers", json!([{"name": "i", "resources": {"limits": {"cpu": "1"}}}]));
-        let pod = with_resources(new.clone(), &old);
+        let pod = pod_resize::merge(new.clone(), &old);
         assert_eq!(
             pod["spec"]["containers"][0],
             json!({"name": "a", "image": "x", "resources": {"limits": {"cpu": "1"}}})

@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, Path};
 use crate::json::Value;
 use crate::kind::{Column, Hooks, Kind, describe};
-use crate::kinds::shared::{cells, labels, pod_defaults, pod_gates, pod_validation};
+use crate::kinds::shared::{cells, labels, pod_defaults, pod_gates, pod_validation, pod_warnings};
 use crate::value;
 
 /// The description.
@@ -40,6 +40,13 @@ impl Hooks for PodTemplate {
     fn validate(&self, object: &Value) -> Errors {
         let template = object.get("template").unwrap_or(&Value::Null);
         pod_validation::template(template, &Path::new("template"))
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        match new.get("template") {
+            Some(template) if old.is_none() => pod_warnings::of_template_at(template, &Path::new("template")),
+            _ => Vec::new(),
+        }
     }
 
     fn row(&self, object: &Value, _now: i64) -> Vec<Value> {

@@ -96,7 +96,7 @@ impl Hooks for ReplicationController {
                 messages.join(" ")
             ));
         }
-        out.extend(pod_warnings::of_template(new, old));
+        out.extend(pod_warnings::of_template(new, old, "spec"));
         out
     }
 

@@ -156,7 +156,8 @@ fn scope_selector(errors: &mut Errors, quota: &Value) {
             errors.push(FieldError::invalid(&field.child("scopeName"), scope, "unsupported scope"));
         }
         for _ in uncounted(quota, scope) {
-            errors.push(FieldError::invalid(&field, selector.clone(), "unsupported scope applied to resource"));
+            let error = FieldError::invalid_whole(&field, "unsupported scope applied to resource");
+            errors.push(error.showing("ScopeSelector", selector));
         }
         let (operator, at) = (value::text(requirement, "operator"), field.child("operator"));
         if known.is_some_and(|(_, _, only_exists)| *only_exists) && operator != "Exists" {

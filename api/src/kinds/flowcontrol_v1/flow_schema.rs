@@ -54,7 +54,8 @@ impl Hooks for FlowSchema {
             && !matches!(value::text(method, "type"), "ByNamespace" | "ByUser")
         {
             let field = field.child("distinguisherMethod.type");
-            errors.push(FieldError::not_supported(&field, method.clone(), &["ByNamespace", "ByUser"]));
+            let error = FieldError::not_supported(&field, Value::Null, &["ByNamespace", "ByUser"]);
+            errors.push(error.showing("FlowDistinguisherMethod", method));
         }
         let level = value::text(spec, "priorityLevelConfiguration.name");
         let at = field.child("priorityLevelConfiguration.name");
@@ -67,11 +68,8 @@ impl Hooks for FlowSchema {
             validate_rule(&mut errors, rule, &field.child("rules").index(i));
         }
         if flow_control::mandatory_schema(name).is_some_and(|fixed| fixed != *spec) {
-            errors.push(FieldError::invalid(
-                &field,
-                spec.clone(),
-                format!("spec of '{name}' must equal the fixed value"),
-            ));
+            let error = FieldError::invalid_whole(&field, format!("spec of '{name}' must equal the fixed value"));
+            errors.push(error.showing("FlowSchemaSpec", spec));
         }
         errors.extend(flow_control::conditions(object));
         errors
@@ -270,7 +268,7 @@ mod tests {
                  "nonResourceRules": [{"verbs": ["x"], "nonResourceURLs": ["a", "/*x"]}]}]}}),
             &[
                 "spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1",
-                "spec.distinguisherMethod.type: Unsupported value: {\"type\":\"x\"}: supported values: \"ByNamespace\", \"ByUser\"",
+                "spec.distinguisherMethod.type: Unsupported value: {\"Type\":\"x\"}: supported values: \"ByNamespace\", \"ByUser\"",
                 "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
                 "spec.rules[0].subjects: Required value: subjects must contain at least one value",
                 "spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty",

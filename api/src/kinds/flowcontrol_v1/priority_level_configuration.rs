@@ -82,6 +82,7 @@ impl Hooks for PriorityLevelConfiguration {
                 }
                 if let Some(exempt) = exempt {
                     shares(&mut errors, exempt, &field.child("exempt"));
+                    lendable(&mut errors, exempt, &field.child("exempt"));
                 }
             }
             ("Limited", exempt, limited) => {
@@ -135,7 +136,7 @@ fn fixed(errors: &mut Errors, spec: &Value, name: &str, field: &Path) {
         };
     }
     if fixed != *spec {
-        errors.push(FieldError::invalid(field, spec.clone(), detail));
+        errors.push(FieldError::invalid_whole(field, detail).showing("PriorityLevelConfigurationSpec", spec));
     }
 }
 
@@ -144,6 +145,9 @@ fn shares(errors: &mut Errors, part: &Value, field: &Path) {
         let field = field.child("nominalConcurrencyShares");
         errors.push(FieldError::invalid(&field, shares, "must be a non-negative integer"));
     }
+}
+
+fn lendable(errors: &mut Errors, part: &Value, field: &Path) {
     if let Some(percent) = value::int(part, "lendablePercent").filter(|percent| !(0..=100).contains(percent)) {
         errors.push(FieldError::invalid(&field.child("lendablePercent"), percent, names::range(0, 100)));
     }
@@ -151,6 +155,15 @@ fn shares(errors: &mut Errors, part: &Value, field: &Path) {
 
 fn validate_limited(errors: &mut Errors, limited: &Value, field: &Path) {
     shares(errors, limited, field);
+    limit_response(errors, limited, field);
+    lendable(errors, limited, field);
+    if let Some(percent) = value::int(limited, "borrowingLimitPercent").filter(|percent| *percent < 0) {
+        let field = field.child("borrowingLimitPercent");
+        errors.push(FieldError::invalid(&field, percent, "if specified, must be a non-negative integer"));
+    }
+}
+
+fn limit_response(errors: &mut Errors, limited: &Value, field: &Path) {
     let at = field.child("limitResponse");
     let queuing = value::get(limited, "limitResponse.queuing").filter(|queuing| !queuing.is_null());
     match (value::text(limited, "limitResponse.type"), queuing) {
@@ -165,10 +178,6 @@ fn validate_limited(errors: &mut Errors, limited: &Value, field: &Path) {
         }
         ("Queue", Some(queuing)) => validate_queuing(errors, queuing, &at.child("queuing")),
         (other, _) => errors.push(FieldError::not_supported(&at.child("type"), other, &["Queue", "Reject"])),
-    }
-    if let Some(percent) = value::int(limited, "borrowingLimitPercent").filter(|percent| *percent < 0) {
-        let field = field.child("borrowingLimitPercent");
-        errors.push(FieldError::invalid(&field, percent, "if specified, must be a non-negative integer"));
     }
 }
 

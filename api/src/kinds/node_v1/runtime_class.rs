@@ -48,7 +48,8 @@ impl Hooks for RuntimeClass {
             |toleration: &Value| ["key", "operator", "value", "effect"].map(|n| value::text(toleration, n).to_owned());
         for (i, toleration) in tolerations.iter().enumerate() {
             if tolerations.iter().take(i).any(|other| key(other) == key(toleration)) {
-                errors.push(FieldError::duplicate(&field.index(i), toleration.clone()));
+                let error = FieldError::duplicate(&field.index(i), Value::Null);
+                errors.push(error.showing("Toleration", toleration));
             }
         }
         errors
@@ -91,7 +92,7 @@ mod tests {
             &[
                 "handler: Invalid value: \"a.b\": must not contain dots",
                 "overhead.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
-                "scheduling.tolerations[1]: Duplicate value: {\"effect\":\"\",\"key\":\"a\",\"value\":\"x\"}",
+                "scheduling.tolerations[1]: Duplicate value: {\"Key\":\"a\",\"Operator\":\"\",\"Value\":\"x\",\"Effect\":\"\",\"TolerationSeconds\":null}",
             ],
         );
         testing::invalid_update(

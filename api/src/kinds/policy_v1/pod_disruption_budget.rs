@@ -41,7 +41,7 @@ impl Hooks for PodDisruptionBudget {
         let is_set = |name| spec.get(name).is_some_and(|amount| !amount.is_null());
         if is_set("minAvailable") && is_set("maxUnavailable") {
             let detail = "minAvailable and maxUnavailable cannot be both set";
-            errors.push(FieldError::invalid(&field, spec.clone(), detail));
+            errors.push(FieldError::invalid_whole(&field, detail).showing("PodDisruptionBudgetSpec", spec));
         }
         for name in ["minAvailable", "maxUnavailable"] {
             if is_set(name) {
@@ -103,8 +103,8 @@ mod tests {
             &json!({"spec": {"minAvailable": "101%", "maxUnavailable": -1, "unhealthyPodEvictionPolicy": "Odd",
                 "selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}),
             &[
-                "spec: Invalid value: {\"maxUnavailable\":-1,\"minAvailable\":\"101%\",\"selector\":{\"matchExpressions\":\
-                 [{\"key\":\"a\",\"operator\":\"In\"}]},\"unhealthyPodEvictionPolicy\":\"Odd\"}: minAvailable and \
+                "spec: Invalid value: {\"MinAvailable\":\"101%\",\"Selector\":{\"matchExpressions\":\
+                 [{\"key\":\"a\",\"operator\":\"In\"}]},\"MaxUnavailable\":-1,\"UnhealthyPodEvictionPolicy\":\"Odd\"}: minAvailable and \
                  maxUnavailable cannot be both set",
                 "spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%",
                 "spec.maxUnavailable: Invalid value: -1: must be greater than or equal to 0",

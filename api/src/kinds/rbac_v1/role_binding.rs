@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn reference_and_subjects_are_checked() {
-        testing::reference_and_subjects_are_checked(&KIND, "\"ClusterRole\", \"Role\"");
+        testing::reference_and_subjects_are_checked(&KIND, "\"Role\", \"ClusterRole\"");
     }
 
     #[test]

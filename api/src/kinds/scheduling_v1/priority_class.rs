@@ -54,8 +54,11 @@ impl Hooks for PriorityClass {
             let detail = format!("maximum allowed value of a user defined priority is {HIGHEST_FOR_USERS}");
             errors.push(FieldError::forbidden(&Path::new("value"), detail));
         }
-        let supported = &["Never", "PreemptLowerPriority"];
-        rules::one_of(&mut errors, object, "preemptionPolicy", &Path::new(""), supported);
+        let policy = value::text(object, "preemptionPolicy");
+        if !matches!(policy, "" | "PreemptLowerPriority" | "Never") {
+            let at = Path::new("preemptionPolicy");
+            errors.push(FieldError::not_supported_as_listed(&at, policy, &["PreemptLowerPriority", "Never"]));
+        }
         errors
     }
 

@@ -142,7 +142,8 @@ fn place(errors: &mut Errors, spec: &Value, field: &Path) {
         let terms = value::items(selector, "nodeSelectorTerms");
         if terms.len() != 1 {
             let at = field.child("nodeSelector.nodeSelectorTerms");
-            errors.push(FieldError::invalid(&at, terms.to_vec(), "must have exactly one node selector term"));
+            let error = FieldError::invalid_whole(&at, "must have exactly one node selector term");
+            errors.push(error.showing("[]NodeSelectorTerm", selector.get("nodeSelectorTerms").unwrap_or(&Value::Null)));
         }
     }
     for (name, shown) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {

@@ -2,8 +2,10 @@
 //!
 //! Never decides whether they may.
 
+use crate::internal;
 use crate::json::Value;
 use k8s_openapi::serde::Serialize as _;
+use std::collections::HashMap;
 
 /// Equal lines around a change.
 const CONTEXT: usize = 3;
@@ -31,7 +33,16 @@ impl Line<'_> {
 /// The unified difference of two values as indented JSON; empty when they are equal.
 #[must_use]
 pub fn unified(before: &Value, after: &Value) -> String {
-    let (before, after) = (pretty(before), pretty(after));
+    of_texts(&pretty(before), &pretty(after))
+}
+
+/// The same of values in their internal form; see `internal`.
+#[must_use]
+pub fn internal(kind: &str, before: &Value, after: &Value) -> String {
+    of_texts(&internal::pretty(kind, before), &internal::pretty(kind, after))
+}
+
+fn of_texts(before: &str, after: &str) -> String {
     let lines = compare(&before.lines().collect::<Vec<_>>(), &after.lines().collect::<Vec<_>>());
     let mut out = String::new();
     for (start, end) in hunks(&lines) {
@@ -67,7 +78,7 @@ fn pretty(value: &Value) -> String {
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
     // Writing a value into memory does not fail.
     let _ = value.serialize(&mut serializer);
-    String::from_utf8(out).unwrap_or_default()
+    internal::escaped(&String::from_utf8(out).unwrap_or_default())
 }
 
 /// Ranges of lines to show: the changes with their context.
@@ -83,49 +94,83 @@ fn hunks(lines: &[Line<'_>]) -> Vec<(usize, usize)> {
     out
 }
 
-/// Lines in both are those of the longest common subsequence.
+/// Blocks of lines that both have: where they begin in each, and how many there are.
+type Block = (usize, usize, usize);
+
+/// Longer ones are shown whole.
+const MOST: usize = 25_000_000;
+
+/// From so many lines on those that are everywhere begin no block.
+const MANY: usize = 200;
+
+/// The longest block of equal lines first, then what lies before and behind it; Python's `difflib` and its copies do so.
 fn compare<'a>(before: &[&'a str], after: &[&'a str]) -> Vec<Line<'a>> {
-    let width = after.len() + 1;
-    // `longest[i * width + j]`: of the tails from i and j on. Specs have some hundred lines at most; longer ones are
-    // shown whole.
-    let cells = (before.len() + 1).saturating_mul(width);
-    if cells > 1_000_000 {
-        return before.iter().map(|line| Line::Gone(line)).chain(after.iter().map(|line| Line::Came(line))).collect();
-    }
-    let mut longest = vec![0_u32; cells];
-    let at = |longest: &[u32], i: usize, j: usize| longest.get(i * width + j).copied().unwrap_or_default();
-    for (i, a) in before.iter().enumerate().rev() {
-        for (j, b) in after.iter().enumerate().rev() {
-            let length = if a == b {
-                at(&longest, i + 1, j + 1) + 1
-            } else {
-                at(&longest, i + 1, j).max(at(&longest, i, j + 1))
-            };
-            if let Some(cell) = longest.get_mut(i * width + j) {
-                *cell = length;
-            }
-        }
-    }
+    let mut blocks = if before.len().saturating_mul(after.len()) > MOST { Vec::new() } else { blocks(before, after) };
+    blocks.push((before.len(), after.len(), 0));
+    let part = |lines: &[&'a str], from: usize, to: usize| lines.get(from..to).unwrap_or_default().to_vec();
     let (mut i, mut j) = (0, 0);
     let mut out = Vec::new();
-    loop {
-        match (before.get(i), after.get(j)) {
-            (Some(a), Some(b)) if a == b => {
-                out.push(Line::Same(a));
-                i += 1;
-                j += 1;
-            }
-            (Some(a), b) if b.is_none() || at(&longest, i + 1, j) >= at(&longest, i, j + 1) => {
-                out.push(Line::Gone(a));
-                i += 1;
-            }
-            (_, Some(b)) => {
-                out.push(Line::Came(b));
-                j += 1;
-            }
-            (_, None) => return out,
+    for (a, b, length) in blocks {
+        out.extend(part(before, i, a).into_iter().map(Line::Gone));
+        out.extend(part(after, j, b).into_iter().map(Line::Came));
+        out.extend(part(before, a, a + length).into_iter().map(Line::Same));
+        (i, j) = (a + length, b + length);
+    }
+    out
+}
+
+fn blocks(before: &[&str], after: &[&str]) -> Vec<Block> {
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (j, line) in after.iter().enumerate() {
+        places.entry(line).or_default().push(j);
+    }
+    if after.len() >= MANY {
+        places.retain(|_, places| places.len() <= after.len() / 100 + 1);
+    }
+    let mut found = Vec::new();
+    let mut open = vec![(0, before.len(), 0, after.len())];
+    while let Some((a, a_end, b, b_end)) = open.pop() {
+        let (i, j, length) = longest(before, after, &places, (a, a_end, b, b_end));
+        if length > 0 {
+            found.push((i, j, length));
+            open.push((a, i, b, j));
+            open.push((i + length, a_end, j + length, b_end));
         }
     }
+    found.sort_unstable();
+    found
+}
+
+/// The longest block between the bounds, and of those the first.
+fn longest(
+    before: &[&str],
+    after: &[&str],
+    places: &HashMap<&str, Vec<usize>>,
+    (a, a_end, b, b_end): (usize, usize, usize, usize),
+) -> Block {
+    let mut best = (a, b, 0);
+    // How long the block is that ends with the line before and this one of `after`.
+    let mut ends: HashMap<usize, usize> = HashMap::new();
+    for (i, line) in before.iter().enumerate().take(a_end).skip(a) {
+        let mut next = HashMap::new();
+        for j in places.get(line).into_iter().flatten().copied().filter(|j| (b..b_end).contains(j)) {
+            let length = 1 + j.checked_sub(1).and_then(|j| ends.get(&j)).copied().unwrap_or_default();
+            next.insert(j, length);
+            if length > best.2 {
+                best = (i + 1 - length, j + 1 - length, length);
+            }
+        }
+        ends = next;
+    }
+    let (mut i, mut j, mut length) = best;
+    let same = |i: usize, j: usize| before.get(i).is_some_and(|line| after.get(j) == Some(line));
+    while i > a && j > b && same(i - 1, j - 1) {
+        (i, j, length) = (i - 1, j - 1, length + 1);
+    }
+    while i + length < a_end && j + length < b_end && same(i + length, j + length) {
+        length += 1;
+    }
+    (i, j, length)
 }
 
 #[cfg(test)]
@@ -144,5 +189,10 @@ mod tests {
         );
         assert_eq!(unified(&before, &before), "");
         assert_eq!(unified(&json!(1), &json!(2)), "@@ -1 +1 @@\n-1\n+2\n");
+        // The longest block is `1 2`, though more lines would be the same with `2` and `0` in it.
+        assert_eq!(
+            unified(&json!([0, 1, 2]), &json!([1, 2, 0])),
+            "@@ -1,5 +1,5 @@\n [\n- 0,\n  1,\n- 2\n+ 2,\n+ 0\n ]\n"
+        );
     }
 }

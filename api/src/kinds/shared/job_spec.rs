@@ -343,8 +343,8 @@ pub fn warnings(spec: &Value, field: &Path) -> Vec<String> {
              Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
         ));
     }
-    let pods = value::get(spec, "template.spec").unwrap_or(&Value::Null);
-    out.extend(pod_warnings::of_spec(pods, &field.child("template.spec")));
+    let pods = spec.get("template").unwrap_or(&Value::Null);
+    out.extend(pod_warnings::of_template_at(pods, &field.child("template")));
     out
 }
 

@@ -49,6 +49,14 @@ pub fn validate(context: &Context<'_>, field: &Path) -> Errors {
                     errors.push(FieldError::forbidden(&field.child(name), detail));
                 }
             }
+            for (j, policy) in value::items(container, "resizePolicy").iter().enumerate() {
+                let action = value::text(policy, "restartPolicy");
+                if action == "RestartContainer" {
+                    let at = field.child("resizePolicy").index(j).child("restartPolicy");
+                    let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                    errors.push(FieldError::invalid(&at, action, detail));
+                }
+            }
         }
     }
 

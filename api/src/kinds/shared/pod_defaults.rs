@@ -3,9 +3,9 @@
 //! Constant defaults of the schema are repeated where upstream's own functions set them, so that a value made without
 //! the decoder is complete too. Every function changes nothing when run twice.
 
-use super::image;
-use crate::json::{Map, Value, json};
-use crate::value;
+use super::{image, labels, resources};
+use crate::json::{Value, json};
+use crate::{quota, value};
 
 /// The lists of containers of a pod spec.
 pub const CONTAINER_LISTS: &[&str] = &["initContainers", "containers", "ephemeralContainers"];
@@ -30,7 +30,7 @@ pub fn pod(object: &mut Value) {
             }
         }
     }
-    pod_requests(spec);
+    pod_resources(spec);
     value::set_default(spec, "enableServiceLinks", true);
 }
 
@@ -177,26 +177,38 @@ fn requests_from_limits(container: &mut Value) {
     }
 }
 
-/// Pod-level requests: the sum of the containers' where there is one, else the pod-level limits.
-fn pod_requests(spec: &mut Value) {
-    let Some(Value::Object(limits)) = value::get(spec, "resources.limits").cloned() else { return };
+/// Pod-level amounts, where the pod says some of them: limits of huge pages are the sum of the containers' unless they are requested,
+/// requests of processors and memory the sum of theirs, and all others the limits.
+fn pod_resources(spec: &mut Value) {
+    if !spec.get("resources").is_some_and(Value::is_object) {
+        return;
+    }
+    // What the pod says for itself is no part of the sums.
+    let list = |name: &str| spec.get(name).cloned().unwrap_or_default();
+    let containers = json!({"containers": list("containers"), "initContainers": list("initContainers")});
+    let of = |spec: &Value, side: &str| labels::map(spec, &format!("resources.{side}")).cloned().unwrap_or_default();
+    let (mut limits, mut requests) = (of(spec, "limits"), of(spec, "requests"));
+    if limits.is_empty() && requests.is_empty() {
+        return;
+    }
+    for (name, sum) in quota::sums(&containers, "limits") {
+        if name.starts_with("hugepages-") && !requests.contains_key(&name) {
+            limits.entry(name).or_insert_with(|| sum.to_string().into());
+        }
+    }
     if limits.is_empty() {
         return;
     }
-    let mut missing = Map::new();
-    for (name, limit) in limits.iter().filter(|(name, _)| super::resources::is_pod_level(name)) {
-        let summed = super::resources::sum_of_requests(spec, name);
-        missing.insert(name.clone(), summed.unwrap_or_else(|| limit.clone()));
-    }
-    for name in ["cpu", "memory"] {
-        if let Some(sum) = super::resources::sum_of_requests(spec, name) {
-            missing.entry(name).or_insert(sum);
+    for (name, sum) in quota::sums(&containers, "requests") {
+        if matches!(name.as_str(), "cpu" | "memory") {
+            requests.entry(name).or_insert_with(|| sum.to_string().into());
         }
     }
-    let requests = value::map_mut(spec, "resources.requests");
-    for (name, quantity) in missing {
-        requests.entry(name).or_insert(quantity);
+    for (name, limit) in limits.iter().filter(|(name, _)| resources::is_pod_level(name)) {
+        requests.entry(name.clone()).or_insert_with(|| limit.clone());
     }
+    value::set(spec, "resources.limits", limits);
+    value::set(spec, "resources.requests", requests);
 }
 
 fn host_ports(container: &mut Value) {

@@ -295,9 +295,9 @@ pub fn taints(spec: &Value, field: &Path) -> Errors {
         super::rules::required_one_of(&mut errors, taint, "effect", &field, EFFECTS);
         let same = |other: &Value| other.get("key") == taint.get("key") && other.get("effect") == taint.get("effect");
         if taints.iter().take(i).any(same) {
-            let mut error = FieldError::duplicate(&field, taint.clone());
-            "taints must be unique by key and effect pair".clone_into(&mut error.detail);
-            errors.push(error);
+            let detail = "taints must be unique by key and effect pair".to_owned();
+            let error = FieldError { detail, ..FieldError::duplicate(&field, Value::Null) };
+            errors.push(error.showing("Taint", taint));
         }
     }
     errors
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(
             shown(&taints(&spec, &Path::new("t"))),
             [
-                "t[1]: Duplicate value: {\"effect\":\"NoExecute\",\"key\":\"a\"}: taints must be unique by key and effect pair"
+                "t[1]: Duplicate value: {\"Key\":\"a\",\"Value\":\"\",\"Effect\":\"NoExecute\",\"TimeAdded\":null}: taints must be unique by key and effect pair"
             ]
         );
     }

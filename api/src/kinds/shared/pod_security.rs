@@ -4,8 +4,8 @@
 
 use super::names;
 use super::pod_defaults::CONTAINER_LISTS;
-use super::pod_volumes::descending_path;
-use super::rules::{given_one_of, invalid_struct, text_or_null};
+use super::rules::given_one_of;
+use super::{pod_profiles, pod_windows};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::value;
@@ -41,7 +41,8 @@ pub fn pod(spec: &Value, field: &Path) -> Errors {
         }
         sysctls(&mut errors, spec, context, &at.child("sysctls"));
         given_one_of(&mut errors, context, "fsGroupChangePolicy", &at, &["Always", "OnRootMismatch"]);
-        profiles(&mut errors, context, &at);
+        pod_profiles::validate(&mut errors, context, &at);
+        pod_windows::options(&mut errors, context, &at);
         given_one_of(&mut errors, context, "supplementalGroupsPolicy", &at, &["Merge", "Strict"]);
         // `MountOption` comes with the gate SELinuxMount.
         given_one_of(&mut errors, context, "seLinuxChangePolicy", &at, &["Recursive"]);
@@ -68,39 +69,6 @@ pub fn host_users(spec: &Value, field: &Path) -> Errors {
                 errors.push(FieldError::forbidden(&at, "when `hostUsers` is false"));
             }
         }
-    }
-    errors
-}
-
-/// Processes of Windows' host: all containers of a pod are such, or none.
-#[must_use]
-pub fn host_process(spec: &Value, field: &Path) -> Errors {
-    const PATH: &str = "securityContext.windowsOptions.hostProcess";
-    let mut errors = Errors::new();
-    let said = |of: &Value| value::get(of, PATH).and_then(Value::as_bool);
-    let whole = said(spec);
-    let (mut count, mut all) = (0, 0);
-    for list in CONTAINER_LISTS {
-        for (i, container) in value::items(spec, list).iter().enumerate() {
-            all += 1;
-            let own = said(container);
-            if let (Some(whole), Some(own)) = (whole, own)
-                && whole != own
-            {
-                let at = field.child(list).index(i).child(PATH);
-                let detail = format!("pod hostProcess value must be identical if both are specified, was {whole}");
-                errors.push(FieldError::invalid(&at, own, detail));
-            }
-            count += i32::from(own.or(whole) == Some(true));
-        }
-    }
-    if count > 0 && count != all {
-        let detail = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
-        errors.push(FieldError::invalid(field, "", detail));
-    }
-    if count > 0 && !value::flag(spec, "hostNetwork") {
-        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
-        errors.push(FieldError::invalid(&field.child("hostNetwork"), false, detail));
     }
     errors
 }
@@ -138,48 +106,6 @@ fn sysctls(errors: &mut Errors, spec: &Value, context: &Value, field: &Path) {
     }
 }
 
-fn profiles(errors: &mut Errors, context: &Value, field: &Path) {
-    for (name, shown) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
-        let Some(profile) = context.get(name).filter(|profile| profile.is_object()) else { continue };
-        let field = field.child(name);
-        let kind = value::text(profile, "type");
-        let local = profile.get("localhostProfile").and_then(Value::as_str);
-        match kind {
-            "" => {
-                errors.push(FieldError::required(&field.child("type"), format!("type is required when {name} is set")));
-            }
-            "Localhost" | "RuntimeDefault" | "Unconfined" => {}
-            other => errors.push(FieldError::not_supported(
-                &field.child("type"),
-                other,
-                &["Localhost", "RuntimeDefault", "Unconfined"],
-            )),
-        }
-        let at = field.child("localhostProfile");
-        match (kind, local) {
-            ("Localhost", None) => {
-                errors.push(FieldError::required(&at, format!("must be set when {shown} type is Localhost")));
-            }
-            ("Localhost", Some(path)) if name == "seccompProfile" => descending_path(errors, path, &at),
-            ("Localhost", Some(path)) if path.trim() != path => {
-                errors.push(FieldError::invalid(&at, path, "must not be padded with whitespace"));
-            }
-            ("Localhost", Some("")) => {
-                errors.push(FieldError::required(&at, format!("must be set when {shown} type is Localhost")));
-            }
-            ("Localhost", _) | (_, None) => {}
-            (kind, path) if name == "seccompProfile" => {
-                let fields = [("Type", kind.into()), ("LocalhostProfile", text_or_null(path))];
-                errors.push(invalid_struct(&at, &fields, "can only be set when seccomp type is Localhost"));
-            }
-            ("RuntimeDefault" | "Unconfined", Some(path)) => {
-                errors.push(FieldError::invalid(&at, path, "can only be set when AppArmor type is Localhost"));
-            }
-            (_, Some(_)) => {}
-        }
-    }
-}
-
 /// The security context of a container, at `field`.
 #[must_use]
 pub fn container(container: &Value, spec: &Value, field: &Path) -> Errors {
@@ -195,14 +121,15 @@ pub fn container(container: &Value, spec: &Value, field: &Path) -> Errors {
     if context.get("allowPrivilegeEscalation").and_then(Value::as_bool) == Some(false) {
         if value::flag(context, "privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(FieldError::invalid(field, context.clone(), detail));
+            errors.push(FieldError::invalid_whole(field, detail).showing("SecurityContext", context));
         }
         if value::items(context, "capabilities.add").iter().any(|capability| capability == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(FieldError::invalid(field, context.clone(), detail));
+            errors.push(FieldError::invalid_whole(field, detail).showing("SecurityContext", context));
         }
     }
-    profiles(&mut errors, context, field);
+    pod_profiles::validate(&mut errors, context, field);
+    pod_windows::options(&mut errors, context, field);
     errors
 }
 
@@ -233,8 +160,10 @@ mod tests {
         let bad = json!({"securityContext": {"allowPrivilegeEscalation": false, "privileged": true}});
         assert_eq!(
             shown(&container(&bad, &json!({}), &Path::new("c"))),
-            ["c: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set \
-              `allowPrivilegeEscalation` to false and `privileged` to true"]
+            [
+                "c: Invalid value: {\"Capabilities\":null,\"Privileged\":true,\"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":null,\"RunAsGroup\":null,\"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}: cannot set \
+              `allowPrivilegeEscalation` to false and `privileged` to true"
+            ]
         );
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Never judges the new pod by itself; `pod_validation` does.
 
-use super::pod_validation::{self, APPARMOR, MAX_SECONDS, MIRROR};
+use super::pod_profiles::APPARMOR;
+use super::pod_validation::{self, MAX_SECONDS, MIRROR};
 use super::rules::differ;
-use super::{labels, names, pod_status, resources};
+use super::{difference, labels, names, pod_resize, pod_status};
 use crate::field_path::{Errors, FieldError, Path};
-use crate::json::{Text, Value, json};
+use crate::json::Value;
 use crate::{meta, value};
 
 /// What upstream lists in the refusal of a change.
@@ -77,9 +78,9 @@ pub fn validate(new: &Value, old: &Value) -> Errors {
     if !gates.is_empty() {
         gated(&mut errors, &mut munged, old, &field);
     }
-    let changed = differences(&munged, old);
-    if !changed.is_empty() {
-        let detail = format!("pod updates may not change fields other than {UPDATABLE}\n{}", changed.join("\n"));
+    if spec_differs(&munged, old) {
+        let changed = difference::internal("PodSpec", old, &munged);
+        let detail = format!("pod updates may not change fields other than {UPDATABLE}\n{changed}");
         errors.push(FieldError::forbidden(&field, detail));
     }
     errors
@@ -133,13 +134,14 @@ fn gated(errors: &mut Errors, munged: &mut Value, old: &Value, field: &Path) {
     let at = field.child(REQUIRED);
     if !before.is_empty() && before.len() != after.len() {
         let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
-        errors.push(FieldError::invalid(&at, list_or_null(after.iter().map(term_shown).collect()), detail));
+        let terms = value::get(munged, REQUIRED).unwrap_or(&Value::Null);
+        errors.push(FieldError::invalid_whole(&at, detail).showing("[]NodeSelectorTerm", terms));
     } else {
         for (i, (after, _)) in
             after.iter().zip(before).enumerate().filter(|(_, (after, before))| !narrows(after, before))
         {
             let detail = "only additions are allowed (no mutations or deletions)";
-            errors.push(FieldError::invalid(&at.index(i), term_shown(after), detail));
+            errors.push(FieldError::invalid_whole(&at.index(i), detail).showing("NodeSelectorTerm", after));
         }
     }
     super::parts::copy(munged, old, "nodeSelector");
@@ -149,12 +151,12 @@ fn gated(errors: &mut Errors, munged: &mut Value, old: &Value, field: &Path) {
     }
 }
 
-const REQUIREMENTS: [(&str, &str); 2] = [("matchExpressions", "MatchExpressions"), ("matchFields", "MatchFields")];
+const REQUIREMENTS: [&str; 2] = ["matchExpressions", "matchFields"];
 
 /// A term selects no node that it did not select before: its requirements are there still, in their order. One without any selects
 /// nothing, and what is added to it would.
 fn narrows(after: &Value, before: &Value) -> bool {
-    let of = |term| REQUIREMENTS.map(|(list, _)| value::items(term, list));
+    let of = |term| REQUIREMENTS.map(|list| value::items(term, list));
     let (after, before) = (of(after), of(before));
     let empty = |lists: &[&[Value]; 2]| lists.iter().all(|list| list.is_empty());
     if empty(&before) {
@@ -163,39 +165,18 @@ fn narrows(after: &Value, before: &Value) -> bool {
     after.iter().zip(&before).all(|(after, before)| after.starts_with(before))
 }
 
-/// A term as upstream shows it.
-fn term_shown(term: &Value) -> Value {
-    let requirement = |one: &Value| {
-        json!({"Key": value::text(one, "key"), "Operator": value::text(one, "operator"),
-            "Values": list_or_null(value::items(one, "values").to_vec())})
-    };
-    let list = |(list, shown)| (shown, list_or_null(value::items(term, list).iter().map(requirement).collect()));
-    Value::Object(REQUIREMENTS.map(list).into_iter().map(|(name, list)| (Text::from(name), list)).collect())
-}
-
-fn list_or_null(list: Vec<Value>) -> Value {
-    if list.is_empty() { Value::Null } else { list.into() }
-}
-
-/// Fields of the spec that differ, as lines; null and empty are as good as absent.
-fn differences(new: &Value, old: &Value) -> Vec<String> {
-    let (Value::Object(new), Value::Object(old)) = (new, old) else { return Vec::new() };
-    let mut keys: Vec<&Text> = new.keys().chain(old.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    keys.into_iter()
-        .filter(|key| differ(new.get(key), old.get(key)))
-        .map(|key| {
-            let shown = |value: Option<&Value>| value.map_or_else(|| "nil".to_owned(), ToString::to_string);
-            format!("  {key}:\n-   {}\n+   {}", shown(old.get(key)), shown(new.get(key)))
-        })
-        .collect()
+/// Null, empty and absent are the same.
+fn spec_differs(new: &Value, old: &Value) -> bool {
+    let names =
+        |spec: &Value| spec.as_object().map(|spec| spec.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    names(new).iter().chain(&names(old)).any(|name| differ(new.get(name), old.get(name)))
 }
 
 /// A change through `status`, `ephemeralcontainers` or `resize`.
 #[must_use]
 pub fn validate_part(part: &str, new: &Value, old: &Value) -> Errors {
-    let whole = Path::new("");
+    // Upstream's name of an object whole where it has a path without a name.
+    let whole = Path::new("[]");
     match part {
         "status" => pod_status::validate(new, old),
         "ephemeralcontainers" if meta::annotation(old, MIRROR).is_some() => {
@@ -213,7 +194,7 @@ pub fn validate_part(part: &str, new: &Value, old: &Value) -> Errors {
                         errors.push(FieldError::forbidden(&field, detail));
                     }
                     Some(after) if after != before => {
-                        let changed = differences(after, before).join("\n");
+                        let changed = difference::internal("EphemeralContainer", before, after);
                         let detail = format!("existing ephemeral containers {name:?} may not be changed\n{changed}");
                         errors.push(FieldError::forbidden(&field, detail));
                     }
@@ -222,48 +203,9 @@ pub fn validate_part(part: &str, new: &Value, old: &Value) -> Errors {
             }
             errors
         }
-        "resize" if meta::annotation(old, MIRROR).is_some() => {
-            vec![FieldError::forbidden(&whole, "static pods cannot be resized")]
-        }
-        "resize" => resize(new, old),
+        "resize" => pod_resize::validate(new, old),
         _ => Errors::new(),
     }
-}
-
-fn resize(new: &Value, old: &Value) -> Errors {
-    let mut errors = pod_validation::pod(new);
-    let field = Path::new("spec");
-    if resources::qos_class(new) != resources::qos_class(old) {
-        let detail = "Pod QOS Class may not change as a result of resizing";
-        errors.push(FieldError::invalid(&field, value::text(new, "status.qosClass"), detail));
-    }
-    for list in ["containers", "initContainers"] {
-        let path = format!("spec.{list}");
-        for (i, (after, before)) in value::items(new, &path).iter().zip(value::items(old, &path)).enumerate() {
-            for side in ["limits", "requests"] {
-                let get = |container: &Value| {
-                    let amounts = value::get(container, &format!("resources.{side}")).and_then(Value::as_object);
-                    amounts.cloned().unwrap_or_default()
-                };
-                let (after, before) = (get(after), get(before));
-                let other = after
-                    .iter()
-                    .chain(before.iter())
-                    .any(|(name, _)| !matches!(name.as_str(), "cpu" | "memory") && after.get(name) != before.get(name));
-                if other {
-                    let at = field.child(list).index(i).child("resources").child(side);
-                    errors.push(FieldError::forbidden(&at, "only cpu and memory resources are mutable"));
-                }
-                for name in ["cpu", "memory"] {
-                    if before.contains_key(name) && !after.contains_key(name) {
-                        let at = field.child(list).index(i).child("resources").child(side);
-                        errors.push(FieldError::forbidden(&at, format!("resource {side} cannot be removed")));
-                    }
-                }
-            }
-        }
-    }
-    errors
 }
 
 #[cfg(test)]
@@ -346,7 +288,7 @@ mod tests {
                 ),
                 format!(
                     "{AT}[1]: Invalid value: {{\"MatchExpressions\":null,\"MatchFields\":[{{\"Key\":\"a\",\"Operator\":\"In\",\
-                     \"Values\":null}}]}}: {ADDITIONS}"
+                     \"Values\":[]}}]}}: {ADDITIONS}"
                 ),
             ]
         );

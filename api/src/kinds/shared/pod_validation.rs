@@ -6,7 +6,8 @@
 use super::labels::invalid;
 use super::rules::{invalid_struct, required_one_of_listed, text, text_or_null};
 use super::{
-    addresses, labels, names, pod_containers, pod_resources, pod_scheduling, pod_security, pod_volumes, resources,
+    addresses, labels, names, pod_containers, pod_profiles, pod_resources, pod_scheduling, pod_security, pod_volumes,
+    pod_windows, resources,
 };
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
@@ -60,6 +61,7 @@ pub fn pod(pod: &Value) -> Errors {
             let detail = "cannot be set until all schedulingGates have been cleared";
             errors.push(FieldError::forbidden(&field.child("nodeName"), detail));
         }
+        pod_profiles::agree(&mut errors, pod, &field);
     }
     errors
 }
@@ -74,6 +76,7 @@ pub fn template(template: &Value, field: &Path) -> Errors {
     let field = field.child("spec");
     let spec = template.get("spec").unwrap_or(&Value::Null);
     errors.extend(pod_spec(spec, &field, false));
+    pod_profiles::agree(&mut errors, template, &field);
     if !value::items(spec, "ephemeralContainers").is_empty() {
         let detail = "ephemeral containers not allowed in pod template";
         errors.push(FieldError::forbidden(&field.child("ephemeralContainers"), detail));
@@ -83,9 +86,6 @@ pub fn template(template: &Value, field: &Path) -> Errors {
 
 /// The annotation of pods that a kubelet read from a file.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
-
-/// Prefix of the annotations that named containers' AppArmor profiles before there was a field.
-pub const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// Annotations of a pod or a template that mean something.
 #[must_use]
@@ -103,6 +103,7 @@ pub fn annotations(object: &Value, field: &Path) -> Errors {
     {
         errors.push(FieldError::invalid(&field.key(DELETION_COST), cost, "must be a 32bit integer"));
     }
+    pod_profiles::annotations(&mut errors, object, field);
     errors
 }
 
@@ -141,7 +142,7 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
         }
     }
     errors.extend(pod_scheduling::spread(spec, &field.child("topologySpreadConstraints")));
-    errors.extend(pod_security::host_process(spec, field));
+    errors.extend(pod_windows::host_process(spec, field));
     errors.extend(pod_security::host_users(spec, field));
     errors.extend(hostname(spec, field));
     for (name, rule) in NAMES {
@@ -174,7 +175,7 @@ fn pod_spec(spec: &Value, field: &Path, is_pod: bool) -> Errors {
             resources::validate_amount(&mut errors, name, amount, &at);
         }
     }
-    errors.extend(operating_system(spec, &field.child("os")));
+    errors.extend(pod_windows::system(spec, field));
     if let Some(group) = spec.get("schedulingGroup").filter(|group| group.is_object()) {
         let at = field.child("schedulingGroup.podGroupName");
         match group.get("podGroupName").and_then(Value::as_str) {
@@ -316,17 +317,6 @@ fn hostname(spec: &Value, field: &Path) -> Errors {
         errors.push(FieldError::too_long(&at, 64));
     }
     invalid(&mut errors, &at, name, names::dns_subdomain(name));
-    errors
-}
-
-fn operating_system(spec: &Value, field: &Path) -> Errors {
-    let mut errors = Errors::new();
-    let Some(os) = spec.get("os").filter(|os| os.is_object()) else { return errors };
-    match value::text(os, "name") {
-        "" => errors.push(FieldError::required(&field.child("name"), "")),
-        "linux" | "windows" => {}
-        other => errors.push(FieldError::not_supported(field, other, &["linux", "windows"])),
-    }
     errors
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Never refuses anything.
 
-use super::{addresses, pod_defaults::CONTAINER_LISTS, pod_scheduling, resources};
+use super::pod_defaults::CONTAINER_LISTS;
+use super::{addresses, labels, node_labels, pod_profiles, pod_scheduling, resources};
 use crate::field_path::Path;
 use crate::json::Value;
-use crate::value;
+use crate::{meta, value};
 
 /// Volumes that nothing mounts any more.
 const VOLUMES: &[(&str, &str)] = &[
@@ -20,18 +21,53 @@ const VOLUMES: &[(&str, &str)] = &[
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
-/// About the pod spec at `field`.
+/// Annotations that have no meaning any more.
+const ANNOTATIONS: &[(&str, &str)] = &[
+    (
+        "scheduler.alpha.kubernetes.io/critical-pod",
+        "non-functional in v1.16+; use the \"priorityClassName\" field instead",
+    ),
+    ("security.alpha.kubernetes.io/sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+    ("security.alpha.kubernetes.io/unsafe-sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+];
+
+/// Resources that come in whole bytes.
+const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
+
+/// About a pod that is created.
 #[must_use]
-pub fn of_spec(spec: &Value, field: &Path) -> Vec<String> {
+pub fn of_pod(pod: &Value) -> Vec<String> {
+    of(pod, &Path::new(""), false)
+}
+
+/// About the template at `field`.
+#[must_use]
+pub fn of_template_at(template: &Value, field: &Path) -> Vec<String> {
+    of(template, field, true)
+}
+
+fn of(object: &Value, whole: &Path, of_template: bool) -> Vec<String> {
     let mut out = Vec::new();
-    for (i, constraint) in value::items(spec, "topologySpreadConstraints").iter().enumerate() {
-        if constraint.get("labelSelector").is_none_or(Value::is_null) {
-            let at = field.child("topologySpreadConstraints").index(i).child("labelSelector");
-            out.push(format!("{at}: a null labelSelector results in matching no pod"));
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    let field = &whole.child("spec");
+    for (key, _) in labels::map(spec, "nodeSelector").into_iter().flatten() {
+        if let Some(why) = node_labels::deprecated(key) {
+            out.push(format!("{}: {why}", field.child("nodeSelector").key(key)));
         }
     }
-    if let Some(affinity) = spec.get("affinity") {
-        out.extend(pod_scheduling::affinity_warnings(affinity, &field.child("affinity")));
+    node_affinity(&mut out, spec, &field.child("affinity.nodeAffinity"));
+    for (i, constraint) in value::items(spec, "topologySpreadConstraints").iter().enumerate() {
+        let at = field.child("topologySpreadConstraints").index(i);
+        let key = value::text(constraint, "topologyKey");
+        if let Some(why) = node_labels::deprecated(key) {
+            out.push(format!("{}: {key} is {why}", at.child("topologyKey")));
+        }
+        if constraint.get("labelSelector").is_none_or(Value::is_null) {
+            out.push(format!("{}: a null labelSelector results in matching no pod", at.child("labelSelector")));
+        }
+    }
+    for (key, why) in ANNOTATIONS.iter().filter(|(key, _)| meta::annotation(object, key).is_some()) {
+        out.push(format!("{}: {why}", whole.child("metadata.annotations").key(key)));
     }
     for (i, volume) in value::items(spec, "volumes").iter().enumerate() {
         for (name, why) in VOLUMES.iter().filter(|(name, _)| volume.get(*name).is_some_and(Value::is_object)) {
@@ -51,6 +87,10 @@ pub fn of_spec(spec: &Value, field: &Path) -> Vec<String> {
     for (i, _) in empty_names(spec) {
         out.push(format!("{}: invalid empty name \"\"", field.child("imagePullSecrets").index(i).child("name")));
     }
+    for name in BYTES {
+        fraction(&mut out, spec.get("overhead"), name, &field.child("overhead"));
+    }
+    pod_profiles::warnings(&mut out, object, whole, of_template);
     let containers: Vec<(Path, &Value)> = CONTAINER_LISTS
         .iter()
         .flat_map(|list| value::items(spec, list).iter().enumerate().map(|(i, c)| (field.child(list).index(i), c)))
@@ -62,6 +102,9 @@ pub fn of_spec(spec: &Value, field: &Path) -> Vec<String> {
     if value::int(spec, "terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
         let at = field.child("terminationGracePeriodSeconds");
         out.push(format!("{at}: must be >= 0; negative values are invalid and will be treated as 1"));
+    }
+    if let Some(affinity) = spec.get("affinity") {
+        out.extend(pod_scheduling::affinity_warnings(affinity, &field.child("affinity")));
     }
     for (i, server) in value::items(spec, "dnsConfig.nameservers").iter().filter_map(Value::as_str).enumerate() {
         out.extend(addresses::ip_warnings(&field.child("dnsConfig.nameservers").index(i), server));
@@ -79,17 +122,32 @@ fn empty_names(spec: &Value) -> impl Iterator<Item = (usize, &Value)> {
         .filter(|(_, secret)| value::text(secret, "name").is_empty())
 }
 
+fn node_affinity(out: &mut Vec<String>, spec: &Value, field: &Path) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    let of = |path: &str| value::items(spec, &format!("affinity.nodeAffinity.{path}")).iter().enumerate();
+    for (i, term) in of(REQUIRED) {
+        out.extend(node_labels::warnings_of_term(term, &field.child(REQUIRED).index(i)));
+    }
+    for (i, term) in of(PREFERRED) {
+        let at = field.child(PREFERRED).index(i).child("preference");
+        out.extend(term.get("preference").into_iter().flat_map(|term| node_labels::warnings_of_term(term, &at)));
+    }
+}
+
+fn fraction(out: &mut Vec<String>, amounts: Option<&Value>, name: &str, field: &Path) {
+    let amount = amounts.and_then(|amounts| amounts.get(name));
+    if let Some(amount) = amount.filter(|amount| resources::nanos(amount).is_some_and(|n| n % 1_000_000_000 != 0)) {
+        let shown = amount.as_str().unwrap_or_default();
+        out.push(format!("{}: fractional byte value {shown:?} is invalid, must be an integer", field.key(name)));
+    }
+}
+
 fn of_container(out: &mut Vec<String>, container: &Value, field: &Path) {
-    for name in ["memory", "ephemeral-storage"] {
+    for name in BYTES {
         for side in ["limits", "requests"] {
-            let amount = value::get(container, "resources").and_then(|all| all.get(side)?.get(name));
-            if let Some(amount) =
-                amount.filter(|amount| resources::nanos(amount).is_some_and(|n| n % 1_000_000_000 != 0))
-            {
-                let at = field.child("resources").child(side).key(name);
-                let shown = amount.as_str().unwrap_or_default();
-                out.push(format!("{at}: fractional byte value {shown:?} is invalid, must be an integer"));
-            }
+            let at = field.child("resources").child(side);
+            fraction(out, value::get(container, &format!("resources.{side}")), name, &at);
         }
     }
     let variables = value::items(container, "env");
@@ -115,6 +173,15 @@ fn ports(out: &mut Vec<String>, containers: &[(Path, &Value)]) {
     let key = |port: &Value| (value::int(port, "containerPort"), value::text(port, "protocol").to_owned());
     let host = |port: &Value| value::int(port, "hostPort").unwrap_or_default();
     for (i, (field, port)) in all.iter().enumerate() {
+        let address = value::text(port, "hostIP");
+        if !address.is_empty() && host(port) == 0 {
+            let number = value::int(port, "containerPort").unwrap_or_default();
+            let (name, protocol) = (value::text(port, "name"), value::text(port, "protocol"));
+            out.push(format!(
+                "{field}: hostIP set without hostPort: {{Name:{name} HostPort:0 ContainerPort:{number} Protocol:{protocol} \
+                 HostIP:{address}}}"
+            ));
+        }
         for (other_field, other) in all.iter().take(i).filter(|(_, other)| key(other) == key(port)) {
             let (a, b) = (value::text(port, "hostIP"), value::text(other, "hostIP"));
             let what = if a == b && host(port) == host(other) {
@@ -140,12 +207,12 @@ fn ports(out: &mut Vec<String>, containers: &[(Path, &Value)]) {
     }
 }
 
-/// About the template of a workload, at its creation and when the template changes.
+/// About the template of a workload, at its creation and when `spec` changes in what `counts`.
 #[must_use]
-pub fn of_template(new: &Value, old: Option<&Value>) -> Vec<String> {
-    let get = |object| value::get(object, "spec.template.spec");
-    match get(new) {
-        Some(spec) if old.is_none_or(|old| get(old) != Some(spec)) => of_spec(spec, &Path::new("spec.template.spec")),
+pub fn of_template(new: &Value, old: Option<&Value>, counts: &str) -> Vec<String> {
+    let changed = old.is_none_or(|old| value::get(new, counts) != value::get(old, counts));
+    match value::get(new, "spec.template") {
+        Some(template) if changed => of_template_at(template, &Path::new("spec.template")),
         _ => Vec::new(),
     }
 }
@@ -163,7 +230,7 @@ mod tests {
                 {"ports": [{"containerPort": 80, "protocol": "TCP", "name": "x"}], "env": [{"name": "A"}, {"name": "A"}],
                     "resources": {"limits": {"memory": "500m"}}}]});
         assert_eq!(
-            of_spec(&spec, &Path::new("spec")),
+            of_pod(&json!({"spec": spec, "metadata": {}})),
             [
                 "spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
                 "spec.imagePullSecrets[1].name: duplicate name \"a\"",

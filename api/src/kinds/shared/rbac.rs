@@ -121,7 +121,7 @@ pub fn validate_binding(object: &Value, namespaced: bool) -> Errors {
     let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let kind = value::text(role, "kind");
     if !kinds.contains(&kind) {
-        errors.push(FieldError::not_supported(&field.child("kind"), kind, kinds));
+        errors.push(FieldError::not_supported_as_listed(&field.child("kind"), kind, kinds));
     }
     let name = rules::required(&mut errors, role, "name", &field);
     labels::invalid(&mut errors, &field.child("name"), name, names::path_segment(name, false));
@@ -152,7 +152,11 @@ fn validate_subject(errors: &mut Errors, subject: &Value, namespaced: bool, fiel
             }
         }
         other => {
-            errors.push(FieldError::not_supported(&field.child("kind"), other, &["ServiceAccount", "User", "Group"]));
+            errors.push(FieldError::not_supported_as_listed(
+                &field.child("kind"),
+                other,
+                &["ServiceAccount", "User", "Group"],
+            ));
         }
     }
 }
@@ -198,7 +202,7 @@ pub(crate) mod testing {
             &[
                 &format!("roleRef.kind: Unsupported value: \"X\": supported values: {roles}"),
                 "roleRef.name: Required value",
-                "subjects[0].kind: Unsupported value: \"Y\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
+                "subjects[0].kind: Unsupported value: \"Y\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
             ],
         );
         testing::invalid_update(

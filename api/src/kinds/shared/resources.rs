@@ -62,54 +62,17 @@ pub fn nanos(quantity: &Value) -> Option<i128> {
     Some(sign * digits(whole)?.checked_mul(scale)?.checked_add(part)?)
 }
 
-/// Text of billionths: milli-units when they are not whole.
-fn text_of(nanos: i128) -> String {
-    const ONE: i128 = 1_000_000_000;
-    if nanos % ONE == 0 { (nanos / ONE).to_string() } else { format!("{}m", (nanos + 999_999) / 1_000_000) }
-}
-
 /// Resources that a pod as a whole may ask for.
 #[must_use]
 pub fn is_pod_level(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
-/// What a pod's containers request together: the running ones and sidecars summed, or the largest step of the
-/// initialisation where that is more. `None` when no container names the resource.
-#[must_use]
-pub fn sum_of_requests(spec: &Value, name: &str) -> Option<Value> {
-    let request = |container: &Value| {
-        let requests = value::get(container, "resources.requests").and_then(Value::as_object);
-        requests.and_then(|requests| requests.get(name)).and_then(nanos)
-    };
-    let mut any = false;
-    let mut running: i128 = 0;
-    for container in value::items(spec, "containers") {
-        let own = request(container);
-        any |= own.is_some();
-        running += own.unwrap_or_default();
-    }
-    let (mut sidecars, mut peak): (i128, i128) = (0, 0);
-    for container in value::items(spec, "initContainers") {
-        let own = request(container);
-        any |= own.is_some();
-        if value::text(container, "restartPolicy") == "Always" {
-            sidecars += own.unwrap_or_default();
-            peak = peak.max(sidecars);
-        } else {
-            peak = peak.max(sidecars + own.unwrap_or_default());
-        }
-    }
-    any.then(|| text_of(peak.max(running + sidecars)).into())
-}
-
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 #[must_use]
 pub fn qos_class(pod: &Value) -> &'static str {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
-    let pod_level = spec.get("resources").filter(|resources| {
-        ["limits", "requests"].iter().any(|side| map(resources, side).is_some_and(|map| !map.is_empty()))
-    });
+    let pod_level = spec.get("resources").filter(|resources| resources.is_object());
     let lists: Vec<&Value> = match pod_level {
         Some(resources) => vec![resources],
         None => ["containers", "initContainers"]

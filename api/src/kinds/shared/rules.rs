@@ -5,7 +5,7 @@
 use super::names;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
-use crate::value;
+use crate::{internal, value};
 
 /// The sentence for a negative number.
 pub const NEGATIVE: &str = "must be greater than or equal to 0";
@@ -59,7 +59,7 @@ pub fn required_one_of_listed(errors: &mut Errors, object: &Value, name: &str, f
 #[must_use]
 pub fn go_struct(fields: &[(&str, Value)]) -> String {
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", fields.join(","))
+    internal::escaped(&format!("{{{}}}", fields.join(",")))
 }
 
 /// `x: Invalid value: {"Name":""}: detail`.

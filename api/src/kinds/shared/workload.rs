@@ -7,6 +7,7 @@ use super::{cells, labels, pod_validation};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::kind::{Column, Selectable};
+use crate::selector::LabelSelector;
 use crate::value;
 
 /// The columns of what keeps a number of pods; `replica_row` gives the cells.
@@ -43,16 +44,26 @@ pub fn replica_row(object: &Value, now: i64, selector: Value) -> Vec<Value> {
     ]
 }
 
-/// The selector selects the template's labels, and something at all; `what` names the kind in the sentence.
-pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) {
+/// The selector selects the template's labels, and something at all; `what` names the kind in the sentence. Answers whether it is one
+/// that can select: the template of another is not looked at by upstream, but for daemon sets.
+pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) -> bool {
     let at = field.child("selector");
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
         errors.push(FieldError::required(&at, ""));
-        return;
+        return true;
     };
     errors.extend(labels::validate_selector(Some(selector), &at));
     if labels::is_empty(Some(selector)) {
         errors.push(FieldError::invalid(&at, selector.clone(), format!("empty selector is invalid for {what}")));
+    }
+    if LabelSelector::from_value(selector).is_err() {
+        let detail = match what {
+            "daemonset" => return true,
+            "statefulset" => "",
+            _ => "invalid label selector",
+        };
+        errors.push(FieldError::invalid_whole(&at, detail).showing("LabelSelector", selector));
+        return false;
     }
     let own = value::get(spec, "template.metadata.labels");
     if !labels::is_empty(Some(selector)) && !labels::matches(selector, own) {
@@ -62,6 +73,7 @@ pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) {
             "`selector` does not match template `labels`",
         ));
     }
+    true
 }
 
 /// The template runs for ever; `what` names the kind in the sentence.

@@ -77,7 +77,7 @@ impl Hooks for CsiDriver {
         let modes = field.child("volumeLifecycleModes");
         for mode in value::items(spec, "volumeLifecycleModes").iter().filter_map(Value::as_str) {
             if !matches!(mode, "Ephemeral" | "Persistent") {
-                errors.push(FieldError::not_supported(&modes, mode, &["Ephemeral", "Persistent"]));
+                errors.push(FieldError::not_supported_as_listed(&modes, mode, &["Persistent", "Ephemeral"]));
             }
         }
         required(&mut errors, "seLinuxMount", "seLinuxMount");
@@ -179,7 +179,7 @@ mod tests {
                 "spec.fsGroupPolicy: Unsupported value: \"x\": supported values: \"File\", \"None\", \"ReadWriteOnceWithFSType\"",
                 "spec.tokenRequests[0].expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
                 "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
-                "spec.volumeLifecycleModes: Unsupported value: \"y\": supported values: \"Ephemeral\", \"Persistent\"",
+                "spec.volumeLifecycleModes: Unsupported value: \"y\": supported values: \"Persistent\", \"Ephemeral\"",
                 "spec.seLinuxMount: Required value",
                 "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds",
             ],

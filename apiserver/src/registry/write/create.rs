@@ -73,6 +73,7 @@ pub async fn create(
     if kind.generation {
         value::set(&mut object, "metadata.generation", 1);
     }
+    let doubts = kind.hooks.warnings_of_given(&object);
     kind.hooks.prepare_create(&mut object);
     let errors = kind.hooks.settle_families(&mut object, None, &ranges::families(server));
     refuse(target, &object, &errors)?;
@@ -100,7 +101,7 @@ pub async fn create(
         let why = "resourceVersion should not be set on objects to be created";
         return Err(Status::foreign(500, "", why.to_owned()).into());
     }
-    let warnings: Vec<String> = doubled.chain(kind.hooks.warnings(&object, None)).collect();
+    let warnings: Vec<String> = doubled.chain(doubts).chain(kind.hooks.warnings(&object, None)).collect();
 
     let mut namespaces = namespaces;
     let mut attempts = Attempts::begin();
