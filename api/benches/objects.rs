@@ -16,7 +16,7 @@ use api::apply::{FieldSet, Manager, Operation, apply_resetting, update};
 use api::codec::{Strictness, json, protobuf, yaml};
 use api::json::Value;
 use api::kind::Kind;
-use api::{kinds, meta_validation, schema, value};
+use api::{kinds, judgement, schema, value};
 use rounds::{env, processor_time, rounds, wanted};
 
 // The one that the server runs with.
@@ -69,8 +69,7 @@ fn fill(object: &mut Value) {
 }
 
 fn validated(kind: &Kind, object: &Value) {
-    let mut errors = meta_validation::validate_create(object, kind);
-    errors.extend(kind.hooks.validate(object));
+    let errors = judgement::create(object, kind);
     assert!(errors.is_empty(), "{errors:?}");
 }
 
@@ -164,9 +163,7 @@ fn applies() {
         default(kind, &mut object);
         kind.hooks.prepare_update(&mut object, &live);
         value::set(&mut object, "metadata.resourceVersion", "2");
-        let mut errors = meta_validation::validate_update(&object, &live, kind);
-        errors.extend(kind.hooks.revalidate(&object, &live));
-        errors.extend(kind.hooks.validate_update(&object, &live));
+        let errors = judgement::update(&object, &live, kind);
         assert!(errors.is_empty(), "{errors:?}");
         black_box(json::encode(&object, schema));
     };

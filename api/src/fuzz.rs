@@ -14,7 +14,7 @@ use crate::json::Value;
 use crate::kind::Kind;
 use crate::quantity::Quantity;
 use crate::selector::{FieldSelector, LabelSelector};
-use crate::{continuation::Continue, kinds, meta_validation, patch, schema, x509};
+use crate::{continuation::Continue, kinds, judgement, patch, schema, x509};
 
 /// One thing to fuzz.
 pub struct Target {
@@ -166,16 +166,13 @@ fn of_kinds(bytes: &[u8]) {
     let once = object.clone();
     default(&mut object);
     assert_eq!(object, once, "defaults of {kind:?} change what they made");
-    let _ = meta_validation::validate_create(&object, kind);
-    let _ = meta_validation::validate_update(&object, &once, kind);
-    let _ = kind.hooks.validate(&object);
-    let _ = kind.hooks.revalidate(&object, &once);
-    let _ = kind.hooks.validate_update(&object, &once);
+    let _ = judgement::create(&object, kind);
+    let _ = judgement::update(&object, &once, kind);
     let _ = kind.hooks.warnings(&object, None);
     let _ = kind.hooks.needs(&object, None);
     let _ = kind.hooks.row(&object, 1_700_000_000);
     for part in kind.subresources {
-        let _ = kind.hooks.validate_part(part.name, &object, &once);
+        let _ = judgement::part(part.name, &object, &once, kind);
     }
     kind.hooks.prepare_create(&mut object);
     kind.hooks.prepare_update(&mut object, &once);

@@ -6,6 +6,7 @@
 use crate::custom::kinds::Custom;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::gated::Gated;
+use crate::judgement::Judgement;
 use crate::json::Value;
 use crate::schema::{SchemaRef, native};
 use std::collections::BTreeMap;
@@ -325,6 +326,8 @@ pub struct Kind {
     pub resets: &'static [(&'static str, &'static [&'static [&'static str]])],
     /// Where the sentences of OpenAPI and `kubectl explain` come from; see `describe`.
     pub describe: fn(&mut schemars::SchemaGenerator),
+    /// In which order its objects are judged.
+    pub judgement: Judgement,
     /// Defined by a custom resource definition; its schema and selectable fields are there.
     pub custom: Option<&'static Custom>,
     /// Behaviour.
@@ -366,6 +369,7 @@ impl Kind {
         stored_upstream: None,
         resets: &[],
         describe: |_| {},
+        judgement: Judgement::USUAL,
         custom: None,
         hooks: &NoHooks,
     };
@@ -581,7 +585,7 @@ pub struct Demand {
 
 /// Behaviour of a kind. Objects are JSON values that were decoded by the kind's schema, in the kind's own version.
 ///
-/// The order of a write is fixed elsewhere: decode, constant defaults, `default`, `prepare_*`, admission, `validate*`.
+/// The order of a write is fixed elsewhere: decode, constant defaults, `default`, `prepare_*`, admission, `validate*` by the kind's judgement.
 pub trait Hooks: Sync {
     /// Defaults that a constant table cannot express. Must change nothing when run twice.
     fn default(&self, _object: &mut Value) {}

@@ -16,6 +16,7 @@ pub mod fuzz;
 pub mod gated;
 pub mod internal;
 pub mod json;
+pub mod judgement;
 pub mod kind;
 pub mod kinds;
 pub mod meta;

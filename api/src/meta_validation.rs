@@ -33,9 +33,65 @@ pub fn name(rule: NameRule, name: &str, prefix: bool) -> Vec<String> {
     }
 }
 
-/// Metadata of an object about to be created; its name is already generated.
-#[must_use]
-pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
+/// What is wrong with the metadata of an object, found once and told where it is asked.
+pub struct Findings {
+    /// The name by the kind's own rule.
+    name: Errors,
+    /// Namespace and generation.
+    place: Errors,
+    /// Labels, annotations and owners.
+    common: Errors,
+    finalizers: Errors,
+    managed: Errors,
+    standard: Errors,
+    /// What changed and may not.
+    change: Errors,
+}
+
+impl Findings {
+    /// Looks at a new object, or at the new state of an old one.
+    #[must_use]
+    pub fn of(new: &Value, old: Option<&Value>, kind: &Kind) -> Findings {
+        Findings {
+            name: names_of(new, kind),
+            place: place(new, kind),
+            common: common(new),
+            finalizers: finalizers(new),
+            managed: managed_fields(new),
+            standard: if kind.judgement.any_finalizer { Errors::new() } else { standard_finalizers(new) },
+            change: old.map(|old| moved(new, old)).unwrap_or_default(),
+        }
+    }
+
+    /// The metadata as every object's.
+    pub fn common(&self, errors: &mut Errors) {
+        for found in [&self.place, &self.common, &self.finalizers, &self.managed] {
+            errors.extend_from_slice(found);
+        }
+    }
+
+    /// The change of the metadata as every object's.
+    pub fn common_change(&self, errors: &mut Errors) {
+        for found in [&self.change, &self.common, &self.managed] {
+            errors.extend_from_slice(found);
+        }
+    }
+
+    /// The metadata as the kind wants it.
+    pub fn whole(&self, errors: &mut Errors) {
+        errors.extend_from_slice(&self.name);
+        self.common(errors);
+        errors.extend_from_slice(&self.standard);
+    }
+
+    /// The change of the metadata as the kind wants it.
+    pub fn change(&self, errors: &mut Errors) {
+        self.common_change(errors);
+        errors.extend_from_slice(&self.standard);
+    }
+}
+
+fn names_of(object: &Value, kind: &Kind) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("metadata");
     let name = |name: &str, prefix| kind.hooks.name_errors(object, name, prefix);
@@ -47,6 +103,12 @@ pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
         "" => errors.push(FieldError::required(&field.child("name"), "name or generateName is required")),
         given => invalid(&mut errors, &field.child("name"), given, name(given, false)),
     }
+    errors
+}
+
+fn place(object: &Value, kind: &Kind) -> Errors {
+    let mut errors = Errors::new();
+    let field = Path::new("metadata");
     let namespace = value::text(object, "metadata.namespace");
     let at = field.child("namespace");
     match (kind.namespaced, namespace.is_empty()) {
@@ -59,10 +121,6 @@ pub fn validate_create(object: &Value, kind: &Kind) -> Errors {
         let at = field.child("generation");
         errors.push(FieldError::invalid(&at, generation, "must be greater than or equal to 0"));
     }
-    errors.extend(common(object));
-    errors.extend(finalizers(object));
-    errors.extend(managed_fields(object));
-    errors.extend(standard_finalizers(object, kind));
     errors
 }
 
@@ -89,9 +147,7 @@ pub fn validate_embedded(metadata: &Value, field: &Path) -> Errors {
     errors
 }
 
-/// A change of metadata.
-#[must_use]
-pub fn validate_update(new: &Value, old: &Value, kind: &Kind) -> Errors {
+fn moved(new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("metadata");
     if crate::meta::is_deleting(old) {
@@ -128,9 +184,6 @@ pub fn validate_update(new: &Value, old: &Value, kind: &Kind) -> Errors {
             ));
         }
     }
-    errors.extend(common(new));
-    errors.extend(managed_fields(new));
-    errors.extend(standard_finalizers(new, kind));
     errors
 }
 
@@ -202,14 +255,9 @@ fn finalizers(object: &Value) -> Errors {
     errors
 }
 
-/// Native kinds allow names without a domain to Kubernetes' own finalizers alone. Leases and definitions are as free as custom resources.
-fn standard_finalizers(object: &Value, kind: &Kind) -> Errors {
+/// Most native kinds allow names without a domain to Kubernetes' own finalizers alone.
+fn standard_finalizers(object: &Value) -> Errors {
     let mut errors = Errors::new();
-    if matches!(kind.group, "coordination.k8s.io" | "apiextensions.k8s.io")
-        || crate::kinds::by_gvk(kind.group, kind.version, kind.kind).is_none()
-    {
-        return errors;
-    }
     for (i, finalizer) in crate::meta::finalizers(object).into_iter().enumerate() {
         if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
             let field = Path::new("metadata.finalizers").index(i);
@@ -289,7 +337,8 @@ mod tests {
         ];
         for (plural, metadata, expected) in cases {
             let kind = by_resource("", "v1", plural).unwrap();
-            let errors = validate_create(&json!({ "metadata": metadata }), kind);
+            let mut errors = Errors::new();
+            Findings::of(&json!({ "metadata": metadata }), None, kind).whole(&mut errors);
             assert_eq!(sentences(&errors).join("; "), expected);
         }
     }
@@ -300,12 +349,17 @@ mod tests {
         let old = json!({"metadata": {"name": "a", "namespace": "b", "uid": "1", "resourceVersion": "1",
             "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x/y"]}});
         let mut new = old.clone();
-        assert_eq!(validate_update(&new, &old, kind), Errors::new());
+        let changed = |new: &Value| {
+            let mut errors = Errors::new();
+            Findings::of(new, Some(&old), kind).change(&mut errors);
+            sentences(&errors)
+        };
+        assert!(changed(&new).is_empty());
         value::set(&mut new, "metadata.uid", "2");
         value::set(&mut new, "metadata.resourceVersion", "");
         value::set(&mut new, "metadata.finalizers", json!(["x/y", "x/z"]));
         assert_eq!(
-            sentences(&validate_update(&new, &old, kind)),
+            changed(&new),
             [
                 "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new \
                  finalizers []string{\"x/z\"}",

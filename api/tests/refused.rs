@@ -8,7 +8,7 @@
 use api::codec::{Strictness, json as codec};
 use api::features::Gates;
 use api::json::{Value, json};
-use api::{gated, kinds, meta_validation, schema, value};
+use api::{gated, judgement, kinds, schema, value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -36,9 +36,7 @@ fn wrong(text: &str) -> Vec<String> {
     value::set(&mut object, "metadata.uid", "5b0c1f9e-2f5b-4c0e-9a55-0123456789ab");
     value::set(&mut object, "metadata.creationTimestamp", "2026-01-02T03:04:05Z");
     kind.hooks.prepare_create(&mut object);
-    let mut errors = meta_validation::validate_create(&object, kind);
-    errors.extend(kind.hooks.validate(&object));
-    errors.iter().map(ToString::to_string).collect()
+    judgement::create(&object, kind).iter().map(ToString::to_string).collect()
 }
 
 /// The object with the value at a path put there, or what is there taken out.

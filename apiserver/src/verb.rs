@@ -35,6 +35,7 @@ use crate::road::decoded::{self, Decoded};
 use crate::road::negotiated::{self, Form, Medium};
 use crate::road::received::{Received, RequestInfo};
 use crate::server::Server;
+use api::json::Value;
 use api::kind::{Gvk, Kind, Part, Subresource, Verb};
 use api::schema::{SchemaRef, native};
 use api::status::{ResourceName, Status};
@@ -58,27 +59,33 @@ impl Call {
         &self.authorized.received
     }
 
+    /// Warns the client, however the request ends.
+    pub fn warn(&self, sentences: Vec<String>) {
+        sentences.into_iter().for_each(|sentence| self.authorized.permit.notes().warn(sentence));
+    }
+
     /// Reads the body as an object of this type and checks that it says so.
     ///
     /// # Errors
     /// Those of reading and decoding; 400 for another type.
-    pub async fn object(&mut self, schema: SchemaRef<'static>, gvk: Gvk) -> Result<Decoded, Failure> {
+    pub async fn object(&mut self, schema: SchemaRef<'static>, gvk: Gvk) -> Result<Value, Failure> {
         let strictness = self.write_query()?.strictness;
         let media = decoded::content_type(self.received());
         let body = decoded::body(self.received()).await?;
-        let mut decoded = decoded::typed(&media, &body, schema, strictness, gvk)?;
-        decoded::expect_kind(&mut decoded.value, gvk, schema.def().free)?;
+        let Decoded { mut value, warnings } = decoded::typed(&media, &body, schema, strictness, gvk)?;
+        self.warn(warnings);
+        decoded::expect_kind(&mut value, gvk, schema.def().free)?;
         if let Some(slip) = &self.received().slip {
-            slip.object(&decoded.value, schema);
+            slip.object(&value, schema);
         }
-        Ok(decoded)
+        Ok(value)
     }
 
     /// Reads the body as an object of the kind itself.
     ///
     /// # Errors
     /// As for `object`.
-    pub async fn own_object(&mut self) -> Result<Decoded, Failure> {
+    pub async fn own_object(&mut self) -> Result<Value, Failure> {
         let kind = self.target.kind;
         self.object(kind.schema(), kind.gvk()).await
     }
@@ -87,7 +94,7 @@ impl Call {
     ///
     /// # Errors
     /// As for `object`, and 500 when the fact table lacks the type.
-    pub async fn part_object(&mut self) -> Result<Decoded, Failure> {
+    pub async fn part_object(&mut self) -> Result<Value, Failure> {
         let gvk = self.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
         self.object(part_schema(gvk)?, gvk).await
     }

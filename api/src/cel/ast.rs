@@ -129,6 +129,10 @@ impl Source {
         let Some(offset) = offset else {
             return format!("ERROR: <input>:-1:0: {message}");
         };
+        // Of no text there is no line to show, and no first character.
+        if self.chars.is_empty() {
+            return format!("ERROR: <input>:1:0: {message}");
+        }
         let (line, column) = self.line_and_column(offset);
         let mut shown = format!("ERROR: <input>:{line}:{}: {message}", column + 1);
         let text: Vec<char> = self.chars.split(|c| *c == '\n').nth(line - 1).unwrap_or_default().to_vec();

@@ -10,6 +10,7 @@ use super::schema::Node;
 use super::{lists, settle, types, validate};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Value};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Deprecated, Gvk, Hooks, Kind, Part, StoredAs, Subresource, Verb};
 use crate::kinds::shared::{names, parts};
 use crate::schema::{SchemaRef, Types};
@@ -176,6 +177,7 @@ impl Names {
             columns: Vec::leak(shown),
             stored_as: stored.map(StoredAs::same),
             resets: if has_status { parts::STATUS_ONLY } else { &[] },
+            judgement: Judgement::USUAL.any_finalizer(),
             custom: Some(custom),
             hooks: custom,
             ..Kind::BASE

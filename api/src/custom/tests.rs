@@ -257,7 +257,7 @@ fn definitions_are_validated_with_upstreams_sentences() {
     let check = |path: &str, new: Value, sentences: &[&str]| {
         let mut bad = good.clone();
         *bad.pointer_mut(path).unwrap() = new;
-        assert_eq!(shown(&DEFINITION.hooks.validate(&bad)), sentences, "{path}");
+        assert_eq!(shown(&crate::judgement::create(&bad, &DEFINITION)), sentences, "{path}");
     };
     check(
         "/metadata/name",

@@ -2,6 +2,7 @@
 
 use super::ALL;
 use crate::json::{Value, json};
+use crate::judgement;
 use crate::kind::Kind;
 use crate::kinds::shared::testing;
 use crate::value;
@@ -124,16 +125,13 @@ fn exercise(kind: &Kind, object: &Value) {
     kind.hooks.prepare_create(&mut new);
     kind.hooks.prepare_update(&mut new, object);
     kind.hooks.stamp("", &mut new, Some(object), &testing::occasion("1"));
-    let errors = kind.hooks.validate(&new).len()
-        + kind.hooks.revalidate(&new, object).len()
-        + kind.hooks.demands("status", &new, Some(object), &testing::occasion("")).len()
-        + kind.hooks.validate_update(&new, object).len()
-        + crate::meta_validation::validate_create(&new, kind).len()
-        + crate::meta_validation::validate_update(&new, object, kind).len();
+    let errors = kind.hooks.demands("status", &new, Some(object), &testing::occasion("")).len()
+        + judgement::create(&new, kind).len()
+        + judgement::update(&new, object, kind).len();
     let _ = (errors, kind.hooks.needs(&new, Some(object)), kind.hooks.row(&new, 0));
     let _ = (kind.hooks.grace_period(&new, None), kind.hooks.warnings(&new, None));
     for part in kind.subresources {
-        let _ = kind.hooks.validate_part(part.name, &new, object);
+        let _ = judgement::part(part.name, &new, object, kind);
         kind.hooks.stamp(part.name, &mut new, Some(object), &testing::occasion("1"));
         if let crate::kind::Part::View { merge } = part.part {
             let _ = merge(new.clone(), object);

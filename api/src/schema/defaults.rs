@@ -31,7 +31,7 @@ fn absent(object: &mut Map, field: &Field, schema: SchemaRef<'_>) {
         let mut value = default.clone();
         descend(&mut value, &field.shape, schema);
         object.insert(field.name.clone(), value);
-    } else if let (Shape::Struct(id), false, false) = (&field.shape, field.pointer, field.omit_empty) {
+    } else if let (Shape::Struct(id), false) = (&field.shape, field.pointer) {
         let mut inner = Map::new();
         fill(&mut inner, schema.at(*id));
         if !inner.is_empty() {

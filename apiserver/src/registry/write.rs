@@ -8,6 +8,7 @@ mod create;
 mod delete;
 mod update;
 
+pub(crate) use create::OTHER_NAMESPACE;
 pub use create::create;
 pub use delete::{DeleteOptions, delete, delete_collection, expected};
 pub use update::{Change, update};
@@ -83,8 +84,6 @@ pub struct Written {
     pub entry: Arc<Entry>,
     /// It was not there before.
     pub created: bool,
-    /// For the client.
-    pub warnings: Vec<String>,
 }
 
 /// The constant defaults of the schema, then those of the kind.
@@ -99,10 +98,10 @@ pub(super) fn canonical(kind: &'static Kind, object: &mut Value) {
     api::codec::json::settle(object, kind.schema());
 }
 
-/// Drops owners that are named twice, and says so. `after` tells when they were found.
-pub(super) fn lone_owners(object: &mut Value, after: &str) -> Option<String> {
+/// Drops owners that are named twice, and warns of them. `after` tells when they were found.
+pub(super) fn lone_owners(permit: &Permit, object: &mut Value, after: &str) {
     let owners = object.get_mut("metadata").and_then(|meta| meta.get_mut("ownerReferences"));
-    let owners = owners.and_then(Value::as_array_mut).filter(|owners| owners.len() > 1)?;
+    let Some(owners) = owners.and_then(Value::as_array_mut).filter(|owners| owners.len() > 1) else { return };
     let mut lone: Vec<Value> = Vec::with_capacity(owners.len());
     let mut twice = Vec::new();
     for owner in std::mem::take(owners) {
@@ -113,12 +112,12 @@ pub(super) fn lone_owners(object: &mut Value, after: &str) -> Option<String> {
         }
     }
     *owners = lone;
-    (!twice.is_empty()).then(|| {
-        format!(
+    if !twice.is_empty() {
+        permit.notes().warn(format!(
             ".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
             twice.join(", ")
-        )
-    })
+        ));
+    }
 }
 
 /// When owners that admission named twice are found.
@@ -219,7 +218,9 @@ pub(super) fn refuse(target: &Target, object: &Value, errors: &api::field_path::
     }
     let name = meta::name(object);
     let shown = if name.is_empty() { value::text(object, "metadata.generateName") } else { name };
-    Err(Status::invalid(target.kind.group, target.kind.kind, shown, errors).into())
+    // Upstream names the type that it works with, which is that of the version it stores.
+    let kind = target.kind.stored();
+    Err(Status::invalid(kind.group, kind.kind, shown, errors).into())
 }
 
 /// The bytes that the store keeps: in the stored version, encoded by its schema, without `resourceVersion`. The object is afterwards what

@@ -32,7 +32,9 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
         Some(_) => free(&body, kind, strictness).map_err(unreadable)?,
     };
-    expect_type(&decoded.value, kind)?;
+    let Decoded { value: wanted, warnings } = decoded;
+    call.warn(warnings);
+    expect_type(&wanted, kind)?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
     let others = Others::new(kind);
@@ -49,7 +51,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
             return Err(Status::not_found(call.target.resource(), &call.target.name).into());
         }
         let reset = write::reset_fields(kind, &options.subresource);
-        let applied = apply::apply_resetting(old, &decoded.value, kind.schema(), &who, force, &reset);
+        let applied = apply::apply_resetting(old, &wanted, kind.schema(), &who, force, &reset);
         applied
             .map(|mut object| {
                 if call.target.kind.namespaced {
@@ -69,8 +71,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         }
     };
     let code = if written.created { 201 } else { 200 };
-    let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
-    Ok(answer.warn(decoded.warnings).warn(written.warnings))
+    Ok(shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?)
 }
 
 /// A configuration says what it is.

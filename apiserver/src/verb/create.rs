@@ -15,12 +15,11 @@ use api::{meta, value};
 /// Those of decoding and of the write.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let decoded = call.own_object().await?;
+    let object = call.own_object().await?;
     let options = call.write_options()?;
     let permit = &call.authorized.permit;
-    let written = write::create(server, permit, &call.target, decoded.value, &options, false).await?;
-    let answer = shown::object(call.received(), call.medium, kind, &written.entry, 201, server.now())?;
-    Ok(answer.warn(decoded.warnings).warn(written.warnings))
+    let written = write::create(server, permit, &call.target, object, &options, false).await?;
+    Ok(shown::object(call.received(), call.medium, kind, &written.entry, 201, server.now())?)
 }
 
 /// `pods/binding`: writes the node into the pod, once.
@@ -28,7 +27,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// # Errors
 /// 400 for another target than a node, 409 when the pod has a node already; those of the write.
 pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let mut binding = call.part_object().await?.value;
+    let mut binding = call.part_object().await?;
     let gvk = call.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
     let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, gvk, &mut binding).await?;
@@ -43,7 +42,7 @@ pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure>
     let own = call.target.kind;
     let (plural, part) = own.creates.ok_or_else(Status::no_such_path)?;
     let kind = api::kinds::by_resource(own.group, own.version, plural).ok_or_else(Status::no_such_path)?;
-    let mut binding = call.own_object().await?.value;
+    let mut binding = call.own_object().await?;
     let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, own.gvk(), &mut binding).await?;
     let (name, namespace) = (meta::name(&binding), meta::namespace(&binding));
@@ -66,13 +65,14 @@ async fn assign(server: &Server, call: Call, binding: &Value) -> Result<Answer, 
     if !kind.is_empty() && kind != "Node" {
         let field = api::field_path::Path::new("target").child("kind");
         let error = api::field_path::FieldError::not_supported(&field, kind, &["Node", "<empty>"]);
-        return Err(Status::invalid("", "Binding", &call.target.name, &vec![error]).into());
+        // Upstream forgets to say that it is the client's mistake.
+        return Err(Status::foreign(500, "", error.to_string()).into());
     }
     let node = value::text(binding, "target.name").to_owned();
     if node.is_empty() {
         let field = api::field_path::Path::new("target").child("name");
         let error = api::field_path::FieldError::required(&field, "");
-        return Err(Status::invalid("", "Binding", &call.target.name, &vec![error]).into());
+        return Err(Status::foreign(500, "", error.to_string()).into());
     }
     let options = Options { unseen: true, ..call.write_options()? };
     let (resource, name) = (call.target.resource(), call.target.name.clone());

@@ -26,7 +26,7 @@ const REFUSAL: &str = "Cannot evict pod as it would violate the pod's disruption
 /// # Errors
 /// 429 when a budget forbids it, 500 when the pod has several; those of decoding and of the deletion.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let mut eviction = call.part_object().await?.value;
+    let mut eviction = call.part_object().await?;
     let gvk = call.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
     if meta::name(&eviction) != call.target.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());

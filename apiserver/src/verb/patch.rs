@@ -149,17 +149,15 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let strictness = call.write_query()?.strictness;
     let patch = Patch::read(&media, &decoded::patch(call.received()).await?, kind, strictness)?;
     let options = call.write_options()?;
-    let mut warnings = Vec::new();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
         let (mut object, warned) = patch.apply(old, kind.schema())?;
         decoded::expect_kind(&mut object, kind.gvk(), kind.custom.is_some())?;
-        warnings = warned;
+        call.warn(warned);
         Ok(Change { object, applied: false, rebased: true })
     })
     .await?;
-    let answer = shown::object(call.received(), call.medium, kind, &written.entry, 200, server.now())?;
-    Ok(answer.warn(warnings).warn(written.warnings))
+    Ok(shown::object(call.received(), call.medium, kind, &written.entry, 200, server.now())?)
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::{Remark, Remarks, User};
 use crate::authz::{Attributes, Decision, Requirement, ResourceAttributes};
-use crate::registry::admitted;
+use crate::registry::{admitted, write};
 use crate::server::Server;
 use api::json::{Value, json};
+use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
 use api::value;
 use futures::FutureExt as _;
@@ -17,14 +18,25 @@ use std::collections::BTreeMap;
 
 type Review = for<'a> fn(&'a Server, &'a Call, &'a Value) -> LocalBoxFuture<'a, Result<Value, Failure>>;
 
+/// What is answered beside the `status`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// What was asked.
+    Asked,
+    /// Nothing.
+    Nothing,
+    /// The time.
+    Time,
+}
+
 /// Every review, by kind; each gives the `status`.
-const TABLE: &[(&str, Review)] = &[
-    ("TokenReview", |server, call, review| token(server, call, review).boxed_local()),
-    ("SelfSubjectReview", |_, call, _| who_am_i(call).boxed_local()),
-    ("SubjectAccessReview", |server, _, review| subject(server, review).boxed_local()),
-    ("LocalSubjectAccessReview", |server, call, review| local(server, call, review).boxed_local()),
-    ("SelfSubjectAccessReview", |server, call, review| myself(server, call, review).boxed_local()),
-    ("SelfSubjectRulesReview", |server, call, review| rules(server, call, review).boxed_local()),
+const TABLE: &[(&str, Rest, Review)] = &[
+    ("TokenReview", Rest::Asked, |server, call, review| token(server, call, review).boxed_local()),
+    ("SelfSubjectReview", Rest::Time, |_, call, _| who_am_i(call).boxed_local()),
+    ("SubjectAccessReview", Rest::Asked, |server, _, review| subject(server, review).boxed_local()),
+    ("LocalSubjectAccessReview", Rest::Asked, |server, _, review| subject(server, review).boxed_local()),
+    ("SelfSubjectAccessReview", Rest::Asked, |server, call, review| myself(server, call, review).boxed_local()),
+    ("SelfSubjectRulesReview", Rest::Nothing, |server, call, review| rules(server, call, review).boxed_local()),
 ];
 
 /// Answers a review.
@@ -33,18 +45,42 @@ const TABLE: &[(&str, Review)] = &[
 /// Those of decoding, and 422 for a review that asks nothing.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let decoded = call.own_object().await?;
-    let mut review = decoded.value;
+    let mut review = call.own_object().await?;
+    place(&call, &mut review)?;
     let errors = kind.hooks.validate(&review);
     if !errors.is_empty() {
-        return Err(Status::invalid(kind.group, kind.kind, "", &errors).into());
+        // Upstream has forgotten by now what the object called itself.
+        return Err(Status::invalid(kind.group, "", "", &errors).into());
     }
     let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, kind.gvk(), &mut review).await?;
-    let (_, handler) = TABLE.iter().find(|(name, _)| *name == kind.kind).ok_or_else(Status::no_such_path)?;
+    let (_, rest, handler) = TABLE.iter().find(|(name, ..)| *name == kind.kind).ok_or_else(Status::no_such_path)?;
     let status = handler(server, &call, &review).await?;
+    if *rest != Rest::Asked {
+        review = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
+    }
+    if *rest == Rest::Time {
+        value::set(&mut review, "metadata.creationTimestamp", server.now_text());
+    }
     value::set(&mut review, "status", status);
-    Ok(shown::value(call.medium, &review, kind.schema(), 201)?.warn(decoded.warnings))
+    Ok(shown::value(call.medium, &review, kind.schema(), 201)?)
+}
+
+/// What every new object loses and gets before anybody judges it.
+fn place(call: &Call, review: &mut Value) -> Result<(), Failure> {
+    for field in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        value::remove(review, &format!("metadata.{field}"));
+    }
+    if !call.target.kind.namespaced {
+        value::remove(review, "metadata.namespace");
+        return Ok(());
+    }
+    let said = api::meta::namespace(review);
+    if !said.is_empty() && said != call.target.namespace {
+        return Err(Status::bad_request(write::OTHER_NAMESPACE).into());
+    }
+    value::set(review, "metadata.namespace", call.target.namespace.clone());
+    Ok(())
 }
 
 fn strings(object: &Value, path: &str) -> Vec<String> {
@@ -64,6 +100,9 @@ fn user_value(user: &User) -> Value {
 
 /// What is worth saying of a token is said to who asks.
 async fn token(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
+    if value::text(review, "spec.token").is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication").into());
+    }
     let (audiences, remarks) = (strings(review, "spec.audiences"), Remarks::default());
     let authn = server.authn.load_full();
     let outcome = authn.token(value::text(review, "spec.token"), &audiences, server.now(), &remarks).await;
@@ -78,7 +117,7 @@ async fn token(server: &Server, call: &Call, review: &Value) -> Result<Value, Fa
         Ok(Some(accepted)) => {
             json!({"authenticated": true, "user": user_value(&accepted.user), "audiences": accepted.audiences})
         }
-        Ok(None) => json!({"user": {}}),
+        Ok(None) => json!({"user": {}, "error": "invalid bearer token"}),
         Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
     })
 }
@@ -94,13 +133,12 @@ fn narrowed(review: &Value, resource: ResourceAttributes) -> ResourceAttributes 
         Some(text).filter(|text| !text.is_empty())
     };
     let parts = |field: &str| -> Vec<Requirement> {
-        let known = |part: &&Value| {
-            let values = value::items(part, "values").is_empty();
-            match value::text(part, "operator") {
-                "In" | "NotIn" => !values,
-                "Exists" | "DoesNotExist" => values,
-                _ => false,
-            }
+        // Of a field one value is asked for, as in a query.
+        let known = |part: &&Value| match (value::text(part, "operator"), value::items(part, "values").len(), field) {
+            ("In" | "NotIn", 1, "fieldSelector") => true,
+            ("In" | "NotIn", 1.., "labelSelector") => true,
+            ("Exists" | "DoesNotExist", 0, "labelSelector") => true,
+            _ => false,
         };
         let parts = value::items(review, &format!("spec.resourceAttributes.{field}.requirements")).iter().filter(known);
         let part = |part: &Value| Requirement {
@@ -147,8 +185,9 @@ fn question(review: &Value, user: User) -> Attributes {
     }
 }
 
-async fn decide(server: &Server, attributes: &Attributes) -> Value {
-    let (allowed, denied, reason) = match server.authz.authorize(attributes).await {
+async fn decide(server: &Server, review: &Value, user: User) -> Value {
+    let attributes = question(review, user);
+    let (allowed, denied, reason) = match server.authz.authorize(&attributes).await {
         Decision::Allow(reason) => (true, false, reason),
         Decision::Deny(reason) => (false, true, reason),
         Decision::NoOpinion(reason) => (false, false, reason),
@@ -160,7 +199,28 @@ async fn decide(server: &Server, attributes: &Attributes) -> Value {
     if !reason.is_empty() {
         value::set(&mut out, "reason", reason);
     }
+    let ignored = ignored(review, attributes.resource.as_ref());
+    if !ignored.is_empty() {
+        value::set(&mut out, "evaluationError", ignored.join("; "));
+    }
     out
+}
+
+/// What of a review's selectors was not understood, and so narrows nothing.
+fn ignored(review: &Value, resource: Option<&ResourceAttributes>) -> Vec<String> {
+    let Some(resource) = resource else { return Vec::new() };
+    let fields: fn(&str) -> bool = |text| FieldSelector::parse(text).is_ok();
+    let labels: fn(&str) -> bool = |text| LabelSelector::parse(text).is_ok();
+    let both = [("fieldSelector", resource.fields.len(), fields), ("labelSelector", resource.labels.len(), labels)];
+    both.into_iter()
+        .filter_map(|(name, kept, parses)| {
+            let at = format!("spec.resourceAttributes.{name}");
+            let asked = value::items(review, &format!("{at}.requirements")).len();
+            let whole = if asked > 0 { kept == asked } else { parses(value::text(review, &format!("{at}.rawSelector"))) };
+            let how = if kept > 0 { "partially ignored" } else { "ignored" };
+            (!whole).then(|| format!("{at} {how} due to parse error"))
+        })
+        .collect()
 }
 
 async fn subject(server: &Server, review: &Value) -> Result<Value, Failure> {
@@ -173,20 +233,12 @@ async fn subject(server: &Server, review: &Value) -> Result<Value, Failure> {
         groups: strings(review, "spec.groups"),
         extra,
     };
-    Ok(decide(server, &question(review, user)).await)
-}
-
-async fn local(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
-    let asked = value::text(review, "spec.resourceAttributes.namespace");
-    if asked != call.target.namespace {
-        return Err(Status::bad_request("spec.resourceAttributes.namespace must match metadata.namespace").into());
-    }
-    subject(server, review).await
+    Ok(decide(server, review, user).await)
 }
 
 async fn myself(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {
     let user = call.authorized.permit.user().clone();
-    Ok(decide(server, &question(review, user)).await)
+    Ok(decide(server, review, user).await)
 }
 
 async fn rules(server: &Server, call: &Call, review: &Value) -> Result<Value, Failure> {

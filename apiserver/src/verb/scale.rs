@@ -33,7 +33,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let strictness = call.write_query()?.strictness;
     let options = call.write_options()?;
     let wanted = if call.received().info.verb == "update" {
-        Wanted::Object(call.part_object().await?.value)
+        Wanted::Object(call.part_object().await?)
     } else {
         let media = decoded::content_type(call.received());
         Wanted::Patch(Patch::read(&media, &decoded::patch(call.received()).await?, kind, strictness)?)

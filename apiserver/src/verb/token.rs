@@ -26,7 +26,7 @@ const TOKEN_REQUEST: Gvk = Gvk { group: "authentication.k8s.io", version: "v1", 
 /// 404 for an absent account, 409 when the account or what the token is bound to is not that object, 422 for a name that is not the
 /// account's and a life too short or too long.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
-    let mut request = call.part_object().await?.value;
+    let mut request = call.part_object().await?;
     value::set_default(&mut request, "spec.expirationSeconds", DEFAULT);
     let permit = &call.authorized.permit;
     let options = call.write_options()?;

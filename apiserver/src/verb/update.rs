@@ -12,9 +12,13 @@ use api::status::Status;
 /// Those of decoding and of the write.
 pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
-    let decoded = call.own_object().await?;
+    let object = call.own_object().await?;
     let options = call.write_options()?;
-    if api::meta::name(&decoded.value).is_empty() {
+    let namespace = api::meta::namespace(&object);
+    if kind.namespaced && !namespace.is_empty() && namespace != call.target.namespace {
+        return Err(Status::bad_request(write::OTHER_NAMESPACE).into());
+    }
+    if api::meta::name(&object).is_empty() {
         let name = &call.target.name;
         let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
         return Err(Status::bad_request(why).into());
@@ -22,10 +26,9 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let may_create = kind.create_on_update && call.part.is_none();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| match old {
         None if !may_create => Err(Status::not_found(call.target.resource(), &call.target.name).into()),
-        _ => Ok(Change { object: decoded.value.clone(), applied: false, rebased: false }),
+        _ => Ok(Change { object: object.clone(), applied: false, rebased: false }),
     })
     .await?;
     let code = if written.created { 201 } else { 200 };
-    let answer = shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?;
-    Ok(answer.warn(decoded.warnings).warn(written.warnings))
+    Ok(shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?)
 }

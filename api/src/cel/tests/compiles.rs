@@ -110,7 +110,7 @@ fn syntax() {
     };
     let mismatched = |token: &str| format!("mismatched input '{token}' expecting {operand}");
     for (source, want) in [
-        ("", at(1, &mismatched("<EOF>"), "")),
+        ("", format!("ERROR: <input>:1:0: Syntax error: {}", mismatched("<EOF>"))),
         ("1 +", at(4, &mismatched("<EOF>"), "1 +")),
         ("1 + +", format!("{}\n{}", at(5, &mismatched("+"), "1 + +"), at(6, &mismatched("<EOF>"), "1 + +"))),
         ("n m", at(3, "extraneous input 'm' expecting <EOF>", "n m")),

@@ -31,6 +31,10 @@ fn structure(object: &mut Map, types: &Types, id: TypeId) {
         if field.omit_empty && !field.pointer && scalar::is_empty(value) {
             return false;
         }
+        // A list without items has no place in protobuf, which is what upstream stores: it comes back as none.
+        if !field.pointer && value.as_array().is_some_and(Vec::is_empty) {
+            return false;
+        }
         match types.wire(id, index).and_then(|wire| wire.union) {
             Some(union) => self::union(value, &field.shape, union, types, id),
             None => self::value(value, &field.shape, types),

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, StoredAs, describe};
 use crate::kinds::admissionregistration_v1beta1::mutating_admission_policy as v1beta1;
 use crate::kinds::shared::admission_rules::{self, GROUP};
@@ -28,6 +29,7 @@ pub static KIND: Kind = Kind {
     stored_as: Some(StoredAs::same(&v1beta1::KIND)),
     columns: const { &policies::columns(MUTATIONS) as &[Column] },
     describe: describe::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy>,
+    judgement: Judgement::ONLY_AS_NEW.any_finalizer(),
     hooks: &MutatingAdmissionPolicy,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, StoredAs, describe};
 use crate::kinds::admissionregistration_v1beta1::mutating_admission_policy_binding as v1beta1;
 use crate::kinds::shared::admission_policies as policies;
@@ -23,6 +24,7 @@ pub static KIND: Kind = Kind {
     stored_as: Some(StoredAs::same(&v1beta1::KIND)),
     columns: policies::BINDING_COLUMNS,
     describe: describe::<k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding>,
+    judgement: Judgement::ONLY_AS_NEW.any_finalizer(),
     hooks: &MutatingAdmissionPolicyBinding,
     ..Kind::BASE
 };

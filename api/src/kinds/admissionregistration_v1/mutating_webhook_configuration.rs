@@ -2,6 +2,7 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
+use crate::judgement::Judgement;
 use crate::kind::{Kind, describe};
 use crate::kinds::shared::admission_rules::GROUP;
 use crate::kinds::shared::webhooks::{COLUMNS, Configuration};
@@ -19,6 +20,7 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     columns: COLUMNS,
     describe: describe::<k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration>,
+    judgement: Judgement::ONLY_AS_NEW.any_finalizer(),
     hooks: &Configuration { mutating: true },
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::admission_rules::GROUP;
 use crate::kinds::shared::{
@@ -31,6 +32,7 @@ pub static KIND: Kind = Kind {
     resets: parts::STATUS_ONLY,
     columns: const { &policies::columns(VALIDATIONS) as &[Column] },
     describe: describe::<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy>,
+    judgement: Judgement::ONLY_AS_NEW.any_finalizer().of_part(&[Check::Object]),
     hooks: &ValidatingAdmissionPolicy,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::admission_policies as policies;
 use crate::kinds::shared::admission_rules::GROUP;
@@ -23,6 +24,7 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     columns: policies::BINDING_COLUMNS,
     describe: describe::<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding>,
+    judgement: Judgement::ONLY_AS_NEW.any_finalizer(),
     hooks: &ValidatingAdmissionPolicyBinding,
     ..Kind::BASE
 };

@@ -7,6 +7,7 @@ use crate::custom::schema::Node;
 use crate::custom::{expressions, structural};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{labels, names, parts, rbac};
 use crate::{meta, value};
@@ -34,6 +35,7 @@ pub static KIND: Kind = Kind {
     stored_upstream: Some("v1beta1"),
     columns: rbac::ROLE_COLUMNS,
     describe: describe::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>,
+    judgement: Judgement::USUAL.any_finalizer(),
     hooks: &Definition,
     ..Kind::BASE
 };
@@ -72,14 +74,16 @@ impl Hooks for Definition {
         remember_stored(new);
     }
 
+    fn name_errors(&self, object: &Value, name: &str, prefix: bool) -> Vec<String> {
+        let mut wrong = crate::meta_validation::name(self.name_rule(), name, prefix);
+        if name != format!("{}.{}", value::text(object, "spec.names.plural"), value::text(object, "spec.group")) {
+            wrong.push("must be spec.names.plural+\".\"+spec.group".to_owned());
+        }
+        wrong
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         let mut errors = Errors::new();
-        let wanted = format!("{}.{}", value::text(object, "spec.names.plural"), value::text(object, "spec.group"));
-        let name = meta::name(object);
-        if name != wanted {
-            let detail = "must be spec.names.plural+\".\"+spec.group";
-            errors.push(FieldError::invalid(&Path::new("metadata.name"), name, detail));
-        }
         spec(&mut errors, object, None);
         shared(&mut errors, object, None);
         hoist(&mut errors, object);

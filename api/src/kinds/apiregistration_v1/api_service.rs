@@ -4,9 +4,10 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Occasion, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{cells, conditions, labels, names, parts};
-use crate::{meta, value};
+use crate::value;
 
 /// The description.
 pub static KIND: Kind = Kind {
@@ -32,6 +33,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService>,
+    judgement: Judgement::CHANGE_FIRST.any_finalizer(),
     hooks: &ApiService,
     ..Kind::BASE
 };
@@ -135,16 +137,21 @@ impl Hooks for ApiService {
         }
     }
 
+    fn name_errors(&self, object: &Value, name: &str, prefix: bool) -> Vec<String> {
+        let wanted = format!("{}.{}", value::text(object, "spec.version"), value::text(object, "spec.group"));
+        match names::path_segment(name, prefix) {
+            wrong if wrong.is_empty() && name != wanted => {
+                vec![format!("must be `spec.version+\".\"+spec.group`: {wanted:?}")]
+            }
+            wrong => wrong,
+        }
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         let mut errors = Errors::new();
         let field = Path::new("spec");
         let spec = object.get("spec").unwrap_or(&Value::Null);
         let (group, version) = (value::text(spec, "group"), value::text(spec, "version"));
-        let (name, wanted) = (meta::name(object), format!("{version}.{group}"));
-        if name != wanted && names::path_segment(name, false).is_empty() {
-            let detail = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-            errors.push(FieldError::invalid(&Path::new("metadata.name"), name, detail));
-        }
         if group.is_empty() && version != "v1" {
             let detail = "only v1 may have an empty group and it better be legacy kube";
             errors.push(FieldError::required(&field.child("group"), detail));
@@ -258,7 +265,7 @@ mod tests {
         assert!(!is_managed(&sound()));
         for kind in crate::kinds::ALL.iter().filter(|kind| kind.group != KIND.group) {
             let name = format!("{}.{}", kind.version, kind.group);
-            assert!(local.iter().any(|object| meta::name(object) == name), "{name} has no priority");
+            assert!(local.iter().any(|object| crate::meta::name(object) == name), "{name} has no priority");
         }
     }
 
@@ -294,7 +301,6 @@ mod tests {
             &json!({"metadata": {"name": "x"}, "spec": {"version": "V1", "versionPriority": 1001,
                 "insecureSkipTLSVerify": true, "caBundle": "eHk="}}),
             &[
-                "metadata.name: Invalid value: \"x\": must be `spec.version+\".\"+spec.group`: \"V1.\"",
                 "spec.group: Required value: only v1 may have an empty group and it better be legacy kube",
                 "spec.version: Invalid value: \"V1\": a DNS-1035 label must consist of lower case alphanumeric characters or \
                  '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or \

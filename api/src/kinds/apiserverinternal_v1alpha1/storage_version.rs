@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, names, parts, rules};
@@ -27,6 +28,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::apiserverinternal::v1alpha1::StorageVersion>,
+    judgement: Judgement { update: &[Check::Object, Check::Change], ..Judgement::USUAL },
     hooks: &StorageVersion,
     ..Kind::BASE
 };
@@ -190,7 +192,6 @@ mod tests {
     use super::*;
     use crate::json::json;
     use crate::kinds::shared::testing;
-    use crate::meta_validation;
 
     fn server(id: &str, encoding: &str) -> Value {
         json!({"apiServerID": id, "encodingVersion": encoding, "decodableVersions": ["v1", "a.b/v1"]})
@@ -262,7 +263,7 @@ mod tests {
             ("a_b.pods", "the group segment a lowercase RFC 1123 subdomain must"),
             ("core.Pods", "the resource segment a DNS-1035 label must"),
         ] {
-            let errors = meta_validation::validate_create(&json!({"metadata": {"name": name}}), &KIND);
+            let errors = testing::metadata(&json!({"metadata": {"name": name}}), &KIND);
             let found = testing::shown(&errors).join("; ");
             assert!(found.contains(sentence) && found.is_empty() == sentence.is_empty(), "{name}: {found}");
         }

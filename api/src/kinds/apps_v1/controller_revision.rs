@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
 use crate::value;
@@ -22,6 +23,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::apps::v1::ControllerRevision>,
+    judgement: Judgement::AS_NEW,
     hooks: &ControllerRevision,
     ..Kind::BASE
 };

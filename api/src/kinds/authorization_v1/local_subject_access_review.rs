@@ -25,8 +25,7 @@ struct LocalSubjectAccessReview;
 
 impl Hooks for LocalSubjectAccessReview {
     fn validate(&self, object: &Value) -> Errors {
-        let mut errors = review::validate_spec(object);
-        errors.extend(review::validate_subject(object));
+        let mut errors = review::validate_spec(object, true);
         let detail = "must be empty except for namespace";
         errors.extend(review::validate_no_metadata(object, &["namespace"], detail));
         if value::get(object, "spec.resourceAttributes").is_some_and(|attributes| !attributes.is_null()) {
@@ -38,7 +37,7 @@ impl Hooks for LocalSubjectAccessReview {
         }
         if let Some(path) = value::get(object, "spec.nonResourceAttributes").filter(|path| !path.is_null()) {
             let field = Path::new("spec.nonResourceAttributes");
-            errors.push(FieldError::invalid(&field, path.clone(), "disallowed on this kind of request"));
+            errors.push(FieldError::invalid(&field, review::shown(path), "disallowed on this kind of request"));
         }
         errors
     }

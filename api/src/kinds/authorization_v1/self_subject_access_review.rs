@@ -25,7 +25,7 @@ struct SelfSubjectAccessReview;
 
 impl Hooks for SelfSubjectAccessReview {
     fn validate(&self, object: &Value) -> Errors {
-        let mut errors = review::validate_spec(object);
+        let mut errors = review::validate_spec(object, false);
         errors.extend(review::validate_no_metadata(object, &[], "must be empty"));
         errors
     }

@@ -25,8 +25,7 @@ struct SubjectAccessReview;
 
 impl Hooks for SubjectAccessReview {
     fn validate(&self, object: &Value) -> Errors {
-        let mut errors = review::validate_spec(object);
-        errors.extend(review::validate_subject(object));
+        let mut errors = review::validate_spec(object, true);
         errors.extend(review::validate_no_metadata(object, &[], "must be empty"));
         errors
     }

@@ -5,6 +5,7 @@
 use crate::cron::{self, Schedule};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, job_spec, parts, pod_gates, rules, selector_cell};
 use crate::{meta, value};
@@ -35,6 +36,7 @@ pub static KIND: Kind = Kind {
     gated: pod_gates::JOB_TEMPLATE,
     pods: Some("spec.jobTemplate.spec.template.spec"),
     describe: describe::<k8s_openapi::api::batch::v1::CronJob>,
+    judgement: Judgement::USUAL.of_part(&[Check::Object]),
     hooks: &CronJob,
     ..Kind::BASE
 };

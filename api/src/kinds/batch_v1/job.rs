@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::{
     cells, conditions, job_spec, job_status, labels, names, parts, pod_gates, rules, selector_cell,
@@ -39,6 +40,7 @@ pub static KIND: Kind = Kind {
     gated: pod_gates::WORKLOAD,
     pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::batch::v1::Job>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &Job,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Occasion, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::{cells, conditions, difference, parts, rules, signers};
 use crate::x509::{self, Request};
@@ -39,6 +40,7 @@ pub static KIND: Kind = Kind {
         value: |request| value::text(request, "spec.signerName").to_owned(),
     }],
     describe: describe::<k8s_openapi::api::certificates::v1::CertificateSigningRequest>,
+    judgement: Judgement::NEW_THEN_CHANGE.of_part(&[Check::Metadata, Check::MetadataChange, Check::Object]),
     hooks: &CertificateSigningRequest,
     ..Kind::BASE
 };
@@ -282,7 +284,8 @@ fn validate(object: &Value, tolerance: &Tolerance) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("spec");
     if let Err(why) = request(object).and_then(|request| request.check_signature()) {
-        errors.push(FieldError::invalid(&field.child("request"), value::text(object, "spec.request"), why));
+        let shown = value::get(object, "spec.request").cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&field.child("request"), shown, why));
     }
     let usages = value::items(object, "spec.usages");
     if usages.is_empty() {

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, rules, signers};
@@ -23,6 +24,7 @@ pub static KIND: Kind = Kind {
     columns: &[Column::NAME, Column::text("SignerName").of("spec.signerName")],
     selectable: &[Selectable { name: SIGNER, value: |bundle| value::text(bundle, SIGNER).to_owned() }],
     describe: describe::<k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &ClusterTrustBundle,
     ..Kind::BASE
 };
@@ -56,7 +58,7 @@ impl Hooks for ClusterTrustBundle {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, SIGNER);
+        rules::unchanged_text(&mut errors, new, old, SIGNER);
         errors
     }
 
@@ -131,7 +133,6 @@ mod tests {
     use super::*;
     use crate::json::json;
     use crate::kinds::shared::testing::{self, AUTHORITY};
-    use crate::meta_validation;
 
     /// A certificate of somebody else.
     const LEAF: &str = "-----BEGIN CERTIFICATE-----\n\
@@ -196,7 +197,7 @@ mod tests {
             ("a.b/c", "a.b:c:D", "a lowercase RFC 1123 subdomain must consist"),
         ] {
             let object = json!({"metadata": {"name": name}, "spec": {"signerName": signer}});
-            let found = testing::shown(&meta_validation::validate_create(&object, &KIND)).join("; ");
+            let found = testing::shown(&testing::metadata(&object, &KIND)).join("; ");
             assert!(found.contains(sentence) && found.is_empty() == sentence.is_empty(), "{name}: {found}");
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
 use crate::value;
@@ -19,6 +20,7 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     columns: &[Column::NAME, Column::text("Holder").of("spec.holderIdentity"), Column::AGE],
     describe: describe::<k8s_openapi::api::coordination::v1::Lease>,
+    judgement: Judgement::USUAL.any_finalizer(),
     hooks: &Lease,
     short_history: true,
     ..Kind::BASE

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Deprecated, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::semver::Version;
 use crate::kinds::shared::{cells, labels, names, rules};
@@ -31,6 +32,7 @@ pub static KIND: Kind = Kind {
     ],
     selectable: &[Selectable { name: "spec.leaseName", value: |object| lease(object).to_owned() }],
     describe: describe::<k8s_openapi::api::coordination::v1beta1::LeaseCandidate>,
+    judgement: Judgement::USUAL.any_finalizer(),
     hooks: &LeaseCandidate,
     short_history: true,
     ..Kind::BASE
@@ -76,7 +78,7 @@ impl Hooks for LeaseCandidate {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec.leaseName");
+        rules::unchanged_text(&mut errors, new, old, "spec.leaseName");
         errors
     }
 
@@ -110,7 +112,6 @@ mod tests {
     use super::*;
     use crate::json::json;
     use crate::kinds::shared::testing;
-    use crate::meta_validation;
 
     #[test]
     fn versions_and_strategies() {
@@ -162,7 +163,7 @@ mod tests {
     fn names_are_those_of_config_keys() {
         for (name, fine) in [("A_b.c", true), ("a-", true), ("a/b", false), ("..", false)] {
             let object = json!({"metadata": {"name": name, "namespace": "n"}});
-            assert_eq!(meta_validation::validate_create(&object, &KIND).is_empty(), fine, "{name}");
+            assert_eq!(testing::metadata(&object, &KIND).is_empty(), fine, "{name}");
         }
     }
 

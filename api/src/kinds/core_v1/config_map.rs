@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, config_data};
 
@@ -17,6 +18,7 @@ pub static KIND: Kind = Kind {
     short_names: &["cm"],
     columns: &[Column::NAME, Column::text("Data").of("data"), Column::AGE],
     describe: describe::<k8s_openapi::api::core::v1::ConfigMap>,
+    judgement: Judgement::CHANGE_FIRST,
     hooks: &ConfigMap,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Deprecated, Gvk, Hooks, Kind, describe};
 use crate::kinds::shared::{addresses, cells, labels, names, rules};
 use crate::value;
@@ -25,6 +26,7 @@ pub static KIND: Kind = Kind {
         said: None,
     }),
     describe: describe::<k8s_openapi::api::core::v1::Endpoints>,
+    judgement: Judgement::AS_NEW,
     hooks: &Endpoints,
     ..Kind::BASE
 };
@@ -114,15 +116,14 @@ impl Hooks for Endpoints {
 fn validate_address(errors: &mut Errors, address: &Value, field: &Path) {
     let ip = value::text(address, "ip");
     let at = field.child("ip");
-    let found = errors.len();
     addresses::check(errors, &at, ip, addresses::legacy_ip, &[]);
-    if let (true, Some(parsed)) = (errors.len() == found, addresses::sloppy_ip(ip)) {
-        labels::invalid(errors, &at, ip, names::not_special(parsed));
-    }
     if !value::text(address, "hostname").is_empty() {
         rules::text(errors, address, "hostname", field, names::dns_label);
     }
     rules::text(errors, address, "nodeName", field, names::dns_subdomain);
+    // What is no address is told twice, as upstream does.
+    let none = || vec!["must be a valid IP address".to_owned()];
+    labels::invalid(errors, &at, ip, addresses::sloppy_ip(ip).map_or_else(none, names::not_special));
 }
 
 fn validate_port(errors: &mut Errors, port: &Value, named: bool, field: &Path) {
@@ -160,6 +161,7 @@ mod tests {
                 "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
                 "subsets[1].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
                 "subsets[1].addresses[1].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                "subsets[1].addresses[1].ip: Invalid value: \"x\": must be a valid IP address",
                 "subsets[1].ports[0].name: Required value",
                 "subsets[1].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
             ],

@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, NameRule, Selectable, describe};
 use crate::kinds::shared::events;
 
@@ -31,6 +32,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "type", value: |e| crate::value::text(e, "type").to_owned() },
     ],
     describe: describe::<k8s_openapi::api::core::v1::Event>,
+    judgement: Judgement::OBJECT_ALONE,
     hooks: &Event,
     short_history: true,
     expires: true,

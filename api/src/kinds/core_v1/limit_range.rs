@@ -4,8 +4,10 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Value};
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::{labels, names, quantities, rbac, resource_names};
+use crate::meta;
 use crate::quantity::Quantity;
 use crate::value;
 
@@ -20,6 +22,7 @@ pub static KIND: Kind = Kind {
     create_on_update: true,
     columns: rbac::ROLE_COLUMNS,
     describe: describe::<k8s_openapi::api::core::v1::LimitRange>,
+    judgement: Judgement::ONLY_AS_NEW,
     hooks: &LimitRange,
     ..Kind::BASE
 };
@@ -37,6 +40,14 @@ impl Hooks for LimitRange {
                 fill(limit, "default", "defaultRequest");
                 fill(limit, "min", "defaultRequest");
             }
+        }
+    }
+
+    /// One without a name gets one, as nobody looks for it by name.
+    fn prepare_create(&self, object: &mut Value) {
+        if meta::name(object).is_empty() {
+            let uid = meta::uid(object).to_owned();
+            value::set(object, "metadata.name", uid);
         }
     }
 

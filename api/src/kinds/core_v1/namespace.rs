@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Gvk, Hooks, Kind, NameRule, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, names};
@@ -32,6 +33,7 @@ pub static KIND: Kind = Kind {
     selectable: &[Selectable { name: "status.phase", value: |object| value::text(object, "status.phase").to_owned() }],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::Namespace>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &Namespace,
     ..Kind::BASE
 };

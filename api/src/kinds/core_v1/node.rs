@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, Part, Selectable, Subresource, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{addresses, cells, labels, pod_scheduling, resources, rules};
@@ -38,6 +39,7 @@ pub static KIND: Kind = Kind {
         value: |node| value::flag(node, "spec.unschedulable").to_string(),
     }],
     describe: describe::<k8s_openapi::api::core::v1::Node>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &Node,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Text, Value, json};
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::volume_sources::{self, Home};
 use crate::kinds::shared::{cells, difference, labels, names, node_labels, parts, pod_scheduling, rules};
@@ -35,6 +36,11 @@ pub static KIND: Kind = Kind {
     ],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::PersistentVolume>,
+    judgement: Judgement {
+        // Upstream asks both a new volume's questions and then those of a change, which ask the former again.
+        update: &[Check::Metadata, Check::Object, Check::Metadata, Check::Object, Check::Change],
+        ..Judgement::USUAL
+    },
     hooks: &PersistentVolume,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Map, Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::volume_claims::{self, CLASS_ANNOTATION};
 use crate::kinds::shared::{cells, difference, labels, names, parts, quantities, resource_names, rules};
@@ -31,6 +32,7 @@ pub static KIND: Kind = Kind {
     ],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::PersistentVolumeClaim>,
+    judgement: Judgement::AS_NEW,
     hooks: &PersistentVolumeClaim,
     ..Kind::BASE
 };

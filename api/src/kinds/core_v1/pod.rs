@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use crate::json::{Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Gvk, Hooks, Kind, Part, Selectable, Subresource, Verb, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{
@@ -66,6 +67,7 @@ pub static KIND: Kind = Kind {
     gated: pod_gates::POD,
     pods: Some("spec"),
     describe: describe::<k8s_openapi::api::core::v1::Pod>,
+    judgement: Judgement::AS_NEW,
     hooks: &Pod,
     ..Kind::BASE
 };

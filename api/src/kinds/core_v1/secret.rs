@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, Selectable, describe};
 use crate::kinds::shared::{cells, config_data, rules};
 use crate::value;
@@ -20,6 +21,7 @@ pub static KIND: Kind = Kind {
     columns: &[Column::NAME, Column::text("Type").of("type"), Column::text("Data").of("data"), Column::AGE],
     selectable: &[Selectable { name: "type", value: |object| value::text(object, "type").to_owned() }],
     describe: describe::<k8s_openapi::api::core::v1::Secret>,
+    judgement: Judgement::CHANGE_FIRST,
     hooks: &Secret,
     ..Kind::BASE
 };
@@ -96,7 +98,7 @@ impl Hooks for Secret {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "type");
+        rules::unchanged_text(&mut errors, new, old, "type");
         errors.extend(config_data::validate_sealed(new, old, &["data"]));
         errors
     }

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, Path};
 use crate::json::Value;
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, NameRule, Need, Selectable, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{addresses, cells, labels, rules, service_families, service_prepare, service_validation};
@@ -35,6 +36,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "spec.type", value: |service| value::text(service, "spec.type").to_owned() },
     ],
     describe: describe::<k8s_openapi::api::core::v1::Service>,
+    judgement: Judgement { update: &[Check::MetadataChange, Check::Change, Check::Object], ..Judgement::USUAL },
     hooks: &Service,
     ..Kind::BASE
 };

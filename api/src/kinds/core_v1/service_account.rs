@@ -2,6 +2,7 @@
 //!
 //! Never does I/O; see `Hooks` for when each function runs.
 
+use crate::judgement::Judgement;
 use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
 
 /// The description.
@@ -20,6 +21,7 @@ pub static KIND: Kind = Kind {
     }],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::core::v1::ServiceAccount>,
+    judgement: Judgement::AS_NEW,
     hooks: &ServiceAccount,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{addresses, cells, labels, names, rules};
 use crate::value;
@@ -25,6 +26,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::discovery::v1::EndpointSlice>,
+    judgement: Judgement::ONLY_AS_NEW,
     hooks: &EndpointSlice,
     ..Kind::BASE
 };
@@ -87,7 +89,7 @@ impl Hooks for EndpointSlice {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "addressType");
+        rules::unchanged_text(&mut errors, new, old, "addressType");
         errors
     }
 

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, flow_control, labels, names, parts, rules};
 use crate::{meta, value};
@@ -27,6 +28,7 @@ pub static KIND: Kind = Kind {
         Column::text("MissingPL").says("references a broken or non-existent PriorityLevelConfiguration"),
     ],
     describe: describe::<k8s_openapi::api::flowcontrol::v1::FlowSchema>,
+    judgement: Judgement::ONLY_AS_NEW,
     hooks: &FlowSchema,
     ..Kind::BASE
 };

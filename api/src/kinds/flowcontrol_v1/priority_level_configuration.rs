@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, flow_control, names, parts};
 use crate::{meta, value};
@@ -28,6 +29,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::flowcontrol::v1::PriorityLevelConfiguration>,
+    judgement: Judgement::ONLY_AS_NEW,
     hooks: &PriorityLevelConfiguration,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{addresses, cells, names, parts, references, rules};
@@ -29,6 +30,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::networking::v1::Ingress>,
+    judgement: Judgement::AS_NEW,
     hooks: &Ingress,
     ..Kind::BASE
 };

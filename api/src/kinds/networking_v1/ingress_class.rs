@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, names, references, rules};
 use crate::{meta, value};
@@ -24,6 +25,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::networking::v1::IngressClass>,
+    judgement: Judgement::CHANGE_FIRST,
     hooks: &IngressClass,
     ..Kind::BASE
 };
@@ -56,7 +58,7 @@ impl Hooks for IngressClass {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec.controller");
+        rules::unchanged_text(&mut errors, new, old, "spec.controller");
         errors
     }
 

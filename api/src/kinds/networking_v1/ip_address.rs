@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, names, references, rules};
@@ -20,6 +21,7 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     columns: &[Column::NAME, Column::text("ParentRef").of("spec.parentRef")],
     describe: describe::<k8s_openapi::api::networking::v1::IPAddress>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &IpAddress,
     ..Kind::BASE
 };
@@ -82,7 +84,6 @@ mod tests {
     use super::*;
     use crate::json::json;
     use crate::kinds::shared::testing;
-    use crate::meta_validation;
 
     #[test]
     fn validation() {
@@ -121,7 +122,7 @@ mod tests {
                 &["metadata.name: Invalid value: \"a\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"],
             ),
         ] {
-            let errors = meta_validation::validate_create(&json!({"metadata": {"name": name}}), &KIND);
+            let errors = testing::metadata(&json!({"metadata": {"name": name}}), &KIND);
             assert_eq!(testing::shown(&errors), sentences);
         }
     }

@@ -31,7 +31,8 @@ struct NetworkPolicy;
 
 impl Hooks for NetworkPolicy {
     fn default(&self, object: &mut Value) {
-        let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+        value::map_mut(object, "spec");
+        let Some(spec) = object.get_mut("spec") else { return };
         for (direction, _) in DIRECTIONS {
             for rule in value::items_mut(spec, direction) {
                 for port in value::items_mut(rule, "ports") {

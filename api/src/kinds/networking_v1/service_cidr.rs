@@ -52,6 +52,7 @@ impl Hooks for ServiceCidr {
                 let changed = after.iter().zip(before).enumerate().filter(|(_, (after, before))| after != before);
                 errors.extend(changed.map(|(i, (after, _))| immutable(&field.index(i), after.clone())));
             }
+            _ if after.is_empty() => errors.push(immutable(&field, Value::Null)),
             _ => errors.push(immutable(&field, after.to_vec().into())),
         }
         errors

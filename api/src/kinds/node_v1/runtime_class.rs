@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, node_labels, pod_scheduling, resources, rules};
 use crate::value;
@@ -20,6 +21,7 @@ pub static KIND: Kind = Kind {
     unconditional_update: false,
     columns: &[Column::NAME, Column::text("Handler"), Column::AGE],
     describe: describe::<k8s_openapi::api::node::v1::RuntimeClass>,
+    judgement: Judgement::NEW_THEN_CHANGE.any_finalizer(),
     hooks: &RuntimeClass,
     ..Kind::BASE
 };
@@ -57,7 +59,7 @@ impl Hooks for RuntimeClass {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "handler");
+        rules::unchanged_text(&mut errors, new, old, "handler");
         errors
     }
 

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, conditions, labels, parts, rules};
 use crate::value;
@@ -27,6 +28,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::policy::v1::PodDisruptionBudget>,
+    judgement: Judgement::OBJECT_ALONE,
     hooks: &PodDisruptionBudget,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::labels;
 use crate::kinds::shared::rbac;
@@ -20,6 +21,7 @@ pub static KIND: Kind = Kind {
     create_on_update: true,
     columns: rbac::ROLE_COLUMNS,
     describe: describe::<k8s_openapi::api::rbac::v1::ClusterRole>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &ClusterRole,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::rbac;
 
@@ -17,6 +18,7 @@ pub static KIND: Kind = Kind {
     create_on_update: true,
     columns: rbac::ROLE_COLUMNS,
     describe: describe::<k8s_openapi::api::rbac::v1::Role>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &Role,
     ..Kind::BASE
 };

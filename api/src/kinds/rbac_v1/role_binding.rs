@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::rbac;
 
@@ -24,6 +25,7 @@ pub static KIND: Kind = Kind {
     create_on_update: true,
     columns: const { &COLUMNS as &[Column] },
     describe: describe::<k8s_openapi::api::rbac::v1::RoleBinding>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &RoleBinding,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Hooks, Kind, describe};
 use crate::kinds::shared::{devices, resource_names, rules};
 use crate::value;
@@ -19,6 +20,7 @@ pub static KIND: Kind = Kind {
     generation: true,
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::DeviceClass>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &DeviceClass,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Demand, Gvk, Hooks, Kind, Occasion, Part, Subresource, Verb, describe};
 use crate::kinds::shared::{cells, device_claims, device_results, parts, rules};
 use crate::{meta, value};
@@ -29,6 +30,7 @@ pub static KIND: Kind = Kind {
     ],
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::ResourceClaim>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &ResourceClaim,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Demand, Hooks, Kind, Occasion, describe};
 use crate::kinds::shared::{device_claims, labels, rules};
 use crate::value;
@@ -17,6 +18,7 @@ pub static KIND: Kind = Kind {
     singular: "resourceclaimtemplate",
     returns_deleted: true,
     describe: describe::<k8s_openapi::api::resource::v1::ResourceClaimTemplate>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &ResourceClaimTemplate,
     ..Kind::BASE
 };

@@ -198,26 +198,19 @@ pub fn validate_strict_update(new: &Value, old: &Value) -> Errors {
     if rules::differ(new.get("series"), old.get("series")) {
         errors.extend(series(new));
     }
-    for name in [
-        "involvedObject",
-        "reason",
-        "message",
-        "source",
-        "firstTimestamp",
-        "lastTimestamp",
-        "count",
-        "reason",
-        "type",
-        "eventTime",
-        "action",
-        "related",
-    ] {
-        rules::unchanged(&mut errors, new, old, name);
+    for name in ["involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason"] {
+        let text = matches!(name, "reason" | "message");
+        let check = if text { rules::unchanged_text } else { rules::unchanged };
+        check(&mut errors, new, old, name);
     }
+    rules::unchanged_text(&mut errors, new, old, "type");
+    rules::unchanged(&mut errors, new, old, "eventTime");
+    rules::unchanged_text(&mut errors, new, old, "action");
+    rules::unchanged(&mut errors, new, old, "related");
     if rules::differ(new.get("reportingComponent"), old.get("reportingComponent")) {
         let who = value::text(new, "reportingComponent");
         errors.push(FieldError::invalid(&Path::new("reportingController"), who, rules::IMMUTABLE));
     }
-    rules::unchanged(&mut errors, new, old, "reportingInstance");
+    rules::unchanged_text(&mut errors, new, old, "reportingInstance");
     errors
 }

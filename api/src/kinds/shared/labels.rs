@@ -53,28 +53,39 @@ pub fn validate_selector(selector: Option<&Value>, field: &Path) -> Errors {
     let mut errors = validate(selector.get("matchLabels"), &field.child("matchLabels"));
     for (i, requirement) in value::items(selector, "matchExpressions").iter().enumerate() {
         let field = field.child("matchExpressions").index(i);
-        let values = value::items(requirement, "values");
-        match value::text(requirement, "operator") {
-            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
-                &field.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
-                &field.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => {
-                errors.push(FieldError::invalid(&field.child("operator"), other, "not a valid selector operator"));
-            }
+        if !validate_count(&mut errors, requirement, &field) {
+            let operator = value::text(requirement, "operator");
+            errors.push(FieldError::invalid(&field.child("operator"), operator, "not a valid selector operator"));
         }
-        let key = value::text(requirement, "key");
-        invalid(&mut errors, &field.child("key"), key, names::qualified_name(key));
-        for (j, value) in values.iter().filter_map(Value::as_str).enumerate() {
-            invalid(&mut errors, &field.child("values").index(j), value, names::label_value(value));
-        }
+        validate_words(&mut errors, requirement, &field);
     }
     errors
+}
+
+/// A requirement has values where its operator wants some; `false` for an operator that nobody knows.
+pub fn validate_count(errors: &mut Errors, requirement: &Value, field: &Path) -> bool {
+    let (field, none) = (field.child("values"), value::items(requirement, "values").is_empty());
+    match value::text(requirement, "operator") {
+        "In" | "NotIn" if none => {
+            errors.push(FieldError::required(&field, "must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !none => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(FieldError::forbidden(&field, detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        _ => return false,
+    }
+    true
+}
+
+/// Key and values of a requirement are those of labels.
+pub fn validate_words(errors: &mut Errors, requirement: &Value, field: &Path) {
+    let key = value::text(requirement, "key");
+    invalid(errors, &field.child("key"), key, names::qualified_name(key));
+    for (i, value) in value::items(requirement, "values").iter().filter_map(Value::as_str).enumerate() {
+        invalid(errors, &field.child("values").index(i), value, names::label_value(value));
+    }
 }
 
 /// A selector that selects everything.

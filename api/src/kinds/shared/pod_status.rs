@@ -3,7 +3,7 @@
 //! Never looks at the spec by itself; `pod_validation` does.
 
 use super::labels::invalid;
-use super::rules::{go_struct, unchanged};
+use super::rules::{go_struct, unchanged_text};
 use super::{addresses, names, pod_update};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
@@ -32,7 +32,7 @@ pub fn validate(new: &Value, old: &Value) -> Errors {
         }
     }
     generation(&mut errors, value::get(new, "status"), &field);
-    unchanged(&mut errors, new, old, "status.qosClass");
+    unchanged_text(&mut errors, new, old, "status.qosClass");
     for (list, containers) in LISTS {
         ended_stay_ended(&mut errors, new, old, (list, containers));
     }

@@ -62,7 +62,7 @@ pub fn binding_row(object: &Value, now: i64) -> Vec<Value> {
 
 /// References and subjects name their group.
 pub fn default_binding(object: &mut Value) {
-    if value::text(object, "roleRef.apiGroup").is_empty() && object.get("roleRef").is_some() {
+    if value::text(object, "roleRef.apiGroup").is_empty() {
         value::set(object, "roleRef.apiGroup", GROUP);
     }
     for subject in value::items_mut(object, "subjects") {

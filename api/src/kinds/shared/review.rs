@@ -2,21 +2,21 @@
 //!
 //! Never answers them.
 
-use super::rules;
+use super::{labels, rules};
 use crate::field_path::{Errors, FieldError, Path};
-use crate::json::Value;
+use crate::json::{Value, json};
 use crate::value;
 
-/// The spec asks about a resource or about a path, not both.
+/// The spec asks about a resource or about a path, not both; of somebody, where it must say of whom.
 #[must_use]
-pub fn validate_spec(object: &Value) -> Errors {
+pub fn validate_spec(object: &Value, of_somebody: bool) -> Errors {
     let mut errors = Errors::new();
     let field = Path::new("spec");
     let get = |name: &str| value::get(object, "spec").and_then(|spec| spec.get(name)).filter(|v| !v.is_null());
     match (get("resourceAttributes"), get("nonResourceAttributes")) {
         (Some(_), Some(path)) => errors.push(FieldError::invalid(
             &field.child("nonResourceAttributes"),
-            path.clone(),
+            shown(path),
             "cannot be specified in combination with resourceAttributes",
         )),
         (None, None) => errors.push(FieldError::invalid(
@@ -26,17 +26,29 @@ pub fn validate_spec(object: &Value) -> Errors {
         )),
         _ => {}
     }
+    let nobody = value::text(object, "spec.user").is_empty() && value::items(object, "spec.groups").is_empty();
+    if of_somebody && nobody {
+        let detail = "at least one of user or group must be specified";
+        errors.push(FieldError::invalid(&field.child("user"), "", detail));
+    }
     if let Some(resource) = get("resourceAttributes") {
         for name in ["fieldSelector", "labelSelector"] {
             if let Some(selector) = resource.get(name).filter(|selector| !selector.is_null()) {
-                validate_selector(&mut errors, selector, &Path::new("spec.resourceAttributes").child(name));
+                let at = Path::new("spec.resourceAttributes").child(name);
+                validate_selector(&mut errors, selector, &at, name == "fieldSelector");
             }
         }
     }
     errors
 }
 
-fn validate_selector(errors: &mut Errors, selector: &Value, field: &Path) {
+/// A path as upstream prints it: its own type has no names for JSON.
+#[must_use]
+pub fn shown(path: &Value) -> Value {
+    json!({"Path": value::text(path, "path"), "Verb": value::text(path, "verb")})
+}
+
+fn validate_selector(errors: &mut Errors, selector: &Value, field: &Path, of_fields: bool) {
     let raw = value::text(selector, "rawSelector");
     let some = !value::items(selector, "requirements").is_empty();
     if !raw.is_empty() && some {
@@ -47,17 +59,17 @@ fn validate_selector(errors: &mut Errors, selector: &Value, field: &Path) {
         let detail = format!("when {field} is specified, requirements or rawSelector is required");
         errors.push(FieldError::required(&field.child("requirements"), detail));
     }
-}
-
-/// The spec names a user or a group.
-#[must_use]
-pub fn validate_subject(object: &Value) -> Errors {
-    let mut errors = Errors::new();
-    if value::text(object, "spec.user").is_empty() && value::items(object, "spec.groups").is_empty() {
-        let detail = "at least one of user or group must be specified";
-        errors.push(FieldError::invalid(&Path::new("spec.user"), "", detail));
+    for (i, part) in value::items(selector, "requirements").iter().enumerate() {
+        let at = field.child("requirements").index(i);
+        if of_fields && value::text(part, "key").is_empty() {
+            errors.push(FieldError::required(&at.child("key"), "must be specified"));
+        }
+        // An operator that nobody knows yet is passed over.
+        labels::validate_count(errors, part, &at);
+        if !of_fields {
+            labels::validate_words(errors, part, &at);
+        }
     }
-    errors
 }
 
 /// Metadata is empty but for the fields named.

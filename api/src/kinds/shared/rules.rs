@@ -103,6 +103,14 @@ pub fn unchanged(errors: &mut Errors, new: &Value, old: &Value, path: &str) {
     }
 }
 
+/// The same of a text that upstream holds by value: an absent one is shown as an empty one.
+pub fn unchanged_text(errors: &mut Errors, new: &Value, old: &Value, path: &str) {
+    let text = value::text(new, path);
+    if text != value::text(old, path) {
+        errors.push(FieldError::invalid(&Path::new(path), text, IMMUTABLE));
+    }
+}
+
 /// Null or an empty text, list or map: what the wire leaves out.
 #[must_use]
 pub fn is_zero(value: &Value) -> bool {

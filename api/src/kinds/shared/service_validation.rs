@@ -280,14 +280,11 @@ fn traffic(errors: &mut Errors, service: &Value, spec: &Value, field: &Path) {
         }
     }
     let policies = &["Cluster", "Local"];
-    if value::text(spec, "type") == "ExternalName" {
-        rules::one_of(errors, spec, "internalTrafficPolicy", field, policies);
-    } else {
-        if spec.get("internalTrafficPolicy").is_none_or(Value::is_null) {
-            errors.push(FieldError::required(&field.child("internalTrafficPolicy"), ""));
-        }
-        rules::given_one_of(errors, spec, "internalTrafficPolicy", field, policies);
+    let wanted = matches!(value::text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer");
+    if wanted && spec.get("internalTrafficPolicy").is_none_or(Value::is_null) {
+        errors.push(FieldError::required(&field.child("internalTrafficPolicy"), ""));
     }
+    rules::given_one_of(errors, spec, "internalTrafficPolicy", field, policies);
     let ways = &["PreferClose", "PreferSameZone", "PreferSameNode"];
     if let Some(way) = spec.get("trafficDistribution").and_then(Value::as_str).filter(|way| !ways.contains(way)) {
         errors.push(FieldError::not_supported_as_listed(&field.child("trafficDistribution"), way, ways));
@@ -417,7 +414,6 @@ mod tests {
             &[
                 "spec.type: Unsupported value: \"Other\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \
              \"NodePort\"",
-                "spec.internalTrafficPolicy: Required value",
             ],
         );
         check(

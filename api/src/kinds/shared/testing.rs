@@ -60,3 +60,10 @@ pub(crate) fn row(kind: &Kind, object: &Value, cells: &Value) {
 pub(crate) fn shown(errors: &Errors) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
+
+/// What is wrong with the metadata of a new object.
+pub(crate) fn metadata(object: &Value, kind: &Kind) -> Errors {
+    let mut errors = Errors::new();
+    crate::meta_validation::Findings::of(object, None, kind).whole(&mut errors);
+    errors
+}

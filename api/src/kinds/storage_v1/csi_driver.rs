@@ -59,6 +59,11 @@ impl Hooks for CsiDriver {
         }
     }
 
+    // Upstream counts the changes of a driver, but not its beginning.
+    fn prepare_create(&self, object: &mut Value) {
+        value::remove(object, "metadata.generation");
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         let mut errors = Errors::new();
         let field = Path::new("spec");
@@ -72,7 +77,7 @@ impl Hooks for CsiDriver {
         required(&mut errors, "attachRequired", "attachedRequired");
         required(&mut errors, "podInfoOnMount", "podInfoOnMount");
         required(&mut errors, "storageCapacity", "storageCapacity");
-        rules::one_of(&mut errors, spec, "fsGroupPolicy", &field, &["File", "None", "ReadWriteOnceWithFSType"]);
+        rules::given_one_of(&mut errors, spec, "fsGroupPolicy", &field, &["File", "None", "ReadWriteOnceWithFSType"]);
         token_requests(&mut errors, value::items(spec, "tokenRequests"), &field.child("tokenRequests"));
         let modes = field.child("volumeLifecycleModes");
         for mode in value::items(spec, "volumeLifecycleModes").iter().filter_map(Value::as_str) {

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::volume_sources::csi_driver_name;
 use crate::kinds::shared::{cells, labels, names, rules};
@@ -25,6 +26,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::storage::v1::CSINode>,
+    judgement: Judgement::ONLY_AS_NEW,
     hooks: &CsiNode,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, Path};
 use crate::json::{Map, Value};
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, node_labels, quantities, rules};
 use crate::value;
@@ -22,6 +23,7 @@ pub static KIND: Kind = Kind {
         Column::text("Capacity").of("capacity"),
     ],
     describe: describe::<k8s_openapi::api::storage::v1::CSIStorageCapacity>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &CsiStorageCapacity,
     ..Kind::BASE
 };
@@ -42,7 +44,7 @@ impl Hooks for CsiStorageCapacity {
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
         rules::unchanged(&mut errors, new, old, "nodeTopology");
-        rules::unchanged(&mut errors, new, old, "storageClassName");
+        rules::unchanged_text(&mut errors, new, old, "storageClassName");
         errors
     }
 

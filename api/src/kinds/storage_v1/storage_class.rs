@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, labels, names, node_labels, parameters, rules};
 use crate::{meta, value};
@@ -27,6 +28,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::storage::v1::StorageClass>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &StorageClass,
     ..Kind::BASE
 };
@@ -58,9 +60,10 @@ impl Hooks for StorageClass {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            rules::unchanged(&mut errors, new, old, field);
-        }
+        rules::unchanged(&mut errors, new, old, "parameters");
+        rules::unchanged_text(&mut errors, new, old, "provisioner");
+        rules::unchanged(&mut errors, new, old, "reclaimPolicy");
+        rules::unchanged(&mut errors, new, old, "volumeBindingMode");
         errors
     }
 

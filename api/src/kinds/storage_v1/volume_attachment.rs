@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::volume_sources::{self, Home, csi_driver_name};
 use crate::kinds::shared::{cells, labels, names, parts, rules, volume_claims};
@@ -29,6 +30,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::storage::v1::VolumeAttachment>,
+    judgement: Judgement::ONLY_AS_NEW.of_part(&[Check::Object]),
     hooks: &VolumeAttachment,
     ..Kind::BASE
 };

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, parameters, rules};
 
@@ -19,6 +20,7 @@ pub static KIND: Kind = Kind {
     returns_deleted: true,
     columns: &[Column::NAME, Column::text("DriverName").of("driverName"), Column::AGE],
     describe: describe::<k8s_openapi::api::storage::v1::VolumeAttributesClass>,
+    judgement: Judgement::CHANGE_FIRST,
     hooks: &VolumeAttributesClass,
     ..Kind::BASE
 };

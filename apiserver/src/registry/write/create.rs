@@ -14,7 +14,7 @@ use admission::Operation;
 use api::json::Value;
 use api::kind::Occasion;
 use api::status::Status;
-use api::{meta, meta_validation, value};
+use api::{judgement, meta, value};
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, StoreError};
 
@@ -25,7 +25,7 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAMES_TRIED: usize = 8;
 
 /// Of a body that names another namespace than the path.
-pub(super) const OTHER_NAMESPACE: &str =
+pub(crate) const OTHER_NAMESPACE: &str =
     "the namespace of the provided object does not match the namespace sent on the request";
 
 /// Creates an object. `applied` keeps the managed fields that server-side apply has computed.
@@ -43,7 +43,9 @@ pub async fn create(
     let kind = target.kind;
     let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
-    let mut doubled = if options.verb == "patch" { None } else { lone_owners(&mut object, "") };
+    if options.verb != "patch" {
+        lone_owners(permit, &mut object, "");
+    }
     if let Some(why) = server.caches.memory().refusal().filter(|_| !permit.is_internal()) {
         return Err(Status::unavailable(why).into());
     }
@@ -68,7 +70,7 @@ pub async fn create(
             value::remove(&mut object, "status");
         }
     }
-    let doubled = doubled.take().into_iter().chain(lone_owners(&mut object, ADMITTED));
+    lone_owners(permit, &mut object, ADMITTED);
     default(kind, &mut object);
     if kind.generation {
         value::set(&mut object, "metadata.generation", 1);
@@ -87,10 +89,11 @@ pub async fn create(
     }
     let demands = kind.hooks.demands(&options.subresource, &object, None, &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
-    errors.extend(meta_validation::validate_create(&object, kind));
-    errors.extend(kind.hooks.validate(&object));
+    errors.extend(judgement::create(&object, kind));
     errors.extend(guard::privileged(server, kind, "", &object));
     refuse(target, &object, &errors)?;
+    let sentences = doubts.into_iter().chain(kind.hooks.warnings(&object, None));
+    sentences.for_each(|sentence| permit.notes().warn(sentence));
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &object, None).await?;
     parameters::readable(server, permit, target, &object, None).await?;
@@ -101,15 +104,13 @@ pub async fn create(
         let why = "resourceVersion should not be set on objects to be created";
         return Err(Status::foreign(500, "", why.to_owned()).into());
     }
-    let warnings: Vec<String> = doubled.chain(doubts).chain(kind.hooks.warnings(&object, None)).collect();
-
     let mut namespaces = namespaces;
     let mut attempts = Attempts::begin();
     while attempts.next().await {
         let claims = allocate::claim(server, target, &mut object, None).await?;
         let stored = bytes(server, kind, &mut object).await?;
         if options.dry_run {
-            return dry_run(server, permit, target, &stored, warnings, generated).await;
+            return dry_run(server, permit, target, &stored, generated).await;
         }
         let op = Op::Put {
             key: target.key(),
@@ -134,7 +135,7 @@ pub async fn create(
         match outcome {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
-                return Ok(Written { entry, created: true, warnings });
+                return Ok(Written { entry, created: true });
             }
             Err(StoreError::Expectation { key, .. }) if key == target.key() => {
                 let there = read::find(server, permit, target).await.ok().flatten();
@@ -158,7 +159,7 @@ pub async fn create(
 /// System fields of a new object.
 fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Failure> {
     let meta = value::map_mut(object, "metadata");
-    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
         meta.remove(field);
     }
     let named = meta.get("namespace").and_then(Value::as_str).unwrap_or_default();
@@ -248,14 +249,13 @@ async fn dry_run(
     permit: &Permit,
     target: &Target,
     stored: &bytes::Bytes,
-    warnings: Vec<String>,
     generated: bool,
 ) -> Result<Written, Failure> {
     if let Some(there) = read::find(server, permit, target).await? {
         return Err(taken(target, Some(&there), generated).into());
     }
     let entry = Arc::new(Entry::unsaved(target.kind.stored(), &target.key(), stored));
-    Ok(Written { entry: server.conversions.one(target.kind, entry).await?, created: true, warnings })
+    Ok(Written { entry: server.conversions.one(target.kind, entry).await?, created: true })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use admission::{Form, Operation, Request};
 use api::json::{Text, Value};
 use api::kind::{Kind, Occasion, Part};
 use api::status::Status;
-use api::{meta, meta_validation, value};
+use api::{judgement, meta, value};
 use std::sync::Arc;
 use storage::store::{Commit, Expect, Op, StoreError};
 
@@ -97,7 +97,9 @@ async fn attempt(
     let kind = target.kind;
     let insists = precondition(target, &object, old, rebased)? && !rebased;
     let mut new = confined(kind, options, object, old, applied);
-    let doubled = if rebased { None } else { lone_owners(&mut new, "") };
+    if !rebased {
+        lone_owners(permit, &mut new, "");
+    }
     default(kind, &mut new);
     let mut request = admission_request(Operation::Update, target, options, permit, old, server.now());
     let shape = admitted::shape(kind.subresource(&options.subresource));
@@ -107,7 +109,7 @@ async fn attempt(
     if server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)? {
         new = confined(kind, options, new, old, applied);
     }
-    let doubled = doubled.into_iter().chain(lone_owners(&mut new, ADMITTED));
+    lone_owners(permit, &mut new, ADMITTED);
     default(kind, &mut new);
     if options.subresource.is_empty() {
         kind.hooks.prepare_update(&mut new, old);
@@ -129,25 +131,23 @@ async fn attempt(
     }
     let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
-    errors.extend(meta_validation::validate_update(&new, old, kind));
-    if options.subresource.is_empty() {
-        errors.extend(kind.hooks.revalidate(&new, old));
-        errors.extend(kind.hooks.validate_update(&new, old));
-    } else {
-        errors.extend(kind.hooks.validate_part(&options.subresource, &new, old));
-    }
+    errors.extend(match options.subresource.as_str() {
+        "" => judgement::update(&new, old, kind),
+        part => judgement::part(part, &new, old, kind),
+    });
     errors.extend(guard::privileged(server, kind, &options.subresource, &new));
     refuse(target, &new, &errors)?;
+    let warnings = match options.subresource.as_str() {
+        "" => kind.hooks.warnings(&new, Some(old)),
+        part => kind.hooks.warnings_of_part(part, &new, old),
+    };
+    warnings.into_iter().for_each(|sentence| permit.notes().warn(sentence));
     server.admission.validate(&request, &new, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &new, Some(old)).await?;
     parameters::readable(server, permit, target, &new, Some(old)).await?;
     let _turn = turn::take(server, &target.namespace, &options.subresource).await;
     let mut along = Along::settle(server, &request, &new).await?;
-    let warnings: Vec<String> = match options.subresource.as_str() {
-        "" => doubled.chain(kind.hooks.warnings(&new, Some(old))).collect(),
-        part => doubled.chain(kind.hooks.warnings_of_part(part, &new, old)).collect(),
-    };
-    let unchanged = Written { entry: Arc::clone(entry), created: false, warnings: warnings.clone() };
+    let unchanged = Written { entry: Arc::clone(entry), created: false };
     let finished = finalize::is_finished(kind, &new);
     // Upstream writes the same bytes again when they lie under another key than a new write would.
     let stale =
@@ -164,7 +164,7 @@ async fn attempt(
     if options.dry_run {
         let entry = Arc::new(Entry::new(stored_kind, &target.key(), entry.revision, &stored));
         let entry = server.conversions.one(kind, entry).await?;
-        return Ok(Some(Written { entry, created: false, warnings }));
+        return Ok(Some(Written { entry, created: false }));
     }
     let expect = Expect::At(storage::store::Revision(entry.revision));
     let (op, claims) = if finished {
@@ -183,7 +183,7 @@ async fn attempt(
         return match outcome {
             Ok(entry) => {
                 let entry = server.conversions.one(kind, entry).await?;
-                Ok(Some(Written { entry, created: false, warnings }))
+                Ok(Some(Written { entry, created: false }))
             }
             Err(StoreError::Expectation { key, .. }) if along.holds(&key) => {
                 along = Along::settle(server, &request, &new).await?;
@@ -252,7 +252,7 @@ fn precondition(target: &Target, object: &Value, old: &Value, rebased: bool) -> 
     }
     let namespace = meta::namespace(object);
     if !namespace.is_empty() && namespace != target.namespace {
-        return Err(Status::bad_request(create::OTHER_NAMESPACE).into());
+        return Err(Status::bad_request(super::OTHER_NAMESPACE).into());
     }
     if !rebased {
         same_uid(target, object, meta::uid(old))?;
@@ -326,6 +326,7 @@ fn differs(kind: &Kind, new: &Value, old: &Value) -> bool {
 mod tests {
     use crate::authn::{AUTHENTICATED, User};
     use crate::registry::Target;
+    use crate::road::authorized::Permit;
     use crate::testing::World;
     use api::json::{Value, json};
 
@@ -409,9 +410,13 @@ mod tests {
     fn owners_are_named_once() {
         let owner = |uid: &str, name: &str| json!({"uid": uid, "name": name});
         let mut object = json!({"metadata": {"ownerReferences": [owner("a", "x"), owner("a", "y"), owner("a", "x")]}});
-        let warning = super::lone_owners(&mut object, "").unwrap();
-        assert!(warning.ends_with("duplicate UID(s) observed: a"), "{warning}");
+        let permit = Permit::without_request("test");
+        super::lone_owners(&permit, &mut object, "");
+        let warnings = permit.notes().warnings();
+        assert!(warnings.iter().all(|said| said.ends_with("duplicate UID(s) observed: a")), "{warnings:?}");
+        assert_eq!(warnings.len(), 1);
         assert_eq!(object["metadata"]["ownerReferences"], json!([owner("a", "x"), owner("a", "y")]));
-        assert_eq!(super::lone_owners(&mut object, ""), None);
+        super::lone_owners(&permit, &mut object, "");
+        assert!(permit.notes().warnings().is_empty());
     }
 }
