@@ -35,7 +35,7 @@ struct ReplicationController;
 impl Hooks for ReplicationController {
     /// What it selects and what it is labelled with are the labels of its pods, unless it says otherwise.
     fn default(&self, object: &mut Value) {
-        pod_defaults::template(object, "spec.template");
+        pod_defaults::given_template(object, "spec.template");
         if let Some(own) = labels::map(object, "spec.template.metadata.labels").cloned() {
             for path in ["spec.selector", "metadata.labels"] {
                 if value::get(object, path).is_none_or(rules::is_zero) && !own.is_empty() {

@@ -37,8 +37,6 @@ pub fn is_indexed(spec: &Value) -> bool {
 
 /// Defaults that hold in a template too: those of the pods and of the patterns of conditions.
 pub fn default_template(object: &mut Value, path: &str) {
-    // In Go it is there, whatever was sent.
-    value::map_mut(object, &format!("{path}.template.spec"));
     pod_defaults::template(object, &format!("{path}.template"));
     for rule in value::items_mut(object, &format!("{path}.podFailurePolicy.rules")) {
         for pattern in value::items_mut(rule, "onPodConditions") {

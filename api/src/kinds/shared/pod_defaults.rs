@@ -10,15 +10,24 @@ use crate::{quota, value};
 /// The lists of containers of a pod spec.
 pub const CONTAINER_LISTS: &[&str] = &["initContainers", "containers", "ephemeralContainers"];
 
-/// The template at a path (`spec.template`).
+/// The template at a path (`spec.template`), which is there whatever was sent: Go holds it by value.
 pub fn template(object: &mut Value, path: &str) {
-    if let Some(spec) = value::get_mut(object, path).and_then(|template| template.get_mut("spec")) {
+    value::map_mut(object, path);
+    given_template(object, path);
+}
+
+/// The template at a path, if there is one.
+pub fn given_template(object: &mut Value, path: &str) {
+    let Some(template) = value::get_mut(object, path).filter(|template| template.is_object()) else { return };
+    value::map_mut(template, "spec");
+    if let Some(spec) = template.get_mut("spec") {
         pod_spec(spec);
     }
 }
 
 /// A whole pod: its spec, and what is filled in for pods but not for templates.
 pub fn pod(object: &mut Value) {
+    value::map_mut(object, "spec");
     let Some(spec) = object.get_mut("spec") else { return };
     pod_spec(spec);
     let host_network = value::flag(spec, "hostNetwork");

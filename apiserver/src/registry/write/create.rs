@@ -41,7 +41,8 @@ pub async fn create(
     applied: bool,
 ) -> Result<Written, Failure> {
     let kind = target.kind;
-    let versioned = !meta::resource_version(&object).is_empty();
+    // What is no number is passed over, as upstream's store does.
+    let versioned = meta::resource_version(&object).parse::<u64>().is_ok_and(|version| version != 0);
     let generated = meta::name(&object).is_empty() && !value::text(&object, "metadata.generateName").is_empty();
     if options.verb != "patch" {
         lone_owners(permit, &mut object, "");
