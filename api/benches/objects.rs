@@ -16,7 +16,7 @@ use api::apply::{FieldSet, Manager, Operation, apply_resetting, update};
 use api::codec::{Strictness, json, protobuf, yaml};
 use api::json::Value;
 use api::kind::Kind;
-use api::{kinds, judgement, schema, value};
+use api::{judgement, kinds, schema, value};
 use rounds::{env, processor_time, rounds, wanted};
 
 // The one that the server runs with.

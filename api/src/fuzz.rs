@@ -14,7 +14,7 @@ use crate::json::Value;
 use crate::kind::Kind;
 use crate::quantity::Quantity;
 use crate::selector::{FieldSelector, LabelSelector};
-use crate::{continuation::Continue, kinds, judgement, patch, schema, x509};
+use crate::{continuation::Continue, judgement, kinds, patch, schema, x509};
 
 /// One thing to fuzz.
 pub struct Target {

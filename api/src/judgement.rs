@@ -46,8 +46,7 @@ impl Judgement {
         any_finalizer: false,
     };
     /// An update is judged like a new object after its metadata.
-    pub const AS_NEW: Judgement =
-        Judgement { update: &[MetadataChange, Metadata, Object, Change], ..Judgement::USUAL };
+    pub const AS_NEW: Judgement = Judgement { update: &[MetadataChange, Metadata, Object, Change], ..Judgement::USUAL };
     /// The same, the change first.
     pub const CHANGE_FIRST: Judgement =
         Judgement { update: &[MetadataChange, Change, Metadata, Object], ..Judgement::USUAL };

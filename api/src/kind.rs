@@ -6,8 +6,8 @@
 use crate::custom::kinds::Custom;
 use crate::field_path::{Errors, FieldError, Path};
 use crate::gated::Gated;
-use crate::judgement::Judgement;
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::schema::{SchemaRef, native};
 use std::collections::BTreeMap;
 

@@ -71,7 +71,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         }
     };
     let code = if written.created { 201 } else { 200 };
-    Ok(shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?)
+    shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())
 }
 
 /// A configuration says what it is.

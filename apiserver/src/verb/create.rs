@@ -5,6 +5,7 @@ use crate::answer::{Answer, Failure};
 use crate::registry::write::{self, Change, Options};
 use crate::registry::{Target, admitted};
 use crate::server::Server;
+use api::field_path::{FieldError, Path};
 use api::json::{Value, json};
 use api::status::Status;
 use api::{meta, value};
@@ -19,7 +20,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let options = call.write_options()?;
     let permit = &call.authorized.permit;
     let written = write::create(server, permit, &call.target, object, &options, false).await?;
-    Ok(shown::object(call.received(), call.medium, kind, &written.entry, 201, server.now())?)
+    shown::object(call.received(), call.medium, kind, &written.entry, 201, server.now())
 }
 
 /// `pods/binding`: writes the node into the pod, once.
@@ -46,14 +47,11 @@ pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure>
     let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, own.gvk(), &mut binding).await?;
     let (name, namespace) = (meta::name(&binding), meta::namespace(&binding));
+    if !namespace.is_empty() && namespace != call.target.namespace {
+        return Err(Status::bad_request(write::OTHER_NAMESPACE).into());
+    }
     if name.is_empty() {
         return Err(Status::bad_request("Name parameter required.").into());
-    }
-    if !namespace.is_empty() && namespace != call.target.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        )
-        .into());
     }
     call.part = kind.subresource(part);
     call.target = Target { kind, namespace: call.target.namespace.clone(), name: name.to_owned() };
@@ -62,17 +60,20 @@ pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure>
 
 async fn assign(server: &Server, call: Call, binding: &Value) -> Result<Answer, Failure> {
     let kind = value::text(binding, "target.kind");
-    if !kind.is_empty() && kind != "Node" {
-        let field = api::field_path::Path::new("target").child("kind");
-        let error = api::field_path::FieldError::not_supported(&field, kind, &["Node", "<empty>"]);
-        // Upstream forgets to say that it is the client's mistake.
-        return Err(Status::foreign(500, "", error.to_string()).into());
-    }
     let node = value::text(binding, "target.name").to_owned();
+    let mut errors = Vec::new();
+    let field = Path::new("target");
+    if !kind.is_empty() && kind != "Node" {
+        errors.push(FieldError::not_supported_as_listed(&field.child("kind"), kind, &["Node", "<empty>"]).to_string());
+    }
     if node.is_empty() {
-        let field = api::field_path::Path::new("target").child("name");
-        let error = api::field_path::FieldError::required(&field, "");
-        return Err(Status::foreign(500, "", error.to_string()).into());
+        errors.push(FieldError::required(&field.child("name"), "").to_string());
+    }
+    // Upstream forgets to say that it is the client's mistake.
+    match errors.as_slice() {
+        [] => {}
+        [one] => return Err(Status::foreign(500, "", one.clone()).into()),
+        both => return Err(Status::foreign(500, "", format!("[{}]", both.join(", "))).into()),
     }
     let options = Options { unseen: true, ..call.write_options()? };
     let (resource, name) = (call.target.resource(), call.target.name.clone());

@@ -157,7 +157,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
         Ok(Change { object, applied: false, rebased: true })
     })
     .await?;
-    Ok(shown::object(call.received(), call.medium, kind, &written.entry, 200, server.now())?)
+    shown::object(call.received(), call.medium, kind, &written.entry, 200, server.now())
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
         value::set(&mut review, "metadata.creationTimestamp", server.now_text());
     }
     value::set(&mut review, "status", status);
-    Ok(shown::value(call.medium, &review, kind.schema(), 201)?)
+    shown::value(call.medium, &review, kind.schema(), 201)
 }
 
 /// What every new object loses and gets before anybody judges it.
@@ -134,11 +134,14 @@ fn narrowed(review: &Value, resource: ResourceAttributes) -> ResourceAttributes 
     };
     let parts = |field: &str| -> Vec<Requirement> {
         // Of a field one value is asked for, as in a query.
-        let known = |part: &&Value| match (value::text(part, "operator"), value::items(part, "values").len(), field) {
-            ("In" | "NotIn", 1, "fieldSelector") => true,
-            ("In" | "NotIn", 1.., "labelSelector") => true,
-            ("Exists" | "DoesNotExist", 0, "labelSelector") => true,
-            _ => false,
+        let known = |part: &&Value| {
+            let values = value::items(part, "values").len();
+            matches!(
+                (value::text(part, "operator"), values, field),
+                ("In" | "NotIn", 1, "fieldSelector")
+                    | ("In" | "NotIn", 1.., "labelSelector")
+                    | ("Exists" | "DoesNotExist", 0, "labelSelector")
+            )
         };
         let parts = value::items(review, &format!("spec.resourceAttributes.{field}.requirements")).iter().filter(known);
         let part = |part: &Value| Requirement {
@@ -216,7 +219,8 @@ fn ignored(review: &Value, resource: Option<&ResourceAttributes>) -> Vec<String>
         .filter_map(|(name, kept, parses)| {
             let at = format!("spec.resourceAttributes.{name}");
             let asked = value::items(review, &format!("{at}.requirements")).len();
-            let whole = if asked > 0 { kept == asked } else { parses(value::text(review, &format!("{at}.rawSelector"))) };
+            let whole =
+                if asked > 0 { kept == asked } else { parses(value::text(review, &format!("{at}.rawSelector"))) };
             let how = if kept > 0 { "partially ignored" } else { "ignored" };
             (!whole).then(|| format!("{at} {how} due to parse error"))
         })

@@ -30,5 +30,5 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     })
     .await?;
     let code = if written.created { 201 } else { 200 };
-    Ok(shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())?)
+    shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())
 }

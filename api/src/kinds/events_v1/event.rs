@@ -4,6 +4,7 @@
 
 use crate::field_path::Errors;
 use crate::json::Value;
+use crate::judgement::{Check, Judgement};
 use crate::kind::{Hooks, Kind, Selectable, StoredAs, describe};
 use crate::kinds::core_v1;
 use crate::kinds::shared::events;
@@ -30,6 +31,7 @@ pub static KIND: Kind = Kind {
         Selectable { name: "reportingController", value: events::reporter },
         Selectable { name: "type", value: |e| crate::value::text(e, "type").to_owned() },
     ],
+    judgement: Judgement { update: &[Check::Object, Check::MetadataChange, Check::Change], ..Judgement::USUAL },
     stored_as: Some(StoredAs { kind: &core_v1::event::KIND, to: events::to_core, from: events::from_core }),
     describe: describe::<k8s_openapi::api::events::v1::Event>,
     hooks: &Event,
@@ -41,6 +43,11 @@ struct Event;
 impl Hooks for Event {
     fn validate(&self, object: &Value) -> Errors {
         events::validate_strict(&stored(object))
+    }
+
+    /// What is demanded of a new event alone is not asked of an old one: nothing of it may change.
+    fn revalidate(&self, new: &Value, _old: &Value) -> Errors {
+        events::validate(&stored(new), "reportingController")
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {

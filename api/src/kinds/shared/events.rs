@@ -198,7 +198,8 @@ pub fn validate_strict_update(new: &Value, old: &Value) -> Errors {
     if rules::differ(new.get("series"), old.get("series")) {
         errors.extend(series(new));
     }
-    for name in ["involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason"] {
+    for name in ["involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason"]
+    {
         let text = matches!(name, "reason" | "message");
         let check = if text { rules::unchanged_text } else { rules::unchanged };
         check(&mut errors, new, old, name);
