@@ -73,6 +73,30 @@ pub fn has_expressions(schema: &Value) -> bool {
     any(Raw(schema), &|node| node.says("x-kubernetes-validations"))
 }
 
+/// Why upstream cannot even read the schema as a structural one, which has no place for these words: nothing more is then said of its
+/// structure, and this only where nothing else is wrong with it.
+#[must_use]
+pub fn unreadable(schema: &Value) -> Option<String> {
+    const WORDS: &[&str] =
+        &["id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions"];
+    let found = std::cell::RefCell::new(None);
+    any(Raw(schema), &|node| {
+        let word = WORDS.iter().find(|word| node.says(word) || **word == "additionalItems" && node.get(word).is_some());
+        let unkept = node.get("x-kubernetes-preserve-unknown-fields").is_some_and(|flag| flag.as_bool() == Some(false));
+        let why = match word {
+            Some(word) => Some(format!("OpenAPIV3Schema '{}' is not supported", word.replace("$schema", "schema"))),
+            None if unkept => {
+                Some("internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined".to_owned())
+            }
+            None => None,
+        };
+        let some = why.is_some();
+        found.replace(why);
+        some
+    });
+    found.into_inner()
+}
+
 /// Formats that mean nothing here, in the order of the schema.
 #[must_use]
 pub fn unknown_formats(schema: &Value) -> Vec<String> {

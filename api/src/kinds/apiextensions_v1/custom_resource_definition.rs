@@ -5,11 +5,11 @@
 use crate::custom::names::{self as given, FINALIZER};
 use crate::custom::schema::Node;
 use crate::custom::{expressions, structural};
-use crate::field_path::{Errors, FieldError, Path};
+use crate::field_path::{ErrorType, Errors, FieldError, Path};
 use crate::json::{Value, json};
 use crate::judgement::Judgement;
 use crate::kind::{Gvk, Hooks, Kind, Part, Subresource, Verb, describe};
-use crate::kinds::shared::{labels, names, parts, rbac};
+use crate::kinds::shared::{labels, names, parts, rbac, rules};
 use crate::{meta, value};
 
 const GVK: Gvk = Gvk { group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition" };
@@ -93,25 +93,16 @@ impl Hooks for Definition {
     fn revalidate(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
         spec(&mut errors, new, Some(old));
-        shared(&mut errors, new, Some(old));
-        hoist(&mut errors, new);
-        errors
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
         let settled: &[&str] = if given::condition(old, "Established") == "True" {
             &["scope", "names.kind", "group", "names.plural"]
         } else {
             &["group", "names.plural"]
         };
         for name in settled {
-            let path = format!("spec.{name}");
-            let value = value::text(new, &path);
-            if value != value::text(old, &path) {
-                errors.push(FieldError::invalid(&Path::new(&path), value, crate::meta_validation::IMMUTABLE));
-            }
+            rules::unchanged_text(&mut errors, new, old, &format!("spec.{name}"));
         }
+        shared(&mut errors, new, Some(old));
+        hoist(&mut errors, new);
         errors
     }
 
@@ -261,7 +252,12 @@ fn hoist(errors: &mut Errors, object: &Value) {
                 (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
             };
             match (0..versions.len()).find_map(|i| Some((i, below(i)?))) {
-                Some((0, rest)) => error.field = Path::new(&format!("spec.{above}{rest}")),
+                // That a version has no schema is found before.
+                Some((_, ".openAPIV3Schema")) if error.kind == ErrorType::Required => {}
+                Some((0, rest)) => {
+                    error.field = Path::new(&format!("spec.{above}{rest}"));
+                    error.detail = error.detail.replace(&format!("spec.versions[0].{name}"), &format!("spec.{above}"));
+                }
                 Some(_) => return false,
                 None => {}
             }
@@ -357,12 +353,18 @@ fn validate_schema(errors: &mut Errors, schema: &Value, has_status: bool, field:
     if value::flag(schema, "nullable") {
         errors.push(FieldError::forbidden(&field.child("nullable"), "nullable cannot be true at the root"));
     }
-    let violations = structural::violations(schema, field);
-    if violations.is_empty() {
-        errors.extend(structural::defaults(schema, field));
+    let unreadable = structural::unreadable(schema);
+    if unreadable.is_none() {
+        let violations = structural::violations(schema, field);
+        if violations.is_empty() {
+            errors.extend(structural::defaults(schema, field));
+        }
+        errors.extend(violations);
     }
-    errors.extend(violations);
     errors.extend(structural::words(schema, field));
+    if let Some(why) = unreadable.filter(|_| errors.len() == before) {
+        errors.push(FieldError::invalid(field, "", why));
+    }
     // Rules are read only where the schema is sound: their types come from it.
     if errors.len() == before && structural::has_expressions(schema) {
         errors.extend(expressions::compile(schema, &Node::of(schema), true, field).1);
