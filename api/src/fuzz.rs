@@ -7,6 +7,7 @@
 
 mod apply;
 mod dice;
+mod request;
 mod strategic;
 
 use crate::codec::{Strictness, json, protobuf, yaml};
@@ -84,6 +85,15 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "quantity", seeds: &[b"1.5Gi", b"2|1e3", b"-12e-3", b"100m", b"9223372036854775807E", b".5Ki"], run: of_quantity },
     Target { name: "certificates", seeds: &[CSR], run: of_certificates },
+    Target {
+        name: "request",
+        seeds: &[
+            b"GET /api/v1/namespaces/a/pods/p/log?follow=true",
+            b"DELETE /apis/apps/v1/namespaces/a/deployments/?fieldSelector=metadata.name%3Dx",
+            b"GET /api/v1/watch/namespaces/a%2fpods//proxy/..?watch=1",
+        ],
+        run: request::bytes,
+    },
     Target { name: "cron", seeds: &[b"*/5 1-3,7 * JAN-FEB MON", b"@every 1h30m", b"TZ=UTC 0 0 29 2 *"], run: of_cron },
 ];
 

@@ -26,6 +26,7 @@ pub mod pod_references;
 pub mod quantity;
 pub mod quota;
 pub mod quote;
+pub mod request;
 pub mod schema;
 pub mod selector;
 pub mod served;

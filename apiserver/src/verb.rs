@@ -182,7 +182,10 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     check_scope(kind, &info)?;
     // There is no such route, and so no resource in the sentence.
     let item = !info.name.is_empty();
-    if part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item) {
+    // A path may say that it is a watch, whatever the method.
+    let written = info.verb == "watch" && !matches!(received.method.as_str(), "GET" | "HEAD");
+    let misdirected = matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item;
+    if written || part.is_none() && misdirected {
         let message = "the server does not allow this method on the requested resource";
         return Err(Status {
             message: message.to_owned(),

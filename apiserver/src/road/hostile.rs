@@ -1,7 +1,9 @@
-//! Clients that mean harm, over TLS: credentials that are none, and bodies that never come.
+//! Clients that mean harm: credentials that are none, bodies that never come, paths that lead nowhere.
 
+use crate::authn::User;
 use crate::testing::World;
 use crate::transport::{Identity, unjudged_client_config};
+use api::json::{Value, json};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,5 +135,30 @@ async fn a_body_that_does_not_come_holds_nothing_for_ever() {
     for stream in slow {
         let answer = stream.await.unwrap();
         assert_eq!(code(&answer), 504, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn paths_that_lead_nowhere_are_answered_so() {
+    let world = World::start(|_| {}).await;
+    let root = User::new("root", &["system:masters", "system:authenticated"]);
+    let map = json!({"metadata": {"name": "c"}});
+    for (method, path, code) in [
+        ("POST", "/api/v1/watch/namespaces/default/configmaps", 405),
+        ("DELETE", "/api/v1/watch/namespaces/default/configmaps", 405),
+        ("POST", "//api/v1/namespaces/default/configmaps", 404),
+        ("POST", "/api/v1//namespaces/default/configmaps", 404),
+        ("POST", "/api/v1/namespaces//configmaps", 404),
+        ("DELETE", "/api/v1/namespaces//configmaps", 404),
+        ("DELETE", "/api/v1/namespaces/default/configmaps//status", 404),
+        ("GET", "/api/v1/namespaces//configmaps", 200),
+        ("GET", "/api/v1/namespaces/default/configmaps/c", 404),
+        ("POST", "/api/v1/namespaces/default%2fconfigmaps/", 201),
+        ("GET", "/api/v1/namespaces%2Fdefault/configmaps%2fc", 200),
+        ("GET", "/api/v1/namespaces/default/configmaps/%2g", 400),
+    ] {
+        let body = if method == "POST" { &map } else { &Value::Null };
+        let (got, answer) = world.ask(&root, method, path, body).await;
+        assert_eq!(got, code, "{method} {path}: {answer}");
     }
 }
