@@ -7,7 +7,7 @@ use crate::authz::bootstrap as roles;
 use crate::fairness::keeper;
 use crate::legacy_tokens;
 use crate::registry::write::{self, Change, DeleteOptions, Options};
-use crate::registry::{Target, addresses, read};
+use crate::registry::{Target, read, repair};
 use crate::road::authorized::Permit;
 use crate::server::Server;
 use crate::trust;
@@ -44,7 +44,7 @@ pub async fn run(server: &Server) -> Result<(), Failure> {
     ranges(server, &permit).await?;
     legacy_tokens::track(server, &permit).await?;
     service(server, &permit).await?;
-    addresses::repair(server, &permit).await
+    repair::once(server, &permit).await
 }
 
 /// The ServiceCIDR of the ranges that this server hands out addresses from.

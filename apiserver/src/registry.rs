@@ -13,6 +13,7 @@ pub mod guard;
 pub mod parameters;
 pub mod ranges;
 pub mod read;
+pub mod repair;
 pub mod turn;
 pub mod unreadable;
 pub mod versions;

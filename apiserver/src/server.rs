@@ -20,6 +20,7 @@ use crate::offer::Offer;
 use crate::peers::Peers;
 use crate::profiling::Profiling;
 use crate::registry::convert::Conversions;
+use crate::registry::repair;
 use crate::registry::turn::Turns;
 use crate::reload::{self, Source};
 use crate::road::authorized::Permit;
@@ -499,6 +500,7 @@ impl Running {
         server.ready.store(true, std::sync::atomic::Ordering::Release);
         tokio::spawn(tidy(Arc::clone(server), server.ends.stop.clone()));
         tokio::spawn(trust::follow(Arc::clone(server), server.ends.end.clone()));
+        tokio::spawn(repair::keep(Arc::clone(server), server.ends.stop.clone()));
         Ok(())
     }
 

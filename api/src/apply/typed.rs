@@ -97,7 +97,7 @@ impl<'a> Ty<'a> {
                     _ => None,
                 };
                 let value = |key: &'a String| {
-                    let default = || def.and_then(|def| def.field(key)).and_then(|field| field.default.as_ref());
+                    let default = || def.and_then(|def| def.field(key)).and_then(key_default);
                     let value = map.get(key).or_else(default)?;
                     Some((Cow::Borrowed(key.as_str()), Scalar(Cow::Borrowed(value))))
                 };
@@ -134,6 +134,21 @@ impl<'a> Ty<'a> {
         'a: 'x,
     {
         list.iter().filter_map(|item| Some((self.identity(item).ok()?, item))).collect()
+    }
+}
+
+/// What a key is that an element does not say: its constant default, or the zero of a field that always has a value.
+fn key_default(field: &Field) -> Option<&Value> {
+    static ZEROS: LazyLock<[Value; 3]> = LazyLock::new(|| ["".into(), 0.into(), false.into()]);
+    if field.default.is_some() || field.pointer || field.omit_empty {
+        return field.default.as_ref();
+    }
+    let [text, number, flag] = &*ZEROS;
+    match field.shape {
+        Shape::String => Some(text),
+        Shape::Int32 | Shape::Int64 => Some(number),
+        Shape::Bool => Some(flag),
+        _ => None,
     }
 }
 

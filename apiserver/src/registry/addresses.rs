@@ -7,13 +7,10 @@ use super::ranges::family;
 use super::write::{bytes, canonical, owned};
 use crate::answer::Failure;
 use crate::bootstrap;
-use crate::road::authorized::Permit;
 use crate::server::Server;
-use admission::Lookup as _;
 use api::json::{Value, json};
-use api::kinds::core_v1::service;
 use api::kinds::networking_v1::ip_address::KIND;
-use api::{meta, value};
+use api::value;
 use std::net::IpAddr;
 use storage::store::{Expect, Key, Op};
 
@@ -46,28 +43,17 @@ pub fn discard(ip: &str) -> Op {
     Op::Discard { key: key(ip), expect: Expect::Any }
 }
 
-fn object(owner: &Target, ip: IpAddr) -> Value {
+/// The label of the objects that allocation makes, and what it says.
+pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+/// See `MANAGED_BY`.
+pub const MANAGER: &str = "ipallocator.k8s.io";
+
+/// The object of an address that `owner` has.
+pub fn object(owner: &Target, ip: IpAddr) -> Value {
     json!({"apiVersion": KIND.api_version(), "kind": KIND.kind,
         "metadata": {"name": ip.to_string(), "labels": {
             "ipaddress.kubernetes.io/ip-family": family(ip),
-            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            MANAGED_BY: MANAGER,
         }},
         "spec": {"parentRef": {"resource": owner.kind.plural, "namespace": owner.namespace, "name": owner.name}}})
-}
-
-/// Services have the objects of their addresses, also those that were made before there were any, or whose objects somebody deleted.
-///
-/// # Errors
-/// The first write that fails.
-pub async fn repair(server: &Server, permit: &Permit) -> Result<(), Failure> {
-    for held in server.list("", service::KIND.plural, "").await {
-        let (namespace, name) = (meta::namespace(&held).to_owned(), meta::name(&held).to_owned());
-        let owner = Target { kind: &service::KIND, namespace, name };
-        for ip in super::allocate::cluster_ips(&owner, &held) {
-            if !is_taken(server, &ip.to_string()) {
-                bootstrap::ensure(server, permit, object(&owner, ip)).await?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ mod update;
 pub(crate) use create::OTHER_NAMESPACE;
 pub use create::create;
 pub use delete::{DeleteOptions, delete, delete_collection, expected};
-pub use update::{Change, update};
+pub use update::{Change, expect_name, update};
 
 use super::Target;
 use super::versions::Others;

@@ -26,15 +26,15 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let (strictness, force) = (query.strictness, query.force);
     let body = decoded::patch(call.received()).await?;
     // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
-    let unreadable = |error: DecodeError| Status::bad_request(format!("error decoding YAML: {error}"));
     let decoded = match kind.custom {
         None => native(&body, kind, strictness)?,
         // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
-        Some(_) => free(&body, kind, strictness).map_err(unreadable)?,
+        Some(_) => free(&body, kind, strictness)?,
     };
     let Decoded { value: wanted, warnings } = decoded;
     call.warn(warnings);
     expect_type(&wanted, kind)?;
+    write::expect_name(&call.target, &wanted)?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
     let others = Others::new(kind);
@@ -108,8 +108,10 @@ fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, F
             let refuse = |why| failed(&format!("failed to create typed patch object ({named})"), why);
             apply::check_declared(&value, schema).map_err(refuse)?;
             let (gvk, before) = (kind.gvk(), format!("failed to convert new object ({named}) to proper version"));
-            let what =
-                format!("{before}: unable to convert unstructured object to {}, Kind={}", gvk.api_version(), gvk.kind);
+            let what = format!(
+                "{before}: unable to convert unstructured object to {}/{}, Kind={}",
+                gvk.group, gvk.version, gvk.kind
+            );
             api::patch::convert::restore(&mut value, schema).map_err(|why| failed(&what, why))?;
             let text = codec::json::encode_any(&value);
             codec::json::decode_applied(&text, schema, Strictness::Warn).map_err(unreadable)?
@@ -117,19 +119,28 @@ fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, F
     };
     decoded.warnings.retain(|warning| !is_unknown(warning));
     match strictness {
-        Strictness::Strict if !decoded.warnings.is_empty() => Err(unreadable(DecodeError::Strict(decoded.warnings))),
+        Strictness::Strict if !decoded.warnings.is_empty() => Err(twice(&decoded.warnings).into()),
         Strictness::Ignore => Ok(Decoded { warnings: Vec::new(), ..decoded }),
         _ => Ok(decoded),
     }
 }
 
+/// What is set twice in a configuration, by its lines.
+fn twice(lines: &[String]) -> Status {
+    let lines = lines.join("\n  ");
+    Status::bad_request(format!(
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {lines}"
+    ))
+}
+
 /// A configuration of a custom resource as it was written; of what decoding finds unknown fields do not count here.
-fn free(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, DecodeError> {
-    let value = codec::yaml::parse(body)?;
-    let mut warnings = codec::yaml::decode_applied(body, kind.schema(), Strictness::Warn)?.warnings;
+fn free(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, Failure> {
+    let unreadable = |error: DecodeError| Failure::from(Status::bad_request(format!("error decoding YAML: {error}")));
+    let value = codec::yaml::parse(body).map_err(unreadable)?;
+    let mut warnings = codec::yaml::decode_applied(body, kind.schema(), Strictness::Warn).map_err(unreadable)?.warnings;
     warnings.retain(|warning| !warning.starts_with("unknown field"));
     match strictness {
-        Strictness::Strict if !warnings.is_empty() => Err(DecodeError::Strict(warnings)),
+        Strictness::Strict if !warnings.is_empty() => Err(twice(&warnings).into()),
         Strictness::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
         _ => Ok(Decoded { value, warnings }),
     }

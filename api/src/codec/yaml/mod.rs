@@ -69,8 +69,12 @@ fn through_json(
     let gentle = if mode == Strictness::Strict { Strictness::Warn } else { mode };
     let mut decoded = decode(&text, gentle)?;
     if mode != Strictness::Ignore && !document.twice.is_empty() {
-        let lines = document.twice.join("\n  ");
-        decoded.warnings.insert(0, format!("yaml: unmarshal errors:\n  {lines}"));
+        if mode == Strictness::Strict {
+            let lines = document.twice.join("\n  ");
+            decoded.warnings.insert(0, format!("yaml: unmarshal errors:\n  {lines}"));
+        } else {
+            decoded.warnings.splice(0..0, document.twice);
+        }
     }
     if mode == Strictness::Strict && !decoded.warnings.is_empty() {
         return Err(DecodeError::Strict(decoded.warnings));

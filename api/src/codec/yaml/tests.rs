@@ -82,6 +82,8 @@ fn keys_set_twice_are_strict_errors() {
         decode(text, config_map(), Strictness::Strict).unwrap_err().to_string(),
         "strict decoding error: yaml: unmarshal errors:\n  line 4: key \"a\" already set in map, unknown field \"foo\""
     );
+    let warned = decode(text, config_map(), Strictness::Warn).unwrap().warnings;
+    assert_eq!(warned, ["line 4: key \"a\" already set in map", "unknown field \"foo\""]);
     let gentle = decode(text, config_map(), Strictness::Ignore).unwrap();
     assert_eq!(gentle.value, json!({"kind": "ConfigMap", "data": {"a": "w"}}));
     assert!(gentle.warnings.is_empty());

@@ -87,7 +87,7 @@ impl Hooks for Deployment {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec.selector");
+        rules::unchanged_struct(&mut errors, new, old, "spec.selector", "*LabelSelector");
         errors
     }
 

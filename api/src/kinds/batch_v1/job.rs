@@ -83,11 +83,13 @@ impl Hooks for Job {
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
         completions(&mut errors, new, old);
-        rules::unchanged(&mut errors, new, old, "spec.selector");
+        rules::unchanged_struct(&mut errors, new, old, "spec.selector", "*LabelSelector");
         template(&mut errors, new, old);
-        for name in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
-            rules::unchanged(&mut errors, new, old, &format!("spec.{name}"));
-        }
+        rules::unchanged(&mut errors, new, old, "spec.completionMode");
+        rules::unchanged_struct(&mut errors, new, old, "spec.podFailurePolicy", "*PodFailurePolicy");
+        rules::unchanged(&mut errors, new, old, "spec.backoffLimitPerIndex");
+        rules::unchanged(&mut errors, new, old, "spec.managedBy");
+        rules::unchanged_struct(&mut errors, new, old, "spec.successPolicy", "*SuccessPolicy");
         errors
     }
 
@@ -259,7 +261,7 @@ fn template(errors: &mut Errors, new: &Value, old: &Value) {
     let suspended = value::flag(old, "spec.suspend");
     let idle = value::text(old, "status.startTime").is_empty() || conditions::is(old, "Suspended", "True");
     if !(suspended && idle && value::int(old, "status.active").unwrap_or_default() == 0) {
-        rules::unchanged(errors, new, old, "spec.template");
+        rules::unchanged_struct(errors, new, old, "spec.template", "PodTemplateSpec");
         return;
     }
     let (new, mut old) = (get(new), get(old).clone());

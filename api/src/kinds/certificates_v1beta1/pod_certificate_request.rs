@@ -65,7 +65,7 @@ impl Hooks for PodCertificateRequest {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec");
+        rules::unchanged_struct(&mut errors, new, old, "spec", "PodCertificateRequestSpec");
         errors
     }
 

@@ -3,6 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::gated::Gated;
 use crate::json::Value;
 use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
@@ -22,6 +23,10 @@ pub static KIND: Kind = Kind {
     describe: describe::<k8s_openapi::api::coordination::v1::Lease>,
     judgement: Judgement::USUAL.any_finalizer(),
     hooks: &Lease,
+    gated: &[
+        Gated { path: "spec.strategy", gate: "CoordinatedLeaderElection" },
+        Gated { path: "spec.preferredHolder", gate: "CoordinatedLeaderElection" },
+    ],
     short_history: true,
     ..Kind::BASE
 };

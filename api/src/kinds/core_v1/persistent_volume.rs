@@ -103,7 +103,7 @@ impl Hooks for PersistentVolume {
         }
         if after != before {
             let field = Path::new("spec.persistentvolumesource");
-            let difference = difference::unified(&before, &after);
+            let difference = difference::internal("PersistentVolumeSource", &before, &after);
             let detail = format!("spec.persistentvolumesource is immutable after creation\n{difference}");
             errors.push(FieldError::forbidden(&field, detail));
         }
@@ -493,7 +493,8 @@ mod tests {
             &old,
             &[
                 "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n\
-                 @@ -1,6 +1,6 @@\n {\n  \"csi\": {\n   \"driver\": \"d\",\n-  \"volumeHandle\": \"h\"\n+  \"volumeHandle\": \"i\"\n  }\n }\n",
+                 @@ -22,7 +22,7 @@\n  \"StorageOS\": null,\n  \"CSI\": {\n   \"Driver\": \"d\",\n-  \"VolumeHandle\": \"h\",\n+  \
+                 \"VolumeHandle\": \"i\",\n   \"ReadOnly\": false,\n   \"FSType\": \"\",\n   \"VolumeAttributes\": null,\n",
                 "volumeMode: Invalid value: \"Block\": field is immutable",
                 "nodeAffinity: Invalid value: null: field is immutable, except for updating from beta label to GA",
                 "spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden",

@@ -170,7 +170,7 @@ fn validate_change(new: &Value, old: &Value) -> Errors {
     let field = Path::new("spec");
     if after != before {
         let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
-        let difference = difference::unified(&spec(&before), &spec(&after));
+        let difference = difference::internal("PersistentVolumeClaimSpec", &spec(&before), &spec(&after));
         let detail = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n\
              {difference}"

@@ -33,12 +33,42 @@ pub static KIND: Kind = Kind {
 
 struct EndpointSlice;
 
+/// The topology of older versions, which this one does not write: endpoints that change lose it, and keep the name of a node that was
+/// there before.
+fn drop_topology(new: &mut Value, old: &Value) {
+    const HOST: &str = "kubernetes.io/hostname";
+    let before = value::items(old, "endpoints");
+    if value::items(new, "endpoints") == before {
+        return;
+    }
+    let host = |endpoint: &Value| {
+        let topology = labels::map(endpoint, "deprecatedTopology")?;
+        topology.get(HOST).and_then(Value::as_str).map(str::to_owned)
+    };
+    let known: Vec<String> = before.iter().filter_map(host).collect();
+    for endpoint in value::items_mut(new, "endpoints") {
+        let name = host(endpoint).filter(|name| known.contains(name) && names::dns_subdomain(name).is_empty());
+        if let (Some(name), None) = (name, endpoint.get("nodeName").and_then(Value::as_str)) {
+            value::set(endpoint, "nodeName", name);
+        }
+        value::remove(endpoint, "deprecatedTopology");
+    }
+}
+
 impl Hooks for EndpointSlice {
     fn default(&self, object: &mut Value) {
         for port in value::items_mut(object, "ports") {
             value::set_default(port, "name", "");
             value::set_default(port, "protocol", "TCP");
         }
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        drop_topology(object, &Value::Null);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        drop_topology(new, old);
     }
 
     fn validate(&self, object: &Value) -> Errors {
@@ -207,6 +237,21 @@ mod tests {
     use super::*;
     use crate::json::json;
     use crate::kinds::shared::testing;
+
+    #[test]
+    fn topology_is_of_the_past() {
+        let endpoint = |address: &str| json!({"addresses": [address], "deprecatedTopology": {"kubernetes.io/hostname": "n", "zone": "z"}});
+        let old = json!({"endpoints": [endpoint("10.0.0.1")]});
+        let mut made = old.clone();
+        KIND.hooks.prepare_create(&mut made);
+        assert_eq!(made, json!({"endpoints": [{"addresses": ["10.0.0.1"]}]}));
+        let mut same = old.clone();
+        KIND.hooks.prepare_update(&mut same, &old);
+        assert_eq!(same, old);
+        let mut moved = json!({"endpoints": [endpoint("10.0.0.2")]});
+        KIND.hooks.prepare_update(&mut moved, &old);
+        assert_eq!(moved, json!({"endpoints": [{"addresses": ["10.0.0.2"], "nodeName": "n"}]}));
+    }
 
     #[test]
     fn addresses_are_of_the_type() {

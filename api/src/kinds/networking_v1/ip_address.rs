@@ -51,7 +51,7 @@ impl Hooks for IpAddress {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec.parentRef");
+        rules::unchanged_struct(&mut errors, new, old, "spec.parentRef", "*ParentReference");
         errors
     }
 
@@ -107,7 +107,9 @@ mod tests {
             &KIND,
             &json!({"spec": {"parentRef": {"name": "b"}}}),
             &json!({"spec": {"parentRef": {"name": "a"}}}),
-            &["spec.parentRef: Invalid value: {\"name\":\"b\"}: field is immutable"],
+            &[
+                "spec.parentRef: Invalid value: {\"Group\":\"\",\"Resource\":\"\",\"Namespace\":\"\",\"Name\":\"b\"}: field is immutable",
+            ],
         );
     }
 

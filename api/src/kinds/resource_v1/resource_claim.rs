@@ -53,7 +53,7 @@ impl Hooks for ResourceClaim {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec");
+        rules::unchanged_struct(&mut errors, new, old, "spec", "ResourceClaimSpec");
         errors
     }
 

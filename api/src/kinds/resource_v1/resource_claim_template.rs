@@ -72,7 +72,7 @@ impl Hooks for ResourceClaimTemplate {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec");
+        rules::unchanged_struct(&mut errors, new, old, "spec", "ResourceClaimTemplateSpec");
         errors
     }
 }

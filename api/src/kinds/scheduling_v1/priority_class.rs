@@ -17,7 +17,6 @@ pub static KIND: Kind = Kind {
     singular: "priorityclass",
     short_names: &["pc"],
     namespaced: false,
-    generation: true,
     columns: &[
         Column::NAME,
         Column::integer("Value").of("value"),
@@ -62,6 +61,16 @@ impl Hooks for PriorityClass {
         errors
     }
 
+    /// Classes count no generations; each has its first.
+    fn prepare_create(&self, object: &mut Value) {
+        value::set(object, "metadata.generation", 1);
+    }
+
+    /// Its rules are those of the creation alone: the system's classes are there.
+    fn revalidate(&self, _new: &Value, _old: &Value) -> Errors {
+        Errors::new()
+    }
+
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
         if value::int(new, "value") != value::int(old, "value") {
@@ -102,6 +111,16 @@ mod tests {
     use super::*;
     use crate::json::json;
     use crate::kinds::shared::testing;
+
+    #[test]
+    fn the_systems_classes_may_be_described() {
+        let system =
+            json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000, "globalDefault": true});
+        assert!(KIND.hooks.revalidate(&system, &system).is_empty());
+        let mut made = system;
+        KIND.hooks.prepare_create(&mut made);
+        assert_eq!((made["metadata"]["generation"].as_i64(), KIND.generation), (Some(1), false));
+    }
 
     #[test]
     fn users_stay_below_the_system() {

@@ -157,7 +157,7 @@ pub fn validate(new: &Value, old: &Value) -> Errors {
     }
     let before = value::get(old, "status.allocation").filter(|allocation| !allocation.is_null());
     match (before, allocation) {
-        (Some(_), Some(_)) => rules::unchanged(&mut errors, new, old, "status.allocation"),
+        (Some(_), Some(_)) => rules::unchanged_struct(&mut errors, new, old, "status.allocation", "*AllocationResult"),
         (None, Some(allocation)) => validate_allocation(&mut errors, allocation, claim, &field.child("allocation")),
         (_, None) => {}
     }

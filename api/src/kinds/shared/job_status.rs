@@ -148,8 +148,8 @@ fn finished(errors: &mut Errors, new: &State<'_>, old: &State<'_>, field: &Path)
     let lists = ["uncountedTerminatedPods.succeeded", "uncountedTerminatedPods.failed"];
     if changed("uncountedTerminatedPods") && lists.iter().any(|list| !value::items(new.status, list).is_empty()) {
         let at = field.child("uncountedTerminatedPods");
-        let detail = "must be empty for finished job";
-        errors.push(FieldError::invalid(&at, new.shown("uncountedTerminatedPods"), detail));
+        let error = FieldError::invalid_whole(&at, "must be empty for finished job");
+        errors.push(error.showing("UncountedTerminatedPods", &new.shown("uncountedTerminatedPods")));
     }
 }
 
@@ -308,7 +308,7 @@ mod tests {
                 "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
                 "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
                 "status.active: Invalid value: 1: active>0 is invalid for finished job",
-                "status.uncountedTerminatedPods: Invalid value: {\"succeeded\":[\"a\",\"a\",\"\"]}: must be empty for finished job",
+                "status.uncountedTerminatedPods: Invalid value: {\"Succeeded\":[\"a\",\"a\",\"\"],\"Failed\":null}: must be empty for finished job",
                 "status.terminating: Invalid value: 1: terminating>0 is invalid for finished job",
             ],
         );

@@ -166,8 +166,8 @@ fn validate_subject(errors: &mut Errors, subject: &Value, namespaced: bool, fiel
 pub fn validate_binding_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     if rules::differ(new.get("roleRef"), old.get("roleRef")) {
-        let shown = new.get("roleRef").cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&Path::new("roleRef"), shown, "cannot change roleRef"));
+        let error = FieldError::invalid_whole(&Path::new("roleRef"), "cannot change roleRef");
+        errors.push(error.showing("RoleRef", new.get("roleRef").unwrap_or(&Value::Null)));
     }
     errors
 }
@@ -209,7 +209,7 @@ pub(crate) mod testing {
             kind,
             &json!({"roleRef": {"name": "b"}}),
             &json!({"roleRef": {"name": "a"}}),
-            &["roleRef: Invalid value: {\"name\":\"b\"}: cannot change roleRef"],
+            &["roleRef: Invalid value: {\"APIGroup\":\"\",\"Kind\":\"\",\"Name\":\"b\"}: cannot change roleRef"],
         );
     }
 

@@ -111,6 +111,15 @@ pub fn unchanged_text(errors: &mut Errors, new: &Value, old: &Value, path: &str)
     }
 }
 
+/// The same of a struct, shown as the internal type `of`.
+pub fn unchanged_struct(errors: &mut Errors, new: &Value, old: &Value, path: &str, of: &str) {
+    let get = |object| value::get(object, path).filter(|v| !is_zero(v));
+    if get(new) != get(old) {
+        let error = FieldError::invalid_whole(&Path::new(path), IMMUTABLE);
+        errors.push(error.showing(of, get(new).unwrap_or(&Value::Null)));
+    }
+}
+
 /// Null or an empty text, list or map: what the wire leaves out.
 #[must_use]
 pub fn is_zero(value: &Value) -> bool {

@@ -43,7 +43,7 @@ impl Hooks for CsiStorageCapacity {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "nodeTopology");
+        rules::unchanged_struct(&mut errors, new, old, "nodeTopology", "*LabelSelector");
         rules::unchanged_text(&mut errors, new, old, "storageClassName");
         errors
     }

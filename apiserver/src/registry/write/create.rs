@@ -76,7 +76,7 @@ pub async fn create(
     if kind.generation {
         value::set(&mut object, "metadata.generation", 1);
     }
-    let doubts = kind.hooks.warnings_of_given(&object);
+    kind.hooks.warnings_of_given(&object).into_iter().for_each(|sentence| permit.notes().warn(sentence));
     kind.hooks.prepare_create(&mut object);
     let errors = kind.hooks.settle_families(&mut object, None, &ranges::families(server));
     refuse(target, &object, &errors)?;
@@ -93,8 +93,7 @@ pub async fn create(
     errors.extend(judgement::create(&object, kind));
     errors.extend(guard::privileged(server, kind, "", &object));
     refuse(target, &object, &errors)?;
-    let sentences = doubts.into_iter().chain(kind.hooks.warnings(&object, None));
-    sentences.for_each(|sentence| permit.notes().warn(sentence));
+    kind.hooks.warnings(&object, None).into_iter().for_each(|sentence| permit.notes().warn(sentence));
     server.admission.validate(&request, &object, server).await.map_err(|refusal| refusal.0)?;
     guard::escalation(server, permit, target, &object, None).await?;
     parameters::readable(server, permit, target, &object, None).await?;

@@ -239,9 +239,11 @@ fn same_uid(target: &Target, object: &Value, found: &str) -> Result<(), Failure>
     Err(Status::conflict(target.resource(), &target.name, &why).into())
 }
 
-/// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version. What was made of the stored
-/// object has a uid of its own only where somebody means to change it, which validation refuses.
-fn precondition(target: &Target, object: &Value, old: &Value, rebased: bool) -> Result<bool, Failure> {
+/// An object that says a name or a namespace says those of the path.
+///
+/// # Errors
+/// 400 for others.
+pub fn expect_name(target: &Target, object: &Value) -> Result<(), Failure> {
     let name = meta::name(object);
     if !name.is_empty() && name != target.name {
         return Err(Status::bad_request(format!(
@@ -254,6 +256,13 @@ fn precondition(target: &Target, object: &Value, old: &Value, rebased: bool) -> 
     if !namespace.is_empty() && namespace != target.namespace {
         return Err(Status::bad_request(super::OTHER_NAMESPACE).into());
     }
+    Ok(())
+}
+
+/// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version. What was made of the stored
+/// object has a uid of its own only where somebody means to change it, which validation refuses.
+fn precondition(target: &Target, object: &Value, old: &Value, rebased: bool) -> Result<bool, Failure> {
+    expect_name(target, object)?;
     if !rebased {
         same_uid(target, object, meta::uid(old))?;
     }
