@@ -8,7 +8,7 @@ use crate::judgement::{Check, Judgement};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::admission_rules::GROUP;
 use crate::kinds::shared::{
-    admission_expressions as expressions, admission_policies as policies, labels, names, parts,
+    admission_expressions as expressions, admission_policies as policies, conditions, labels, names, parts,
 };
 use crate::{meta, value};
 use std::collections::BTreeSet;
@@ -147,6 +147,8 @@ fn status(object: &Value) -> Errors {
             }
         }
     }
+    let conditions = value::items(object, "status.conditions");
+    errors.extend(conditions::validate(conditions, &Path::new("status").child("conditions")));
     errors
 }
 

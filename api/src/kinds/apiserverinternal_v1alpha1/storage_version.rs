@@ -111,7 +111,8 @@ fn one_server(errors: &mut Errors, server: &Value, field: &Path) {
     }
     if !decodable.contains(&encoding) {
         let detail = format!("decodableVersions must include encodingVersion {encoding}");
-        errors.push(FieldError::invalid(&field.child("decodableVersions"), decodable.clone(), detail));
+        let shown = if decodable.is_empty() { Value::Null } else { decodable.clone().into() };
+        errors.push(FieldError::invalid(&field.child("decodableVersions"), shown, detail));
     }
     for (i, version) in served.iter().enumerate() {
         let field = field.child("servedVersions").index(i);

@@ -18,7 +18,8 @@ pub static KIND: Kind = Kind {
     singular: "flowschema",
     namespaced: false,
     generation: true,
-    subresources: &[parts::status("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema")],
+    subresources: &[parts::status_only("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema")],
+    resets: parts::STATUS_ONLY,
     columns: &[
         Column::NAME,
         Column::text("PriorityLevel").of("spec.priorityLevelConfiguration.name"),

@@ -18,7 +18,8 @@ pub static KIND: Kind = Kind {
     singular: "prioritylevelconfiguration",
     namespaced: false,
     generation: true,
-    subresources: &[parts::status("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration")],
+    subresources: &[parts::status_only("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration")],
+    resets: parts::STATUS_ONLY,
     columns: &[
         Column::NAME,
         Column::text("Type").of("spec.type"),

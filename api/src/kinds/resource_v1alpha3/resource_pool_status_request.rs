@@ -4,7 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
-use crate::kind::{Column, Deprecated, Hooks, Kind, describe};
+use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::labels::invalid;
 use crate::kinds::shared::{cells, conditions, names, parts, pod_groups, rules};
 use crate::{meta, value};
@@ -19,7 +19,6 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     unconditional_update: false,
     returns_deleted: true,
-    deprecated: Some(Deprecated::until("1.39", "1.42")),
     subresources: &[parts::status_only("resource.k8s.io", "v1alpha3", "ResourcePoolStatusRequest")],
     resets: parts::STATUS_ONLY,
     columns: &[

@@ -198,7 +198,9 @@ fn contradictions(errors: &mut Errors, new: &State<'_>, old: &State<'_>, field: 
         errors.push(FieldError::invalid(&field.child("terminating"), terminating, detail));
     }
     let ready_changed = new.status.get("ready") != old.status.get("ready");
-    if (ready_changed || new.count("active") != old.count("active")) && new.count("ready") > new.count("active") {
+    let says = new.status.get("ready").is_some_and(|ready| !ready.is_null());
+    if says && (ready_changed || new.count("active") != old.count("active")) && new.count("ready") > new.count("active")
+    {
         let detail = "cannot set more ready pods than active";
         errors.push(FieldError::invalid(&field.child("ready"), new.count("ready"), detail));
     }

@@ -14,19 +14,21 @@ const CLAIMS: usize = 4;
 
 /// The fields of a group that are behind gates, below `prefix`.
 macro_rules! gated {
-    ($prefix:literal) => {
+    ($prefix:literal $(, $more:expr)*) => {
         &[
             Gated { path: concat!($prefix, "schedulingConstraints"), gate: "TopologyAwareWorkloadScheduling" },
             Gated { path: concat!($prefix, "resourceClaims"), gate: "DRAWorkloadResourceClaims" },
             Gated { path: concat!($prefix, "disruptionMode"), gate: "WorkloadAwarePreemption" },
             Gated { path: concat!($prefix, "priorityClassName"), gate: "WorkloadAwarePreemption" },
             Gated { path: concat!($prefix, "priority"), gate: "WorkloadAwarePreemption" },
+            $($more),*
         ]
     };
 }
 
 /// Those of a pod group.
-pub const GATED: &[Gated] = gated!("spec.");
+pub const GATED: &[Gated] =
+    gated!("spec.", Gated { path: "status.resourceClaimStatuses", gate: "DRAWorkloadResourceClaims" });
 /// Those of the templates of a workload.
 pub const GATED_OF_TEMPLATES: &[Gated] = gated!("spec.podGroupTemplates[].");
 

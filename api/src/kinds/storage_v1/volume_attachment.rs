@@ -20,7 +20,8 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     returns_deleted: true,
     unconditional_update: false,
-    subresources: &[parts::status("storage.k8s.io", "v1", "VolumeAttachment")],
+    subresources: &[parts::status_only("storage.k8s.io", "v1", "VolumeAttachment")],
+    resets: parts::STATUS_ONLY,
     columns: &[
         Column::NAME,
         Column { format: "name", ..Column::text("Attacher").of("spec.attacher") },
