@@ -115,6 +115,15 @@ impl Status {
             .about(resource, "")
     }
 
+    /// 405 for a path that other methods know.
+    #[must_use]
+    pub fn no_such_method() -> Status {
+        let message = "the server does not allow this method on the requested resource";
+        let mut status = Status::new(405, "MethodNotAllowed", message);
+        status.details = json!({});
+        status
+    }
+
     /// 406 `NotAcceptable`.
     #[must_use]
     pub fn not_acceptable(offered: &str) -> Status {

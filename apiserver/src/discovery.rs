@@ -33,18 +33,35 @@ const READY: &[Check] = &[
 /// Answers a request for a path that is no resource.
 ///
 /// # Errors
-/// 404 for a path that nothing serves, 405 for methods other than GET and HEAD.
+/// 404 for a path that nothing serves, 405 for methods that the page has no answer to.
 pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Failure> {
     if received.info.path == encryption::rewrite::PATH {
         return encryption::rewrite::answer(server, received).await;
     }
-    if !matches!(received.method.as_str(), "GET" | "HEAD") {
-        return Err(Status::method_not_allowed(
-            api::status::ResourceName { group: "", plural: "" },
-            received.method.as_str(),
-        )
-        .into());
+    let path = received.info.path.as_str();
+    let asked = received.method == "GET" || received.method == "HEAD" && !documented(path) || answers_all(path);
+    if !asked && path == backup::PATH {
+        return Err(Status::no_such_method().into());
     }
+    match page(server, received).await {
+        // Nobody serves it, whatever the method.
+        Ok(answer) if !asked && answer.code != 404 => Err(Status::no_such_method().into()),
+        answer => answer,
+    }
+}
+
+/// Discovery's documents answer to GET alone.
+fn documented(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/") || path.starts_with("/apis/")
+}
+
+/// Pages whose handlers do not look at the method.
+fn answers_all(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(path, "/" | "/apis" | "/apis/") || matches!(first, "healthz" | "livez" | "readyz")
+}
+
+async fn page(server: &Server, received: &Received) -> Result<Answer, Failure> {
     let path = received.info.path.as_str();
     // As upstream, whose discovery is served with slashes behind it and whose other pages are not.
     let bare = path.trim_end_matches('/');

@@ -11,6 +11,7 @@ pub mod delete;
 pub mod evict;
 pub mod get;
 pub mod list;
+mod logs;
 pub mod options;
 mod page;
 pub mod patch;
@@ -38,7 +39,7 @@ use crate::server::Server;
 use api::json::Value;
 use api::kind::{Gvk, Kind, Part, Subresource, Verb};
 use api::schema::{SchemaRef, native};
-use api::status::{ResourceName, Status};
+use api::status::Status;
 
 /// An authorized request about a resource, ready for its verb.
 pub struct Call {
@@ -73,8 +74,8 @@ impl Call {
         let media = decoded::content_type(self.received());
         let body = decoded::body(self.received()).await?;
         let Decoded { mut value, warnings } = decoded::typed(&media, &body, schema, strictness, gvk)?;
-        self.warn(warnings);
         decoded::expect_kind(&mut value, gvk, schema.def().free)?;
+        self.warn(warnings);
         if let Some(slip) = &self.received().slip {
             slip.object(&value, schema);
         }
@@ -180,18 +181,11 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
     };
     check_scope(kind, &info)?;
-    // There is no such route, and so no resource in the sentence.
     let item = !info.name.is_empty();
-    // A path may say that it is a watch, whatever the method.
-    let written = info.verb == "watch" && !matches!(received.method.as_str(), "GET" | "HEAD");
-    let misdirected = matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item;
-    if written || part.is_none() && misdirected {
-        let message = "the server does not allow this method on the requested resource";
-        return Err(Status {
-            message: message.to_owned(),
-            ..Status::method_not_allowed(ResourceName { group: "", plural: "" }, &info.verb)
-        }
-        .into());
+    let misplaced =
+        part.is_none() && (matches!(info.verb.as_str(), "update" | "patch") && !item || info.verb == "create" && item);
+    if misplaced || !routed(kind, part, received) {
+        return Err(Status::no_such_method().into());
     }
     // A subresource with a body of another kind is as new as that kind.
     let deprecated = kind.deprecated.filter(|_| part.is_none_or(|part| part.gvk == kind.gvk()));
@@ -232,8 +226,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (Some(Part::View { .. }), "get") => Box::pin(get::answer(server, call)).await,
         (Some(Part::View { .. }), "update") => Box::pin(update::answer(server, call)).await,
         (Some(Part::View { .. }), "patch") => Box::pin(patch::answer(server, call)).await,
-        (Some(_), verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
-        (None, verb) if !offers(kind, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
+        (Some(_), _) => Err(Status::no_such_method().into()),
         (None, "create") if kind.creates.is_some() => Box::pin(create::of_part(server, call)).await,
         (None, "get" | "list") if kind.computed => Box::pin(computed::answer(server, call)).await,
         (None, "create") if !kind.is_stored() => Box::pin(review::answer(server, call)).await,
@@ -245,7 +238,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
         (None, "patch") => Box::pin(patch::answer(server, call)).await,
         (None, "delete") => Box::pin(delete::answer(server, call)).await,
         (None, "deletecollection") => Box::pin(delete::collection(server, call)).await,
-        (None, verb) => Err(Status::method_not_allowed(call.target.resource(), verb).into()),
+        (None, _) => Err(Status::no_such_method().into()),
     };
     let noted = notes.warnings();
     match answer {
@@ -259,8 +252,15 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     }
 }
 
-fn offers(kind: &Kind, verb: &str) -> bool {
-    kind.verbs.iter().any(|offered| offered.name() == verb)
+/// Whether there is a route for the method: what is proxied takes all of them.
+fn routed(kind: &Kind, part: Option<&Subresource>, received: &Received) -> bool {
+    let verbs = match part {
+        Some(part) if matches!(part.part, Part::Proxy) => return true,
+        Some(part) => part.verbs,
+        None => kind.verbs,
+    };
+    let known = matches!(received.method.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE");
+    known && verbs.iter().any(|offered| offered.name() == received.info.verb)
 }
 
 /// Namespaced kinds are written in a namespace, others in none. A namespace is in itself: below another one it would be reached with

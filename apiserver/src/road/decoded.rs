@@ -101,6 +101,17 @@ pub fn typed(
     let decoded = match media {
         "application/json" => codec::json::decode(bytes, schema, strictness),
         "application/yaml" => codec::yaml::decode(bytes, schema, strictness),
+        "application/vnd.kubernetes.protobuf" if !bytes.starts_with(&codec::protobuf::MAGIC) => {
+            let why = match bytes {
+                [] => "empty data".to_owned(),
+                _ => format!(
+                    "provided data does not appear to be a protobuf message, expected prefix {:?}",
+                    codec::protobuf::MAGIC
+                )
+                .replace(',', ""),
+            };
+            return Err(unrecognized(gvk, &why, bytes));
+        }
         _ => return object(media, bytes, schema, strictness),
     };
     let error = match decoded {
@@ -109,17 +120,40 @@ pub fn typed(
     };
     if let DecodeError::Syntax(why) = error {
         let prefix = if media == "application/json" { "couldn't get version/kind; json parse error: " } else { "" };
-        let (kind, summary) = (gvk.kind, summary(bytes));
-        let why = format!("the object provided is unrecognized (must be of type {kind}): {prefix}{why} ({summary})");
-        return Err(Status::bad_request(why).into());
+        return Err(unrecognized(gvk, &format!("{prefix}{why}"), bytes));
     }
     let value = if media == "application/json" { codec::json::parse(bytes) } else { codec::yaml::parse(bytes) };
-    let claim = Claim::of(&value.unwrap_or_default());
+    let value = value.unwrap_or_default();
+    if let Some(why) = unclaimed(&value) {
+        let why = format!("couldn't get version/kind; json parse error: json: cannot unmarshal {why}");
+        return Err(unrecognized(gvk, &why, bytes));
+    }
+    let claim = Claim::of(&value);
     // A body of another type has fields of its own: that it is another type is the better answer.
     claim.check(gvk, schema.def().free)?;
     let (version, kind) = claim.or(gvk);
     Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {error}", gvk.kind))
         .into())
+}
+
+/// 400 for a body of which nobody can say what it is.
+fn unrecognized(expected: Gvk, why: &str, bytes: &[u8]) -> Failure {
+    let (kind, summary) = (expected.kind, summary(bytes));
+    let why = format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})");
+    Status::bad_request(why).into()
+}
+
+/// Why a body cannot say what it is: it is no object, or says so in something else than texts.
+fn unclaimed(value: &Value) -> Option<String> {
+    const CLAIM: &str =
+        r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    if !value.is_object() && !value.is_null() {
+        return Some(format!("{} into Go value of type {CLAIM}", api::patch::kind_word(value)));
+    }
+    let told = |name: &&str| value.get(name).is_some_and(|said| !said.is_string() && !said.is_null());
+    let name = ["apiVersion", "kind"].iter().find(|name| told(name))?;
+    let word = value.get(name).map(api::patch::kind_word)?;
+    Some(format!("{word} into Go struct field .{name} of type string"))
 }
 
 /// What type a body says it has; empty where it says nothing.

@@ -43,20 +43,15 @@ pub(super) struct Backend {
     pub(super) target: String,
 }
 
-/// A pod's subresource goes to the kubelet of its node.
-pub(super) async fn node(server: &Server, call: &Call) -> Result<Backend, Failure> {
+/// A pod's subresource goes to the kubelet of its node; `None` for the log of a pod that has none yet.
+pub(super) async fn node(server: &Server, call: &Call) -> Result<Option<Backend>, Failure> {
     let pod = read::get(server, &call.authorized.permit, &call.target).await?.value();
     let (namespace, name) = (&call.target.namespace, &call.target.name);
     let node = value::text(&pod, "spec.nodeName");
     let part = call.part.map_or("", |part| part.name);
     if node.is_empty() {
         if part == "log" {
-            // Nothing has run yet: an empty log, as upstream answers.
-            let container = container(call, &pod)?;
-            return Err(Status::bad_request(format!(
-                "container {container:?} in pod {name:?} is not available: pod is not scheduled to a node"
-            ))
-            .into());
+            return container(call, &pod).map(|_| None);
         }
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")).into());
     }
@@ -102,7 +97,7 @@ pub(super) async fn node(server: &Server, call: &Call) -> Result<Backend, Failur
     let target = if query.is_empty() { path } else { format!("{path}?{query}") };
     let wire =
         if part == "log" && given.flag("insecureSkipTLSVerifyBackend") { Wire::AnyKubelet } else { Wire::Kubelet };
-    Ok(Backend { host, port, wire, addresses: Vec::new(), target })
+    Ok(Some(Backend { host, port, wire, addresses: Vec::new(), target }))
 }
 
 /// The container that the client means.

@@ -4,7 +4,7 @@
 //! speak, which `streams.rs` translates. Never interprets streams.
 
 use super::backend::{Backend, Wire, cut, node, proxied, rooted};
-use super::{Call, page, spdy, streams, websocket};
+use super::{Call, logs, page, spdy, streams, websocket};
 use crate::answer::{Answer, Body, Failure, stream};
 use crate::authn::User;
 use crate::registry::admitted;
@@ -57,7 +57,12 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     }
     // Before anybody else is asked: what finds no place costs nothing.
     let session = session(call.received(), call.authorized.permit.user())?;
-    let backend = if proxy { proxied(server, &call).await? } else { node(server, &call).await? };
+    if part == "log" {
+        logs::check(call.received(), &call.target.name)?;
+    }
+    let backend = if proxy { Some(proxied(server, &call).await?) } else { node(server, &call).await? };
+    // Nothing has run yet, and so there is nothing to tell.
+    let Some(backend) = backend else { return Ok(Answer::bytes(204, "", Bytes::new())) };
     if streams::translated(part, call.received()) {
         return streams::answer(server, &call, &backend, session).await;
     }

@@ -29,6 +29,9 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 /// 400 for another target than a node, 409 when the pod has a node already; those of the write.
 pub async fn bind(server: &Server, mut call: Call) -> Result<Answer, Failure> {
     let mut binding = call.part_object().await?;
+    if meta::name(&binding) != call.target.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object").into());
+    }
     let gvk = call.part.map(|part| part.gvk).ok_or_else(Status::no_such_path)?;
     let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, gvk, &mut binding).await?;

@@ -17,6 +17,7 @@ use api::status::Status;
 /// 400 for a parameter that cannot be read, 422 for some that do not go together.
 pub fn of_list(query: &Query) -> Result<ListOptions, Failure> {
     let limit = integer(query, "limit")?;
+    integer(query, "timeoutSeconds")?;
     let token = query.get("continue").filter(|token| !token.is_empty());
     let text = query.get("resourceVersion").unwrap_or_default();
     let matching = query.get("resourceVersionMatch").unwrap_or_default();
@@ -31,7 +32,7 @@ pub fn of_list(query: &Query) -> Result<ListOptions, Failure> {
             errors.push(FieldError::forbidden(&field, NOT_WITH_CONTINUE));
         }
         if !matches!(matching, "Exact" | "NotOlderThan") {
-            errors.push(FieldError::not_supported(&field, matching, &["Exact", "NotOlderThan", ""]));
+            errors.push(FieldError::not_supported_as_listed(&field, matching, &["Exact", "NotOlderThan", ""]));
         }
         if matching == "Exact" && text == "0" {
             let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
@@ -44,12 +45,15 @@ pub fn of_list(query: &Query) -> Result<ListOptions, Failure> {
     refuse("ListOptions", &errors)?;
     let limit = limit.filter(|limit| *limit > 0).map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
     if let Some(token) = token {
+        let from = Some(Continue::decode(token)?);
         if !matches!(text, "" | "0") {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue").into());
         }
-        return Ok(ListOptions { version: Version::Consistent, limit, from: Some(Continue::decode(token)?) });
+        return Ok(ListOptions { version: Version::Consistent, limit, from });
     }
-    let version = match (matching, revision(text)?) {
+    let revision = revision(text);
+    let unreadable = |why| Status::bad_request(format!("invalid resource version: {why}"));
+    let version = match (matching, revision.map_err(unreadable)?) {
         (_, None) => Version::Consistent,
         (_, Some(0)) => Version::Any,
         ("Exact", Some(revision)) => Version::Exact(revision),
@@ -99,7 +103,9 @@ pub fn of_watch(query: &Query) -> Result<WatchOptions, Failure> {
     }
     refuse("ListOptions", &errors)?;
     Ok(WatchOptions {
-        revision: revision(query.get("resourceVersion").unwrap_or_default())?,
+        // Upstream forgets to say that it is the client's mistake.
+        revision: revision(query.get("resourceVersion").unwrap_or_default())
+            .map_err(|why| Status::foreign(500, "", why))?,
         initial,
         timeout: timeout.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0),
     })
@@ -124,7 +130,8 @@ pub struct WriteOptions {
 /// 422 for words that the options do not know.
 pub fn of_write(query: &Query, options: &str, apply: bool) -> Result<WriteOptions, Failure> {
     let mut errors = Errors::new();
-    let dry_run: Vec<&str> = query.all("dryRun").filter(|word| !word.is_empty()).collect();
+    // An empty word is none that is known: what was meant as a trial is not done.
+    let dry_run: Vec<&str> = query.all("dryRun").collect();
     if dry_run.iter().any(|word| *word != "All") {
         errors.push(FieldError::not_supported(&Path::new("dryRun"), dry_run.clone(), &["All"]));
     }
@@ -185,17 +192,24 @@ fn integer(query: &Query, name: &str) -> Result<Option<i64>, Failure> {
 /// # Errors
 /// 400 in Go's words.
 pub(super) fn number(text: &str) -> Result<i64, Failure> {
-    let refuse = || Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-    text.parse().map_err(|_| refuse().into())
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        let why =
+            if matches!(error.kind(), NegOverflow | PosOverflow) { "value out of range" } else { "invalid syntax" };
+        Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}")).into()
+    })
 }
 
-/// A `resourceVersion` as a number; `None` when empty.
-fn revision(text: &str) -> Result<Option<u64>, Failure> {
+/// A `resourceVersion` as a number; `None` when empty, and otherwise what is wrong with it.
+fn revision(text: &str) -> Result<Option<u64>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let invalid = || Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number"));
-    text.parse::<u64>().map(Some).map_err(|_| invalid().into())
+    let invalid = || {
+        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+        FieldError::invalid(&Path::new("resourceVersion"), text, why).to_string()
+    };
+    text.parse::<u64>().map(Some).map_err(|_| invalid())
 }
 
 #[cfg(test)]
@@ -224,7 +238,10 @@ mod tests {
         check("resourceVersion=7", "version: NotOlderThan(7)");
         check("resourceVersion=7&limit=1", "version: Exact(7), limit: 1");
         check("resourceVersion=7&limit=1&resourceVersionMatch=NotOlderThan", "version: NotOlderThan(7)");
-        check("resourceVersion=x", "400 Invalid value: \"x\": resourceVersion must be a number");
+        check(
+            "resourceVersion=x",
+            "400 invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
+        );
         check(
             "resourceVersionMatch=Exact",
             "422 ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: ",
