@@ -259,8 +259,15 @@ fn routed(kind: &Kind, part: Option<&Subresource>, received: &Received) -> bool 
         Some(part) => part.verbs,
         None => kind.verbs,
     };
-    let known = matches!(received.method.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE");
-    known && verbs.iter().any(|offered| offered.name() == received.info.verb)
+    // A path says `watch` whatever the method is.
+    let method = match received.info.verb.as_str() {
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" => "PATCH",
+        "delete" | "deletecollection" => "DELETE",
+        _ => "GET",
+    };
+    received.method == method && verbs.iter().any(|offered| offered.name() == received.info.verb)
 }
 
 /// Namespaced kinds are written in a namespace, others in none. A namespace is in itself: below another one it would be reached with
