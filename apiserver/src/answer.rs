@@ -201,8 +201,9 @@ pub fn status(failure: Failure) -> Status {
             Status::conflict(resource, &name, &format!("{item} was allocated by another request"))
         }
         StoreError::Compacted { oldest } => Status::expired(too_old(oldest.0)),
-        StoreError::Future { latest } => {
-            let mut status = Status::timeout(format!("Too large resource version, current: {latest}"), 1);
+        StoreError::Future { asked, latest } => {
+            let why = format!("Timeout: Too large resource version: {asked}, current: {latest}");
+            let mut status = Status::timeout(why, 1);
             status.details = api::json::json!({"retryAfterSeconds": 1, "causes": [
                 {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
             status

@@ -493,7 +493,7 @@ impl Cache {
     pub async fn at(&self, revision: u64, narrow: Option<&Narrow>) -> Result<Snapshot, StoreError> {
         let current = self.consistent(None).await?;
         if revision > current.revision {
-            return Err(StoreError::Future { latest: Revision(current.revision) });
+            return Err(StoreError::Future { asked: Revision(revision), latest: Revision(current.revision) });
         }
         let state = self.state.read();
         if revision < state.floor {

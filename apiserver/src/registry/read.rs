@@ -16,6 +16,7 @@ use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
 use std::ops::Bound;
 use std::sync::Arc;
+use storage::store::{Revision, StoreError};
 
 /// One object as the store has it now, or `None`.
 ///
@@ -256,14 +257,14 @@ pub async fn list(
             let snapshot = timed(Work::Store, cache.consistent(narrow)).await;
             let snapshot = snapshot.map_err(|error| target.failure(error))?;
             if snapshot.revision < revision {
-                let latest = storage::store::Revision(snapshot.revision);
-                return Err(target.failure(storage::store::StoreError::Future { latest }));
+                let (asked, latest) = (Revision(revision), Revision(snapshot.revision));
+                return Err(target.failure(StoreError::Future { asked, latest }));
             }
             snapshot
         }
         Version::Exact(revision) => {
             timed(Work::Store, cache.at(revision, narrow)).await.map_err(|error| match (error, from) {
-                (storage::store::StoreError::Compacted { .. }, Some(from)) => expired_token(from),
+                (StoreError::Compacted { .. }, Some(from)) => expired_token(from),
                 (error, _) => target.failure(error),
             })?
         }

@@ -102,15 +102,9 @@ pub fn typed(
         "application/json" => codec::json::decode(bytes, schema, strictness),
         "application/yaml" => codec::yaml::decode(bytes, schema, strictness),
         "application/vnd.kubernetes.protobuf" if !bytes.starts_with(&codec::protobuf::MAGIC) => {
-            let why = match bytes {
-                [] => "empty data".to_owned(),
-                _ => format!(
-                    "provided data does not appear to be a protobuf message, expected prefix {:?}",
-                    codec::protobuf::MAGIC
-                )
-                .replace(',', ""),
-            };
-            return Err(unrecognized(gvk, &why, bytes));
+            let prefix = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
+            let why = if bytes.is_empty() { "empty data" } else { prefix };
+            return Err(unrecognized(gvk, why, bytes));
         }
         _ => return object(media, bytes, schema, strictness),
     };

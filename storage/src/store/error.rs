@@ -35,6 +35,8 @@ pub enum StoreError {
     /// The revision lies ahead of the store: wait, or the caller is confused.
     #[error("the revision lies ahead of the store, which is at {latest}")]
     Future {
+        /// What was asked for.
+        asked: Revision,
         /// Where the store is.
         latest: Revision,
     },

@@ -332,7 +332,7 @@ impl Store {
             let tx = tx.as_ref();
             let latest = Revision(tx.read_version().await?.0);
             if at > latest {
-                return Err(StoreError::Future { latest }.into());
+                return Err(StoreError::Future { asked: at, latest }.into());
             }
             if let Some(oldest) = self.gap(at) {
                 return Err(StoreError::Compacted { oldest }.into());

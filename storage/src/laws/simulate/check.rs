@@ -529,7 +529,9 @@ impl Judge<'_, '_> {
             (Request::Tail(_, resource, from), StoreError::Compacted { oldest }) if from < oldest => {
                 self.excused(resource, *oldest, millis).map(|()| bound.max(*oldest))
             }
-            (Request::GetAt(_, at), StoreError::Future { latest }) if at > latest && *latest >= bound => Ok(*latest),
+            (Request::GetAt(_, at), StoreError::Future { latest, .. }) if at > latest && *latest >= bound => {
+                Ok(*latest)
+            }
             _ => wrong(format!("{request} must not fail with: {error}"), []),
         }
     }
