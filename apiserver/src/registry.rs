@@ -20,8 +20,9 @@ pub mod versions;
 pub mod write;
 
 use crate::answer::Failure;
+use api::json::Value;
 use api::kind::Kind;
-use api::status::ResourceName;
+use api::status::{ResourceName, Status};
 use storage::store::{Key, StoreError};
 
 /// The object or collection that a request is about.
@@ -36,6 +37,34 @@ pub struct Target {
 }
 
 impl Target {
+    /// Checks that an object says no other namespace than the path.
+    ///
+    /// # Errors
+    /// 400 for one that does.
+    pub fn agrees(&self, object: &Value) -> Result<(), Failure> {
+        let said = api::meta::namespace(object);
+        if said.is_empty() || said == self.namespace {
+            return Ok(());
+        }
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        Err(Status::bad_request(why).into())
+    }
+
+    /// Puts a new object where the path says.
+    ///
+    /// # Errors
+    /// As for `agrees`.
+    pub fn place(&self, object: &mut Value) -> Result<(), Failure> {
+        if self.kind.namespaced {
+            self.agrees(object)?;
+            api::value::set(object, "metadata.namespace", self.namespace.clone());
+        } else {
+            // Upstream lets manifests name a namespace here and forgets it.
+            api::value::remove(object, "metadata.namespace");
+        }
+        Ok(())
+    }
+
     /// The store's key.
     #[must_use]
     pub fn key(&self) -> Key {

@@ -8,7 +8,6 @@ mod create;
 mod delete;
 mod update;
 
-pub(crate) use create::OTHER_NAMESPACE;
 pub use create::create;
 pub use delete::{DeleteOptions, delete, delete_collection, expected};
 pub use update::{Change, expect_name, update};

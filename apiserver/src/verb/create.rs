@@ -49,10 +49,8 @@ pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure>
     let mut binding = call.own_object().await?;
     let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, own.gvk(), &mut binding).await?;
-    let (name, namespace) = (meta::name(&binding), meta::namespace(&binding));
-    if !namespace.is_empty() && namespace != call.target.namespace {
-        return Err(Status::bad_request(write::OTHER_NAMESPACE).into());
-    }
+    call.target.agrees(&binding)?;
+    let name = meta::name(&binding);
     if name.is_empty() {
         return Err(Status::bad_request("Name parameter required.").into());
     }

@@ -6,7 +6,7 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::{Remark, Remarks, User};
 use crate::authz::{Attributes, Decision, Requirement, ResourceAttributes};
-use crate::registry::{admitted, write};
+use crate::registry::admitted;
 use crate::server::Server;
 use api::json::{Value, json};
 use api::selector::{FieldSelector, LabelSelector};
@@ -71,16 +71,7 @@ fn place(call: &Call, review: &mut Value) -> Result<(), Failure> {
     for field in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         value::remove(review, &format!("metadata.{field}"));
     }
-    if !call.target.kind.namespaced {
-        value::remove(review, "metadata.namespace");
-        return Ok(());
-    }
-    let said = api::meta::namespace(review);
-    if !said.is_empty() && said != call.target.namespace {
-        return Err(Status::bad_request(write::OTHER_NAMESPACE).into());
-    }
-    value::set(review, "metadata.namespace", call.target.namespace.clone());
-    Ok(())
+    call.target.place(review)
 }
 
 fn strings(object: &Value, path: &str) -> Vec<String> {

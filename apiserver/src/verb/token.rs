@@ -93,13 +93,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
 
 /// Whether the request is sent to the account that it names, where it names one.
 fn named(call: &Call, request: &Value) -> Result<(), Failure> {
-    let namespace = meta::namespace(request);
-    if !namespace.is_empty() && namespace != call.target.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        )
-        .into());
-    }
+    call.target.agrees(request)?;
     let name = meta::name(request);
     if name.is_empty() || name == call.target.name {
         return Ok(());

@@ -14,9 +14,8 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let kind = call.target.kind;
     let object = call.own_object().await?;
     let options = call.write_options()?;
-    let namespace = api::meta::namespace(&object);
-    if kind.namespaced && !namespace.is_empty() && namespace != call.target.namespace {
-        return Err(Status::bad_request(write::OTHER_NAMESPACE).into());
+    if kind.namespaced {
+        call.target.agrees(&object)?;
     }
     if api::meta::name(&object).is_empty() {
         let name = &call.target.name;

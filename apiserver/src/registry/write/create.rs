@@ -24,10 +24,6 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Names that are made up until one is free, as many as upstream makes.
 const NAMES_TRIED: usize = 8;
 
-/// Of a body that names another namespace than the path.
-pub(crate) const OTHER_NAMESPACE: &str =
-    "the namespace of the provided object does not match the namespace sent on the request";
-
 /// Creates an object. `applied` keeps the managed fields that server-side apply has computed.
 ///
 /// # Errors
@@ -162,16 +158,8 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
     for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
         meta.remove(field);
     }
-    let named = meta.get("namespace").and_then(Value::as_str).unwrap_or_default();
-    if target.kind.namespaced {
-        if !named.is_empty() && named != target.namespace {
-            return Err(Status::bad_request(OTHER_NAMESPACE).into());
-        }
-        meta.insert("namespace", target.namespace.clone().into());
-    } else {
-        // Upstream lets manifests name a namespace here and forgets it.
-        meta.remove("namespace");
-    }
+    target.place(object)?;
+    let meta = value::map_mut(object, "metadata");
     meta.insert("uid", crate::uid::random().into());
     meta.insert("creationTimestamp", server.now_text().into());
     let name = meta.get("name").and_then(Value::as_str).unwrap_or_default();

@@ -252,11 +252,7 @@ pub fn expect_name(target: &Target, object: &Value) -> Result<(), Failure> {
         ))
         .into());
     }
-    let namespace = meta::namespace(object);
-    if !namespace.is_empty() && namespace != target.namespace {
-        return Err(Status::bad_request(super::OTHER_NAMESPACE).into());
-    }
-    Ok(())
+    target.agrees(object)
 }
 
 /// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version. What was made of the stored
