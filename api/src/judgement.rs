@@ -47,7 +47,9 @@ impl Judgement {
     };
     /// An update is judged like a new object after its metadata.
     pub const AS_NEW: Judgement = Judgement { update: &[MetadataChange, Metadata, Object, Change], ..Judgement::USUAL };
-    /// The same, the change first.
+    /// Most kinds, but what changed before the object.
+    pub const CHANGED_OBJECT: Judgement = Judgement { update: &[MetadataChange, Change, Object], ..Judgement::USUAL };
+    /// An update is judged like a new object after what changed.
     pub const CHANGE_FIRST: Judgement =
         Judgement { update: &[MetadataChange, Change, Metadata, Object], ..Judgement::USUAL };
     /// The same, without the change of the metadata.

@@ -73,6 +73,16 @@ impl Gvk {
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
+
+    /// The Go package of the unversioned type, as upstream's sentences name it: the first label of its group, but for two.
+    #[must_use]
+    pub fn go_package(&self) -> &'static str {
+        match self.group {
+            "" | "events.k8s.io" => "core",
+            "internal.apiserver.k8s.io" => "apiserverinternal",
+            group => group.split('.').next().unwrap_or_default(),
+        }
+    }
 }
 
 /// What a subresource does. The API server has one handler per variant.
@@ -285,6 +295,8 @@ pub struct Kind {
     pub generation: bool,
     /// Fields of the metadata whose change counts too: a deployment copies its annotations to its replica sets.
     pub generation_metadata: &'static [&'static str],
+    /// A list that becomes empty where there was none counts in the generation.
+    pub tells_empty: bool,
     /// PUT on an absent object creates it.
     pub create_on_update: bool,
     /// PUT without a resourceVersion overwrites.
@@ -349,6 +361,7 @@ impl Kind {
         subresources: &[],
         generation: false,
         generation_metadata: &[],
+        tells_empty: false,
         create_on_update: false,
         unconditional_update: true,
         create_with_status: false,
@@ -415,6 +428,15 @@ impl Kind {
     #[must_use]
     pub fn list_kind(&self) -> String {
         self.custom.map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind().to_owned())
+    }
+
+    /// The Go type with which upstream works, as its sentences name it; `suffix` is that of a list.
+    #[must_use]
+    pub fn go_type(&self, suffix: &str) -> String {
+        if self.custom.is_some() {
+            return format!("unstructured.Unstructured{suffix}");
+        }
+        format!("{}.{}{suffix}", self.gvk().go_package(), self.kind)
     }
 
     /// The fields that select, beside name and namespace.
@@ -694,6 +716,8 @@ impl Hooks for NoHooks {}
 pub enum NameRule {
     /// RFC 1123 subdomain: most kinds.
     Subdomain,
+    /// The same of names alone, whose lengths are told in bytes: what upstream declares beside its types.
+    DeclaredSubdomain,
     /// RFC 1123 label: namespaces.
     Label,
     /// RFC 1035 label: services.

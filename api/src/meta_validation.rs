@@ -26,6 +26,8 @@ pub fn name(rule: NameRule, name: &str, prefix: bool) -> Vec<String> {
     let text = masked.as_deref().unwrap_or(name);
     match rule {
         NameRule::Subdomain => names::dns_subdomain(text),
+        NameRule::DeclaredSubdomain if prefix => Vec::new(),
+        NameRule::DeclaredSubdomain => names::long_name(text),
         NameRule::Label => names::dns_label(text),
         NameRule::Label1035 => names::dns_1035_label(text),
         NameRule::PathSegment => names::path_segment(name, prefix),
@@ -303,6 +305,7 @@ mod tests {
 
     #[test]
     fn creation() {
+        let long = format!("metadata.name: Invalid value: \"{}\": must be no more than 253 bytes", "x".repeat(254));
         let cases = [
             ("configmaps", json!({"name": "a", "namespace": "b"}), ""),
             (
@@ -317,6 +320,9 @@ mod tests {
                 "metadata.namespace: Forbidden: not allowed on this type",
             ),
             ("configmaps", json!({"name": "a-xyz", "generateName": "a-", "namespace": "b"}), ""),
+            // What a name is made of is not judged where names are declared.
+            ("replicationcontrollers", json!({"name": "a", "generateName": "B!", "namespace": "b"}), ""),
+            ("replicationcontrollers", json!({"name": "x".repeat(254), "namespace": "b"}), &long),
             ("namespaces", json!({"name": "a.b"}), "metadata.name: Invalid value: \"a.b\": must not contain dots"),
             (
                 "configmaps",

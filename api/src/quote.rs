@@ -23,7 +23,7 @@ pub fn quoted(text: &str) -> String {
             '\u{b}' => made.write_str("\\v"),
             '\u{c}' => made.write_str("\\f"),
             c if c.is_ascii_control() => write!(made, "\\x{code:02x}"),
-            c if is_printed(c) => made.write_char(c),
+            c if is_print(c) => made.write_char(c),
             _ if code < 0x1_0000 => write!(made, "\\u{code:04x}"),
             _ => write!(made, "\\U{code:08x}"),
         };
@@ -33,9 +33,10 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// Letters, marks, numbers, punctuation and symbols, and the one space.
-fn is_printed(c: char) -> bool {
+#[must_use]
+pub fn is_print(c: char) -> bool {
     // Behind another character marks that combine are not escaped.
-    c.is_ascii() || format!("a{c}").escape_debug().eq(['a', c])
+    if c.is_ascii() { !c.is_ascii_control() } else { format!("a{c}").escape_debug().eq(['a', c]) }
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ pub struct RequestInfo {
     pub path: String,
     /// What a route names is empty, or there is a slash too many before all: nothing is there, whoever asks.
     pub gaps: bool,
+    /// The path ends where it should say what is watched or proxied: nobody can tell what is asked.
+    pub unclear: bool,
     /// `fieldSelector` of a collection, as written.
     pub field_selector: Option<String>,
     /// `labelSelector` of a collection, as written.
@@ -93,6 +95,7 @@ impl RequestInfo {
         }
         info.gaps |=
             info.version.is_empty() || info.group.is_empty() && parts.first().is_some_and(|part| part == "apis");
+        info.unclear = matches!(rest, [only] if matches!(only.as_str(), "watch" | "proxy"));
         let mut watching = false;
         if let (Some(first), true) = (rest.first(), rest.len() > 1)
             && first == "watch"
@@ -215,6 +218,14 @@ mod tests {
         check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Da%2Fb", "list /v1 ns= pods/ name= rest=");
         check("GET", "/version", "get / ns= / name= rest=");
         check("GET", "/apis/apps/v1", "get / ns= / name= rest=");
+    }
+
+    #[test]
+    fn what_is_watched_has_to_be_said() {
+        for (path, unclear) in [("/api/v1/watch", true), ("/apis/apps/v1/proxy/", true), ("/api/v1/watch/pods", false)]
+        {
+            assert_eq!(RequestInfo::parse("GET", path, &Query::default()).unclear, unclear, "{path}");
+        }
     }
 
     #[test]

@@ -139,6 +139,12 @@ impl Served {
         self.versions.contains(&(group, version))
     }
 
+    /// Some kind of this group is served that no definition made.
+    #[must_use]
+    pub fn has_native_group(&self, group: &str) -> bool {
+        self.kinds.iter().any(|kind| kind.group == group && kind.custom.is_none())
+    }
+
     /// The kinds whose objects are kept: those of which some version is served, and the stable ones in any case, because
     /// the server itself reads them (namespaces, roles, service accounts).
     pub fn kept(&self) -> impl Iterator<Item = &'static Kind> {

@@ -17,6 +17,7 @@ use crate::server::Server;
 use crate::verb::shown;
 use api::kind::Kind;
 use api::schema::native;
+use api::served::Served;
 use api::status::Status;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +40,10 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
         return encryption::rewrite::answer(server, received).await;
     }
     let path = received.info.path.as_str();
-    let asked = received.method == "GET" || received.method == "HEAD" && !documented(path) || answers_all(path);
+    let asked = match path {
+        backup::PATH | "/metrics" => received.method == "GET" || received.method == "HEAD",
+        _ => received.method == "GET" || !routed(path),
+    };
     if !asked && path == backup::PATH {
         return Err(Status::no_such_method().into());
     }
@@ -50,25 +54,36 @@ pub async fn answer(server: &Server, received: &Received) -> Result<Answer, Fail
     }
 }
 
-/// Discovery's documents answer to GET alone.
-fn documented(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/") || path.starts_with("/apis/")
+/// Pages of upstream's router, which answer to GET alone; the handlers of others do not look at the method.
+const ROUTED: [&str; 4] = ["/.well-known/openid-configuration", "/api", "/openid/v1/jwks", "/version"];
+
+fn routed(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let version = path.strip_prefix("/apis/").is_some_and(|rest| rest.contains('/'));
+    ROUTED.contains(&path) || path.starts_with("/api/") || version
 }
 
-/// Pages whose handlers do not look at the method.
-fn answers_all(path: &str) -> bool {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    matches!(path, "/" | "/apis" | "/apis/") || matches!(first, "healthz" | "livez" | "readyz")
+/// For a path that nobody serves: below what the router has it is said in other words than elsewhere.
+///
+/// # Errors
+/// 404.
+pub fn nowhere(served: &Served, path: &str) -> Result<Answer, Failure> {
+    let below = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
+    if ROUTED.iter().any(below) || group.is_some_and(|group| !group.is_empty() && served.has_native_group(group)) {
+        return Err(Status::no_such_path().into());
+    }
+    Ok(Answer::no_such_page())
 }
 
 async fn page(server: &Server, received: &Received) -> Result<Answer, Failure> {
     let path = received.info.path.as_str();
     // As upstream, whose discovery is served with slashes behind it and whose other pages are not.
-    let bare = path.trim_end_matches('/');
+    let bare = if path == "/apis//" { path } else { path.trim_end_matches('/') };
     let path = if slashes_end(bare) { bare } else { path };
     let offer = server.offer();
     match path {
-        "/" => {
+        "/" | "/index.html" => {
             let paths = paths(offer.served.kinds(), server.aggregates.paths());
             let listed = api::json::json!({ "paths": paths });
             Ok(Answer::bytes(200, "application/json", format!("{listed:#}")))
@@ -86,8 +101,14 @@ async fn page(server: &Server, received: &Received) -> Result<Answer, Failure> {
         backup::PATH => backup::answer(server, received).await,
         "/healthz" | "/livez" | "/readyz" => health(server, received, path.trim_start_matches('/')).await,
         "/openid/v1/jwks" => {
+            let media = "application/jwk-set+json";
+            if received.method == "GET" && !accepted(received.header("accept"), media) {
+                let mut status = Status::not_acceptable("");
+                status.message = format!("406: Not Acceptable\n\nAvailable representations: {media}");
+                return Err(Status { details: api::json::json!({}), ..status }.into());
+            }
             let body = tokens::jwks(&server.keys).to_string();
-            Ok(Answer::bytes(200, "application/jwk-set+json", body).with("cache-control", "public, max-age=3600"))
+            Ok(Answer::bytes(200, media, body).with("cache-control", "public, max-age=3600"))
         }
         "/.well-known/openid-configuration" => {
             let issuer = server.signer.issuer();
@@ -120,14 +141,14 @@ async fn page(server: &Server, received: &Received) -> Result<Answer, Failure> {
             }
         }
         "/openapi/v3" => match server.aggregates.document(&offer, path, None) {
-            Some(document) => Ok(conditional(received, &document, "application/json", "no-cache, private")),
+            Some(document) => Ok(conditional(received, &document, INDEX, "no-cache, private")),
             None => described(&offer, received, "v3"),
         },
         "/openapi/v2" => match server.aggregates.v2(&offer) {
             Some(forms) => chosen(&*forms, received, "v2"),
             None => described(&offer, received, "v2"),
         },
-        _ if path.starts_with("/openapi/") => described(&offer, received, path.trim_start_matches("/openapi/")),
+        _ if path.starts_with("/openapi/v3/") => described(&offer, received, path.trim_start_matches("/openapi/")),
         _ if path.starts_with("/apis/") && path.matches('/').count() == 2 => {
             match server.aggregates.document(&offer, path, None) {
                 Some(document) => Ok(discovered(received, &document, "application/json")),
@@ -147,21 +168,33 @@ async fn page(server: &Server, received: &Received) -> Result<Answer, Failure> {
                     return one_check(server, root, name).await;
                 }
             }
-            Ok(Answer::no_such_page())
+            nowhere(&offer.served, path)
         }
     }
 }
 
+/// The media type of the index of OpenAPI's documents: upstream leaves it to Go, which guesses.
+const INDEX: &str = "text/plain; charset=utf-8";
+
+/// Whether an `Accept` header takes this media type.
+fn accepted(accept: Option<&str>, media: &str) -> bool {
+    let accept = accept.filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
+    let kind = media.split('/').next().unwrap_or_default();
+    accept.split(',').filter_map(|clause| clause.split(';').next()).map(str::trim).any(|wanted| {
+        wanted == "*/*" || wanted == media || wanted.strip_suffix("/*").is_some_and(|wanted| wanted == kind)
+    })
+}
+
 /// Whether slashes behind a path change nothing.
 fn slashes_end(path: &str) -> bool {
-    let served = ["/.well-known/openid-configuration", "/api", "/apis", "/openid/v1/jwks", "/version"];
-    served.contains(&path) || path.starts_with("/api/") || path.starts_with("/apis/")
+    ROUTED.contains(&path) || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/")
 }
 
 /// What the process tells of itself.
 async fn profiled(server: &Server, received: &Received) -> Option<Page> {
     let profiling = server.config.profiling.as_ref()?;
-    Page::of(&**profiling, &received.info.path, received.request.query_string()).await
+    let (method, path) = (received.method.as_str(), &received.info.path);
+    Page::of(&**profiling, method, path, received.request.query_string()).await
 }
 
 /// What priority and fairness is doing.
@@ -176,7 +209,10 @@ fn dump(server: &Server, received: &Received, table: &str) -> Answer {
 
 /// An OpenAPI document by its path below `/openapi/`.
 fn described(offer: &Offer, received: &Received, path: &str) -> Result<Answer, Failure> {
-    chosen(offer.documents.openapi(path).ok_or_else(Status::no_such_path)?, received, path)
+    match offer.documents.openapi(path) {
+        Some(offers) => chosen(offers, received, path),
+        None => Ok(Answer::bytes(404, "", "")),
+    }
 }
 
 /// The encoding of a document that the client prefers.
@@ -186,10 +222,11 @@ fn chosen(offers: &[documents::Form], received: &Received, path: &str) -> Result
         return Err(Status::not_acceptable(&offered.join(", ")).into());
     };
     let (name, hash) = (path.strip_prefix("v3/"), received.query.get("hash").filter(|hash| !hash.is_empty()));
+    let media = if path == "v3" { INDEX } else { media };
     match (name, hash) {
         // Asked for by the hash of a document that is no longer served.
         (Some(name), Some(hash)) if hash != document.etag => {
-            Ok(Answer::bytes(301, "", "").with("location", documents::v3_url(name, &document.etag)))
+            Ok(Answer::bytes(301, media, "").with("location", documents::v3_url(name, &document.etag)))
         }
         // What is asked for by its own hash never changes.
         (Some(_), Some(_)) => Ok(conditional(received, document, media, "public, immutable, max-age=31536000")),
@@ -198,7 +235,7 @@ fn chosen(offers: &[documents::Form], received: &Received, path: &str) -> Result
 }
 
 fn plain(offer: &Offer, received: &Received, path: &str) -> Result<Answer, Failure> {
-    let Some(document) = offer.documents.plain(path) else { return Ok(Answer::no_such_page()) };
+    let Some(document) = offer.documents.plain(path) else { return nowhere(&offer.served, path) };
     Ok(discovered(received, document, "application/json"))
 }
 
@@ -330,7 +367,38 @@ async fn health(server: &Server, received: &Received, root: &str) -> Result<Answ
 
 #[cfg(test)]
 mod tests {
-    use super::slashes_end;
+    use super::{accepted, nowhere, routed, slashes_end};
+    use crate::answer::Failure;
+    use api::served::Served;
+
+    #[test]
+    fn what_the_router_has_is_said_otherwise() {
+        for (path, said) in [
+            ("/api/v2", true),
+            ("/apis/apps/v9/a/b", true),
+            ("/api//v1/pods", true),
+            ("/version/x", true),
+            ("/apis//v1/pods", false),
+            ("/apis/nobody.example.com/v1/x", false),
+            ("//api/v1/pods", false),
+            ("/openid/v1/x", false),
+            ("/apiserver", false),
+        ] {
+            let outcome = nowhere(&Served::default(), path);
+            assert_eq!(matches!(outcome, Err(Failure::Status(_))), said, "{path}");
+        }
+        for (path, get) in
+            [("/version/", true), ("/apis/apps/v1", true), ("/apis/apps", false), ("/", false), ("/openapi/v3", false)]
+        {
+            assert_eq!(routed(path), get, "{path}");
+        }
+        let keys = "application/jwk-set+json";
+        for (accept, taken) in
+            [("", true), ("application/json", false), ("application/*;q=0.1", true), ("text/*, */*", true)]
+        {
+            assert_eq!(accepted(Some(accept), keys), taken, "{accept}");
+        }
+    }
 
     #[test]
     fn pages_end_where_upstreams_do() {

@@ -27,12 +27,15 @@ pub trait Profiling: Send + Sync {
 }
 
 impl Page {
-    /// For a path: a way on to the page with the list for the path without its last slash, none for what is elsewhere.
-    pub async fn of(profiling: &dyn Profiling, path: &str, query: &str) -> Option<Page> {
+    /// For a path and a method: a way on to the page with the list for the path without its last slash, none for what is elsewhere.
+    pub async fn of(profiling: &dyn Profiling, method: &str, path: &str, query: &str) -> Option<Page> {
         let rest = path.strip_prefix(ROOT)?;
         if rest.is_empty() {
             let headers = vec![("location", format!("{ROOT}/"))];
-            return Some(Page { code: 302, content_type: "text/plain; charset=utf-8", headers, body: Vec::new() });
+            let read = matches!(method, "GET" | "HEAD");
+            let content_type = if read { "text/html; charset=utf-8" } else { "" };
+            let body = if method == "GET" { format!("<a href=\"{ROOT}/\">Found</a>.\n\n") } else { String::new() };
+            return Some(Page { code: 302, content_type, headers, body: body.into_bytes() });
         }
         let page = profiling.page(rest.strip_prefix('/')?, query);
         Some(page.await)
@@ -73,7 +76,9 @@ mod tests {
         let said = world.ask(&root, "GET", path, &Value::Null).await;
         assert_eq!((said.0, said.1.as_str()), (200, Some("profile?seconds=1")));
         assert_eq!(world.ask(&root, "GET", "/debug/pprof/", &Value::Null).await.1.as_str(), Some("?"));
-        assert_eq!(world.ask(&root, "GET", "/debug/pprof", &Value::Null).await.0, 302);
+        for method in ["GET", "POST"] {
+            assert_eq!(world.ask(&root, method, "/debug/pprof", &Value::Null).await.0, 302);
+        }
         assert_eq!(world.ask(&root, "GET", "/debug/pprofile", &Value::Null).await.0, 404);
         assert_eq!(world.ask(&other, "GET", path, &Value::Null).await.0, 403);
         let off = World::start(|_| {}).await;

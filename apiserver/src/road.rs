@@ -53,7 +53,7 @@ async fn answered(server: &Server, request: HttpRequest, headers: HeaderMap, bod
         Ok(received) => received,
         Err(failure) => return answer::render(Err(failure), None),
     };
-    if let Some(answer) = server.ends.refusal(&received) {
+    if let Some(answer) = server.ends.refusal(&received).or_else(|| received.unclear()) {
         received.body.drain().await;
         return answer::render(Ok(answer), None);
     }

@@ -30,7 +30,7 @@ use crate::aggregate;
 use crate::answer::{Answer, Failure, refusal};
 use crate::discovery;
 use crate::registry::Target;
-use crate::registry::write::Options;
+use crate::registry::write::{Options, Said};
 use crate::road::authorized::Authorized;
 use crate::road::decoded::{self, Decoded};
 use crate::road::negotiated::{self, Form, Medium};
@@ -51,6 +51,8 @@ pub struct Call {
     pub part: Option<&'static Subresource>,
     /// What the client accepts.
     pub medium: Medium,
+    /// The body that was read as an object of the kind.
+    pub said: Option<Said>,
 }
 
 impl Call {
@@ -73,6 +75,9 @@ impl Call {
         let strictness = self.write_query()?.strictness;
         let media = decoded::content_type(self.received());
         let body = decoded::body(self.received()).await?;
+        if gvk == self.target.kind.gvk() {
+            self.said = Some(Said { media: media.clone(), bytes: body.clone() });
+        }
         let Decoded { mut value, warnings } = decoded::typed(&media, &body, schema, strictness, gvk)?;
         decoded::expect_kind(&mut value, gvk, schema.def().free)?;
         self.warn(warnings);
@@ -138,7 +143,15 @@ impl Call {
         }
         let subresource = self.part.map_or("", |part| part.name).to_owned();
         let verb = self.received().info.verb.clone();
-        Ok(Options { dry_run, manager, subresource, verb, said: said.into(), unseen: false })
+        Ok(Options {
+            dry_run,
+            manager,
+            subresource,
+            verb,
+            said: said.into(),
+            unseen: false,
+            said_body: self.said.clone(),
+        })
     }
 }
 
@@ -167,15 +180,8 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let info = received.info.clone();
     let offer = server.offer();
     let served = &offer.served;
-    if info.gaps {
-        let below = served.has_version(&info.group, &info.version) && !info.path.starts_with("//");
-        return if below { Err(Status::no_such_path().into()) } else { Ok(Answer::no_such_page()) };
-    }
-    let Some(kind) = served.by_resource(&info.group, &info.version, &info.resource) else {
-        // A group that is served has routes of its own, and so words of its own.
-        let known = served.has_version(&info.group, &info.version);
-        return if known { Err(Status::no_such_path().into()) } else { Ok(Answer::no_such_page()) };
-    };
+    let kind = served.by_resource(&info.group, &info.version, &info.resource).filter(|_| !info.gaps);
+    let Some(kind) = kind else { return discovery::nowhere(served, &info.path) };
     let part = match info.subresource.as_str() {
         "" => None,
         name => Some(kind.subresource(name).ok_or_else(Status::no_such_path)?),
@@ -215,7 +221,7 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     let namespace = if kind.namespaced { info.namespace.clone() } else { String::new() };
     let target = Target { kind, namespace, name: info.name.clone() };
     let refused = received.refused();
-    let call = Call { authorized, target, part, medium };
+    let call = Call { authorized, target, part, medium, said: None };
     // Each verb in a box of its own: together they would be as large as the largest, and every request would be copied with that on its way here.
     let answer = match (part.map(|part| part.part), info.verb.as_str()) {
         (Some(Part::Node | Part::Proxy), _) => Box::pin(connect::answer(server, call)).await,
@@ -252,10 +258,13 @@ pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, F
     }
 }
 
-/// Whether there is a route for the method: what is proxied takes all of them.
+/// The methods in which something can be proxied.
+const CONNECTED: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+
+/// Whether there is a route for the method.
 fn routed(kind: &Kind, part: Option<&Subresource>, received: &Received) -> bool {
     let verbs = match part {
-        Some(part) if matches!(part.part, Part::Proxy) => return true,
+        Some(part) if matches!(part.part, Part::Proxy) => return CONNECTED.contains(&received.method.as_str()),
         Some(part) => part.verbs,
         None => kind.verbs,
     };
@@ -274,12 +283,14 @@ fn routed(kind: &Kind, part: Option<&Subresource>, received: &Received) -> bool 
 /// that one's rights.
 fn check_scope(kind: &Kind, info: &RequestInfo) -> Result<(), Failure> {
     let RequestInfo { namespace, verb, .. } = info;
-    let across = matches!(verb.as_str(), "list" | "watch") || (verb == "create" && !kind.is_stored());
+    let across = matches!(verb.as_str(), "list" | "watch");
     let itself = kind.plural == "namespaces" && info.name == *namespace;
     let misplaced = !kind.namespaced && !namespace.is_empty() && !itself;
-    let homeless = kind.namespaced && namespace.is_empty() && !across;
-    if misplaced || homeless {
+    let homeless = kind.namespaced && namespace.is_empty();
+    let listed = kind.verbs.contains(&Verb::List) && info.subresource.is_empty();
+    if misplaced || homeless && !(listed && (across || info.name.is_empty())) {
         return Err(Status::no_such_path().into());
     }
-    Ok(())
+    // The objects of all namespaces can be read together and nothing else.
+    if homeless && !across { Err(Status::no_such_method().into()) } else { Ok(()) }
 }

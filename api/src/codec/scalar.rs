@@ -15,7 +15,8 @@ const MICRO_LAYOUT: &str = "2006-01-02T15:04:05.000000Z07:00";
 const ZERO_TIME: i64 = -62_135_596_800;
 
 /// Go's `omitempty` on a value that is not a struct.
-pub(crate) fn is_empty(value: &Value) -> bool {
+#[must_use]
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
@@ -42,7 +43,10 @@ pub(crate) fn zero(shape: &Shape) -> Value {
 }
 
 /// `metav1.Time` in its canonical form; `None` for the zero time.
-pub(crate) fn time(text: &str) -> Result<Option<Value>, String> {
+///
+/// # Errors
+/// In Go's words.
+pub fn time(text: &str) -> Result<Option<Value>, String> {
     if is_plain_time(text) {
         return Ok(Some(Value::from(text)));
     }

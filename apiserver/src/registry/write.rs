@@ -1,15 +1,17 @@
 //! Writing: the order of steps of create, update and delete, once, for every kind.
 //!
-//! Create: fill metadata, clear status, default, admit (mutating), default, prepare, own fields, validate, admit
+//! Create: fill metadata, clear status, default, own fields, admit (mutating), default, prepare, validate, admit
 //! (validating), settle quotas, allocate, commit. Update does the same against the stored object and again when another writer was
 //! faster. Never speaks HTTP and never encodes for clients.
 
 mod create;
 mod delete;
+mod emptied;
 mod update;
 
 pub use create::create;
 pub use delete::{DeleteOptions, delete, delete_collection, expected};
+pub use emptied::Said;
 pub use update::{Change, expect_name, update};
 
 use super::Target;
@@ -75,6 +77,8 @@ pub struct Options {
     pub said: Value,
     /// Webhooks and policies are not asked: they have seen the request in another form.
     pub unseen: bool,
+    /// The body that is the object, for what it says that is empty.
+    pub said_body: Option<Said>,
 }
 
 /// A finished write.
@@ -170,7 +174,7 @@ fn manager<'a>(options: &'a Options, time: &'a str, version: &'a str, versions: 
     }
 }
 
-/// The object with the owners of its fields after a write that is no apply.
+/// The object with the owners of its fields after a write that is no apply: what admission and the server make of it has none.
 pub(super) async fn owned(
     server: &Server,
     kind: &'static Kind,
@@ -193,6 +197,19 @@ pub(super) async fn owned(
             }
         }
     }
+}
+
+/// A new object that is answered and not kept, as it is judged: each owner once, and its fields owned.
+pub async fn reviewed(
+    server: &Server,
+    permit: &Permit,
+    kind: &'static Kind,
+    options: &Options,
+    mut object: Value,
+) -> Value {
+    lone_owners(permit, &mut object, "");
+    canonical(kind, &mut object);
+    owned(server, kind, options, None, object).await
 }
 
 /// Fields that a write through this subresource cannot own, because it cannot change them.

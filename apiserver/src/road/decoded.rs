@@ -8,7 +8,7 @@ use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
 use api::json::Value;
 use api::kind::Gvk;
-use api::schema::SchemaRef;
+use api::schema::{SchemaRef, native};
 use api::status::Status;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -170,7 +170,7 @@ impl Claim {
         (version.unwrap_or(expected.version), kind.unwrap_or(expected.kind))
     }
 
-    /// 400 for a type that is not the expected one: upstream tells one that it does not know from one that it cannot convert.
+    /// 400 for a type that is not the expected one.
     fn check(&self, expected: Gvk, custom: bool) -> Result<(), Failure> {
         let name = &self.name;
         let (version, kind) = self.or(expected);
@@ -189,30 +189,47 @@ impl Claim {
             let error = FieldError::invalid(&Path::new("kind"), kind, format!("must be {}", expected.kind));
             return Err(Status::invalid(expected.group, expected.kind, name, &vec![error]).into());
         }
-        let known = api::kinds::ALL.iter().find(|known| known.kind == kind && known.api_version() == api_version);
-        let why = match known {
-            Some(known) if kind == expected.kind => {
-                return Err(Status::bad_request(format!(
-                    "the API version in the data ({}) does not match the expected API version ({expected_version})",
-                    known.api_version()
-                ))
-                .into());
-            }
-            // Go's package of the unversioned types: the group's first label.
-            Some(_) => {
-                let package = expected.group.split('.').next().filter(|label| !label.is_empty()).unwrap_or("core");
-                format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", expected.kind)
-            }
-            None => format!(
-                "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-            ),
-        };
+        let (group, _) = api_version.rsplit_once('/').unwrap_or_default();
+        let known = native().of_gvk(group, version, kind).is_some();
+        if known && kind == expected.kind {
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({api_version}) does not match the expected API version ({expected_version})"
+            ))
+            .into());
+        }
+        let why = unconvertible(kind, api_version, expected);
         Err(Status::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: {why}",
             expected.kind
         ))
         .into())
     }
+}
+
+/// Whether what a patch made can be read as this type; otherwise why not.
+pub fn convertible(value: &Value, expected: Gvk) -> Result<(), String> {
+    let Claim { api_version, kind, .. } = Claim::of(value);
+    let expected_version = expected.api_version();
+    let api_version = if api_version.is_empty() { &expected_version } else { &api_version };
+    let kind = if kind.is_empty() { expected.kind } else { &kind };
+    if kind == expected.kind && *api_version == expected_version {
+        return Ok(());
+    }
+    Err(unconvertible(kind, api_version, expected))
+}
+
+/// Why an object of this type is none of the expected one: upstream tells one that it does not know from one that it cannot convert.
+fn unconvertible(kind: &str, api_version: &str, expected: Gvk) -> String {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    if native().of_gvk(group, version, kind).is_none() {
+        return unregistered(kind, api_version, "pkg/api/legacyscheme/scheme.go:30");
+    }
+    format!("converting ({version}.{kind}) to ({}.{}): unknown conversion", expected.go_package(), expected.kind)
+}
+
+/// What is wrong with a body of a type that nobody knows.
+pub fn unregistered(kind: &str, api_version: &str, scheme: &str) -> String {
+    format!("no kind {kind:?} is registered for version {api_version:?} in scheme {scheme:?}")
 }
 
 /// The beginning of a body, for a sentence: text when it looks like JSON, hexadecimal otherwise.
@@ -252,7 +269,7 @@ mod tests {
     #[test]
     fn a_body_that_is_not_the_expected_type_is_told_as_upstream_does() {
         let gvk = Gvk { group: "", version: "v1", kind: "ConfigMap" };
-        let schema = api::schema::native().of_gvk("", "v1", "ConfigMap").unwrap();
+        let schema = native().of_gvk("", "v1", "ConfigMap").unwrap();
         let check = |body: &str, want: &str| {
             let decoded = typed("application/json", body.as_bytes(), schema, Strictness::Strict, gvk);
             let outcome = decoded.and_then(|mut decoded| expect_kind(&mut decoded.value, gvk, false));
@@ -270,6 +287,10 @@ mod tests {
         check(
             r#"{"kind":"Secret","apiVersion":"v1"}"#,
             r#"Secret in version "v1" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion"#,
+        );
+        check(
+            r#"{"kind":"ConfigMapList","apiVersion":"v1"}"#,
+            r#"ConfigMapList in version "v1" cannot be handled as a ConfigMap: converting (v1.ConfigMapList) to (core.ConfigMap): unknown conversion"#,
         );
         check(
             r#"{"kind":"Nothing"}"#,

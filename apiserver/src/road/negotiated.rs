@@ -47,6 +47,8 @@ pub enum Form {
     Table(&'static str),
     /// `meta.k8s.io PartialObjectMetadata` of this version.
     Metadata(&'static str),
+    /// `meta.k8s.io PartialObjectMetadataList` of this version.
+    MetadataList(&'static str),
 }
 
 /// A client's choice.
@@ -136,9 +138,8 @@ pub fn negotiate(accept: Option<&str>, pretty: bool, binary: bool, streams: bool
         let form = match (clause.shape, version, clause.group) {
             (None, _, _) => Form::Whole,
             (Some("Table"), Some(version), Some("meta.k8s.io")) => Form::Table(version),
-            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some(version), Some("meta.k8s.io")) => {
-                Form::Metadata(version)
-            }
+            (Some("PartialObjectMetadata"), Some(version), Some("meta.k8s.io")) => Form::Metadata(version),
+            (Some("PartialObjectMetadataList"), Some(version), Some("meta.k8s.io")) => Form::MetadataList(version),
             _ => return None,
         };
         let possible = binary || clause.encoding != Encoding::Protobuf || form != Form::Whole;
@@ -192,7 +193,12 @@ mod tests {
             ("application/vnd.kubernetes.protobuf,application/json", Encoding::Protobuf, Form::Whole),
             ("application/yaml", Encoding::Yaml, Form::Whole),
             ("application/json;q=0.5,application/yaml;q=0.9", Encoding::Yaml, Form::Whole),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Encoding::Json, Form::Metadata("v1")),
+            ("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Encoding::Json, Form::Metadata("v1")),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Encoding::Json,
+                Form::MetadataList("v1"),
+            ),
             ("application/cbor,application/json", Encoding::Json, Form::Whole),
         ] {
             let medium = negotiate(Some(accept), false, true, false).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Never reads the body and never looks at who asks.
 
-use crate::answer::Failure;
+use crate::answer::{Answer, Failure};
 use crate::audit::Slip;
 use crate::authn::User;
 use crate::metrics::{self, lasting::Running};
@@ -114,6 +114,16 @@ impl Body {
 }
 
 impl Received {
+    /// The answer to a request of which the path does not say what it is about, before anybody asks who sends it.
+    #[must_use]
+    pub fn unclear(&self) -> Option<Answer> {
+        let target = self.target.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let why = "failed to create RequestInfo: unable to determine kind and namespace from url";
+        let text = format!("Internal Server Error: {target:?}: {why}, {}\n", self.info.path);
+        let answer = Answer::bytes(500, "text/plain; charset=utf-8", text).with("x-content-type-options", "nosniff");
+        self.info.unclear.then_some(answer)
+    }
+
     /// What the log needs after the request is gone.
     #[must_use]
     pub fn trace(&self) -> Trace {

@@ -34,6 +34,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let Decoded { value: wanted, warnings } = decoded;
     call.warn(warnings);
     expect_type(&wanted, kind)?;
+    call.target.agrees(&wanted)?;
     write::expect_name(&call.target, &wanted)?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());

@@ -58,7 +58,8 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     // Before anybody else is asked: what finds no place costs nothing.
     let session = session(call.received(), call.authorized.permit.user())?;
     if part == "log" {
-        logs::check(call.received(), &call.target.name)?;
+        let streams = server.config.gates.enabled("PodLogsQuerySplitStreams");
+        logs::check(call.received(), &call.target.name, streams)?;
     }
     let backend = if proxy { Some(proxied(server, &call).await?) } else { node(server, &call).await? };
     // Nothing has run yet, and so there is nothing to tell.

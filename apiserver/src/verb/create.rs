@@ -51,9 +51,6 @@ pub async fn of_part(server: &Server, mut call: Call) -> Result<Answer, Failure>
     admitted::body(server, &call.authorized.permit, &call.target, &options, own.gvk(), &mut binding).await?;
     call.target.agrees(&binding)?;
     let name = meta::name(&binding);
-    if name.is_empty() {
-        return Err(Status::bad_request("Name parameter required.").into());
-    }
     call.part = kind.subresource(part);
     call.target = Target { kind, namespace: call.target.namespace.clone(), name: name.to_owned() };
     assign(server, call, &binding).await
@@ -75,6 +72,9 @@ async fn assign(server: &Server, call: Call, binding: &Value) -> Result<Answer, 
         [] => {}
         [one] => return Err(Status::foreign(500, "", one.clone()).into()),
         both => return Err(Status::foreign(500, "", format!("[{}]", both.join(", "))).into()),
+    }
+    if call.target.name.is_empty() {
+        return Err(Status::bad_request("Name parameter required.").into());
     }
     let options = Options { unseen: true, ..call.write_options()? };
     let (resource, name) = (call.target.resource(), call.target.name.clone());

@@ -10,7 +10,7 @@ use crate::registry::write::{self, DeleteOptions};
 use crate::road::decoded;
 use crate::road::received::Query;
 use crate::server::Server;
-use api::codec::Strictness;
+use api::codec::{self, Strictness};
 use api::field_path::{Errors, FieldError, Path};
 use api::json::{Value, json};
 use api::status::Status;
@@ -80,7 +80,9 @@ async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOption
     } else {
         let schema = shown::meta_schema("DeleteOptions")?;
         // Upstream reads them leniently whatever is asked for.
-        let options = decoded::object(&media, &body, schema, Strictness::Ignore)?.value;
+        let read = decoded::object(&media, &body, schema, Strictness::Ignore);
+        let options = read.map_err(|failure| unclaimed(failure, &media, &body))?.value;
+        expect_options(&options)?;
         if let Some(slip) = &call.received().slip {
             // Clients need not say what it is.
             let mut typed = options.clone();
@@ -101,6 +103,32 @@ async fn delete_options(server: &Server, call: &mut Call) -> Result<DeleteOption
     // Who asks for a trial in the query beside a body means a trial.
     options.dry_run |= query.all("dryRun").any(|word| word == "All");
     Ok(options)
+}
+
+/// JSON that breaks off is not even known to be options.
+fn unclaimed(failure: Failure, media: &str, body: &[u8]) -> Failure {
+    match failure {
+        Failure::Status(status) if media == "application/json" && codec::json::parse(body).is_err() => {
+            let message = format!("couldn't get version/kind; json parse error: {}", status.message);
+            Status { message, ..status }.into()
+        }
+        other => other,
+    }
+}
+
+/// 400 for a body that says that it is something else.
+fn expect_options(options: &Value) -> Result<(), Failure> {
+    let said = |name: &str, or: &'static str| match value::text(options, name) {
+        "" => or.to_owned(),
+        said => said.to_owned(),
+    };
+    let (kind, version) = (said("kind", "DeleteOptions"), said("apiVersion", "meta.k8s.io/v1"));
+    // Those of any group will do.
+    if kind == "DeleteOptions" {
+        return Ok(());
+    }
+    let why = decoded::unregistered(&kind, &version, "pkg/apis/meta/internalversion/scheme/register.go:27");
+    Err(Status::bad_request(why).into())
 }
 
 /// The options of a query in the form of a body.
@@ -263,6 +291,7 @@ mod tests {
         for path in [all, &one] {
             assert_eq!(ask("DELETE", path, json!({"dryRun": ["all"]})).await, 422, "{path}");
         }
+        assert_eq!(ask("DELETE", &one, json!({"kind": "Pod"})).await, 400);
         assert_eq!(ask("DELETE", &one, json!({"preconditions": {"uid": ""}})).await, 409);
         assert_eq!(ask("DELETE", &one, json!({"dryRun": ["All"]})).await, 200);
         // It is only asked to go, with all that belongs to it.

@@ -130,25 +130,26 @@ pub struct WriteOptions {
 /// 422 for words that the options do not know.
 pub fn of_write(query: &Query, options: &str, apply: bool) -> Result<WriteOptions, Failure> {
     let mut errors = Errors::new();
-    // An empty word is none that is known: what was meant as a trial is not done.
-    let dry_run: Vec<&str> = query.all("dryRun").collect();
-    if dry_run.iter().any(|word| *word != "All") {
-        errors.push(FieldError::not_supported(&Path::new("dryRun"), dry_run.clone(), &["All"]));
-    }
     let manager = query.get("fieldManager").unwrap_or_default();
     let field = Path::new("fieldManager");
-    if manager.len() > LONGEST_MANAGER {
-        errors.push(FieldError::too_long(&field, LONGEST_MANAGER));
-    }
-    if manager.chars().any(char::is_control) {
-        errors.push(FieldError::invalid(&field, manager, "should only contain printable characters"));
-    }
     if apply && manager.is_empty() {
         errors.push(FieldError::required(&field, "is required for apply patch"));
     }
     let force = query.get("force").is_some();
     if force && !apply && options == "PatchOptions" {
         errors.push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+    }
+    if manager.len() > LONGEST_MANAGER {
+        errors.push(FieldError::too_long(&field, LONGEST_MANAGER));
+    }
+    for (at, c) in manager.char_indices().filter(|(_, c)| !api::quote::is_print(*c)) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(FieldError::invalid(&field, manager, why));
+    }
+    // An empty word is none that is known: what was meant as a trial is not done.
+    let dry_run: Vec<&str> = query.all("dryRun").collect();
+    if dry_run.iter().any(|word| *word != "All") {
+        errors.push(FieldError::not_supported(&Path::new("dryRun"), dry_run.clone(), &["All"]));
     }
     let strictness = match query.get("fieldValidation").unwrap_or_default() {
         "" | "Warn" => Strictness::Warn,
@@ -297,9 +298,10 @@ mod tests {
             &format!("fieldManager={}", "x".repeat(129)),
             "fieldManager: Too long: may not be more than 128 bytes",
         );
-        check("UpdateOptions", false, "fieldManager=a%01", "should only contain printable characters");
+        check("UpdateOptions", false, "fieldManager=a%01", "\"a\\x01\": invalid character U+0001 (at position 1)");
         check("PatchOptions", true, "force=true&fieldManager=a", "force: true");
         check("PatchOptions", true, "", "fieldManager: Required value: is required for apply patch");
+        check("PatchOptions", true, "dryRun=", "[fieldManager: Required value: is required for apply patch, dryRun: ");
         check("PatchOptions", false, "force=false", "force: Forbidden: may not be specified for non-apply patch");
     }
 }

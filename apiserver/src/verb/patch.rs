@@ -10,10 +10,11 @@ use crate::server::Server;
 use api::codec::{self, DecodeError, Strictness};
 use api::field_path::{FieldError, Path};
 use api::json::{Value, json};
-use api::kind::Kind;
+use api::kind::{Gvk, Kind};
 use api::patch::{self, PatchError};
 use api::schema::SchemaRef;
 use api::status::Status;
+use api::value;
 
 /// The media types in the sentence of a 415 of custom resources, whose lists have no strategies.
 const OFFERED_FOR_CUSTOM: &str =
@@ -84,7 +85,7 @@ impl Patch {
     ///
     /// # Errors
     /// 400, 422 and 500 in upstream's words; warnings come beside the object.
-    pub fn apply(&self, object: &Value, schema: SchemaRef<'_>) -> Result<(Value, Vec<String>), Failure> {
+    pub fn apply(&self, object: &Value, schema: SchemaRef<'_>, gvk: Gvk) -> Result<(Value, Vec<String>), Failure> {
         let decode = |new| codec::json::decode_changed(new, object, schema, self.strictness);
         let mut outcome = decode(self.patched(object, schema)?);
         if let (Err(DecodeError::Type(_)), Form::Strategic(_)) = (&outcome, &self.form) {
@@ -95,6 +96,9 @@ impl Patch {
             };
         }
         let strict = self.strictness == Strictness::Strict;
+        if let (Ok(decoded), false) = (&mut outcome, schema.def().free) {
+            self.expect_kind(&mut decoded.value, gvk, || self.patched(object, schema))?;
+        }
         let error = match outcome {
             Ok(decoded) if self.found.is_empty() => return Ok((decoded.value, self.in_order(decoded.warnings))),
             Ok(decoded) if !strict => {
@@ -115,6 +119,24 @@ impl Patch {
         // Upstream blames the patch, not the object, and names neither kind nor object.
         let error = FieldError::invalid(&Path::new("patch"), blamed, error.to_string());
         Err(Status::invalid("", "", "", &vec![error]).into())
+    }
+
+    /// A patch changes no type: after a strategic merge what it says of that is forgotten, otherwise it is refused like a value of the
+    /// wrong type.
+    fn expect_kind(
+        &self,
+        object: &mut Value,
+        gvk: Gvk,
+        patched: impl Fn() -> Result<Value, Failure>,
+    ) -> Result<(), Failure> {
+        if let (Form::Json(_) | Form::Merge(_), Err(why)) = (&self.form, decoded::convertible(object, gvk)) {
+            let error = FieldError::invalid(&Path::new("patch"), patched()?.to_string(), why);
+            return Err(Status::invalid("", "", "", &vec![error]).into());
+        }
+        for (name, said) in [("apiVersion", gvk.api_version()), ("kind", gvk.kind.to_owned())] {
+            value::set(object, name, said);
+        }
+        Ok(())
     }
 
     /// Unknown fields in the order in which they are told: upstream's converter sorts them.
@@ -151,8 +173,9 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let options = call.write_options()?;
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
-        let (mut object, warned) = patch.apply(old, kind.schema())?;
+        let (mut object, warned) = patch.apply(old, kind.schema(), kind.gvk())?;
         decoded::expect_kind(&mut object, kind.gvk(), kind.custom.is_some())?;
+        call.target.agrees(&object)?;
         call.warn(warned);
         Ok(Change { object, applied: false, rebased: true })
     })
@@ -170,7 +193,7 @@ mod tests {
         let object = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "a"}});
         let applied = |media: &str, text: &str, strictness| {
             let patch = Patch::read(&format!("application/{media}+json"), text.as_bytes(), kind, strictness);
-            patch.and_then(|patch| patch.apply(&object, kind.schema()))
+            patch.and_then(|patch| patch.apply(&object, kind.schema(), kind.gvk()))
         };
         let refused = |media: &str, text: &str, strictness, code: u16, said: &str| {
             let Err(Failure::Status(status)) = applied(media, text, strictness) else { panic!("{text} was taken") };
@@ -203,6 +226,13 @@ mod tests {
         let (whole, _) =
             applied("strategic-merge-patch", r#"{"spec":{"replicas":4294967298.0}}"#, Strictness::Warn).unwrap();
         assert_eq!(whole["spec"]["replicas"], 2);
+
+        let typed = r#"{"kind":"Pod","apiVersion":"v1"}"#;
+        let (whole, _) = applied("strategic-merge-patch", typed, Strictness::Warn).unwrap();
+        assert_eq!((&whole["kind"], &whole["apiVersion"]), (&json!("Deployment"), &json!("apps/v1")));
+        let pod = r#"{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"a\"}}"#;
+        let why = "converting (v1.Pod) to (apps.Deployment): unknown conversion";
+        refused("merge-patch", typed, Strictness::Warn, 422, &invalid(pod, why));
 
         let list = "json: cannot unmarshal array into Go value of type map[string]interface {}";
         refused("strategic-merge-patch", "[]", Strictness::Warn, 400, list);

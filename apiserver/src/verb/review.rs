@@ -6,7 +6,7 @@ use super::{Call, shown};
 use crate::answer::{Answer, Failure};
 use crate::authn::{Remark, Remarks, User};
 use crate::authz::{Attributes, Decision, Requirement, ResourceAttributes};
-use crate::registry::admitted;
+use crate::registry::{admitted, write};
 use crate::server::Server;
 use api::json::{Value, json};
 use api::selector::{FieldSelector, LabelSelector};
@@ -47,12 +47,13 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let kind = call.target.kind;
     let mut review = call.own_object().await?;
     place(&call, &mut review)?;
+    let options = call.write_options()?;
+    let mut review = write::reviewed(server, &call.authorized.permit, kind, &options, review).await;
     let errors = kind.hooks.validate(&review);
     if !errors.is_empty() {
         // Upstream has forgotten by now what the object called itself.
         return Err(Status::invalid(kind.group, "", "", &errors).into());
     }
-    let options = call.write_options()?;
     admitted::body(server, &call.authorized.permit, &call.target, &options, kind.gvk(), &mut review).await?;
     let (_, rest, handler) = TABLE.iter().find(|(name, ..)| *name == kind.kind).ok_or_else(Status::no_such_path)?;
     let status = handler(server, &call, &review).await?;

@@ -11,7 +11,7 @@ use admission::Shape as _;
 use api::field_path::{FieldError, Path};
 use api::json::Value;
 use api::status::Status;
-use api::value;
+use api::{meta, value};
 
 /// Answers get, update and patch of a scale.
 ///
@@ -41,13 +41,24 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| {
         let old = old.ok_or_else(|| Status::not_found(call.target.resource(), &call.target.name))?;
         let new = match &wanted {
-            Wanted::Object(object) => object.clone(),
-            Wanted::Patch(patch) => patch.apply(&paths.show(old), schema)?.0,
+            Wanted::Object(object) => {
+                if meta::name(object).is_empty() {
+                    return Err(nameless(&call.target.name));
+                }
+                object.clone()
+            }
+            Wanted::Patch(patch) => patch.apply(&paths.show(old), schema, SCALE)?.0,
         };
         rescaled(old, &new, paths, &call, matches!(wanted, Wanted::Patch(_)))
     })
     .await?;
     shown::value(call.medium, &paths.show(&served(kind, &written.entry)), schema, 200)
+}
+
+/// 400 for an object that does not say its name.
+fn nameless(name: &str) -> Failure {
+    let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+    Status::bad_request(why).into()
 }
 
 enum Wanted {

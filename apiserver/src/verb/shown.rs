@@ -64,6 +64,10 @@ pub fn object(
             let shown = during(Work::Transform, || columns::metadata(&whole, version));
             encode(medium, &shown, meta_schema("PartialObjectMetadata")?)?
         }
+        Form::MetadataList(_) => {
+            let asked = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(other_form(asked, &kind.go_type("")));
+        }
         Form::Table(version) => {
             let meta = ListMeta { revision: entry.revision.to_string(), ..ListMeta::default() };
             let include = include(received)?;
@@ -73,6 +77,11 @@ pub fn object(
         }
     };
     Ok(Answer::bytes(code, content_type, body))
+}
+
+/// 406 where an object is asked for as a list of them, or the other way round.
+fn other_form(asked: &str, found: &str) -> Failure {
+    Status { message: format!("{asked} (*{found})"), ..Status::not_acceptable("") }.into()
 }
 
 /// The cache's bytes as a line. Small ones are copied, which is quicker than a second piece; large ones are sent as they lie there.
@@ -128,7 +137,11 @@ pub fn list(
             let schema = kind.list_schema().ok_or_else(|| Status::internal(format!("no schema for {list_kind}")))?;
             encode(medium, &list, schema)?
         }
-        Form::Metadata(version) => {
+        Form::Metadata(_) => {
+            let asked = "you requested PartialObjectMetadata, but the requested object is a list";
+            return Err(other_form(asked, &kind.go_type("List")));
+        }
+        Form::MetadataList(version) => {
             let item = |entry: &Arc<Entry>| columns::metadata(&served(kind, entry), version);
             let items: Vec<Value> = during(Work::Transform, || entries.iter().map(item).collect());
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),

@@ -153,7 +153,9 @@ async fn answer(routes: &Routes, watched: &Watched, request: &Request<Incoming>)
         None => match ((routes.texts)(path), &routes.profiling) {
             (Some((status, text)), _) => plain(status, text),
             (None, Some(profiling)) if watched.is_some() => {
-                let page = Page::of(&**profiling, path, request.uri().query().unwrap_or_default()).await;
+                let page =
+                    Page::of(&**profiling, request.method().as_str(), path, request.uri().query().unwrap_or_default())
+                        .await;
                 page.unwrap_or_else(nothing)
             }
             (None, _) => nothing(),

@@ -23,6 +23,9 @@ fn only_stable_versions_without_flags() {
     let unstable: Vec<&str> = versions.lines().filter(|line| line.contains("alpha") || line.contains("beta")).collect();
     assert!(unstable.is_empty(), "{unstable:?}");
     let answer = cluster.http().get("/apis/networking.k8s.io/v1beta1/ipaddresses");
+    let why = "the server could not find the requested resource";
+    assert_eq!((answer.status, &answer.body["message"]), (404, &json!(why)), "{answer:?}");
+    let answer = cluster.http().get("/apis/nobody.example.com/v1/things");
     assert_eq!((answer.status, answer.body), (404, json!("404 page not found\n")));
 }
 

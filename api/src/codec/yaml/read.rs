@@ -20,7 +20,11 @@ pub(super) struct Document {
 type Read<T> = Result<T, DecodeError>;
 
 pub(super) fn first_document(bytes: &[u8]) -> Read<Document> {
-    let text = std::str::from_utf8(bytes).map_err(|_| error("invalid leading UTF-8 octet"))?;
+    let decoded = utf16(bytes);
+    let text = match &decoded {
+        Some(text) => text.as_str(),
+        None => std::str::from_utf8(bytes).map_err(|_| error("invalid leading UTF-8 octet"))?,
+    };
     let options = granit_parser::options! { emit_comments: false };
     let mut reader = Reader {
         events: Parser::new_from_str_with_options(text, options),
@@ -38,6 +42,21 @@ pub(super) fn first_document(bytes: &[u8]) -> Read<Document> {
     let (event, _) = reader.next()?;
     let value = if event == Event::DocumentEnd { Value::Null } else { reader.node(event, 0)?.value };
     Ok(Document { value, twice: reader.twice })
+}
+
+/// The text behind a mark that says that it is UTF-16, and in which order of bytes.
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let (rest, big) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (rest, false),
+        [0xfe, 0xff, rest @ ..] => (rest, true),
+        _ => return None,
+    };
+    let unit = |pair: &[u8]| match *pair {
+        [high, low] if big => u16::from_be_bytes([high, low]),
+        [low, high] => u16::from_le_bytes([low, high]),
+        _ => u16::from(b'?'),
+    };
+    Some(String::from_utf16_lossy(&rest.chunks(2).map(unit).collect::<Vec<_>>()))
 }
 
 fn error(what: impl std::fmt::Display) -> DecodeError {

@@ -17,6 +17,7 @@ pub static KIND: Kind = Kind {
     categories: &["api-extensions"],
     namespaced: false,
     generation: true,
+    tells_empty: true,
     unconditional_update: false,
     columns: COLUMNS,
     describe: describe::<k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration>,

@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{cells, labels, pod_defaults, pod_gates, pod_warnings, rules, workload};
@@ -36,6 +37,7 @@ pub static KIND: Kind = Kind {
     gated: pod_gates::WORKLOAD,
     pods: Some("spec.template.spec"),
     describe: describe::<k8s_openapi::api::apps::v1::DaemonSet>,
+    judgement: Judgement::CHANGED_OBJECT,
     hooks: &DaemonSet,
     ..Kind::BASE
 };

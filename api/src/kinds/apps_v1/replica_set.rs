@@ -108,6 +108,7 @@ mod tests {
             &object,
             &[
                 "spec.selector: Required value",
+                "spec.template.metadata.labels: Invalid value: {\"a\":\"1\"}: `selector` does not match template `labels`",
                 "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
             ],
         );

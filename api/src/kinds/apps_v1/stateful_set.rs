@@ -78,7 +78,12 @@ impl Hooks for StatefulSet {
     }
 
     fn validate(&self, object: &Value) -> Errors {
-        validate_spec(object.get("spec").unwrap_or(&Value::Null), &Path::new("spec"))
+        validate_spec(object.get("spec").unwrap_or(&Value::Null), &Path::new("spec"), true)
+    }
+
+    // Its claims cannot change: what is wrong with them was wrong before.
+    fn revalidate(&self, new: &Value, _old: &Value) -> Errors {
+        validate_spec(new.get("spec").unwrap_or(&Value::Null), &Path::new("spec"), false)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
@@ -161,7 +166,7 @@ fn fixed(object: &Value) -> Value {
     spec
 }
 
-fn validate_spec(spec: &Value, field: &Path) -> Errors {
+fn validate_spec(spec: &Value, field: &Path, claims: bool) -> Errors {
     let mut errors = Errors::new();
     let at = field.child("podManagementPolicy");
     match value::text(spec, "podManagementPolicy") {
@@ -181,7 +186,7 @@ fn validate_spec(spec: &Value, field: &Path) -> Errors {
             }
         }
     }
-    for (i, claim) in value::items(spec, CLAIMS).iter().enumerate() {
+    for (i, claim) in value::items(spec, CLAIMS).iter().enumerate().filter(|_| claims) {
         let at = field.child(CLAIMS).index(i).child("spec");
         volume_claims::validate(&mut errors, claim.get("spec").unwrap_or(&Value::Null), &at);
     }

@@ -81,7 +81,8 @@ impl Hooks for Job {
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
+        // Upstream judges the whole spec again before it looks at what changed.
+        let mut errors = spec(new.get("spec").unwrap_or(&Value::Null));
         completions(&mut errors, new, old);
         rules::unchanged_struct(&mut errors, new, old, "spec.selector", "*LabelSelector");
         template(&mut errors, new, old);
@@ -181,13 +182,29 @@ fn generate_selector(job: &mut Value) {
 /// `prefixed`: the labels with a domain are demanded too.
 fn validate(job: &Value, prefixed: bool) -> Errors {
     let mut errors = Errors::new();
-    let field = Path::new("spec");
     let spec = job.get("spec").unwrap_or(&Value::Null);
     let selector = spec.get("selector").filter(|selector| !selector.is_null());
     if let (Some(selector), false) = (selector, value::flag(spec, "manualSelector")) {
         generated_selector(&mut errors, job, selector, prefixed);
     }
-    errors.extend(job_spec::validate(spec, &field));
+    errors.extend(self::spec(spec));
+    if let (true, Some(completions)) =
+        (job_spec::is_indexed(spec), value::int(spec, "completions").filter(|completions| *completions > 0))
+    {
+        let last = format!("{}-{}", meta::name(job), completions - 1);
+        if !names::dns_label(&last).is_empty() {
+            let detail = format!("will not able to create pod with invalid DNS label: {last}");
+            errors.push(FieldError::invalid(&Path::new("metadata.name"), meta::name(job), detail));
+        }
+    }
+    errors
+}
+
+/// What is wrong with the spec by itself.
+fn spec(spec: &Value) -> Errors {
+    let field = Path::new("spec");
+    let selector = spec.get("selector").filter(|selector| !selector.is_null());
+    let mut errors = job_spec::validate(spec, &field);
     match selector {
         None => errors.push(FieldError::required(&field.child("selector"), "")),
         Some(selector) => errors.extend(labels::validate_selector(Some(selector), &field.child("selector"))),
@@ -199,15 +216,6 @@ fn validate(job: &Value, prefixed: bool) -> Errors {
         let at = field.child("template.metadata.labels");
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid(&at, own.cloned().unwrap_or_default(), detail));
-    }
-    if let (true, Some(completions)) =
-        (job_spec::is_indexed(spec), value::int(spec, "completions").filter(|completions| *completions > 0))
-    {
-        let last = format!("{}-{}", meta::name(job), completions - 1);
-        if !names::dns_label(&last).is_empty() {
-            let detail = format!("will not able to create pod with invalid DNS label: {last}");
-            errors.push(FieldError::invalid(&Path::new("metadata.name"), meta::name(job), detail));
-        }
     }
     errors
 }
@@ -417,6 +425,7 @@ mod tests {
             &json!({"spec.completions": 2, "spec.selector": {"matchLabels": {"x": "y"}}, "spec.managedBy": "a.b/c",
                 "spec.template.spec.nodeSelector": {"a": "b"}}),
             &[
+                "spec.template.metadata.labels: Invalid value: {",
                 "spec.completions: Invalid value: 2: field is immutable",
                 "spec.selector: Invalid value: {\"matchLabels\":{\"x\":\"y\"}}: field is immutable",
                 "spec.template: Invalid value: {",

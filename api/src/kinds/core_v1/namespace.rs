@@ -51,7 +51,9 @@ impl Hooks for Namespace {
 
     fn default(&self, object: &mut Value) {
         let name = meta::name(object).to_owned();
-        if !name.is_empty() {
+        // A name that was made is a label once it is known to be sound.
+        let made = !value::text(object, "metadata.generateName").is_empty() && !names::label_value(&name).is_empty();
+        if !name.is_empty() && !made {
             value::map_mut(object, "metadata.labels").insert(NAME_LABEL, name.into());
         }
         value::set_default(object, "status.phase", "Active");

@@ -120,6 +120,8 @@ impl Hooks for Node {
             let detail = "node updates may not change providerID except from \"\" to valid";
             errors.push(FieldError::forbidden(&field.child("providerID"), detail));
         }
+        let spec = new.get("spec").unwrap_or(&Value::Null);
+        errors.extend(pod_scheduling::taints(spec, &Path::new("metadata.taints")));
         if rules::differ(value::get(new, "spec.externalID"), value::get(old, "spec.externalID")) {
             errors.push(FieldError::forbidden(&field.child("externalID"), "may not be updated"));
         }

@@ -4,7 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
-use crate::kind::{Hooks, Kind, describe};
+use crate::kind::{Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::parts;
 use crate::kinds::shared::{labels, names, pod_defaults, pod_gates, pod_warnings, rules, workload};
 use crate::{meta, value};
@@ -33,6 +33,10 @@ pub static KIND: Kind = Kind {
 struct ReplicationController;
 
 impl Hooks for ReplicationController {
+    fn name_rule(&self) -> NameRule {
+        NameRule::DeclaredSubdomain
+    }
+
     /// What it selects and what it is labelled with are the labels of its pods, unless it says otherwise.
     fn default(&self, object: &mut Value) {
         pod_defaults::given_template(object, "spec.template");

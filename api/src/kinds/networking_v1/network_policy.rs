@@ -18,6 +18,7 @@ pub static KIND: Kind = Kind {
     singular: "networkpolicy",
     short_names: &["netpol"],
     generation: true,
+    tells_empty: true,
     columns: &[Column::NAME, Column::text("Pod-Selector").of("spec.podSelector"), Column::AGE],
     describe: describe::<k8s_openapi::api::networking::v1::NetworkPolicy>,
     hooks: &NetworkPolicy,

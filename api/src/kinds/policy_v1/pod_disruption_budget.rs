@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::judgement::Judgement;
-use crate::kind::{Column, Hooks, Kind, describe};
+use crate::kind::{Column, Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::{cells, conditions, labels, parts, rules};
 use crate::value;
 
@@ -36,6 +36,10 @@ pub static KIND: Kind = Kind {
 struct PodDisruptionBudget;
 
 impl Hooks for PodDisruptionBudget {
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         let mut errors = Errors::new();
         let field = Path::new("spec");

@@ -5,7 +5,7 @@
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
 use crate::judgement::Judgement;
-use crate::kind::{Hooks, Kind, describe};
+use crate::kind::{Hooks, Kind, NameRule, describe};
 use crate::kinds::shared::{devices, resource_names, rules};
 use crate::value;
 
@@ -28,6 +28,10 @@ pub static KIND: Kind = Kind {
 struct DeviceClass;
 
 impl Hooks for DeviceClass {
+    fn name_rule(&self) -> NameRule {
+        NameRule::DeclaredSubdomain
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         validate(object, false)
     }

@@ -239,7 +239,7 @@ mod tests {
             &[
                 "spec.driver: Invalid value: \"a_b\": an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', \
                  and must start and end with an alphanumeric character (e.g. 'Example.com', regex used for validation is \
-                 '(?i)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                 '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
                 "spec.limit: Invalid value: 0: must be greater than or equal to 1",
             ],
         );

@@ -71,7 +71,8 @@ fn shown(selector: &Value) -> String {
 
 /// The defaults of a policy.
 pub fn default_policy(object: &mut Value) {
-    if let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) {
+    value::map_mut(object, "spec");
+    if let Some(spec) = object.get_mut("spec") {
         value::set_default(spec, "failurePolicy", "Fail");
         default_resources(spec, "matchConstraints");
     }

@@ -47,7 +47,7 @@ fn taken(from: &mut Map, wanted: impl Fn(&str) -> bool) -> Map {
 fn nested(request: &mut Map) {
     let mut exactly = taken(request, |name| EXACTLY.contains(&name));
     // Without a class the older version writes an empty one.
-    exactly.retain(|_, value| !is_zero(value));
+    exactly.retain(|name, value| name == "capacity" && value.is_object() || !is_zero(value));
     if !exactly.is_empty() {
         request.insert("exactly".to_owned(), exactly.into());
     }

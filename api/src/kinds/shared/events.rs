@@ -200,14 +200,21 @@ pub fn validate_strict_update(new: &Value, old: &Value) -> Errors {
     }
     for name in ["involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason"]
     {
-        let text = matches!(name, "reason" | "message");
-        let check = if text { rules::unchanged_text } else { rules::unchanged };
-        check(&mut errors, new, old, name);
+        match name {
+            "reason" | "message" => rules::unchanged_text(&mut errors, new, old, name),
+            "involvedObject" => rules::unchanged_struct(&mut errors, new, old, name, "ObjectReference"),
+            "source" => rules::unchanged_struct(&mut errors, new, old, name, "EventSource"),
+            _ => rules::unchanged(&mut errors, new, old, name),
+        }
     }
     rules::unchanged_text(&mut errors, new, old, "type");
     rules::unchanged(&mut errors, new, old, "eventTime");
     rules::unchanged_text(&mut errors, new, old, "action");
-    rules::unchanged(&mut errors, new, old, "related");
+    let related = |event: &Value| event.get("related").filter(|other| !other.is_null()).cloned();
+    if related(new) != related(old) {
+        let error = FieldError::invalid_whole(&Path::new("related"), rules::IMMUTABLE);
+        errors.push(error.showing("*ObjectReference", &related(new).unwrap_or_default()));
+    }
     if rules::differ(new.get("reportingComponent"), old.get("reportingComponent")) {
         let who = value::text(new, "reportingComponent");
         errors.push(FieldError::invalid(&Path::new("reportingController"), who, rules::IMMUTABLE));

@@ -2,6 +2,9 @@
 //!
 //! Never pulls.
 
+/// The longest name of a repository, with the registry.
+const LONGEST: usize = 255;
+
 /// `Always` for what may move (no tag, or `latest`, and no digest), else `IfNotPresent`; a name that is no image name
 /// counts as fixed.
 #[must_use]
@@ -12,7 +15,9 @@ pub fn pull_policy(reference: &str) -> &'static str {
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
     };
-    let is_name = plain(last.split(':').next().unwrap_or_default());
+    let repository = name.len() - tag.map_or(0, |tag| tag.len() + 1);
+    let whole = if name.contains('/') { repository } else { repository + "docker.io/library/".len() };
+    let is_name = plain(last.split(':').next().unwrap_or_default()) && whole <= LONGEST;
     match (tag, digest) {
         (None, None) if is_name => "Always",
         (Some("latest"), _) if is_name => "Always",
@@ -33,6 +38,8 @@ mod tests {
             ("nginx:1.2", "IfNotPresent"),
             ("nginx@sha256:00", "IfNotPresent"),
             ("", "IfNotPresent"),
+            (&"x".repeat(237), "Always"),
+            (&"x".repeat(238), "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), policy, "{image}");
         }

@@ -168,7 +168,7 @@ pub fn long_name_caseless(text: &str) -> Messages {
         out.push(regex_error(
             "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an \
              alphanumeric character",
-            &format!("(?i){LABEL}(\\.{LABEL})*"),
+            &format!("{LABEL}(\\.{LABEL})*"),
             &["Example.com"],
         ));
     }

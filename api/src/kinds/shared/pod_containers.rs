@@ -27,7 +27,7 @@ pub fn validate(context: &Context<'_>, field: &Path) -> Errors {
     for (i, container) in regular.iter().enumerate() {
         let field = at.index(i);
         common(&mut errors, context, container, &field);
-        unique(&mut errors, &mut taken, container, &field);
+        unique(&mut errors, &mut taken, container, &field, false);
         pod_probes::validate(&mut errors, context, container, &field);
         restart_rules(&mut errors, container, &field);
     }
@@ -38,7 +38,7 @@ pub fn validate(context: &Context<'_>, field: &Path) -> Errors {
         let field = at.index(i);
         common(&mut errors, context, container, &field);
         restart_rules(&mut errors, container, &field);
-        unique(&mut errors, &mut taken, container, &field);
+        unique(&mut errors, &mut taken, container, &field, true);
         host_ports(&mut errors, std::slice::from_ref(container), i, &at);
         if value::text(container, "restartPolicy") == "Always" {
             pod_probes::validate(&mut errors, context, container, &field);
@@ -65,17 +65,18 @@ pub fn validate(context: &Context<'_>, field: &Path) -> Errors {
     for (i, container) in value::items(spec, "ephemeralContainers").iter().enumerate() {
         let field = at.index(i);
         common(&mut errors, context, container, &field);
-        unique(&mut errors, &mut taken, container, &field);
+        unique(&mut errors, &mut taken, container, &field, false);
         ephemeral(&mut errors, container, &others, &field);
     }
     errors
 }
 
-fn unique<'a>(errors: &mut Errors, taken: &mut Vec<&'a str>, container: &'a Value, field: &Path) {
+/// Two without a name have the same, but for two init containers.
+fn unique<'a>(errors: &mut Errors, taken: &mut Vec<&'a str>, container: &'a Value, field: &Path, init: bool) {
     let name = value::text(container, "name");
     if taken.contains(&name) {
         errors.push(FieldError::duplicate(&field.child("name"), name));
-    } else if !name.is_empty() {
+    } else if !init || !name.is_empty() {
         taken.push(name);
     }
 }

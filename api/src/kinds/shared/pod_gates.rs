@@ -8,9 +8,9 @@ use crate::gated::Gated;
 macro_rules! gated {
     ($spec:literal $(, $more:expr)*) => {
         &[
-            Gated { path: concat!($spec, "containers[].lifecycle.stopSignal"), gate: "ContainerStopSignals" },
-            Gated { path: concat!($spec, "initContainers[].lifecycle.stopSignal"), gate: "ContainerStopSignals" },
-            Gated { path: concat!($spec, "ephemeralContainers[].lifecycle.stopSignal"), gate: "ContainerStopSignals" },
+            Gated { path: concat!($spec, "containers[].lifecycle!.stopSignal"), gate: "ContainerStopSignals" },
+            Gated { path: concat!($spec, "initContainers[].lifecycle!.stopSignal"), gate: "ContainerStopSignals" },
+            Gated { path: concat!($spec, "ephemeralContainers[].lifecycle!.stopSignal"), gate: "ContainerStopSignals" },
             Gated {
                 path: concat!($spec, "volumes[].projected.sources[].clusterTrustBundle"),
                 gate: "ClusterTrustBundleProjection",

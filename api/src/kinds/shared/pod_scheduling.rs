@@ -292,7 +292,7 @@ pub fn taints(spec: &Value, field: &Path) -> Errors {
         if !messages.is_empty() {
             errors.push(FieldError::invalid(&field.child("value"), text, messages.join(";")));
         }
-        super::rules::required_one_of(&mut errors, taint, "effect", &field, EFFECTS);
+        super::rules::required_one_of_listed(&mut errors, taint, "effect", &field, EFFECTS);
         let same = |other: &Value| other.get("key") == taint.get("key") && other.get("effect") == taint.get("effect");
         if taints.iter().take(i).any(same) {
             let detail = "taints must be unique by key and effect pair".to_owned();

@@ -5,9 +5,10 @@
 use super::pod_profiles::APPARMOR;
 use super::pod_validation::{self, MAX_SECONDS, MIRROR};
 use super::rules::differ;
-use super::{difference, labels, names, pod_resize, pod_status};
+use super::{difference, labels, names, pod_resize, pod_scheduling, pod_status};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::schema::native;
 use crate::{meta, value};
 
 /// What upstream lists in the refusal of a change.
@@ -27,6 +28,16 @@ pub fn validate(new: &Value, old: &Value) -> Errors {
             let detail = "pod updates may not add or remove containers";
             errors.push(FieldError::forbidden(&field.child(list), detail));
             return errors;
+        }
+        for (i, container) in value::items(new, list).iter().enumerate() {
+            let image = value::text(container, "image");
+            let at = field.child(list).index(i).child("image");
+            if image.is_empty() {
+                errors.push(FieldError::required(&at, ""));
+            }
+            if image.trim() != image {
+                errors.push(FieldError::invalid(&at, image, "must not have leading or trailing whitespace"));
+            }
         }
     }
     let at = field.child("activeDeadlineSeconds");
@@ -52,11 +63,16 @@ pub fn validate(new: &Value, old: &Value) -> Errors {
     if !value::items(old, "tolerations").iter().all(kept) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden(&field.child("tolerations"), detail));
+    } else {
+        errors.extend(pod_scheduling::tolerations(new, &field.child("tolerations")));
     }
     let gates = value::items(old, "schedulingGates");
-    for (i, gate) in value::items(new, "schedulingGates").iter().enumerate() {
+    let wanted = value::items(new, "schedulingGates");
+    for (i, gate) in wanted.iter().enumerate() {
         let name = value::text(gate, "name");
-        if !gates.iter().any(|other| value::text(other, "name") == name) {
+        // Of several with one name the last is told.
+        let again = wanted.iter().skip(i + 1).any(|other| value::text(other, "name") == name);
+        if !again && !gates.iter().any(|other| value::text(other, "name") == name) {
             let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
             errors.push(FieldError::forbidden(&field.child("schedulingGates").index(i).child("name"), detail));
         }
@@ -169,7 +185,16 @@ fn narrows(after: &Value, before: &Value) -> bool {
 fn spec_differs(new: &Value, old: &Value) -> bool {
     let names =
         |spec: &Value| spec.as_object().map(|spec| spec.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    names(new).iter().chain(&names(old)).any(|name| differ(new.get(name), old.get(name)))
+    // Behind a pointer of Go's nothing and something empty differ.
+    let pointer = |name: &str| {
+        let schema = native().schema("io.k8s.api.core.v1.PodSpec");
+        schema.and_then(|schema| schema.def().field(name)).is_some_and(|field| field.pointer)
+    };
+    let there = |spec: &Value, name: &str| spec.get(name).is_some_and(|value| !value.is_null());
+    names(new)
+        .iter()
+        .chain(&names(old))
+        .any(|name| differ(new.get(name), old.get(name)) || pointer(name) && there(new, name) != there(old, name))
 }
 
 /// A change through `status`, `ephemeralcontainers` or `resize`.
@@ -216,7 +241,7 @@ mod tests {
 
     fn check(path: &str, to: Value, sentences: &[&str]) {
         let old = json!({"spec": {"containers": [{"name": "a", "image": "i"}], "activeDeadlineSeconds": 5,
-            "tolerations": [{"key": "a", "operator": "Exists"}]}});
+            "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute"}]}});
         let mut new = old.clone();
         value::set(&mut new, path, to);
         let got = shown(&validate(&new, &old));
@@ -231,8 +256,25 @@ mod tests {
         check("spec.containers", json!([{"name": "a", "image": "j"}]), &[]);
         check(
             "spec.tolerations",
-            json!([{"key": "b"}, {"key": "a", "operator": "Exists", "tolerationSeconds": 1}]),
+            json!([{"key": "b"}, {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]),
             &[],
+        );
+        check(
+            "spec.tolerations",
+            json!([{"key": "a", "operator": "Exists", "effect": "NoExecute"}, {"key": "b", "effect": "x"}]),
+            &["spec.tolerations[1].effect: Unsupported value: \"x\""],
+        );
+        check("spec.containers", json!([{"name": "a"}]), &["spec.containers[0].image: Required value"]);
+        check(
+            "spec.containers",
+            json!([{"name": "a", "image": "i "}]),
+            &["spec.containers[0].image: Invalid value: \"i \": must not have leading or trailing whitespace"],
+        );
+        check("spec.resources", json!({}), &["spec: Forbidden: pod updates may not change fields other than"]);
+        check(
+            "spec.schedulingGates",
+            json!([{"name": "x"}, {"name": "x"}]),
+            &["spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'x'"],
         );
         check(
             "spec.tolerations",

@@ -5,7 +5,8 @@
 use super::{labels, rules};
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::{Value, json};
-use crate::value;
+use crate::schema::native;
+use crate::{codec, value};
 
 /// The spec asks about a resource or about a path, not both; of somebody, where it must say of whom.
 #[must_use]
@@ -81,8 +82,13 @@ pub fn validate_no_metadata(object: &Value, except: &[&str], detail: &str) -> Er
         .into_iter()
         .any(|(name, v)| name != "managedFields" && !except.contains(&name.as_str()) && !rules::is_zero(v))
     {
-        let shown = object.get("metadata").cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&Path::new("metadata"), shown, detail));
+        let metadata = object.get("metadata").unwrap_or(&Value::Null);
+        let shown = native().schema("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").map(|schema| {
+            let bytes = codec::json::encode(metadata, schema);
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let detail = format!("{}: {detail}", shown.unwrap_or_default());
+        errors.push(FieldError::invalid_whole(&Path::new("metadata"), detail));
     }
     errors
 }

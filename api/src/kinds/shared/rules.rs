@@ -97,9 +97,9 @@ pub fn text(errors: &mut Errors, object: &Value, name: &str, field: &Path, rule:
 /// The value at a dotted path is what it was; null, empty and absent are the same.
 pub fn unchanged(errors: &mut Errors, new: &Value, old: &Value, path: &str) {
     let get = |object| value::get(object, path).filter(|v| !is_zero(v));
-    let value: Option<&Value> = get(new);
-    if value != get(old) {
-        errors.push(FieldError::invalid(&Path::new(path), value.cloned().unwrap_or_default(), IMMUTABLE));
+    if get(new) != get(old) {
+        let shown = value::get(new, path).cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&Path::new(path), shown, IMMUTABLE));
     }
 }
 
@@ -116,7 +116,7 @@ pub fn unchanged_struct(errors: &mut Errors, new: &Value, old: &Value, path: &st
     let get = |object| value::get(object, path).filter(|v| !is_zero(v));
     if get(new) != get(old) {
         let error = FieldError::invalid_whole(&Path::new(path), IMMUTABLE);
-        errors.push(error.showing(of, get(new).unwrap_or(&Value::Null)));
+        errors.push(error.showing(of, value::get(new, path).unwrap_or(&Value::Null)));
     }
 }
 

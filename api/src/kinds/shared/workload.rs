@@ -50,11 +50,15 @@ pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) -> 
     let at = field.child("selector");
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
         errors.push(FieldError::required(&at, ""));
+        if what != "daemonset" {
+            errors.push(mismatched(spec, field));
+        }
         return true;
     };
     errors.extend(labels::validate_selector(Some(selector), &at));
     if labels::is_empty(Some(selector)) {
-        errors.push(FieldError::invalid(&at, selector.clone(), format!("empty selector is invalid for {what}")));
+        let error = FieldError::invalid_whole(&at, format!("empty selector is invalid for {what}"));
+        errors.push(error.showing("LabelSelector", selector));
     }
     if LabelSelector::from_value(selector).is_err() {
         let detail = match what {
@@ -67,13 +71,16 @@ pub fn selector(errors: &mut Errors, spec: &Value, what: &str, field: &Path) -> 
     }
     let own = value::get(spec, "template.metadata.labels");
     if !labels::is_empty(Some(selector)) && !labels::matches(selector, own) {
-        errors.push(FieldError::invalid(
-            &field.child("template.metadata.labels"),
-            own.cloned().unwrap_or_default(),
-            "`selector` does not match template `labels`",
-        ));
+        errors.push(mismatched(spec, field));
     }
     true
+}
+
+/// A selector that is not there selects nothing, and so not the template either.
+fn mismatched(spec: &Value, field: &Path) -> FieldError {
+    let own = value::get(spec, "template.metadata.labels").cloned().unwrap_or_default();
+    let detail = "`selector` does not match template `labels`";
+    FieldError::invalid(&field.child("template.metadata.labels"), own, detail)
 }
 
 /// The template runs for ever; `what` names the kind in the sentence.

@@ -3,6 +3,7 @@
 //! Never does I/O; see `Hooks` for when each function runs.
 
 use crate::field_path::{Errors, FieldError, Path};
+use crate::gated::Gated;
 use crate::json::{Value, json};
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, rules};
@@ -30,6 +31,7 @@ pub static KIND: Kind = Kind {
         Column::AGE,
     ],
     describe: describe::<k8s_openapi::api::storage::v1::CSIDriver>,
+    gated: &[Gated { path: "spec.preventPodSchedulingIfMissing", gate: "VolumeLimitScaling" }],
     hooks: &CsiDriver,
     ..Kind::BASE
 };
@@ -53,7 +55,9 @@ impl Hooks for CsiDriver {
             ("requiresRepublish", json!(false)),
             ("seLinuxMount", json!(false)),
         ] {
-            if value::get(object, &format!("spec.{field}")).is_none_or(rules::is_zero) {
+            let given = value::get(object, &format!("spec.{field}"));
+            // An empty policy is one, which is refused; an empty list is none.
+            if given.is_none_or(|given| given.is_null() || given.is_array() && rules::is_zero(given)) {
                 value::set(object, &format!("spec.{field}"), otherwise);
             }
         }
@@ -189,6 +193,11 @@ mod tests {
                 "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds",
             ],
         );
+        let mut empty = sound();
+        value::set(&mut empty, "spec.fsGroupPolicy", "");
+        KIND.hooks.default(&mut empty);
+        let why = "spec.fsGroupPolicy: Unsupported value: \"\": supported values: \"File\", \"None\", \"ReadWriteOnceWithFSType\"";
+        testing::invalid(&KIND, &empty, &[why]);
         let mut other = sound();
         value::set(&mut other, "spec.attachRequired", false);
         value::set(&mut other, "spec.podInfoOnMount", true);

@@ -71,7 +71,8 @@ impl Hooks for CsiNode {
             for after in value::items(new, "spec.drivers") {
                 let same = value::text(before, "name") == value::text(after, "name");
                 if same && identity(before) != identity(after) {
-                    errors.push(FieldError::invalid(&Path::new("spec.drivers"), identity(after), rules::IMMUTABLE));
+                    let error = FieldError::invalid_whole(&Path::new("spec.drivers"), rules::IMMUTABLE);
+                    errors.push(error.showing("CSINodeDriver", &identity(after)));
                 }
             }
         }
@@ -134,7 +135,9 @@ mod tests {
             &KIND,
             &more,
             &sound,
-            &["spec.drivers: Invalid value: {\"name\":\"Disk.example.com\",\"nodeID\":\"m\"}: field is immutable"],
+            &[
+                "spec.drivers: Invalid value: {\"Name\":\"Disk.example.com\",\"NodeID\":\"m\",\"TopologyKeys\":null,\"Allocatable\":null}: field is immutable",
+            ],
         );
     }
 }

@@ -47,13 +47,11 @@ impl Hooks for StorageClass {
         parameters::driver(&mut errors, object, "provisioner");
         parameters::validate(&mut errors, object.get("parameters"), &Path::new("parameters"));
         rules::one_of(&mut errors, object, "reclaimPolicy", &whole, &["Delete", "Retain"]);
-        rules::required_one_of(
-            &mut errors,
-            object,
-            "volumeBindingMode",
-            &whole,
-            &["Immediate", "WaitForFirstConsumer"],
-        );
+        let modes = ["Immediate", "WaitForFirstConsumer"];
+        match object.get("volumeBindingMode").and_then(Value::as_str) {
+            None => errors.push(FieldError::required(&Path::new("volumeBindingMode"), "")),
+            Some(_) => rules::given_one_of(&mut errors, object, "volumeBindingMode", &whole, &modes),
+        }
         topologies(&mut errors, value::items(object, "allowedTopologies"), &Path::new("allowedTopologies"));
         errors
     }
@@ -117,9 +115,10 @@ fn topologies(errors: &mut Errors, terms: &[Value], field: &Path) {
                 errors.push(FieldError::duplicate(&field.child("key"), key));
             }
         }
-        if terms.iter().take(i).any(|other| selection(other) == selection(term)) {
-            errors.push(FieldError::duplicate(&field, ""));
-        }
+        let same = terms.iter().take(i).filter(|other| selection(other) == selection(term)).count();
+        // Upstream compares with as many empty terms as there are terms, too.
+        let empty = if selection(term).is_empty() { terms.len() } else { 0 };
+        errors.extend(std::iter::repeat_n(FieldError::duplicate(&field, ""), same + empty));
     }
 }
 
@@ -167,6 +166,17 @@ mod tests {
                 "allowedTopologies[0].matchLabelExpressions[1].values: Required value",
                 "allowedTopologies[0].matchLabelExpressions[1].key: Duplicate value: \"a\"",
                 "allowedTopologies[2].matchLabelExpressions: Duplicate value: \"\"",
+            ],
+        );
+        let mut odd = sound.clone();
+        value::set(&mut odd, "volumeBindingMode", "");
+        value::set(&mut odd, "allowedTopologies", json!([{}]));
+        testing::invalid(
+            &KIND,
+            &odd,
+            &[
+                "volumeBindingMode: Unsupported value: \"\": supported values: \"Immediate\", \"WaitForFirstConsumer\"",
+                "allowedTopologies[0].matchLabelExpressions: Duplicate value: \"\"",
             ],
         );
         let mut other = sound.clone();

@@ -105,7 +105,8 @@ fn inline(errors: &mut Errors, volume: &Value, field: &Path) {
             ));
         }
     }
-    let driver = volume.get("csi").filter(|csi| !csi.is_null());
+    let given = |name: &str| volume.get(name).filter(|source| !source.is_null());
+    let driver = given("csi");
     if driver.is_none() {
         let detail = "has to be specified in the context of inline volumes";
         errors.push(FieldError::required(&field.child("csi"), detail));
@@ -119,8 +120,10 @@ fn inline(errors: &mut Errors, volume: &Value, field: &Path) {
         let field = field.child("persistentVolumeReclaimPolicy");
         errors.push(FieldError::forbidden(&field, "may only be Retain in the context of inline volumes"));
     }
-    if let Some(driver) = driver {
-        volume_sources::validate(errors, "csi", driver, &field.child("csi"), Home::Volume(""));
+    for name in volume_sources::ORDER {
+        if let Some(source) = given(name) {
+            volume_sources::validate(errors, name, source, &field.child(name), Home::Volume(""));
+        }
     }
     volume_claims::class_name(errors, volume, "storageClassName", field);
 }

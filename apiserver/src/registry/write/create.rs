@@ -1,6 +1,6 @@
 //! Create. See `write.rs` for the order of steps.
 
-use super::{ADMITTED, drop_disabled, lone_owners, refuse, writer};
+use super::{ADMITTED, drop_disabled, emptied, lone_owners, refuse, writer};
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, default, expires, owned, surroundings,
 };
@@ -12,7 +12,7 @@ use crate::road::authorized::Permit;
 use crate::server::Server;
 use admission::Operation;
 use api::json::Value;
-use api::kind::Occasion;
+use api::kind::{NameRule, Occasion};
 use api::status::Status;
 use api::{judgement, meta, value};
 use std::sync::Arc;
@@ -59,6 +59,10 @@ pub async fn create(
         value::remove(&mut object, "status");
     }
     default(kind, &mut object);
+    if !applied {
+        canonical(kind, &mut object);
+        object = owned(server, kind, options, None, object).await;
+    }
     let request = admission_request(Operation::Create, target, options, permit, &Value::Null, server.now());
     let given = system_fields(&object);
     if server.admission.mutate(&request, &mut object, server).await.map_err(|refusal| refusal.0)? {
@@ -81,12 +85,14 @@ pub async fn create(
     let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp("", &mut object, None, &occasion);
     canonical(kind, &mut object);
-    if !applied {
-        object = owned(server, kind, options, None, object).await;
-    }
     let demands = kind.hooks.demands(&options.subresource, &object, None, &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
-    errors.extend(judgement::create(&object, kind));
+    let mut judged = judgement::create(&object, kind);
+    if let Some(given) = Some(()).filter(|()| !judged.is_empty()).and_then(|()| emptied::given(kind, options, &object))
+    {
+        judged = emptied::retold(judged, judgement::create(&given, kind));
+    }
+    errors.extend(judged);
     errors.extend(guard::privileged(server, kind, "", &object));
     refuse(target, &object, &errors)?;
     kind.hooks.warnings(&object, None).into_iter().for_each(|sentence| permit.notes().warn(sentence));
@@ -167,10 +173,12 @@ fn fill(server: &Server, target: &Target, object: &mut Value) -> Result<(), Fail
         let prefix = meta.get("generateName").and_then(Value::as_str).unwrap_or_default();
         if !prefix.is_empty() {
             let stem = prefix.get(..prefix.len().min(58)).unwrap_or(prefix);
-            let mut name = format!("{stem}{}", suffix());
+            // An address with something behind it is none.
+            let alone = target.kind.hooks.name_rule() == NameRule::IpAddress;
+            let mut name = if alone { prefix.to_owned() } else { format!("{stem}{}", suffix()) };
             // One that is free, as far as anybody knows yet.
             for _ in 1..NAMES_TRIED {
-                if read::guess(server, &target.named(&name)).is_none() {
+                if alone || read::guess(server, &target.named(&name)).is_none() {
                     break;
                 }
                 name = format!("{stem}{}", suffix());
@@ -252,6 +260,34 @@ mod tests {
     use crate::authn::{AUTHENTICATED, User};
     use crate::testing::World;
     use api::json::{Value, json};
+
+    /// Who writes owns what was sent and its defaults, not what admission and the server make of it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_the_server_adds_has_no_owner() {
+        let root = User::new("root", &["system:masters", AUTHENTICATED]);
+        let world = World::start(|_| {}).await;
+        let job = json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "i"}]}}}});
+        let (code, job) = world.ask(&root, "POST", "/apis/batch/v1/namespaces/default/jobs", &job).await;
+        assert_eq!(code, 201, "{job}");
+        assert!(job["spec"]["selector"].is_object() && job["spec"]["template"]["metadata"]["labels"].is_object());
+        let owned = &job["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+        assert!(owned["f:backoffLimit"].is_object(), "{owned}");
+        assert!(owned["f:selector"].is_null() && owned["f:template"]["f:metadata"].is_null(), "{owned}");
+        let policy = json!({"metadata": {"name": "a"}, "spec": {"podSelector": {}}});
+        let all = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+        let (code, mut policy) = world.ask(&root, "POST", all, &policy).await;
+        assert_eq!((code, &policy["metadata"]["generation"]), (201, &json!(1)), "{policy}");
+        // A list that is empty is another than none, to some kinds.
+        policy["spec"]["egress"] = json!([]);
+        let (code, policy) = world.ask(&root, "PUT", &format!("{all}/a"), &policy).await;
+        assert_eq!((code, &policy["metadata"]["generation"]), (200, &json!(2)), "{policy}");
+        let review = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let (code, said) = world.ask(&root, "POST", path, &review).await;
+        let message = said["message"].as_str().unwrap_or_default();
+        assert!(code == 422 && message.contains(r#"{"labels":{"a":"b"},"managedFields":[{"manager":"#), "{said}");
+    }
 
     /// The cache of one server does not know yet what another has done: the commit does.
     #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Update, also by patch, apply and subresources. See `write.rs` for the order of steps.
 
-use super::{ADMITTED, drop_disabled, lone_owners, refuse, writer};
+use super::{ADMITTED, drop_disabled, emptied, lone_owners, refuse, writer};
 use super::{
     Attempts, Options, Written, admission_request, bytes, canonical, commit, create, default, expires, last, owned,
 };
@@ -101,13 +101,17 @@ async fn attempt(
         lone_owners(permit, &mut new, "");
     }
     default(kind, &mut new);
+    if !applied {
+        canonical(kind, &mut new);
+        new = owned(server, kind, options, Some(old), new).await;
+    }
     let mut request = admission_request(Operation::Update, target, options, permit, old, server.now());
     let shape = admitted::shape(kind.subresource(&options.subresource));
     if let (Some(shape), Form::Itself) = (&shape, request.form) {
         request = Request { form: Form::Shape(shape), ..request };
     }
     if server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)? {
-        new = confined(kind, options, new, old, applied);
+        new = confined(kind, options, new, old, true);
     }
     lone_owners(permit, &mut new, ADMITTED);
     default(kind, &mut new);
@@ -122,19 +126,25 @@ async fn attempt(
     kind.hooks.stamp(&options.subresource, &mut new, Some(old), &occasion);
     // A pod that is given its node is still the pod that was asked for.
     let part = kind.subresource(&options.subresource).map(|part| part.part);
-    if kind.generation && !matches!(part, Some(Part::Binding)) && differs(kind, &new, old) {
+    let changed = || {
+        let given = || emptied::given(kind, options, &new).is_some_and(|given| differs(kind, &given, old));
+        differs(kind, &new, old) || kind.tells_empty && given()
+    };
+    if kind.generation && !matches!(part, Some(Part::Binding)) && changed() {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }
     canonical(kind, &mut new);
-    if !applied {
-        new = owned(server, kind, options, Some(old), new).await;
-    }
     let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
-    errors.extend(match options.subresource.as_str() {
-        "" => judgement::update(&new, old, kind),
-        part => judgement::part(part, &new, old, kind),
-    });
+    let judge = |new: &Value| match options.subresource.as_str() {
+        "" => judgement::update(new, old, kind),
+        part => judgement::part(part, new, old, kind),
+    };
+    let mut judged = judge(&new);
+    if let Some(given) = Some(()).filter(|()| !judged.is_empty()).and_then(|()| emptied::given(kind, options, &new)) {
+        judged = emptied::retold(judged, judge(&given));
+    }
+    errors.extend(judged);
     errors.extend(guard::privileged(server, kind, &options.subresource, &new));
     refuse(target, &new, &errors)?;
     let warnings = match options.subresource.as_str() {

@@ -75,7 +75,7 @@ impl Frames {
         }
         let (value, schema) = match self.medium.form {
             Form::Whole => (served(self.kind, entry), Ok(self.kind.schema())),
-            Form::Metadata(version) => {
+            Form::Metadata(version) | Form::MetadataList(version) => {
                 (columns::metadata(&served(self.kind, entry), version), shown::meta_schema("PartialObjectMetadata"))
             }
             Form::Table(version) => {
@@ -96,7 +96,7 @@ impl Frames {
             api::value::set(&mut meta, "annotations", json!({INITIAL_END: "true"}));
         }
         let (kind, api_version, schema) = match self.medium.form {
-            Form::Metadata(version) => {
+            Form::Metadata(version) | Form::MetadataList(version) => {
                 ("PartialObjectMetadata", format!("meta.k8s.io/{version}"), shown::meta_schema("PartialObjectMetadata"))
             }
             _ => (self.kind.kind, self.kind.api_version(), Ok(self.kind.schema())),
