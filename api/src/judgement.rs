@@ -150,6 +150,7 @@ mod tests {
             ("rbac.authorization.k8s.io", "v1", "Role", "LFS", "LFCLLFSCLS", ""),
             ("coordination.k8s.io", "v1", "Lease", "LF", "LFCLCL", ""),
             ("node.k8s.io", "v1", "RuntimeClass", "LFO", "LFCLLFOCL", ""),
+            ("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration", "LFSO", "LFCLLFSOCLS", "LFCLCLS"),
         ];
         for (group, version, kind, created, updated, status) in cases {
             let kind = crate::kinds::by_gvk(group, version, kind).unwrap();

@@ -199,10 +199,8 @@ mod tests {
                 "status.reservedFor[1].resource: Required value",
                 "status.reservedFor[1].name: Required value",
                 "status.reservedFor[1]: Duplicate value: \"1\"",
-                &format!(
-                    "status.devices[0]: Invalid value: {}: must be an allocated device in the claim",
-                    json!({"Driver": {}, "Pool": {}, "Device": {}, "ShareID": {}})
-                ),
+                "status.devices[0]: Invalid value: {\"Driver\":\"gpu.example.com\",\"Pool\":\"n\",\"Device\":\"gpu-0\",\"ShareID\":\"\"}: \
+                 must be an allocated device in the claim",
                 "status.reservedFor: Forbidden: may not be specified when `allocated` is not set",
             ]
         );

@@ -88,8 +88,9 @@ impl Hooks for ResourcePoolStatusRequest {
 
     fn validate_part(&self, _part: &str, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        let there = |object: &Value| object.get("status").is_some_and(|status| !rules::is_zero(status));
-        let changed = rules::differ(new.get("status"), old.get("status"));
+        // A status that says nothing is one.
+        let there = |object: &Value| object.get("status").is_some_and(Value::is_object);
+        let changed = new.get("status") != old.get("status");
         if there(old) {
             rules::unchanged(&mut errors, new, old, "status");
         } else {

@@ -7,7 +7,7 @@ use super::devices::{self, MOST_CONFIGS};
 use super::volume_sources::csi_driver_name;
 use super::{addresses, conditions, device_claims, pod_scheduling, rules};
 use crate::field_path::{Errors, FieldError, Path};
-use crate::json::{Value, json};
+use crate::json::Value;
 use crate::kind::{Condition, Demand, Occasion, Writer};
 use crate::{meta, value};
 use std::collections::BTreeSet;
@@ -23,9 +23,10 @@ fn identity(device: &Value) -> [&str; 4] {
     ["driver", "pool", "device", "shareID"].map(|field| value::text(device, field))
 }
 
-/// As upstream shows an identity: its parts have no JSON of their own.
-fn shown_identity() -> Value {
-    json!({"Driver": {}, "Pool": {}, "Device": {}, "ShareID": {}})
+/// An identity with its names as upstream shows it.
+fn shown(device: &Value) -> [(&'static str, Value); 4] {
+    let [driver, pool, name, share] = identity(device).map(Value::from);
+    [("Driver", driver), ("Pool", pool), ("Device", name), ("ShareID", share)]
 }
 
 const RESULTS: &str = "status.allocation.devices.results";
@@ -170,7 +171,7 @@ fn each_status(errors: &mut Errors, list: &[Value], results: &[Value], field: &P
     });
     for (i, device) in list.iter().enumerate() {
         if list.iter().take(i).any(|other| identity(other) == identity(device)) {
-            errors.push(FieldError::duplicate(&field.index(i), shown_identity()));
+            errors.push(rules::duplicate_struct(&field.index(i), &shown(device)));
         }
     }
 }
@@ -178,7 +179,7 @@ fn each_status(errors: &mut Errors, list: &[Value], results: &[Value], field: &P
 fn one_status(errors: &mut Errors, device: &Value, results: &[Value], field: &Path) {
     names(errors, device, field);
     if !results.iter().any(|result| identity(result) == identity(device)) {
-        errors.push(FieldError::invalid(field, shown_identity(), "must be an allocated device in the claim"));
+        errors.push(rules::invalid_struct(field, &shown(device), "must be an allocated device in the claim"));
     }
     let list = value::items(device, "conditions");
     let at = field.child("conditions");

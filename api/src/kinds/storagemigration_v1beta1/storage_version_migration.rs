@@ -4,6 +4,7 @@
 
 use crate::field_path::{Errors, FieldError, Path};
 use crate::json::Value;
+use crate::judgement::Judgement;
 use crate::kind::{Column, Hooks, Kind, describe};
 use crate::kinds::shared::{cells, conditions, names, parts, rules};
 use crate::value;
@@ -26,6 +27,7 @@ pub static KIND: Kind = Kind {
         Column::text("Status").says("Status of the migration"),
     ],
     describe: describe::<k8s_openapi::api::storagemigration::v1beta1::StorageVersionMigration>,
+    judgement: Judgement::NEW_THEN_CHANGE,
     hooks: &StorageVersionMigration,
     ..Kind::BASE
 };
@@ -55,7 +57,7 @@ impl Hooks for StorageVersionMigration {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        rules::unchanged(&mut errors, new, old, "spec");
+        rules::unchanged_struct(&mut errors, new, old, "spec", "StorageVersionMigrationSpec");
         errors
     }
 
@@ -143,7 +145,7 @@ mod tests {
             &KIND,
             &of("pods"),
             &of("nodes"),
-            &["spec: Invalid value: {\"resource\":{\"resource\":\"pods\"}}: field is immutable"],
+            &["spec: Invalid value: {\"Resource\":{\"group\":\"\",\"resource\":\"pods\"}}: field is immutable"],
         );
     }
 
