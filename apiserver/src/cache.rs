@@ -26,10 +26,10 @@ use parking_lot::RwLock;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::store::{EventKind, Revision, Scanned, Store, StoreError};
+use storage::store::{EventKind, Revision, Scanned, Store, StoreError, Versioned};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Events kept for watchers that are a little behind; older ones are read from the store's log.
@@ -183,8 +183,8 @@ impl Cache {
         self.moved.subscribe()
     }
 
-    /// Reads all objects of the kind as of one revision of the store. Some are read while others are made entries, so that few are there in both
-    /// forms.
+    /// Reads all objects of the kind as of one revision of the store. Some are read while others are made entries, on as many threads as there
+    /// are processors, so that few are there in both forms.
     ///
     /// # Errors
     /// Those of the store.
@@ -192,19 +192,27 @@ impl Cache {
         let (out, mut pieces) = mpsc::channel(AHEAD);
         let (store, resource) = (self.store.clone(), self.resource.clone());
         let reading = tokio::spawn(async move { store.scan(&resource, out).await });
-        let mut objects = OrdMap::new();
-        while let Some(piece) = pieces.recv().await {
-            let Scanned::Objects(some) = piece else {
-                objects = OrdMap::new();
-                continue;
-            };
-            for (key, object) in some {
-                let entry = Arc::new(Entry::new(self.kind, &key, object.revision.0, &object.bytes));
-                objects.insert(entry.key.clone(), entry);
-            }
-            tokio::task::yield_now().await;
-        }
         let ended = |error: tokio::task::JoinError| StoreError::Unavailable(error.to_string());
+        let (mut objects, mut making) = (OrdMap::new(), VecDeque::new());
+        loop {
+            let piece = pieces.recv().await;
+            let last = piece.is_none();
+            match piece {
+                Some(Scanned::Objects(some)) => making.push_back(self.entries(some)),
+                Some(Scanned::Anew) => {
+                    making.clear();
+                    objects = OrdMap::new();
+                }
+                None => {}
+            }
+            while making.len() >= if last { 1 } else { processors() } {
+                let Some(made) = making.pop_front() else { break };
+                objects.extend(made.await.map_err(ended)?);
+            }
+            if last {
+                break;
+            }
+        }
         let revision = reading.await.map_err(ended)??;
         let mut state = self.state.write();
         let before = state.held;
@@ -228,6 +236,16 @@ impl Cache {
         }
         self.moved.send_replace(revision.0);
         Ok(())
+    }
+
+    /// Entries of some objects, made on a thread of their own.
+    fn entries(&self, objects: Vec<(storage::store::Key, Versioned)>) -> JoinHandle<Vec<(Key, Arc<Entry>)>> {
+        let kind = self.kind;
+        tokio::task::spawn_blocking(move || {
+            let entries =
+                objects.into_iter().map(|(key, object)| Entry::new(kind, &key, object.revision.0, &object.bytes));
+            entries.map(|entry| (entry.key.clone(), Arc::new(entry))).collect()
+        })
     }
 
     /// Follows the store's log until its end; fills again when the log no longer reaches back far enough.
@@ -569,6 +587,11 @@ impl Cache {
     }
 }
 
+/// Processors of the machine.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
 /// The thread on which all caches follow the log, until `stop`. One of its own: a runtime of several threads wakes two of them for a task that was
 /// woken from outside, and every commit wakes a follower.
 fn followers(stop: &CancellationToken) -> std::io::Result<Handle> {
@@ -603,7 +626,7 @@ impl Caches {
         let followers = followers(stop).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let memory = Memory::new(limit);
         let caches = Caches { all: Arc::default(), followers, memory, store: store.clone(), stop: stop.clone() };
-        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).max(AT_ONCE);
+        let at_once = processors().max(AT_ONCE);
         let mut waiting = kinds.collect::<Vec<_>>().into_iter();
         let mut filling = JoinSet::new();
         loop {

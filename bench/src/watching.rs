@@ -1,11 +1,12 @@
 //! Watchers: streams of events, read to their lines, and how long each event took since the object was sent. Never writes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::BodyExt as _;
+use memchr::memmem::Finder;
 use tokio::task::JoinHandle;
 
 use crate::client::{Ask, Connection, STREAMS};
@@ -189,9 +190,9 @@ impl Lines {
 
 /// When the object of an event was sent, from its name.
 fn sent(line: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b"\"name\":\"timed-";
-    let at = memchr::memmem::find(line, KEY)?;
-    let digits = line.get(at + KEY.len()..)?.split(|byte| !byte.is_ascii_digit()).next()?;
+    static KEY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"name\":\"timed-"));
+    let at = KEY.find(line)?;
+    let digits = line.get(at + KEY.needle().len()..)?.split(|byte| !byte.is_ascii_digit()).next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 

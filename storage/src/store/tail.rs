@@ -2,7 +2,6 @@
 //!
 //! Keeps nothing but a position. Never splits a revision between two answers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -153,36 +152,55 @@ pub(super) async fn events(
     tx: &dyn Transaction,
     entries: Vec<(Key, Place, Entry)>,
 ) -> Result<Vec<Event>, Failed> {
-    let mut events = Vec::with_capacity(entries.len());
-    let mut replaced: HashMap<Key, Option<Bytes>> = newest(store, tx, &entries).await?;
-    for (key, place, entry) in entries.into_iter().rev() {
-        let known = replaced.remove(&key).flatten();
+    // Changes of one key beside each other, its last first.
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    let key = |at: usize| entries.get(at).map(|(key, ..)| key);
+    order.sort_unstable_by(|&one, &other| key(one).cmp(&key(other)).then(other.cmp(&one)));
+    let mut left = newest(store, tx, &entries, &order).await?;
+    let mut entries: Vec<_> = entries.into_iter().map(Some).collect();
+    let mut events: Vec<Option<Event>> = std::iter::repeat_with(|| None).take(entries.len()).collect();
+    let mut order = order.into_iter().peekable();
+    while let Some(at) = order.next() {
+        let Some((key, place, entry)) = entries.get_mut(at).and_then(Option::take) else { continue };
+        let known = left.get_mut(at).and_then(Option::take);
         let event = read::event(store, tx, key, place, entry, known).await?;
-        replaced.insert(event.key.clone(), event.previous.clone());
-        events.push(event);
+        if let Some(&before) = order.peek()
+            && let Some(Some((key, ..))) = entries.get(before)
+            && *key == event.key
+            && let Some(left) = left.get_mut(before)
+        {
+            left.clone_from(&event.previous);
+        }
+        if let Some(slot) = events.get_mut(at) {
+            *slot = Some(event);
+        }
     }
-    events.reverse();
-    Ok(events)
+    Ok(events.into_iter().flatten().collect())
 }
 
-/// What the last of these entries of each key left, deletions aside. Read side by side: one commit may have thousands of writes, and a
-/// snapshot does not last long.
+/// What the last of these entries of each key left, deletions aside, each at its entry's place. `order` has the last of a key before its others.
+/// Read side by side: one commit may have thousands of writes, and a snapshot does not last long.
 async fn newest(
     store: &Store,
     tx: &dyn Transaction,
     entries: &[(Key, Place, Entry)],
-) -> Result<HashMap<Key, Option<Bytes>>, Failed> {
-    let last: HashMap<&Key, Place> = entries.iter().map(|(key, place, _)| (key, *place)).collect();
-    let wanted: Vec<(&Key, Place)> = entries
-        .iter()
-        .filter(|(key, place, entry)| entry.kind != EventKind::Deleted && last.get(key) == Some(place))
-        .map(|(key, place, _)| (key, *place))
-        .collect();
-    let mut left = HashMap::with_capacity(wanted.len());
+    order: &[usize],
+) -> Result<Vec<Option<Bytes>>, Failed> {
+    let mut wanted: Vec<(usize, &Key, Place)> = Vec::with_capacity(entries.len());
+    let mut later = None;
+    for &at in order {
+        let Some((key, place, entry)) = entries.get(at) else { continue };
+        if later.replace(key) != Some(key) && entry.kind != EventKind::Deleted {
+            wanted.push((at, key, *place));
+        }
+    }
+    let mut left = vec![None; entries.len()];
     for some in wanted.chunks(read::AT_ONCE) {
-        let states = join_all(some.iter().map(|(key, place)| read::after(store, tx, key, *place))).await;
-        for ((key, _), state) in some.iter().zip(states) {
-            left.insert((*key).clone(), Some(state?.bytes));
+        let states = join_all(some.iter().map(|(_, key, place)| read::after(store, tx, key, *place))).await;
+        for ((at, ..), state) in some.iter().zip(states) {
+            if let Some(left) = left.get_mut(*at) {
+                *left = Some(state?.bytes);
+            }
         }
     }
     Ok(left)
