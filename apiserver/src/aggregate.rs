@@ -350,11 +350,8 @@ impl Follower {
             return;
         }
         let target = Target { kind: &KIND, namespace: String::new(), name: meta::name(object).to_owned() };
-        let options = Options {
-            manager: "ironkeel-apiserver".to_owned(),
-            subresource: "status".to_owned(),
-            ..Options::default()
-        };
+        let options =
+            Options { manager: write::OWN_NAME.to_owned(), subresource: "status".to_owned(), ..Options::default() };
         let permit = Permit::without_request("availability of APIServices");
         let done = write::update(&self.server, &permit, &target, &options, |old| {
             let old = old.ok_or_else(|| Status::not_found(target.resource(), &target.name))?;

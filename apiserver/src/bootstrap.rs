@@ -83,7 +83,7 @@ fn target(object: &Value) -> Result<Target, Failure> {
 
 /// Those of writes that no request asked for.
 pub(crate) fn options() -> Options {
-    Options { manager: "ironkeel-apiserver".to_owned(), ..Options::default() }
+    Options { manager: write::OWN_NAME.to_owned(), ..Options::default() }
 }
 
 /// Creates a namespace for an object that is on its way there (`NamespaceAutoProvision`). Creating is what calls it, so that its type must

@@ -286,7 +286,7 @@ fn target(name: &str) -> Target {
 }
 
 fn options() -> Options {
-    Options { manager: "ironkeel-apiserver".to_owned(), subresource: "status".to_owned(), ..Options::default() }
+    Options { manager: write::OWN_NAME.to_owned(), subresource: "status".to_owned(), ..Options::default() }
 }
 
 fn permit() -> Permit {

@@ -43,10 +43,28 @@ impl Target {
     /// 400 for one that does.
     pub fn agrees(&self, object: &Value) -> Result<(), Failure> {
         let said = api::meta::namespace(object);
-        if said.is_empty() || said == self.namespace {
+        // Upstream lets manifests name a namespace where there is none and forgets it.
+        if !self.kind.namespaced || said.is_empty() || said == self.namespace {
             return Ok(());
         }
         let why = "the namespace of the provided object does not match the namespace sent on the request";
+        Err(Status::bad_request(why).into())
+    }
+
+    /// Checks that an object says the name of the path, and no other namespace.
+    ///
+    /// # Errors
+    /// 400 for one that does not.
+    pub fn is_named(&self, object: &Value) -> Result<(), Failure> {
+        self.agrees(object)?;
+        let (said, name) = (api::meta::name(object), &self.name);
+        let why = if said.is_empty() {
+            format!("the name of the object ({name} based on URL) was undeterminable: name must be provided")
+        } else if said != name {
+            format!("the name of the object ({said}) does not match the name on the URL ({name})")
+        } else {
+            return Ok(());
+        };
         Err(Status::bad_request(why).into())
     }
 
@@ -55,11 +73,10 @@ impl Target {
     /// # Errors
     /// As for `agrees`.
     pub fn place(&self, object: &mut Value) -> Result<(), Failure> {
+        self.agrees(object)?;
         if self.kind.namespaced {
-            self.agrees(object)?;
             api::value::set(object, "metadata.namespace", self.namespace.clone());
         } else {
-            // Upstream lets manifests name a namespace here and forgets it.
             api::value::remove(object, "metadata.namespace");
         }
         Ok(())

@@ -71,9 +71,14 @@ impl World {
 
     /// Code and body of an answer, asked for as this user inside the process.
     pub(crate) async fn ask(&self, user: &User, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        self.send(user, method, path, media, body).await
+    }
+
+    /// The same with a body of this media type, which is written as JSON.
+    pub(crate) async fn send(&self, user: &User, method: &str, path: &str, media: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+        let request = http::Request::builder().method(method).uri(path).header("content-type", media);
         let client = self.running.client(user.clone(), "test");
         let answer = client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
         let code = answer.status().as_u16();

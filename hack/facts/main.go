@@ -349,10 +349,15 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 				prefix += number + "."
 			}
 			inner := p.fields(q.target(name), prefix, home)
-			if number == "0" {
-				// Without a tag the embedded struct has no place in the message.
-				for i := range inner {
-					inner[i].number = "0"
+			for i := range inner {
+				one := &inner[i]
+				if number == "0" {
+					// Without a tag the embedded struct has no place in the message.
+					one.number = "0"
+				} else if len(one.attrs) > 0 && strings.HasPrefix(one.attrs[0], "in=") {
+					one.attrs[0] = "in=" + name + "." + strings.TrimPrefix(one.attrs[0], "in=")
+				} else {
+					one.attrs = append([]string{"in=" + name}, one.attrs...)
 				}
 			}
 			out = append(out, inner...)
@@ -397,7 +402,7 @@ func (p *pkg) fields(d *decl, outer string, home *pkg) []field {
 			keys := marker(doc, "listMapKey")
 			one.attrs = append(one.attrs, strings.TrimSuffix("list="+listType+":"+strings.Join(keys, ","), ":"))
 		}
-		if p == meta && listType == "" && s.wrapped {
+		if p.path == "apimachinery/pkg/apis/meta/v1" && listType == "" && s.wrapped {
 			one.attrs = append(one.attrs, "list=none")
 		}
 		if strategy := tag.Get("patchStrategy"); strategy != "" {

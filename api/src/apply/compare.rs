@@ -15,9 +15,16 @@ pub(super) struct Comparison<'a> {
     pub(super) removed: FieldSet<'a>,
     /// In both with different values.
     pub(super) modified: FieldSet<'a>,
+    /// Elements of lists that changed cannot be told apart.
+    pub(super) anonymous: bool,
 }
 
 impl<'a> Comparison<'a> {
+    /// Whether the objects are the same.
+    pub(super) fn is_empty(&self) -> bool {
+        [&self.added, &self.removed, &self.modified].into_iter().all(FieldSet::is_empty)
+    }
+
     /// Without everything at and below the members of `ignored`.
     pub(super) fn without(mut self, ignored: &FieldSet<'_>) -> Comparison<'a> {
         for set in [&mut self.added, &mut self.removed, &mut self.modified] {
@@ -117,7 +124,9 @@ impl<'a> Walk<'a> {
     fn lists(&mut self, ty: Ty<'a>, old: Option<&'a Value>, new: Option<&'a Value>) {
         let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let new = new.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let all = old.len() + new.len();
         let (old, new) = (ty.identified(old), ty.identified(new));
+        self.out.anonymous |= old.len() + new.len() != all;
         if paired(&old, &new) {
             for ((element, old), (_, new)) in old.into_iter().zip(new) {
                 self.below(element, ty.element(), Some(old), Some(new));

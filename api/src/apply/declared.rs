@@ -7,6 +7,7 @@ use super::path::{self, PathElement};
 use super::typed::{Seen, Trail, Ty};
 use crate::json::Value;
 use crate::patch::strategic::printed;
+use crate::quote::quoted;
 use crate::schema::{ListKind, SchemaRef, Shape};
 use crate::value;
 
@@ -149,14 +150,14 @@ fn go_type(value: &Value) -> &'static str {
 }
 
 /// A value in Go's own syntax.
-fn syntax(value: &Value) -> String {
+pub(crate) fn syntax(value: &Value) -> String {
     let all = |entries: Vec<String>| entries.join(", ");
     match value {
         Value::Null => "interface {}(nil)".to_owned(),
-        Value::String(text) => format!("{:?}", text.as_str()),
+        Value::String(text) => quoted(text),
         Value::Array(list) => format!("[]interface {{}}{{{}}}", all(list.iter().map(syntax).collect())),
         Value::Object(map) => {
-            let entries = map.iter().map(|(key, value)| format!("{:?}:{}", key.as_str(), syntax(value)));
+            let entries = map.iter().map(|(key, value)| format!("{}:{}", quoted(key), syntax(value)));
             format!("map[string]interface {{}}{{{}}}", all(entries.collect()))
         }
         plain @ (Value::Bool(_) | Value::Number(_)) => plain.to_string(),

@@ -76,7 +76,8 @@ pub fn decode(fields: &Value) -> Result<FieldSet<'_>, String> {
     let mut nodes = Vec::with_capacity(fields.len());
     // "." means the path above; at the top there is none.
     for (name, below) in fields.iter().filter(|(name, _)| *name != ".") {
-        let element = element(name)?;
+        // What later versions may bring is passed over.
+        let Some(element) = element(name)? else { continue };
         let own = is_own(below);
         let below = if below.is_object() { decode(below)? } else { FieldSet::default() };
         nodes.push((element, Node { own, below }));
@@ -167,20 +168,23 @@ fn is_own(below: &Value) -> bool {
     below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."))
 }
 
-fn element(name: &str) -> Result<PathElement<'_>, String> {
+/// A path element; `None` for one of an unknown kind.
+fn element(name: &str) -> Result<Option<PathElement<'_>>, String> {
     let (kind, rest) = name.split_once(':').ok_or_else(|| format!("missing colon: {name}"))?;
     let parse = || crate::json::from_str::<Value>(rest).map_err(|error| error.to_string());
     let scalar = |value| Scalar(Cow::Owned(value));
     match kind {
-        "f" => Ok(PathElement::Field(rest)),
-        "v" => Ok(PathElement::Value(scalar(parse()?))),
+        "f" => Ok(Some(PathElement::Field(rest))),
+        "v" => Ok(Some(PathElement::Value(scalar(parse()?)))),
         "k" => {
             let Value::Object(keys) = parse()? else { return Err(format!("keys must be an object: {name}")) };
             // Sorted, as maps are.
-            Ok(PathElement::Key(keys.into_iter().map(|(name, value)| (name.into(), scalar(value))).collect()))
+            let keys = keys.into_iter().map(|(name, value)| (name.into(), scalar(value)));
+            Ok(Some(PathElement::Key(keys.collect())))
         }
-        "i" => rest.parse().map(PathElement::Index).map_err(|error| format!("{name}: {error}")),
-        _ => Err("unknown path element type".to_owned()),
+        "i" => rest.parse().map(|index| Some(PathElement::Index(index))).map_err(|error| format!("{name}: {error}")),
+        _ if kind.len() == 1 => Ok(None),
+        _ => Err(format!("missing colon: {name}")),
     }
 }
 
@@ -200,7 +204,8 @@ mod tests {
         for case in cases {
             assert_eq!(encode(&decode(&case).unwrap()), case);
         }
-        for bad in [json!([]), json!({"x": {}}), json!({"q:x": {}}), json!({"k:[]": {}}), json!({"i:a": {}})] {
+        assert!(decode(&json!({"q:x": {}})).unwrap().is_empty());
+        for bad in [json!([]), json!({"x": {}}), json!({"qq:x": {}}), json!({"k:[]": {}}), json!({"i:a": {}})] {
             assert!(decode(&bad).is_err(), "{bad}");
         }
     }

@@ -58,7 +58,7 @@ impl Manager<'_> {
 ///
 /// `live` is absent for a create. `reset` holds fields that this write cannot own (`status` for the main resource,
 /// `spec` for the status). `[]` or `[{}]` as managed fields of `new` stops tracking, and so does an owner whose version the object
-/// cannot be converted to.
+/// cannot be converted to, and a change of a list whose elements lack their keys.
 ///
 /// # Errors
 /// `Later` with the object as it was given when a version must be asked for first.
@@ -70,7 +70,10 @@ pub fn update(
     reset: &FieldSet<'_>,
 ) -> Result<Value, Later> {
     let known = live.map(|live| Managed::decode(live, true).unwrap_or_default()).unwrap_or_default();
-    let mut managed = if who.subresource.is_empty() { sent_or(&new, known) } else { known };
+    let mut managed = match who.subresource {
+        "" => sent_or(&new, known, schema.def().free),
+        _ => known,
+    };
     let tracked = live.is_none() || !managed.by_id.is_empty();
     if tracked {
         let id = who.id(Operation::Update);
@@ -85,10 +88,11 @@ pub fn update(
     Ok(new)
 }
 
-/// The managed fields that a client sent, or those known when it sent none or nonsense.
-fn sent_or<'a>(new: &'a Value, known: Managed<'a>) -> Managed<'a> {
+/// The managed fields that a client sent, or those known when it sent none or nonsense. Of a custom resource an empty list is none.
+fn sent_or<'a>(new: &'a Value, known: Managed<'a>, custom: bool) -> Managed<'a> {
     match value::get(new, "metadata.managedFields").and_then(Value::as_array).map(Vec::as_slice) {
         None => known,
+        Some([]) if custom => known,
         Some([]) => Managed::default(),
         Some([Value::Object(only)]) if only.values().all(|value| value.is_null() || value == "") => Managed::default(),
         Some(_) => Managed::decode(new, false).ok().filter(|sent| !sent.by_id.is_empty()).unwrap_or(known),
@@ -108,7 +112,11 @@ fn record<'a>(
     versions::fit(managed, Ty::Struct(schema), who, live, new)?;
     let elsewhere = Elsewhere::all(managed, who, live, new)?;
     let elsewhere = Elsewhere::changes(&elsewhere, reset);
-    let here = Changes::of(compare(Ty::Struct(schema), live, new).without(reset));
+    let found = compare(Ty::Struct(schema), live, new);
+    if found.anonymous {
+        return Err(Unconverted::Never("elements of an associative list have no keys".to_owned()));
+    }
+    let here = Changes::of(found.without(reset));
     for owned in managed.by_id.values_mut() {
         let Changes { changed, removed } = elsewhere.get(&*owned.version).unwrap_or(&here);
         owned.remove(changed);
@@ -213,7 +221,7 @@ fn check(applied: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Result<(), ApplyErro
         return Err(invalid("metadata.managedFields must be nil"));
     }
     let outcome = match ty {
-        Ty::Struct(schema) if !schema.def().free => declared::check(applied, schema),
+        Ty::Struct(schema) => declared::check(applied, schema),
         _ => typed::check(applied, ty),
     };
     outcome.map_err(|why| {
@@ -271,7 +279,9 @@ impl<'a> Attempt<'a> {
         }
         let elsewhere = Elsewhere::all(&managed, self.who, self.object, &merged)?;
         let elsewhere = Elsewhere::changes(&elsewhere, self.reset);
-        let here = Changes::of(compare(self.ty, self.object, &merged).without(self.reset));
+        let found = compare(self.ty, self.object, &merged);
+        let noop = found.is_empty();
+        let here = Changes::of(found.without(self.reset));
         let mut conflicts = Vec::new();
         for (owner, owned) in managed.by_id.iter_mut().filter(|(owner, _)| **owner != id) {
             let Changes { changed, removed } = elsewhere.get(&*owned.version).unwrap_or(&here);
@@ -285,18 +295,23 @@ impl<'a> Attempt<'a> {
         if !force && !conflicts.is_empty() {
             return Err(Stopped::By(conflicts));
         }
-        let noop = here.changed.is_empty() && here.removed.is_empty();
         if let Some(own) = managed.by_id.get_mut(&id) {
             if !as_before {
                 own.remove(&SYSTEM_FIELDS);
                 own.like(&before);
             }
-            if !noop || own.time.is_none() {
+            // Who applies what is there already has done so at no time.
+            if !noop {
                 own.time = Some(self.who.time.to_owned());
             }
         }
         managed.drop_empty();
-        typed::drop_nulls(&mut merged, self.ty);
+        // A custom resource keeps them, for its schema to judge.
+        if let Ty::Struct(schema) = self.ty
+            && !schema.def().free
+        {
+            typed::drop_nulls(&mut merged, schema);
+        }
         Ok((merged, managed.entries()))
     }
 }
@@ -329,7 +344,7 @@ fn last_applied(live: &Value, ty: Ty<'_>, who: &Manager<'_>) -> Option<Value> {
 
 /// The fields of a configuration that have the value it gave them: kubectl may take these over.
 fn unchanged<'x>(last: &'x Value, live: &'x Value, ty: Ty<'x>) -> FieldSet<'x> {
-    let Comparison { added, removed, modified } = compare(ty, last, live);
+    let Comparison { added, removed, modified, .. } = compare(ty, last, live);
     let mut out = typed::field_set(last, ty);
     for changed in [added, removed, modified] {
         out.remove(&changed);

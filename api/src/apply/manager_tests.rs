@@ -303,7 +303,7 @@ fn entries_have_upstreams_form_and_order() {
     assert_eq!(
         three["metadata"]["managedFields"],
         json!([
-            {"manager": "z", "operation": "Apply", "apiVersion": "v1", "time": T2, "fieldsType": "FieldsV1", "fieldsV1": {"f:name": {}}},
+            {"manager": "z", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:name": {}}},
             {"manager": "a", "operation": "Update", "apiVersion": "v1", "time": T1, "fieldsType": "FieldsV1", "fieldsV1": {"f:name": {}}, "subresource": "status"},
             {"manager": "b", "operation": "Update", "apiVersion": "v1", "time": T2, "fieldsType": "FieldsV1", "fieldsV1": {"f:count": {}}},
         ])

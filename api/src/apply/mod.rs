@@ -11,11 +11,13 @@ mod managed;
 mod manager;
 mod merge;
 mod path;
+pub mod scale;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod testing;
 mod typed;
 mod versions;
 
+pub(crate) use declared::syntax as go_syntax;
 pub use declared::{check as check_declared, named, typed as type_of};
 pub use fields_v1::{decode as decode_fields, encode as encode_fields};
 pub use managed::Operation;

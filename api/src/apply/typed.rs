@@ -39,7 +39,14 @@ impl<'a> Ty<'a> {
     }
 
     fn of_field(schema: SchemaRef<'a>, field: &'a Field) -> Ty<'a> {
-        if field.atomic { Ty::Leaf } else { Ty::of(schema, &field.shape) }
+        match &field.shape {
+            _ if field.atomic => Ty::Leaf,
+            // A field may say otherwise than its type.
+            Shape::Struct(id) if schema.types.get(*id).atomic && schema.is_granular(&field.name) => {
+                Ty::Struct(schema.at(*id))
+            }
+            shape => Ty::of(schema, shape),
+        }
     }
 
     /// The type of a field or entry, and whether the schema names it.
@@ -316,11 +323,37 @@ pub(super) fn remove_items(value: &mut Value, ty: Ty<'_>, set: &FieldSet<'_>) {
     }
 }
 
-/// Removes nulls that stand for unset fields of structs.
-pub(super) fn drop_nulls(value: &mut Value, ty: Ty<'_>) {
+/// Removes nulls that stand for unset fields of structs; elements of lists that are null become their zero values.
+pub(super) fn drop_nulls(value: &mut Value, schema: SchemaRef<'_>) {
     // There are none in what most people apply, which is told without a look at the schema.
     if has_null(value) {
-        drop_nulls_in(value, ty);
+        drop_nulls_in(value, Ty::Struct(schema));
+        fill_elements(value, &Shape::Struct(schema.id), schema);
+    }
+}
+
+fn fill_elements(value: &mut Value, shape: &Shape, schema: SchemaRef<'_>) {
+    match (shape, value) {
+        (Shape::Struct(id), Value::Object(map)) => {
+            let schema = schema.at(*id);
+            for (name, value) in &mut *map {
+                if let Some(field) = schema.field(name) {
+                    fill_elements(value, &field.shape, schema);
+                }
+            }
+        }
+        (Shape::Map { values, .. }, Value::Object(map)) => {
+            map.values_mut().for_each(|value| fill_elements(value, values, schema));
+        }
+        (Shape::List { items, .. }, Value::Array(list)) => {
+            for item in list {
+                if item.is_null() {
+                    *item = crate::codec::zero(items);
+                }
+                fill_elements(item, items, schema);
+            }
+        }
+        _ => {}
     }
 }
 

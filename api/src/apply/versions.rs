@@ -148,7 +148,7 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn of(Comparison { added, removed, modified: mut changed }: Comparison<'a>) -> Changes<'a> {
+    pub(super) fn of(Comparison { added, removed, modified: mut changed, .. }: Comparison<'a>) -> Changes<'a> {
         changed.extend(&added);
         Changes { changed, removed }
     }

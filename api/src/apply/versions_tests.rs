@@ -194,7 +194,7 @@ fn owners_of_another_version_are_asked_in_theirs() {
                 "v2",
                 json!({"host": "h"}),
                 false,
-                json!([{"host": "h", "note": "n", "port": "1"}, ["a v1 note place", "b v2 host"]]),
+                json!([{"host": "h", "note": "n", "port": "1"}, ["b v2 host", "a v1 note place"]]),
             ),
             (
                 APPLY,
@@ -260,7 +260,7 @@ fn what_was_applied_in_another_version_is_let_go_there() {
                 "v2",
                 json!({"host": "h"}),
                 false,
-                json!([{"host": "h", "note": "n", "port": "1"}, ["a v1 note place", "b v2 host"]]),
+                json!([{"host": "h", "note": "n", "port": "1"}, ["b v2 host", "a v1 note place"]]),
             ),
             // The host is `b`'s in another version: the place stays for it.
             (
@@ -269,7 +269,7 @@ fn what_was_applied_in_another_version_is_let_go_there() {
                 "v1",
                 json!({"note": "n"}),
                 false,
-                json!([{"note": "n", "place": "h:1"}, ["a v1 note", "b v2 host"]]),
+                json!([{"note": "n", "place": "h:1"}, ["b v2 host", "a v1 note"]]),
             ),
         ],
     );

@@ -9,6 +9,7 @@ pub(crate) mod scalar;
 pub mod yaml;
 
 use crate::json::Value;
+pub(crate) use scalar::zero;
 pub use scalar::{is_empty, time};
 
 /// What happens to fields that the schema does not know and to fields given twice (`fieldValidation`).

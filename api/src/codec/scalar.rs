@@ -194,7 +194,8 @@ pub(crate) fn base64(text: Cow<'_, str>) -> Result<String, String> {
         Err(base64::DecodeError::InvalidByte(offset, _) | base64::DecodeError::InvalidLastSymbol(offset, _)) => {
             Err(format!("illegal base64 data at input byte {offset}"))
         }
-        Err(_) => Err(format!("illegal base64 data at input byte {}", text.len())),
+        // What is cut off is wrong where its four letters begin.
+        Err(_) => Err(format!("illegal base64 data at input byte {}", text.len() - text.len() % 4)),
     }
 }
 

@@ -346,7 +346,8 @@ impl Custom {
         let found = (!scale.selector.is_empty()).then(|| value::get(object, scale.selector)).flatten();
         if let Some(odd) = found.filter(|found| !found.is_string()) {
             let path = format!(".{}", scale.selector);
-            let detail = format!("{path} accessor error: {odd} is of the type {}, expected string", go_type(odd));
+            let shown = crate::patch::strategic::printed(odd);
+            let detail = format!("{path} accessor error: {shown} is of the type {}, expected string", go_type(odd));
             errors.push(FieldError::invalid(&Path::new(&path), "", detail));
         }
     }
@@ -358,7 +359,8 @@ fn count(errors: &mut Errors, object: &Value, path: &str) {
     let field = Path::new(&format!(".{path}"));
     match found.as_i64() {
         None => {
-            let detail = format!("{field} accessor error: {found} is of the type {}, expected int64", go_type(found));
+            let shown = crate::patch::strategic::printed(found);
+            let detail = format!("{field} accessor error: {shown} is of the type {}, expected int64", go_type(found));
             errors.push(FieldError::invalid(&field, 0, detail));
         }
         Some(n) if n < 0 => errors.push(FieldError::invalid(&field, n, "should be a non-negative integer")),

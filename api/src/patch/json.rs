@@ -153,7 +153,7 @@ impl<'d> Place<'d> {
     }
 }
 
-fn unescaped(step: &str) -> String {
+pub(super) fn unescaped(step: &str) -> String {
     step.replace("~1", "/").replace("~0", "~")
 }
 

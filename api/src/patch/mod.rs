@@ -2,6 +2,7 @@
 //!
 //! Never decodes or validates the result against a schema; the caller does, as for a body.
 
+pub mod blame;
 pub mod convert;
 pub mod json;
 pub mod merge;

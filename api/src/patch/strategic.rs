@@ -20,10 +20,23 @@ const ELEMENT_ORDER: &str = "$setElementOrder";
 /// # Errors
 /// `BadRequest` for a malformed patch, `Unprocessable` for lists of lists, `Failed` for most else.
 pub fn apply(doc: &Value, patch: &Value, schema: SchemaRef<'_>) -> Result<Value, PatchError> {
-    let (Value::Object(doc), Value::Object(patch)) = (doc, patch) else {
+    let mut patch = patch.clone();
+    let (Value::Object(doc), Value::Object(patch)) = (doc, &mut patch) else {
         return Err(bad("invalid JSON document"));
     };
-    merge_map(doc.clone(), patch.clone(), At::Struct(schema)).map(Value::Object)
+    merge_map(doc.clone(), patch, At::Struct(schema)).map(Value::Object)
+}
+
+/// What is left of a patch that was applied: upstream's merge takes from it what it has done and drops what it passes over, and quotes
+/// the rest when the object cannot be read.
+#[must_use]
+pub fn spent(doc: &Value, patch: &Value, schema: SchemaRef<'_>) -> Value {
+    let mut patch = patch.clone();
+    if let (Value::Object(doc), Value::Object(patch)) = (doc, &mut patch) {
+        // One that does not fit is refused before anybody quotes it.
+        drop(merge_map(doc.clone(), patch, At::Struct(schema)));
+    }
+    patch
 }
 
 /// One of the few faults that upstream knows by name.
@@ -44,12 +57,12 @@ fn mistyped(wanted: &str, found: &Value) -> PatchError {
 #[derive(Clone, Copy)]
 enum At<'a> {
     Struct(SchemaRef<'a>),
-    Map(SchemaRef<'a>, &'a Shape),
+    Map,
     /// Nothing is known below.
     Free,
 }
 
-/// How the value under a key merges.
+/// What is known of the value under a key.
 struct Below<'a> {
     at: At<'a>,
     merge: bool,
@@ -61,13 +74,17 @@ impl<'a> At<'a> {
     fn of(schema: SchemaRef<'a>, shape: &'a Shape) -> At<'a> {
         match shape {
             Shape::Struct(id) => At::Struct(schema.at(*id)),
-            Shape::Map { values, .. } => At::Map(schema, values),
+            Shape::Map { .. } => At::Map,
             Shape::List { items, .. } => At::of(schema, items),
             _ => At::Free,
         }
     }
 
-    fn below(self, key: &str) -> Below<'a> {
+    /// How the value under a key merges.
+    ///
+    /// # Errors
+    /// Upstream's, which asks the struct in Go.
+    fn below(self, key: &str) -> Result<Below<'a>, PatchError> {
         let from_field = |schema: SchemaRef<'a>, field: &'a Field| Below {
             at: At::of(schema, &field.shape),
             merge: field.patch.merge,
@@ -75,29 +92,33 @@ impl<'a> At<'a> {
             merge_key: field.patch.merge_key.as_deref(),
         };
         match self {
-            At::Struct(schema) => schema.def().field(key).map(|field| from_field(schema, field)),
-            At::Map(schema, values) => {
-                Some(Below { at: At::of(schema, values), merge: false, replace: false, merge_key: None })
-            }
-            At::Free => None,
+            At::Struct(schema) => match schema.def().field(key) {
+                Some(field) => Ok(from_field(schema, field)),
+                None => {
+                    let name = schema.def().name.rsplit('.').next().unwrap_or_default();
+                    let key = crate::quote::quoted(key);
+                    Err(failed(format!("unable to find api field in struct {name} for the json field {key}")))
+                }
+            },
+            At::Map => Err(failed("merging an object in json but data type is not struct, instead is: map")),
+            At::Free => Ok(Below { at: At::Free, merge: false, replace: false, merge_key: None }),
         }
-        .unwrap_or(Below { at: At::Free, merge: false, replace: false, merge_key: None })
     }
 }
 
-fn merge_map(mut into: Map, mut patch: Map, at: At<'_>) -> Result<Map, PatchError> {
+fn merge_map(mut into: Map, patch: &mut Map, at: At<'_>) -> Result<Map, PatchError> {
     match patch.get(DIRECTIVE) {
         None => {}
         Some(Value::String(directive)) if directive == "replace" => {
             patch.remove(DIRECTIVE);
-            return Ok(patch);
+            return Ok(patch.clone());
         }
         Some(Value::String(directive)) if directive == "delete" => return Ok(Map::new()),
-        Some(other) => return Err(unknown_directive(other, &patch)),
+        Some(other) => return Err(unknown_directive(other, patch)),
     }
-    retain_keys(&mut into, &mut patch)?;
+    retain_keys(&mut into, patch)?;
     if patch.keys().any(|key| key.starts_with(ELEMENT_ORDER)) {
-        patch = set_element_orders(&mut into, patch, at)?;
+        set_element_orders(&mut into, patch, at)?;
     }
     // What comes and goes does so at once in the end.
     let (mut new, mut gone) = (Vec::new(), HashSet::new());
@@ -119,18 +140,24 @@ fn merge_map(mut into: Map, mut patch: Map, at: At<'_>) -> Result<Map, PatchErro
             continue;
         };
         let merged = match (there.take(), value) {
-            (Value::Object(_), Value::Object(patch)) if at.below(key).replace => Value::Object(patch),
-            (Value::Object(there), Value::Object(patch)) => Value::Object(merge_map(there, patch, at.below(key).at)?),
+            (Value::Object(there), Value::Object(patch)) => {
+                let below = at.below(key)?;
+                if below.replace {
+                    Value::Object(patch.clone())
+                } else {
+                    Value::Object(merge_map(there, patch, below.at)?)
+                }
+            }
             (Value::Array(there), Value::Array(patch)) => {
-                let below = at.below(key);
-                if deletes && !there.iter().chain(&patch).any(Value::is_object) {
-                    element_kind(&there, &patch)?;
-                    let gone = positions(&patch);
+                let below = at.below(key)?;
+                if deletes && !there.iter().chain(&*patch).any(Value::is_object) {
+                    element_kind(&there, patch)?;
+                    let gone = positions(patch);
                     Value::Array(there.into_iter().filter(|element| !gone.contains_key(&element.to_string())).collect())
                 } else if below.merge || deletes {
                     Value::Array(merge_list(there, patch, &below)?)
                 } else {
-                    Value::Array(patch)
+                    Value::Array(patch.clone())
                 }
             }
             (there, _) if deletes => there,
@@ -154,9 +181,14 @@ fn merge_map(mut into: Map, mut patch: Map, at: At<'_>) -> Result<Map, PatchErro
 }
 
 /// A value where nothing that it could merge with is: without nulls, without what a directive deletes.
-fn brought(mut value: Value) -> Option<Value> {
-    discard_nulls(&mut value);
-    strip_directives(&mut value).then_some(value)
+fn brought(value: &mut Value) -> Option<Value> {
+    discard_nulls(value);
+    if let Value::Array(_) = value {
+        // A list is made anew.
+        let mut value = value.clone();
+        return strip_directives(&mut value).then_some(value);
+    }
+    strip_directives(value).then(|| value.clone())
 }
 
 fn discard_nulls(value: &mut Value) {
@@ -202,9 +234,10 @@ fn retain_keys(into: &mut Map, patch: &mut Map) -> Result<(), PatchError> {
 }
 
 /// Merges and orders each list for which the patch gives an order; what is left of the patch.
-fn set_element_orders(into: &mut Map, patch: Map, at: At<'_>) -> Result<Map, PatchError> {
-    let (directives, rest): (Vec<_>, Vec<_>) = patch.into_iter().partition(|(key, _)| key.starts_with(ELEMENT_ORDER));
-    let mut patch = Map::of(rest);
+fn set_element_orders(into: &mut Map, patch: &mut Map, at: At<'_>) -> Result<(), PatchError> {
+    let (directives, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(patch).into_iter().partition(|(key, _)| key.starts_with(ELEMENT_ORDER));
+    *patch = Map::of(rest);
     let (mut new, mut done) = (Vec::new(), HashSet::new());
     for (directive, order) in directives {
         let malformed = || bad("invalid patch format of setElementOrder list");
@@ -215,11 +248,11 @@ fn set_element_orders(into: &mut Map, patch: Map, at: At<'_>) -> Result<Map, Pat
             Some(Value::Array(list)) => Ok(Some(list)),
             Some(other) => Err(mistyped("[]interface {}", &other)),
         };
-        done.insert(Text::from(key));
         let place = into.get_mut(key);
         let is_there = place.is_some();
         let (there, brought) = (list(place.map(Value::take))?, list(patch.get_mut(key).map(Value::take))?);
-        let below = at.below(key);
+        let below = at.below(key)?;
+        done.insert(Text::from(key));
         check_order(brought.as_deref().unwrap_or_default(), &order, below.merge_key)?;
         let before = keys_of(there.as_deref().unwrap_or_default(), below.merge_key);
         let merged = match (there, brought) {
@@ -229,7 +262,7 @@ fn set_element_orders(into: &mut Map, patch: Map, at: At<'_>) -> Result<Map, Pat
                 brought.retain_mut(strip_directives);
                 brought
             }
-            (Some(there), Some(brought)) if below.merge => merge_list(there, brought, &below)?,
+            (Some(there), Some(mut brought)) if below.merge => merge_list(there, &mut brought, &below)?,
             (Some(_), Some(brought)) => brought,
         };
         let merged = if merged.is_empty() { merged } else { in_order(merged, &order, &before, below.merge_key)? };
@@ -242,7 +275,7 @@ fn set_element_orders(into: &mut Map, patch: Map, at: At<'_>) -> Result<Map, Pat
         into.extend(new);
     }
     patch.retain(|key, _| !done.contains(key));
-    Ok(patch)
+    Ok(())
 }
 
 /// The elements that the patch brings must come in the order that it demands.
@@ -269,20 +302,20 @@ fn check_order(brought: &[Value], order: &[Value], merge_key: Option<&str>) -> R
     Ok(())
 }
 
-fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Result<Vec<Value>, PatchError> {
+fn merge_list(mut into: Vec<Value>, patch: &mut [Value], below: &Below<'_>) -> Result<Vec<Value>, PatchError> {
     if into.is_empty() && patch.is_empty() {
         return Ok(into);
     }
-    if !element_kind(&into, &patch)?.is_object() {
+    if !element_kind(&into, patch)?.is_object() {
         let before = into.clone();
         let mut there = positions(&into);
-        for element in &patch {
+        for element in &*patch {
             if let Entry::Vacant(free) = there.entry(element.to_string()) {
                 free.insert(into.len());
                 into.push(element.clone());
             }
         }
-        return in_order(into, &patch, &before, None);
+        return in_order(into, patch, &before, None);
     }
     let Some(merge_key) = below.merge_key else {
         return Err(failed("cannot merge lists without merge key for struct"));
@@ -294,7 +327,7 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
             None => brought.push(element),
             Some("replace") => replace = true,
             Some("delete") => {
-                let key = key_of(&element, Some(merge_key))?;
+                let key = key_of(element, Some(merge_key))?;
                 into.retain(|there| there.get(merge_key) != Some(key));
             }
             Some("merge") => return Err(failed("merging lists cannot yet be specified in the patch")),
@@ -305,7 +338,7 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
         }
     }
     if replace {
-        return Ok(brought);
+        return Ok(brought.into_iter().map(|element| element.clone()).collect());
     }
     let before = keys_of(&into, Some(merge_key));
     let mut places = HashMap::new();
@@ -314,9 +347,9 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
             places.entry(key.to_string()).or_insert(index);
         }
     }
-    let order = brought.clone();
+    let order: Vec<Value> = brought.iter().map(|element| (**element).clone()).collect();
     for element in brought {
-        let key = key_of(&element, Some(merge_key))?.to_string();
+        let key = key_of(element, Some(merge_key))?.to_string();
         let there = places.get(&key).and_then(|index| into.get_mut(*index));
         match (there, element) {
             (Some(there), Value::Object(element)) => {
@@ -325,7 +358,7 @@ fn merge_list(mut into: Vec<Value>, patch: Vec<Value>, below: &Below<'_>) -> Res
             }
             (_, element) => {
                 places.insert(key, into.len());
-                into.push(element);
+                into.push(element.clone());
             }
         }
     }

@@ -121,6 +121,7 @@ fn parse_field(line: &'static str, package: &str, ids: &HashMap<&str, TypeId>) -
                     _ => Union::Strings,
                 });
             }
+            "in" => wire.within = Some(value),
             "go" => wire.go_type = Some(value),
             _ => {}
         }

@@ -169,6 +169,8 @@ pub(crate) struct Wire {
     pub(crate) union: Option<Union>,
     /// The name of the Go type in decoding errors, where the shape does not tell.
     pub(crate) go_type: Option<&'static str>,
+    /// The Go structs that JSON inlines and the field is in: decoding errors name them.
+    pub(crate) within: Option<&'static str>,
 }
 
 /// The unions of JSON schemas: one value of several shapes.
@@ -185,7 +187,7 @@ pub(crate) enum Union {
 /// What documents say of a field beside its shape; nothing for nearly all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// The map or struct is said to be granular, as it is anyway.
+    /// The map or struct is said to be granular, whatever its type says.
     pub granular: bool,
     /// Nothing is said of how the list merges.
     pub unlisted: bool,
@@ -522,6 +524,11 @@ impl<'a> SchemaRef<'a> {
     /// The field with this JSON name.
     pub(crate) fn field(self, name: &str) -> Option<&'a Field> {
         self.types.position(self.id, name).and_then(|index| self.def().fields.get(index))
+    }
+
+    /// Whether a field says that its struct has an owner for each field, whatever the struct says.
+    pub(crate) fn is_granular(self, name: &str) -> bool {
+        self.types.position(self.id, name).is_some_and(|index| self.types.marks(self.id, index).granular)
     }
 
     /// The values of an object by the positions of their fields, nulls left out.

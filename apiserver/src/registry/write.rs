@@ -12,7 +12,7 @@ mod update;
 pub use create::create;
 pub use delete::{DeleteOptions, delete, delete_collection, expected};
 pub use emptied::Said;
-pub use update::{Change, expect_name, update};
+pub use update::{Change, update};
 
 use super::Target;
 use super::versions::Others;
@@ -35,6 +35,9 @@ use tokio::time::Instant;
 
 /// How long a write is tried again when other writers are faster; upstream goes on until the request times out.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// As whom the server itself owns fields, as upstream does by the name of its program.
+pub const OWN_NAME: &str = "kube-apiserver";
 
 /// The attempts of one write. The first ones follow at once, later ones after a short random wait, so that of many writers one
 /// gets through at a time.

@@ -72,6 +72,13 @@ pub fn content_type(received: &Received) -> String {
     if media.is_empty() { "application/json".to_owned() } else { media }
 }
 
+/// The media type of a patch, which upstream compares letter by letter.
+#[must_use]
+pub fn patch_type(received: &Received) -> &str {
+    let text = received.header("content-type").unwrap_or_default();
+    text.split_once(';').map_or(text, |(media, _)| media)
+}
+
 /// Decodes an object in the encoding that the client names.
 ///
 /// # Errors

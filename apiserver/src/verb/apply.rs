@@ -9,7 +9,8 @@ use crate::server::Server;
 use api::apply::{self, Manager, Operation};
 use api::codec::{self, DecodeError, Decoded, Strictness};
 use api::json::Value;
-use api::kind::Kind;
+use api::kind::Gvk;
+use api::schema::SchemaRef;
 use api::status::Status;
 
 /// The media type of an applied configuration.
@@ -24,18 +25,7 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     let kind = call.target.kind;
     let query = call.write_query()?;
     let (strictness, force) = (query.strictness, query.force);
-    let body = decoded::patch(call.received()).await?;
-    // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
-    let decoded = match kind.custom {
-        None => native(&body, kind, strictness)?,
-        // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
-        Some(_) => free(&body, kind, strictness)?,
-    };
-    let Decoded { value: wanted, warnings } = decoded;
-    call.warn(warnings);
-    expect_type(&wanted, kind)?;
-    call.target.agrees(&wanted)?;
-    write::expect_name(&call.target, &wanted)?;
+    let wanted = configuration(&call, kind.gvk(), kind.schema(), strictness).await?;
     let options = call.write_options()?;
     let (time, version) = (server.now_text(), kind.api_version());
     let others = Others::new(kind);
@@ -52,16 +42,14 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
             return Err(Status::not_found(call.target.resource(), &call.target.name).into());
         }
         let reset = write::reset_fields(kind, &options.subresource);
-        let applied = apply::apply_resetting(old, &wanted, kind.schema(), &who, force, &reset);
-        applied
-            .map(|mut object| {
-                if call.target.kind.namespaced {
-                    api::value::set_default(&mut object, "metadata.namespace", call.target.namespace.clone());
-                }
-                api::value::set_default(&mut object, "metadata.name", call.target.name.clone());
-                Change { object, applied: true, rebased: true }
-            })
-            .map_err(|error| Failure::from(error.status()))
+        let applied = apply::apply_resetting(old, &wanted.object, kind.schema(), &who, force, &reset);
+        let mut object = applied.map_err(|error| Failure::from(error.status()))?;
+        wanted.judge(&call)?;
+        call.target.is_named(&object)?;
+        if call.target.kind.namespaced {
+            api::value::set_default(&mut object, "metadata.namespace", call.target.namespace.clone());
+        }
+        Ok(Change { object, applied: true, rebased: true })
     };
     let permit = &call.authorized.permit;
     let written = loop {
@@ -75,10 +63,57 @@ pub async fn answer(server: &Server, call: Call) -> Result<Answer, Failure> {
     shown::object(call.received(), call.medium, kind, &written.entry, code, server.now())
 }
 
+/// What a client applies.
+pub(super) struct Configuration {
+    pub(super) object: Value,
+    /// What is set twice, by its lines; empty where nobody wants to know.
+    twice: Vec<String>,
+    strict: bool,
+}
+
+impl Configuration {
+    /// Says what is set twice, once all else is well.
+    ///
+    /// # Errors
+    /// 400 for strict clients.
+    pub(super) fn judge(&self, call: &Call) -> Result<(), Failure> {
+        if self.strict && !self.twice.is_empty() {
+            return Err(twice(&self.twice).into());
+        }
+        call.warn(self.twice.clone());
+        Ok(())
+    }
+}
+
+/// The configuration of a request, which is one of this kind.
+///
+/// # Errors
+/// 400 for what cannot be read or says that it is something else, 500 for what is not of its type.
+pub(super) async fn configuration(
+    call: &Call,
+    gvk: Gvk,
+    schema: SchemaRef<'_>,
+    strictness: Strictness,
+) -> Result<Configuration, Failure> {
+    let body = decoded::patch(call.received()).await?;
+    // What a configuration leaves empty is said on purpose, so it is not dropped here as elsewhere.
+    let Decoded { value: object, warnings: mut twice } = if schema.def().free {
+        // Fields that its schema does not know are refused by the merge, whatever the client says of validation.
+        free(&body, schema)?
+    } else {
+        native(&body, gvk, schema)?
+    };
+    expect_type(&object, gvk)?;
+    if strictness == Strictness::Ignore {
+        twice.clear();
+    }
+    Ok(Configuration { object, twice, strict: strictness == Strictness::Strict })
+}
+
 /// A configuration says what it is.
-fn expect_type(value: &Value, kind: &Kind) -> Result<(), Failure> {
+fn expect_type(value: &Value, gvk: Gvk) -> Result<(), Failure> {
     let says = |name: &str, wanted: &str| api::value::text(value, name) == wanted;
-    if says("apiVersion", &kind.api_version()) && says("kind", kind.kind) {
+    if says("apiVersion", &gvk.api_version()) && says("kind", gvk.kind) {
         return Ok(());
     }
     Err(Status::bad_request(format!("invalid object type: {}", apply::type_of(value))).into())
@@ -86,8 +121,7 @@ fn expect_type(value: &Value, kind: &Kind) -> Result<(), Failure> {
 
 /// A configuration of a native kind by its schema. What the schema does not declare is refused whatever the client says of validation:
 /// who looks for it reads the configuration a second time.
-fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, Failure> {
-    let schema = kind.schema();
+fn native(body: &[u8], gvk: Gvk, schema: SchemaRef<'_>) -> Result<Decoded, Failure> {
     let unreadable = |error: DecodeError| Failure::from(Status::bad_request(format!("error decoding YAML: {error}")));
     let is_unknown = |warning: &String| warning.starts_with("unknown field");
     let mut decoded = match codec::yaml::decode_applied(body, schema, Strictness::Warn) {
@@ -102,13 +136,13 @@ fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, F
                 );
                 return Err(unreadable(DecodeError::Type(why)));
             }
-            expect_type(&value, kind)?;
+            expect_type(&value, gvk)?;
             let failed =
                 |before: &str, why: String| Failure::from(Status::foreign(500, "", format!("{before}: {why}")));
             let named = apply::named(&value);
             let refuse = |why| failed(&format!("failed to create typed patch object ({named})"), why);
             apply::check_declared(&value, schema).map_err(refuse)?;
-            let (gvk, before) = (kind.gvk(), format!("failed to convert new object ({named}) to proper version"));
+            let before = format!("failed to convert new object ({named}) to proper version");
             let what = format!(
                 "{before}: unable to convert unstructured object to {}/{}, Kind={}",
                 gvk.group, gvk.version, gvk.kind
@@ -119,11 +153,7 @@ fn native(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, F
         }
     };
     decoded.warnings.retain(|warning| !is_unknown(warning));
-    match strictness {
-        Strictness::Strict if !decoded.warnings.is_empty() => Err(twice(&decoded.warnings).into()),
-        Strictness::Ignore => Ok(Decoded { warnings: Vec::new(), ..decoded }),
-        _ => Ok(decoded),
-    }
+    Ok(decoded)
 }
 
 /// What is set twice in a configuration, by its lines.
@@ -135,14 +165,10 @@ fn twice(lines: &[String]) -> Status {
 }
 
 /// A configuration of a custom resource as it was written; of what decoding finds unknown fields do not count here.
-fn free(body: &[u8], kind: &Kind, strictness: Strictness) -> Result<Decoded, Failure> {
+fn free(body: &[u8], schema: SchemaRef<'_>) -> Result<Decoded, Failure> {
     let unreadable = |error: DecodeError| Failure::from(Status::bad_request(format!("error decoding YAML: {error}")));
     let value = codec::yaml::parse(body).map_err(unreadable)?;
-    let mut warnings = codec::yaml::decode_applied(body, kind.schema(), Strictness::Warn).map_err(unreadable)?.warnings;
+    let mut warnings = codec::yaml::decode_applied(body, schema, Strictness::Warn).map_err(unreadable)?.warnings;
     warnings.retain(|warning| !warning.starts_with("unknown field"));
-    match strictness {
-        Strictness::Strict if !warnings.is_empty() => Err(twice(&warnings).into()),
-        Strictness::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
-        _ => Ok(Decoded { value, warnings }),
-    }
+    Ok(Decoded { value, warnings })
 }

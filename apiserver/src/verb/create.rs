@@ -109,7 +109,8 @@ async fn assign(server: &Server, call: Call, binding: &Value) -> Result<Answer, 
         conditions.retain(|condition| value::text(condition, "type") != "PodScheduled");
         conditions.push(json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now}));
         value::set(&mut pod, "status.conditions", conditions);
-        Ok(Change { object: pod, applied: false, rebased: true })
+        // Nobody owns what a binding writes.
+        Ok(Change { object: pod, applied: true, rebased: true })
     })
     .await?;
     let done = Status::created();

@@ -136,7 +136,7 @@ async fn take(server: &Server, permit: &Permit, budget: &Value, pod: &str, dry_r
     };
     let options = Options {
         dry_run,
-        manager: "ironkeel-apiserver".to_owned(),
+        manager: write::OWN_NAME.to_owned(),
         subresource: "status".to_owned(),
         unseen: true,
         ..Options::default()

@@ -14,14 +14,7 @@ pub async fn answer(server: &Server, mut call: Call) -> Result<Answer, Failure> 
     let kind = call.target.kind;
     let object = call.own_object().await?;
     let options = call.write_options()?;
-    if kind.namespaced {
-        call.target.agrees(&object)?;
-    }
-    if api::meta::name(&object).is_empty() {
-        let name = &call.target.name;
-        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-        return Err(Status::bad_request(why).into());
-    }
+    call.target.is_named(&object)?;
     let may_create = kind.create_on_update && call.part.is_none();
     let written = write::update(server, &call.authorized.permit, &call.target, &options, |old| match old {
         None if !may_create => Err(Status::not_found(call.target.resource(), &call.target.name).into()),

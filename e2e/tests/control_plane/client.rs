@@ -50,7 +50,11 @@ fn typed_objects_go_there_and_back() {
         assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
         let forced = maps.patch("a", &PatchParams::apply("op").force(), &applied("3")).await.unwrap();
         assert_eq!(forced.data.unwrap()["k"], "3");
-        let made = maps.patch("fresh", &PatchParams::apply("op"), &applied("4")).await.unwrap();
+        // What is not there yet says its name.
+        let unnamed = maps.patch("fresh", &PatchParams::apply("op"), &applied("4")).await.unwrap_err();
+        assert!(matches!(unnamed, kube::Error::Api(status) if status.code == 400));
+        let named = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "fresh"}, "data": {"k": "4"}});
+        let made = maps.patch("fresh", &PatchParams::apply("op"), &Patch::Apply(named)).await.unwrap();
         assert_eq!(made.data.unwrap()["k"], "4");
 
         let secrets: Api<Secret> = Api::namespaced(client.clone(), "typed");

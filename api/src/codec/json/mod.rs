@@ -10,7 +10,7 @@ mod write;
 pub(super) use scan::TOO_DEEP;
 pub use settle::settle;
 pub use write::{encode, encode_any};
-pub(crate) use write::{write_any, write_string};
+pub(crate) use write::{write_any, write_key, write_shape, write_string};
 
 use super::{DecodeError, Decoded, Strictness};
 use crate::json::Value;

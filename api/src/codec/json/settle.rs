@@ -2,6 +2,7 @@
 //!
 //! Never fails; what does not fit its schema stays as it is.
 
+use super::walk::resets;
 use crate::codec::scalar;
 use crate::json::{Map, Number, Value};
 use crate::schema::{Field, SchemaRef, Shape, TypeId, Types, Union};
@@ -28,11 +29,9 @@ fn structure(object: &mut Map, types: &Types, id: TypeId) {
     object.retain(|name, value| {
         let Some(index) = types.position(id, name).filter(|_| !value.is_null()) else { return false };
         let Some(field) = def.fields.get(index) else { return false };
-        if field.omit_empty && !field.pointer && scalar::is_empty(value) {
-            return false;
-        }
+        let is_empty_list = || value.as_array().is_some_and(Vec::is_empty);
         // A list without items has no place in protobuf, which is what upstream stores: it comes back as none.
-        if !field.pointer && value.as_array().is_some_and(Vec::is_empty) {
+        if !field.pointer && (field.omit_empty && scalar::is_empty(value) || is_empty_list()) && !resets(field) {
             return false;
         }
         match types.wire(id, index).and_then(|wire| wire.union) {

@@ -83,6 +83,11 @@ struct Walk<'x> {
     found: Vec<String>,
 }
 
+/// No owners at all are said on purpose: nobody is to own anything from now on.
+pub(super) fn resets(field: &Field) -> bool {
+    field.name == "managedFields"
+}
+
 impl<'x> Walk<'x> {
     fn root(&mut self, id: TypeId) -> Step<Value> {
         let def = self.types.get(id);
@@ -153,7 +158,7 @@ impl<'x> Walk<'x> {
     }
 
     fn is_left_out(&self, field: &Field, value: &Value, typed: bool) -> bool {
-        typed && field.omit_empty && !field.pointer && !self.keep_empty && scalar::is_empty(value)
+        typed && field.omit_empty && !field.pointer && !self.keep_empty && scalar::is_empty(value) && !resets(field)
     }
 
     fn unknown(&mut self, def: &TypeDef, key: Cow<'x, str>, begin: usize, met: &mut Met) -> Step<()> {
@@ -243,6 +248,10 @@ impl<'x> Walk<'x> {
             (Shape::Quantity, Some(b'"')) => {
                 *out = Value::from(scalar::quantity(self.scan.string()?).map_err(DecodeError::Type)?);
             }
+            // It reads whatever there is as a text.
+            (Shape::Quantity, Some(_)) => {
+                *out = Value::from(scalar::quantity("{".into()).map_err(DecodeError::Type)?);
+            }
             (Shape::Time, Some(b'"')) => {
                 *out = scalar::time(&self.scan.string()?).map_err(DecodeError::Type)?.unwrap_or_default();
             }
@@ -274,7 +283,7 @@ impl<'x> Walk<'x> {
             self.path.push(Segment::Index(length));
             let mut value = Value::Null;
             self.value(items, typed, &mut value)?;
-            if typed && value.is_null() {
+            if typed && value.is_null() && !self.keep_empty {
                 value = scalar::zero(items);
             }
             self.scan.push_element(value);
@@ -402,8 +411,10 @@ impl<'x> Walk<'x> {
                 if !path.is_empty() {
                     path.push('.');
                 }
-                if is_type_meta(def, field) {
-                    path.push_str("TypeMeta.");
+                let within = self.types.wire(id, index).and_then(|wire| wire.within);
+                if let Some(within) = within.or_else(|| is_type_meta(def, field).then_some("TypeMeta")) {
+                    path.push_str(within);
+                    path.push('.');
                 }
                 path.push_str(&field.name);
             }

@@ -29,6 +29,13 @@ pub fn encode_any(value: &Value) -> Vec<u8> {
     out
 }
 
+/// Writes what is in the place of a shape, as `encode` does.
+pub(crate) fn write_shape(out: &mut Vec<u8>, value: &Value, shape: &Shape, types: &Types) {
+    let mut writer = Writer { out: std::mem::take(out), types };
+    writer.value(value, shape);
+    *out = writer.out;
+}
+
 static EMPTY: Map = Map::new();
 
 struct Writer<'v> {
@@ -184,7 +191,8 @@ impl<'v> Writer<'v> {
     }
 }
 
-fn write_key(out: &mut Vec<u8>, first: &mut bool, key: &str) {
+/// Writes a name and its colon, behind a comma unless it is the first.
+pub(crate) fn write_key(out: &mut Vec<u8>, first: &mut bool, key: &str) {
     if !std::mem::take(first) {
         out.push(b',');
     }

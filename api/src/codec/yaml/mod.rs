@@ -8,6 +8,7 @@ mod line;
 mod plain;
 mod read;
 mod resolve;
+mod said;
 mod write;
 
 use super::{DecodeError, Decoded, Strictness, json};

@@ -3,6 +3,7 @@
 //! Anchors, aliases and merge keys are expanded, within bounds on depth and size.
 
 use super::resolve::resolve;
+use super::said::said;
 use crate::codec::{DecodeError, MAX_DEPTH, scalar};
 use crate::json::{Map, Text, Value};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
@@ -27,6 +28,7 @@ pub(super) fn first_document(bytes: &[u8]) -> Read<Document> {
     };
     let options = granit_parser::options! { emit_comments: false };
     let mut reader = Reader {
+        text,
         events: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
         aliased: 0,
@@ -70,6 +72,7 @@ struct Node {
 }
 
 struct Reader<'a> {
+    text: &'a str,
     events: Parser<'a, granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, Value>,
     aliased: usize,
@@ -80,7 +83,7 @@ impl<'a> Reader<'a> {
     fn next(&mut self) -> Read<(Event<'a>, Span)> {
         match self.events.next() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(problem)) => Err(error(format!("line {}: {}", problem.marker().line(), problem.info()))),
+            Some(Err(problem)) => Err(error(said(self.text, problem.marker().line(), &problem.info()))),
             None => Err(error("unexpected end of stream")),
         }
     }
@@ -172,7 +175,10 @@ pub(super) fn key_text(key: Value) -> Read<Text> {
         Value::Null => Err(DecodeError::Syntax(
             "error converting YAML to JSON: unsupported map key of type: %!s(<nil>), key: <nil>".to_owned(),
         )),
-        Value::Array(_) | Value::Object(_) => Err(error("invalid map key")),
+        other @ (Value::Array(_) | Value::Object(_)) => {
+            let shown = crate::apply::go_syntax(&other).replace("map[string]", "map[interface {}]");
+            Err(error(format!("invalid map key: {shown}")))
+        }
     }
 }
 

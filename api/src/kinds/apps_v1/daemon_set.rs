@@ -56,6 +56,8 @@ impl Hooks for DaemonSet {
             value::set_default(spec, "updateStrategy.rollingUpdate.maxSurge", 0);
         }
         value::set_default(spec, "revisionHistoryLimit", 10);
+        // Upstream's own form has a number there, and each object that it shows an annotation.
+        set_template_generation(object, template_generation(object));
     }
 
     fn prepare_create(&self, object: &mut Value) {

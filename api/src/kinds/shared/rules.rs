@@ -198,8 +198,8 @@ pub fn at_most_all(errors: &mut Errors, object: &Value, name: &str, field: &Path
 
 /// A counter of collisions only grows.
 pub fn not_decremented(errors: &mut Errors, new: &Value, old: &Value, path: &str) {
-    let count = value::int(new, path).unwrap_or_default();
-    if value::int(old, path).is_some_and(|before| count < before) {
-        errors.push(FieldError::invalid(&Path::new(path), count, "cannot be decremented"));
+    let count = value::int(new, path);
+    if value::int(old, path).is_some_and(|before| count.is_none_or(|count| count < before)) {
+        errors.push(FieldError::invalid(&Path::new(path), count.unwrap_or_default(), "cannot be decremented"));
     }
 }

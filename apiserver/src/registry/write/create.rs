@@ -59,6 +59,7 @@ pub async fn create(
         value::remove(&mut object, "status");
     }
     default(kind, &mut object);
+    // Who writes owns what was sent, before anybody else has changed it.
     if !applied {
         canonical(kind, &mut object);
         object = owned(server, kind, options, None, object).await;
@@ -287,6 +288,59 @@ mod tests {
         let (code, said) = world.ask(&root, "POST", path, &review).await;
         let message = said["message"].as_str().unwrap_or_default();
         assert!(code == 422 && message.contains(r#"{"labels":{"a":"b"},"managedFields":[{"manager":"#), "{said}");
+    }
+
+    /// What plugins and kinds add to an object is nobody's.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_creates_or_changes_an_object_owns_what_was_sent() {
+        let (world, root) = (World::start(|_| {}).await, User::new("root", &["system:masters", AUTHENTICATED]));
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+        let place = "/api/v1/namespaces/default";
+        let cases = [
+            ("/api/v1/namespaces", json!({}), "/spec/finalizers", "/f:spec"),
+            (
+                &format!("{place}/persistentvolumeclaims"),
+                json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+                "/metadata/finalizers",
+                "/f:metadata",
+            ),
+            (
+                &format!("{place}/services"),
+                json!({"spec": {"ports": [{"port": 80}]}}),
+                "/spec/clusterIP",
+                "/f:spec/f:clusterIP",
+            ),
+            (
+                "/apis/batch/v1/namespaces/default/jobs",
+                json!({"spec": {"template": template}}),
+                "/spec/selector",
+                "/f:spec/f:selector",
+            ),
+            (
+                "/api/v1/persistentvolumes",
+                json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}}),
+                "/status/lastPhaseTransitionTime",
+                "/f:status",
+            ),
+        ];
+        for (path, mut object, there, owned) in cases {
+            object["metadata"] = json!({"name": "a"});
+            let (code, made) = world.ask(&root, "POST", path, &object).await;
+            assert_eq!(code, 201, "{path}: {made}");
+            assert!(made.pointer(there).is_some(), "{path}: {made}");
+            let entries = made["metadata"]["managedFields"].as_array().map(Vec::as_slice).unwrap_or_default();
+            assert!(entries.iter().all(|entry| entry["fieldsV1"].pointer(owned).is_none()), "{path}: {made}");
+        }
+        // What a part of an object does not take is owned nevertheless, as upstream has it.
+        let path = format!("{place}/pods");
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        assert_eq!(world.ask(&root, "POST", &path, &pod).await.0, 201);
+        let path = format!("{path}/p/ephemeralcontainers?fieldManager=m");
+        let (code, made) = world.ask(&root, "PATCH", &path, &json!({"spec": {"hostPID": true}})).await;
+        assert_eq!((code, made["spec"].get("hostPID")), (200, None), "{made}");
+        let entries = made["metadata"]["managedFields"].as_array().unwrap();
+        let own = entries.iter().find(|entry| entry["manager"] == "m").unwrap();
+        assert_eq!(own["fieldsV1"], json!({"f:spec": {"f:hostPID": {}}}));
     }
 
     /// The cache of one server does not know yet what another has done: the commit does.

@@ -92,26 +92,29 @@ async fn attempt(
     options: &Options,
     entry: &Arc<Entry>,
     old: &Value,
-    Change { object, applied, rebased }: Change,
+    Change { mut object, applied, rebased }: Change,
 ) -> Result<Option<Written>, Failure> {
     let kind = target.kind;
     let insists = precondition(target, &object, old, rebased)? && !rebased;
-    let mut new = confined(kind, options, object, old, applied);
     if !rebased {
-        lone_owners(permit, &mut new, "");
+        lone_owners(permit, &mut object, "");
     }
-    default(kind, &mut new);
+    // Who writes owns what was sent, before anybody else has changed it and whatever of it may not be changed.
     if !applied {
-        canonical(kind, &mut new);
-        new = owned(server, kind, options, Some(old), new).await;
+        keep_system_fields(&mut object, old);
+        default(kind, &mut object);
+        canonical(kind, &mut object);
+        object = owned(server, kind, options, Some(old), object).await;
     }
+    let mut new = confined(kind, options, object, old);
+    default(kind, &mut new);
     let mut request = admission_request(Operation::Update, target, options, permit, old, server.now());
     let shape = admitted::shape(kind.subresource(&options.subresource));
     if let (Some(shape), Form::Itself) = (&shape, request.form) {
         request = Request { form: Form::Shape(shape), ..request };
     }
     if server.admission.mutate(&request, &mut new, server).await.map_err(|refusal| refusal.0)? {
-        new = confined(kind, options, new, old, true);
+        new = confined(kind, options, new, old);
     }
     lone_owners(permit, &mut new, ADMITTED);
     default(kind, &mut new);
@@ -124,16 +127,16 @@ async fn attempt(
     let now = server.now_text();
     let occasion = Occasion { now: &now, writer: writer(permit), verb: &options.verb };
     kind.hooks.stamp(&options.subresource, &mut new, Some(old), &occasion);
+    canonical(kind, &mut new);
     // A pod that is given its node is still the pod that was asked for.
     let part = kind.subresource(&options.subresource).map(|part| part.part);
     let changed = || {
-        let given = || emptied::given(kind, options, &new).is_some_and(|given| differs(kind, &given, old));
-        differs(kind, &new, old) || kind.tells_empty && given()
+        let given = || emptied::given(kind, options, &new).is_some_and(|given| differs(kind, &given, old, options));
+        differs(kind, &new, old, options) || kind.tells_empty && given()
     };
     if kind.generation && !matches!(part, Some(Part::Binding)) && changed() {
         value::set(&mut new, "metadata.generation", meta::generation(old) + 1);
     }
-    canonical(kind, &mut new);
     let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
     let judge = |new: &Value| match options.subresource.as_str() {
@@ -209,14 +212,15 @@ async fn attempt(
     Err(Status::conflict(target.resource(), &target.name, "too many writers").into())
 }
 
-/// What was sent, as far as a write through this part may change the object.
-fn confined(kind: &Kind, options: &Options, object: Value, old: &Value, applied: bool) -> Value {
+/// What was sent, as far as a write through this part may change the object; who owns its fields is said already.
+fn confined(kind: &Kind, options: &Options, object: Value, old: &Value) -> Value {
     let mut new = match kind.subresource(&options.subresource).map(|subresource| subresource.part) {
         Some(Part::View { merge }) => {
             let fields = value::get(&object, "metadata.managedFields").cloned();
             let mut merged = merge(object, old);
-            if let (true, Some(fields)) = (applied, fields) {
-                value::set(&mut merged, "metadata.managedFields", fields);
+            match fields {
+                Some(fields) => value::set(&mut merged, "metadata.managedFields", fields),
+                None => drop(value::remove(&mut merged, "metadata.managedFields")),
             }
             merged
         }
@@ -253,7 +257,7 @@ fn same_uid(target: &Target, object: &Value, found: &str) -> Result<(), Failure>
 ///
 /// # Errors
 /// 400 for others.
-pub fn expect_name(target: &Target, object: &Value) -> Result<(), Failure> {
+fn expect_name(target: &Target, object: &Value) -> Result<(), Failure> {
     let name = meta::name(object);
     if !name.is_empty() && name != target.name {
         return Err(Status::bad_request(format!(
@@ -305,7 +309,6 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
     for field in [
         "metadata.creationTimestamp",
         "metadata.generation",
-        "metadata.selfLink",
         "metadata.name",
         "metadata.namespace",
         "metadata.resourceVersion",
@@ -327,13 +330,15 @@ fn body<'o>(kind: &Kind, object: &'o Value) -> impl Iterator<Item = (&'o Text, &
     })
 }
 
-/// Something that counts in the generation changed: all but status, and of metadata what the kind names.
-fn differs(kind: &Kind, new: &Value, old: &Value) -> bool {
+/// Something that counts in the generation changed: all but status, and of metadata what the kind names, where it is not a status that is
+/// written.
+fn differs(kind: &Kind, new: &Value, old: &Value, options: &Options) -> bool {
     let metadata = |field: &&str| {
         let path = format!("metadata.{field}");
         value::get(new, &path) != value::get(old, &path)
     };
-    !body(kind, new).eq(body(kind, old)) || kind.generation_metadata.iter().any(metadata)
+    !body(kind, new).eq(body(kind, old))
+        || options.subresource != "status" && kind.generation_metadata.iter().any(metadata)
 }
 
 #[cfg(test)]
