@@ -40,6 +40,7 @@ use api::json::Value;
 use api::kind::{Gvk, Kind, Part, Subresource, Verb};
 use api::schema::{SchemaRef, native};
 use api::status::Status;
+use std::sync::Arc;
 
 /// An authorized request about a resource, ready for its verb.
 pub struct Call {
@@ -52,7 +53,7 @@ pub struct Call {
     /// What the client accepts.
     pub medium: Medium,
     /// The body that was read as an object of the kind.
-    pub said: Option<Said>,
+    pub said: Option<Arc<Said>>,
 }
 
 impl Call {
@@ -76,7 +77,7 @@ impl Call {
         let media = decoded::content_type(self.received());
         let body = decoded::body(self.received()).await?;
         if gvk == self.target.kind.gvk() {
-            self.said = Some(Said { media: media.clone(), bytes: body.clone() });
+            self.said = Some(Arc::new(Said { media: media.clone(), bytes: body.clone() }));
         }
         let Decoded { mut value, warnings } = decoded::typed(&media, &body, schema, strictness, gvk)?;
         decoded::expect_kind(&mut value, gvk, schema.def().free)?;
@@ -169,7 +170,7 @@ pub fn part_schema(gvk: Gvk) -> Result<SchemaRef<'static>, Failure> {
 /// # Errors
 /// Whatever the verb fails with.
 pub async fn answer(server: &Server, authorized: Authorized) -> Result<Answer, Failure> {
-    let notes = std::sync::Arc::clone(authorized.permit.notes());
+    let notes = Arc::clone(authorized.permit.notes());
     if let Some(remote) = server.aggregates.of(&authorized.received.info.path) {
         return Box::pin(aggregate::answer(server, authorized, &remote)).await;
     }

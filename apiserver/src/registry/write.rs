@@ -81,7 +81,7 @@ pub struct Options {
     /// Webhooks and policies are not asked: they have seen the request in another form.
     pub unseen: bool,
     /// The body that is the object, for what it says that is empty.
-    pub said_body: Option<Said>,
+    pub said_body: Option<Arc<Said>>,
 }
 
 /// A finished write.

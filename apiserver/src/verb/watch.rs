@@ -197,7 +197,8 @@ enum Woken {
 
 impl Watch {
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
-        futures::stream::unfold(self, |mut watch| async move {
+        // In a box: the stream has a place for what it waits with beside the one for what waits.
+        futures::stream::unfold(Box::new(self), |mut watch| async move {
             let chunk = watch.chunk().await?;
             Some((Ok(chunk), watch))
         })

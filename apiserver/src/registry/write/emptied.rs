@@ -98,12 +98,14 @@ mod tests {
     use super::*;
     use api::field_path::{FieldError, Path};
     use api::json::json;
+    use std::sync::Arc;
 
     #[test]
     fn what_is_empty_is_known_again() {
         let kind = api::kinds::by_gvk("apps", "v1", "Deployment").unwrap();
         let check = |subresource: &str, said: Value, object: Value, wanted: Option<Value>| {
-            let said_body = Some(Said { media: "application/json".to_owned(), bytes: said.to_string().into() });
+            let said_body =
+                Some(Arc::new(Said { media: "application/json".to_owned(), bytes: said.to_string().into() }));
             let options = Options { subresource: subresource.to_owned(), said_body, ..Options::default() };
             assert_eq!(given(kind, &options, &object), wanted, "{said}");
         };
