@@ -171,10 +171,16 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
         "spec": {"type": "NodePort", "clusterIP": "10.96.7.7", "ports": [{"port": 80, "nodePort": 30077}]}});
     admin.check("POST", SERVICES, service.clone(), 201, "").await;
 
+    let a = format!("{SECRETS}/a");
+    eventually("the role is known", async || croc.get(&a).await.0 == 200).await;
+
+    // The server has seen all of them: what it has not, it cannot tell of later.
+    admin.check("GET", SECRETS, Value::Null, 200, "").await;
+    admin.check("GET", SERVICES, Value::Null, 200, "").await;
+
     // The key goes.
     file.write("secrets, services", &[keys("aescbc", &[("key2", TWO)]), identity()]);
     assert!(encryption.look(&file.path(), &file.stop).await.unwrap());
-    let a = format!("{SECRETS}/a");
     let corrupt = "Internal error occurred: StorageError: corrupt object, Code: 7, Key: /secrets/default/a, ResourceVersion: 0, AdditionalErrorMsg: data from the storage is not transformable revision=0: no matching prefix found";
     for method in ["GET", "DELETE"] {
         let answer = croc.check(method, &a, Value::Null, 500, corrupt).await;
@@ -247,7 +253,12 @@ async fn what_cannot_be_read_can_be_deleted_unread() {
     admin.check("POST", SERVICES, service, 201, "").await;
     // Who follows a server that knew the objects sees them go. Others are told to list again, and then find them gone.
     let path = format!("{SECRETS}?watch=1&timeoutSeconds=1&resourceVersion={version}");
-    let (_, text) = admin.get(&path).await;
+    let mut text = String::new();
+    eventually("the watch has time to tell", async || {
+        text = admin.get(&path).await.1;
+        text.lines().count() > 2
+    })
+    .await;
     let events: Vec<Value> = text.lines().map(|line| api::json::from_str(line).unwrap()).collect();
     let seen: Vec<_> = events
         .iter()
