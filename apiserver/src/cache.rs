@@ -193,7 +193,7 @@ impl Cache {
         let (store, resource) = (self.store.clone(), self.resource.clone());
         let reading = tokio::spawn(async move { store.scan(&resource, out).await });
         let ended = |error: tokio::task::JoinError| StoreError::Unavailable(error.to_string());
-        let (mut objects, mut making) = (OrdMap::new(), VecDeque::new());
+        let (mut objects, mut making, at_once) = (OrdMap::new(), VecDeque::new(), processors());
         loop {
             let piece = pieces.recv().await;
             let last = piece.is_none();
@@ -205,7 +205,7 @@ impl Cache {
                 }
                 None => {}
             }
-            while making.len() >= if last { 1 } else { processors() } {
+            while making.len() >= if last { 1 } else { at_once } {
                 let Some(made) = making.pop_front() else { break };
                 objects.extend(made.await.map_err(ended)?);
             }

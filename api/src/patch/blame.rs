@@ -3,6 +3,7 @@
 //! Its patches of JSON work on the text: an object that they look into comes with its names sorted, one that they leave closed as the
 //! server wrote it, fields in the order of the struct. What a patch brings comes sorted here, upstream as it was sent. Never judges anything.
 
+use crate::codec::MAX_STORED_DEPTH;
 use crate::codec::json::{write_any, write_key, write_shape};
 use crate::json::Value;
 use crate::schema::{SchemaRef, Shape};
@@ -40,13 +41,16 @@ impl Opened {
     pub fn by_operations(operations: &[Value]) -> Opened {
         let mut out = Opened::default();
         for operation in operations {
-            for name in ["from", "path"] {
+            // Others say no `from` that means anything.
+            let moves = matches!(operation.get("op").and_then(Value::as_str), Some("copy" | "move"));
+            for name in ["from", "path"].into_iter().skip(usize::from(!moves)) {
                 let Some((way, last)) = operation.get(name).and_then(Value::as_str).and_then(|at| at.rsplit_once('/'))
                 else {
                     continue;
                 };
                 let mut at = &mut out;
-                for step in way.split('/').skip(1) {
+                // No object is deeper, however long a path is: what is dropped below here is dropped on the stack.
+                for step in way.split('/').skip(1).take(MAX_STORED_DEPTH) {
                     at = at.below.entry(super::json::unescaped(step)).or_default();
                 }
                 if name == "path" {
@@ -143,5 +147,17 @@ mod tests {
         let operations = [json!({"op": "add", "path": "/data", "value": 5})];
         let patched = crate::patch::json::apply_all(&doc, &operations).unwrap();
         assert_eq!(text(&patched, schema, &Opened::by_operations(&operations)), plain);
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_any_object_is_deep_costs_no_stack() {
+        let long = "/".repeat(1_000_000);
+        for operation in [
+            json!({"op": "replace", "from": long, "path": "/data", "value": 5}),
+            json!({"op": "copy", "from": long, "path": "/data"}),
+            json!({"op": "test", "path": long, "value": null}),
+        ] {
+            assert!(!Opened::by_operations(&[operation]).below.is_empty());
+        }
     }
 }

@@ -117,11 +117,13 @@ impl Received {
     /// The answer to a request of which the path does not say what it is about, before anybody asks who sends it.
     #[must_use]
     pub fn unclear(&self) -> Option<Answer> {
+        if !self.info.unclear {
+            return None;
+        }
         let target = self.target.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let why = "failed to create RequestInfo: unable to determine kind and namespace from url";
         let text = format!("Internal Server Error: {target:?}: {why}, {}\n", self.info.path);
-        let answer = Answer::bytes(500, "text/plain; charset=utf-8", text).with("x-content-type-options", "nosniff");
-        self.info.unclear.then_some(answer)
+        Some(Answer::bytes(500, "text/plain; charset=utf-8", text).with("x-content-type-options", "nosniff"))
     }
 
     /// What the log needs after the request is gone.

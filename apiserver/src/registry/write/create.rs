@@ -88,12 +88,7 @@ pub async fn create(
     canonical(kind, &mut object);
     let demands = kind.hooks.demands(&options.subresource, &object, None, &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
-    let mut judged = judgement::create(&object, kind);
-    if let Some(given) = Some(()).filter(|()| !judged.is_empty()).and_then(|()| emptied::given(kind, options, &object))
-    {
-        judged = emptied::retold(judged, judgement::create(&given, kind));
-    }
-    errors.extend(judged);
+    errors.extend(emptied::judged(kind, options, &object, |object| judgement::create(object, kind)));
     errors.extend(guard::privileged(server, kind, "", &object));
     refuse(target, &object, &errors)?;
     kind.hooks.warnings(&object, None).into_iter().for_each(|sentence| permit.notes().warn(sentence));

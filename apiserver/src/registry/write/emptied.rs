@@ -86,8 +86,20 @@ fn value(own: &mut Value, said: &Value, shape: &Shape, types: &Types) -> bool {
     }
 }
 
+/// What is wrong with an object, in the words for what its body says.
+pub(super) fn judged(kind: &Kind, options: &Options, object: &Value, judge: impl Fn(&Value) -> Errors) -> Errors {
+    let errors = judge(object);
+    if errors.is_empty() {
+        return errors;
+    }
+    match given(kind, options, object) {
+        Some(given) => retold(errors, judge(&given)),
+        None => errors,
+    }
+}
+
 /// Errors in the words of those that were found where nothing was left out, as far as they are the same errors.
-pub(super) fn retold(errors: Errors, others: Errors) -> Errors {
+fn retold(errors: Errors, others: Errors) -> Errors {
     let same = errors.len() == others.len()
         && errors.iter().zip(&others).all(|(one, other)| one.kind == other.kind && one.field == other.field);
     if same { others } else { errors }

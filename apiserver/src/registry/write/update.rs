@@ -139,15 +139,10 @@ async fn attempt(
     }
     let demands = kind.hooks.demands(&options.subresource, &new, Some(old), &occasion);
     let mut errors = guard::unmet(server, permit, target, demands).await;
-    let judge = |new: &Value| match options.subresource.as_str() {
+    errors.extend(emptied::judged(kind, options, &new, |new| match options.subresource.as_str() {
         "" => judgement::update(new, old, kind),
         part => judgement::part(part, new, old, kind),
-    };
-    let mut judged = judge(&new);
-    if let Some(given) = Some(()).filter(|()| !judged.is_empty()).and_then(|()| emptied::given(kind, options, &new)) {
-        judged = emptied::retold(judged, judge(&given));
-    }
-    errors.extend(judged);
+    }));
     errors.extend(guard::privileged(server, kind, &options.subresource, &new));
     refuse(target, &new, &errors)?;
     let warnings = match options.subresource.as_str() {
@@ -258,15 +253,7 @@ fn same_uid(target: &Target, object: &Value, found: &str) -> Result<(), Failure>
 /// # Errors
 /// 400 for others.
 fn expect_name(target: &Target, object: &Value) -> Result<(), Failure> {
-    let name = meta::name(object);
-    if !name.is_empty() && name != target.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            target.name
-        ))
-        .into());
-    }
-    target.agrees(object)
+    if meta::name(object).is_empty() { target.agrees(object) } else { target.is_named(object) }
 }
 
 /// Checks name, namespace, uid and version of what the client sent; `true` when it insists on a version. What was made of the stored
