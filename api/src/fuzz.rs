@@ -200,6 +200,11 @@ fn pair(bytes: &[u8]) -> Option<(Value, Value)> {
     }
 }
 
+/// A kind with fields of all shapes.
+fn deployment() -> schema::SchemaRef<'static> {
+    schema::native().of_gvk("apps", "v1", "Deployment").expect("it is native")
+}
+
 /// Every operation on its own leads where all together do, and what is refused is refused again.
 fn of_json_patch(bytes: &[u8]) {
     let _ = patch::json::apply(&Value::Null, bytes);
@@ -207,12 +212,17 @@ fn of_json_patch(bytes: &[u8]) {
     let whole = patch::json::apply(&doc, operations.to_string().as_bytes());
     let Value::Array(operations) = operations else { return };
     let mut one_by_one = Ok(doc);
-    for operation in operations {
+    for operation in operations.clone() {
         let text = Value::Array(vec![operation]).to_string();
         one_by_one = one_by_one.and_then(|doc| patch::json::apply(&doc, text.as_bytes()));
     }
     if let (Ok(whole), Ok(one_by_one)) = (&whole, &one_by_one) {
         assert_eq!(whole, one_by_one);
+    }
+    // As a patch that is blamed for its object is quoted.
+    let opened = patch::blame::Opened::by_operations(&operations);
+    if let Ok(whole) = &whole {
+        let _ = patch::blame::text(whole, deployment(), &opened);
     }
     // Only the bounds on the whole may tell them apart.
     assert!(whole.is_err() || one_by_one.is_ok(), "{one_by_one:?}");
@@ -223,6 +233,7 @@ fn of_merge_patch(bytes: &[u8]) {
     let Some((doc, change)) = pair(bytes) else { return };
     let once = patch::merge::apply(&doc, &change);
     assert_eq!(patch::merge::apply(&once, &change), once, "{doc} {change}");
+    let _ = patch::blame::text(&once, deployment(), &patch::blame::Opened::by_merge(&doc, &change));
 }
 
 fn of_labels(bytes: &[u8]) {

@@ -15,6 +15,7 @@ static TYPES: LazyLock<crate::schema::Types> = LazyLock::new(types);
 pub(super) fn bytes(bytes: &[u8]) {
     let Some((doc, patch)) = super::pair(bytes) else { return };
     let schema = crate::schema::native().of_gvk("", "v1", "Pod").unwrap();
+    let _ = crate::patch::strategic::spent(&doc, &patch, schema);
     if let Ok(merged) = apply(&doc, &patch, schema) {
         assert_eq!(apply(&merged, &json!({}), schema).as_ref(), Ok(&merged));
     }
